@@ -1,0 +1,278 @@
+package forge
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// EndReason says why an attempt ended. It is computed by Judge alone.
+type EndReason string
+
+// The closed set of end reasons.
+const (
+	EndCompleted           EndReason = "completed"
+	EndCheckpointedPreempt EndReason = "checkpointed_preempt"
+	EndCheckpointedLimit   EndReason = "checkpointed_limit"
+	EndCheckpointedDrain   EndReason = "checkpointed_drain"
+	EndCheckpointedUser    EndReason = "checkpointed_user"
+	EndCancelled           EndReason = "cancelled"
+	EndCancelledBy         EndReason = "cancelled_by" // by another uid, not through forged
+	EndUserExit            EndReason = "user_exit"
+	EndNaN                 EndReason = "nan"
+	EndCUDAOOM             EndReason = "cuda_oom"
+	EndHostOOM             EndReason = "host_oom"
+	EndBadInput            EndReason = "bad_input"
+	EndTimeLimit           EndReason = "time_limit" // the limit came and no checkpoint was saved in the grace
+	EndStalled             EndReason = "stalled"
+	EndRendezvous          EndReason = "rendezvous"
+	EndLaunchFailed        EndReason = "launch_failed"
+	EndNodeEnv             EndReason = "node_env" // the node's Python, packages or paths do not do
+	EndNodeLost            EndReason = "node_lost"
+	EndGPUFault            EndReason = "gpu_fault"
+	EndKilledExternally    EndReason = "killed_externally"
+	EndExecutorLost        EndReason = "executor_lost" // the shim died and left no exit record
+	EndOutputsInvalid      EndReason = "outputs_invalid"
+	EndSuperseded          EndReason = "superseded"
+)
+
+// EndReasons lists the whole set.
+var EndReasons = []EndReason{
+	EndCompleted, EndCheckpointedPreempt, EndCheckpointedLimit, EndCheckpointedDrain, EndCheckpointedUser,
+	EndCancelled, EndCancelledBy, EndUserExit, EndNaN, EndCUDAOOM, EndHostOOM, EndBadInput, EndTimeLimit, EndStalled,
+	EndRendezvous, EndLaunchFailed, EndNodeEnv, EndNodeLost, EndGPUFault, EndKilledExternally, EndExecutorLost,
+	EndOutputsInvalid, EndSuperseded,
+}
+
+// Disposition is what an end reason means for the run.
+type Disposition string
+
+// The dispositions.
+const (
+	DisposeComplete  Disposition = "complete"   // the run is completed
+	DisposeCancel    Disposition = "cancel"     // the run is cancelled
+	DisposeFail      Disposition = "fail"       // the run has failed; a retry would fail the same way
+	DisposeUserRetry Disposition = "user_retry" // retried up to max_retries, then failed
+	DisposeRequeue   Disposition = "requeue"    // goes on later; nobody's fault
+	DisposeRetryNow  Disposition = "retry_now"  // goes on at once; infrastructure, node not blamed
+	DisposeElsewhere Disposition = "elsewhere"  // goes on after a back-off, on other nodes if there are any
+)
+
+var dispositions = map[EndReason]Disposition{
+	EndCompleted:           DisposeComplete,
+	EndCheckpointedPreempt: DisposeRequeue,
+	EndCheckpointedLimit:   DisposeRequeue, // failed by the daemon when total_time is used up
+	EndCheckpointedDrain:   DisposeRequeue,
+	EndCheckpointedUser:    DisposeCancel, // cancel --save
+	EndCancelled:           DisposeCancel,
+	EndCancelledBy:         DisposeCancel,
+	EndUserExit:            DisposeUserRetry,
+	EndNaN:                 DisposeUserRetry,
+	EndCUDAOOM:             DisposeUserRetry,
+	EndHostOOM:             DisposeUserRetry,
+	EndBadInput:            DisposeFail,
+	EndTimeLimit:           DisposeRequeue, // likewise
+	EndStalled:             DisposeElsewhere,
+	EndRendezvous:          DisposeRetryNow,
+	EndLaunchFailed:        DisposeElsewhere,
+	EndNodeEnv:             DisposeElsewhere,
+	EndNodeLost:            DisposeElsewhere,
+	EndGPUFault:            DisposeElsewhere,
+	EndKilledExternally:    DisposeElsewhere,
+	EndExecutorLost:        DisposeElsewhere,
+	EndOutputsInvalid:      DisposeUserRetry,
+	EndSuperseded:          DisposeElsewhere,
+}
+
+// Disposition says what this end means for the run.
+func (r EndReason) Disposition() Disposition { return dispositions[r] }
+
+// Infrastructure says that the failure is the site's, not the user's.
+func (r EndReason) Infrastructure() bool {
+	d := r.Disposition()
+	return d == DisposeElsewhere || d == DisposeRetryNow
+}
+
+// Exit codes of the rank contract (docs/run-contract.md).
+const (
+	ExitCheckpointed = 85 // saved at a step boundary on request
+	ExitSuperseded   = 86 // a newer attempt holds the fence
+	ExitBadInput     = 87 // dataset, base model or parameters do not do; never retried
+	ExitNodeEnv      = 88 // Python packages missing or out of the supported range on this node
+	ExitRendezvous   = 89 // the ranks could not find each other
+	ExitNaN          = 90 // the loss is not a number
+	ExitCUDAOOM      = 91 // out of GPU memory
+)
+
+// StopCause is why a shim ended its gang.
+type StopCause string
+
+// The causes, as shims record them.
+const (
+	StopRankExit     StopCause = "rank_exit"     // ranks ended by themselves; one bad exit ends the gang
+	StopIntent       StopCause = "intent"        // forged asked for it
+	StopSignal       StopCause = "signal"        // the shim was sent TERM by somebody else
+	StopTimeLimit    StopCause = "time_limit"    // the attempt's limit
+	StopStartTimeout StopCause = "start_timeout" // no first step in time
+	StopStall        StopCause = "stall_timeout" // no step in time
+	StopRevoked      StopCause = "revoked"       // the claim was taken from it before it started
+	StopSuperseded   StopCause = "superseded"    // the fence is ahead of it
+	StopInputs       StopCause = "inputs"        // an input changed since registration, or is gone
+	StopNodeEnv      StopCause = "node_env"      // the entry could not be started here
+	StopLaunch       StopCause = "launch"        // anything else before the first rank ran
+)
+
+// StatusFile is what rank 0 left in status.json: its own word on how it ended.
+type StatusFile struct {
+	Attempt int               `json:"attempt"`
+	Outcome string            `json:"outcome"` // completed | checkpointed | failed | superseded
+	Reason  string            `json:"reason,omitempty"`
+	Step    int64             `json:"step"`
+	Total   int64             `json:"total_steps,omitempty"`
+	Message string            `json:"message,omitempty"`
+	Code    map[string]string `json:"code,omitempty"` // versions and digest of the code that ran
+}
+
+// Evidence is all that Judge looks at.
+type Evidence struct {
+	Intent   Intent      // what forged had asked, recorded before it signalled
+	State    ObservState // exited, lost or absent
+	Cause    StopCause   // the shim's record
+	Detail   string      // the shim's words
+	Exits    []RankExit  // of every rank, as far as recorded
+	Ranks    int         // how many there should be
+	Status   *StatusFile // rank 0's own word, nil when it left none
+	OutputOK bool        // outputs present and hashed, or none required
+	ByUID    int         // uid that sent TERM from outside, -1 when unknown
+}
+
+// Judge names the end reason of an attempt and says in a sentence what it rests on. The order
+// of the rules is their meaning: a recorded fact about the whole attempt outranks the exit
+// of one rank, and our own intent outranks a kill that followed from it.
+func Judge(e Evidence) (EndReason, string) {
+	if e.State == ObservLost {
+		return EndExecutorLost, orElse(e.Detail, "the shim is gone and left no exit record")
+	}
+	if e.State == ObservAbsent {
+		return EndLaunchFailed, orElse(e.Detail, "the executor never started it")
+	}
+	switch e.Cause {
+	case StopRevoked, StopSuperseded:
+		return EndSuperseded, orElse(e.Detail, "a newer attempt holds the fence")
+	case StopInputs:
+		return EndBadInput, e.Detail
+	case StopNodeEnv:
+		return EndNodeEnv, e.Detail
+	case StopLaunch:
+		return EndLaunchFailed, e.Detail
+	}
+	first, any := firstFailure(e.Exits)
+	allZero := !any && len(e.Exits) == e.Ranks
+	if allZero {
+		if !e.OutputOK {
+			return EndOutputsInvalid, orElse(e.Detail, "all ranks exited 0 and the output is missing or unreadable")
+		}
+		return EndCompleted, "all ranks exited 0"
+	}
+	saved := savedAll(e.Exits, e.Ranks)
+	switch {
+	case e.Intent == IntentKill, e.Intent == IntentCancel:
+		return EndCancelled, "cancelled on request"
+	case e.Intent == IntentCheckpointUser && saved:
+		return EndCheckpointedUser, "saved on request"
+	case e.Intent == IntentCheckpointUser:
+		return EndCancelled, "cancelled on request; no checkpoint was saved within the grace"
+	case e.Intent == IntentCheckpointPreempt:
+		return EndCheckpointedPreempt, savedOrNot(saved, "preempted")
+	case e.Intent == IntentCheckpointDrain:
+		return EndCheckpointedDrain, savedOrNot(saved, "drained")
+	case e.Cause == StopTimeLimit && saved:
+		return EndCheckpointedLimit, "saved at the time limit"
+	case e.Cause == StopTimeLimit:
+		return EndTimeLimit, "the time limit came and no checkpoint was saved within the grace"
+	case e.Cause == StopStartTimeout, e.Cause == StopStall:
+		return EndStalled, orElse(e.Detail, "no step in time")
+	case e.Cause == StopSignal, saved:
+		if e.ByUID >= 0 {
+			return EndCancelledBy, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID)
+		}
+		return EndKilledExternally, "stopped by a signal that forged did not send"
+	}
+	if !any {
+		return EndExecutorLost, fmt.Sprintf("%d of %d ranks left an exit record", len(e.Exits), e.Ranks)
+	}
+	return judgeRank(first, e.Status)
+}
+
+func judgeRank(x RankExit, st *StatusFile) (EndReason, string) {
+	where := fmt.Sprintf("rank %d on %s", x.Rank, x.Node)
+	said := ""
+	if st != nil && st.Message != "" {
+		said = ": " + st.Message
+	}
+	switch {
+	case x.OOM:
+		return EndHostOOM, where + " was ended by the kernel's out-of-memory killer"
+	case x.Signal == int(syscall.SIGKILL):
+		return EndKilledExternally, where + " was killed with SIGKILL, not by forged and without an out-of-memory record"
+	case x.Signal != 0:
+		return EndUserExit, fmt.Sprintf("%s ended by signal %d (%s)%s", where, x.Signal, syscall.Signal(x.Signal), said)
+	}
+	byCode := map[int]EndReason{
+		ExitSuperseded: EndSuperseded, ExitBadInput: EndBadInput, ExitNodeEnv: EndNodeEnv,
+		ExitRendezvous: EndRendezvous, ExitNaN: EndNaN, ExitCUDAOOM: EndCUDAOOM,
+	}
+	if r, ok := byCode[x.Code]; ok {
+		return r, fmt.Sprintf("%s exited %d (%s)%s", where, x.Code, r, said)
+	}
+	return EndUserExit, fmt.Sprintf("%s exited %d%s", where, x.Code, said)
+}
+
+// firstFailure is the failure that came first in time and was not the shim's own doing:
+// the others followed from it. Kills by the shim count only when there is nothing else.
+func firstFailure(exits []RankExit) (RankExit, bool) {
+	var best RankExit
+	found := false
+	for _, x := range exits {
+		if x.Code == 0 && x.Signal == 0 || x.ByShim {
+			continue
+		}
+		if !found || x.EndedAt.Before(best.EndedAt) || x.EndedAt.Equal(best.EndedAt) && x.Rank < best.Rank {
+			best, found = x, true
+		}
+	}
+	if found {
+		return best, true
+	}
+	for _, x := range exits {
+		if x.Code != 0 || x.Signal != 0 {
+			return x, true
+		}
+	}
+	return RankExit{}, false
+}
+
+func savedAll(exits []RankExit, ranks int) bool {
+	if len(exits) < ranks || ranks == 0 {
+		return false
+	}
+	for _, x := range exits {
+		if x.Code != ExitCheckpointed {
+			return false
+		}
+	}
+	return true
+}
+
+func savedOrNot(saved bool, what string) string {
+	if saved {
+		return what + " after saving"
+	}
+	return what + "; no checkpoint was saved within the grace, work since the last one is lost"
+}
+
+func orElse(s, fallback string) string {
+	if s != "" {
+		return s
+	}
+	return fallback
+}

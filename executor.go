@@ -1,0 +1,118 @@
+package forge
+
+import "time"
+
+// ExternalID is what an executor calls an attempt; opaque to everyone else.
+type ExternalID string
+
+// Launch is all that an executor needs to start one attempt. It is idempotent by Key.
+type Launch struct {
+	Key       string     `json:"key"`
+	Run       RunID      `json:"run"`
+	Number    int64      `json:"run_number"`
+	Tenant    TenantID   `json:"tenant"`
+	Attempt   int        `json:"attempt"`
+	RunDir    string     `json:"run_dir"`
+	Spec      RunSpec    `json:"spec"`
+	Placement []Share    `json:"placement"`
+	Devices   []GPU      `json:"devices"` // the placed slots of all nodes, in the order of Placement
+	Inputs    []Manifest `json:"inputs"`  // checked (size, mtime, inode; re-hashed on change) before ranks start
+	Config    RankConfig `json:"config"`
+}
+
+// RankConfig is config.json: what a rank reads through FORGE_CONFIG.
+type RankConfig struct {
+	RunID         RunID          `json:"run_id"`
+	RunNumber     int64          `json:"run_number"`
+	Attempt       int            `json:"attempt"`
+	Recipe        string         `json:"recipe"`
+	Params        map[string]any `json:"params"` // dotted names
+	Dataset       *InputRef      `json:"dataset,omitempty"`
+	DatasetKind   DatasetKind    `json:"dataset_kind,omitempty"`
+	Base          *InputRef      `json:"base,omitempty"`
+	CheckpointDir string         `json:"checkpoint_dir"`
+	OutputDir     string         `json:"output_dir"`
+}
+
+// Lookup is the answer of Find.
+type Lookup struct {
+	State    LookupState
+	ID       ExternalID
+	Evidence string
+}
+
+// LookupState tells "it is not there" from "nobody answered".
+type LookupState string
+
+// The answers of Find.
+const (
+	LookupFound   LookupState = "found"
+	LookupAbsent  LookupState = "absent" // made so: a late start of this key can no longer run
+	LookupUnknown LookupState = "unknown"
+)
+
+// ObservState is what an executor can say of an attempt.
+type ObservState string
+
+// The observed states. Unknown never frees a GPU and never starts a second attempt.
+const (
+	ObservStarting ObservState = "starting"
+	ObservRunning  ObservState = "running" // every rank has started
+	ObservStopping ObservState = "stopping"
+	ObservExited   ObservState = "exited" // exit records are complete
+	ObservLost     ObservState = "lost"   // proven dead without an exit record
+	ObservAbsent   ObservState = "absent" // never started and never will be
+	ObservUnknown  ObservState = "unknown"
+)
+
+// Observation is one look at one attempt.
+type Observation struct {
+	ID        ExternalID
+	AsOf      time.Time
+	State     ObservState
+	StartedAt time.Time   // when the last rank had started
+	Exits     []RankExit  // one per rank that ended
+	Cause     StopCause   // why the shim ended the gang, once it did
+	Detail    string      // the shim's words
+	ByUID     int         // who sent TERM from outside; -1 when unknown or nobody
+	Status    *StatusFile // rank 0's own word
+	Resume    *Resume     // what the shim chose to resume from, once it has
+	Output    *Manifest   // hashed by the shim after the ranks ended well
+	Released  bool        // proof: every process of the attempt is gone
+}
+
+// Resume is the shim's choice of a checkpoint, and what it passed over.
+type Resume struct {
+	Step    int64         `json:"step"` // 0: from the start
+	Attempt int           `json:"attempt,omitempty"`
+	Path    string        `json:"path,omitempty"`
+	SHA256  string        `json:"sha256,omitempty"`
+	Skipped []SkippedSave `json:"skipped,omitempty"`
+}
+
+// SkippedSave is a checkpoint that was there and not good enough.
+type SkippedSave struct {
+	Path string `json:"path"`
+	Step int64  `json:"step"`
+	Why  string `json:"why"`
+}
+
+// SignalKind is what can be asked of a running attempt. All are idempotent.
+type SignalKind string
+
+// The signals.
+const (
+	SignalCheckpoint SignalKind = "checkpoint" // save at a step boundary, exit 85; KILL after the grace
+	SignalCancel     SignalKind = "cancel"     // TERM, grace, KILL; no new checkpoint
+	SignalKill       SignalKind = "kill"       // KILL now
+)
+
+// Chunk is a piece of a stream (a log or the metrics) read by byte offset.
+type Chunk struct {
+	Data []byte
+	Next int64 // offset after Data
+	Size int64 // size of the stream at the time of reading
+}
+
+// The streams that Files.Read knows: StreamMetrics, and RankStream for logs.
+const StreamMetrics = "metrics"

@@ -1,0 +1,130 @@
+package forge
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ModelKind tells a base model (imported weights) from a trained one (an adapter or a merge).
+type ModelKind string
+
+// The kinds of model.
+const (
+	ModelBase    ModelKind = "base"
+	ModelTrained ModelKind = "trained"
+)
+
+// Stage is where a model version stands on its way to production.
+type Stage string
+
+// The stages, in order.
+const (
+	StageStaging    Stage = "staging"
+	StageCandidate  Stage = "candidate"
+	StageProduction Stage = "production"
+	StageArchived   Stage = "archived"
+)
+
+// Model is a name under which versions are registered. All versions have one kind.
+type Model struct {
+	ID        ModelID        `json:"id"`
+	Tenant    TenantID       `json:"-"`
+	Name      string         `json:"name"`
+	Kind      ModelKind      `json:"kind"`
+	CreatedAt time.Time      `json:"created_at"`
+	Versions  []ModelVersion `json:"versions,omitempty" doc:"Oldest first"`
+}
+
+// ModelVersion is one registered set of weights and where it came from.
+type ModelVersion struct {
+	ID        ModelVersionID `json:"id"`
+	Model     ModelID        `json:"-"`
+	Tenant    TenantID       `json:"-"`
+	Name      string         `json:"name" doc:"The model's name"`
+	Number    int            `json:"version"`
+	Kind      ModelKind      `json:"kind"`
+	Stage     Stage          `json:"stage"`
+	SHA256    string         `json:"sha256" doc:"Digest of the manifest"`
+	Bytes     int64          `json:"bytes"`
+	Manifest  Manifest       `json:"manifest"`
+	License   string         `json:"license"`
+	Lineage   *Lineage       `json:"lineage,omitempty" doc:"Present on trained versions"`
+	CreatedBy string         `json:"created_by"`
+	CreatedAt time.Time      `json:"created_at"`
+}
+
+// Lineage says what a trained version was made from, by digest and not only by name.
+type Lineage struct {
+	Run           RunID     `json:"run"`
+	RunNumber     int64     `json:"run_number"`
+	Attempt       int       `json:"attempt" doc:"The attempt whose output this is"`
+	Dataset       string    `json:"dataset" doc:"NAME@VERSION"`
+	DatasetSHA256 string    `json:"dataset_sha256"`
+	Base          string    `json:"base" doc:"NAME@VERSION"`
+	BaseSHA256    string    `json:"base_sha256"`
+	Recipe        string    `json:"recipe"`
+	RecipeSHA256  string    `json:"recipe_sha256" doc:"Digest of the recipe as it was at submit"`
+	CodeSHA256    string    `json:"code_sha256" doc:"Digest of the training package that ran"`
+	CodeVersion   string    `json:"code_version" doc:"Version of forged and of the training package"`
+	ParamsSHA256  string    `json:"params_sha256" doc:"Digest of the resolved parameters, canonical JSON"`
+	TrainedAt     time.Time `json:"trained_at"`
+}
+
+// Ref is NAME or NAME@X, where X is a version number, a stage, or an alias.
+type Ref struct {
+	Name   string
+	Number int    // 0 when not given by number
+	Label  string // stage or alias; empty when a number or nothing was given
+}
+
+func (r Ref) String() string {
+	switch {
+	case r.Number > 0:
+		return r.Name + "@" + strconv.Itoa(r.Number)
+	case r.Label != "":
+		return r.Name + "@" + r.Label
+	}
+	return r.Name
+}
+
+// ParseRef reads NAME or NAME@X. NAME alone means the newest version.
+func ParseRef(s string) (Ref, error) {
+	name, x, has := strings.Cut(s, "@")
+	if err := CheckName(name); err != nil {
+		return Ref{}, err
+	}
+	if !has {
+		return Ref{Name: name}, nil
+	}
+	if n, err := strconv.Atoi(x); err == nil {
+		if n < 1 {
+			return Ref{}, fmt.Errorf("%q: version numbers start at 1", s)
+		}
+		return Ref{Name: name, Number: n}, nil
+	}
+	if err := CheckName(x); err != nil {
+		return Ref{}, fmt.Errorf("%q: after @ comes a version number, a stage or an alias", s)
+	}
+	return Ref{Name: name, Label: x}, nil
+}
+
+// MaxNameLength bounds every name that a person gives.
+const MaxNameLength = 64
+
+// CheckName accepts what may stand as a name everywhere, in paths, URLs and shells alike:
+// a lower-case letter or digit first, then also dot, dash and underscore.
+func CheckName(s string) error {
+	const want = "want 1 to 64 characters of a-z, 0-9, '.', '-', '_', starting with a letter or digit"
+	if s == "" || len(s) > MaxNameLength {
+		return fmt.Errorf("name %.80q has %d characters; %s", s, len(s), want)
+	}
+	for i, c := range []byte(s) {
+		ok := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || i > 0 && (c == '.' || c == '-' || c == '_')
+		if !ok {
+			return fmt.Errorf("name %q is not allowed; %s", s, want)
+		}
+	}
+	return nil
+}

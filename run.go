@@ -1,0 +1,124 @@
+package forge
+
+import "time"
+
+// Run is one request to execute a recipe. Spec never changes; retry makes a new run.
+type Run struct {
+	ID          RunID      `json:"id"`
+	Tenant      TenantID   `json:"-"`
+	Number      int64      `json:"number" doc:"Counts per tenant; what people type"`
+	User        string     `json:"user"`
+	Spec        RunSpec    `json:"spec"`
+	State       RunState   `json:"state"`
+	Reason      EndReason  `json:"reason,omitempty" doc:"End reason of the last ended attempt"`
+	Hold        *Hold      `json:"hold,omitempty"`
+	Cancel      CancelMode `json:"cancel_requested,omitempty"`
+	Attempt     int        `json:"attempt" doc:"Number of the newest attempt, 0 before the first"`
+	Retries     int        `json:"retries" doc:"User failures retried so far"`
+	Fruitless   int        `json:"fruitless" doc:"Attempts in a row that ended without a newer verified checkpoint"`
+	NotBefore   time.Time  `json:"not_before,omitzero" doc:"Back-off: not placed before this time"`
+	Avoid       []NodeName `json:"avoid,omitempty" doc:"Nodes that the last infrastructure failures came from"`
+	Step        int64      `json:"step" doc:"Last step seen"`
+	TotalSteps  int64      `json:"total_steps"`
+	SavedStep   int64      `json:"saved_step" doc:"Highest step with a durable checkpoint; 0 when none"`
+	Loss        *float64   `json:"loss,omitempty"`
+	Model       string     `json:"model,omitempty" doc:"NAME@VERSION once registered"`
+	Parent      RunID      `json:"parent,omitempty" doc:"The run that this one retries"`
+	SubmittedAt time.Time  `json:"submitted_at"`
+	StartedAt   time.Time  `json:"started_at,omitzero" doc:"When the first attempt's ranks started"`
+	EndedAt     time.Time  `json:"ended_at,omitzero"`
+	Version     int64      `json:"-"` // grows with every change; decisions name the version that they rest on
+}
+
+// RunSpec is everything that was asked for, resolved at submit and never changed.
+type RunSpec struct {
+	Name         string            `json:"name,omitempty"`
+	Recipe       string            `json:"recipe"`
+	RecipeSHA256 string            `json:"recipe_sha256"`
+	Launch       LaunchMode        `json:"launch"`
+	Entry        Entry             `json:"entry"`
+	Params       map[string]any    `json:"params" doc:"Resolved parameters, dotted names"`
+	Origins      map[string]string `json:"origins" doc:"Where each value came from: default, file, set"`
+	Dataset      *InputRef         `json:"dataset,omitempty"`
+	Base         *InputRef         `json:"base,omitempty"`
+	Gang         Gang              `json:"gang"`
+	Cluster      ClusterName       `json:"cluster,omitempty" doc:"Only this cluster; empty means any"`
+	Priority     int               `json:"priority" doc:"0 to 100, higher first"`
+	TimeLimit    Duration          `json:"time_limit" doc:"Of one attempt; 0s means none"`
+	TotalTime    Duration          `json:"total_time" doc:"Of the run over its attempts; 0s means none"`
+	StartTimeout Duration          `json:"start_timeout" doc:"Until the first step; 0s means none"`
+	StallTimeout Duration          `json:"stall_timeout" doc:"Between steps; 0s means none"`
+	Grace        Duration          `json:"grace" doc:"From the checkpoint or cancel signal to KILL"`
+	MaxRetries   int               `json:"max_retries" doc:"User failures retried; infrastructure failures are always retried"`
+	Register     string            `json:"register,omitempty" doc:"Register the output as a version of this model"`
+	After        []RunID           `json:"after,omitempty" doc:"Runs that must complete first"`
+}
+
+// The bounds and defaults of a run's spec.
+const (
+	MinPriority         = 0
+	MaxPriority         = 100
+	DefaultPriority     = 50
+	DefaultGrace        = 30 * time.Second
+	DefaultStartTimeout = 30 * time.Minute
+	DefaultStallTimeout = 30 * time.Minute
+)
+
+// LaunchMode says what the shim starts: one process per GPU, or one per node.
+type LaunchMode string
+
+// The launch modes.
+const (
+	LaunchRank LaunchMode = "rank"
+	LaunchNode LaunchMode = "node"
+)
+
+// Entry is what runs: a module of the training package (started by the cluster's Python),
+// or a command. Exactly one is set.
+type Entry struct {
+	Module  string   `json:"module,omitempty"`
+	Command []string `json:"command,omitempty"`
+}
+
+// InputRef pins an input by id and digest; the name is for people.
+type InputRef struct {
+	Name   string `json:"name" doc:"NAME@VERSION"`
+	ID     string `json:"id"`
+	SHA256 string `json:"sha256"`
+	Path   string `json:"path"`
+}
+
+// Gang is the shape of a run: all its ranks start together or not at all.
+type Gang struct {
+	Nodes           int   `json:"nodes"`
+	GPUsPerNode     int   `json:"gpus_per_node"`
+	CPUsPerGPU      int   `json:"cpus_per_gpu"`
+	MemoryMiBPerGPU int64 `json:"memory_mib_per_gpu"`
+}
+
+// GPUs is the size of the whole gang.
+func (g Gang) GPUs() int { return g.Nodes * g.GPUsPerNode }
+
+// CPUsPerNode is what one node must have free.
+func (g Gang) CPUsPerNode() int { return g.GPUsPerNode * g.CPUsPerGPU }
+
+// MemoryMiBPerNode is what one node must have free.
+func (g Gang) MemoryMiBPerNode() int64 { return int64(g.GPUsPerNode) * g.MemoryMiBPerGPU }
+
+// Hold keeps a pending run from being placed until someone or something releases it.
+type Hold struct {
+	By     string    `json:"by" doc:"user name, or forged"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+}
+
+// CancelMode is how a run was asked to stop.
+type CancelMode string
+
+// The cancel modes.
+const (
+	CancelNone CancelMode = ""
+	CancelTerm CancelMode = "term" // TERM, grace, KILL
+	CancelSave CancelMode = "save" // write a checkpoint first
+	CancelNow  CancelMode = "now"  // KILL
+)

@@ -1,0 +1,69 @@
+package forge
+
+import "time"
+
+// Snapshot is all that planning may know: an immutable view of the world at Revision.
+// Slices are sorted (Pending by ID, Active by run, Nodes by cluster and name), so that
+// equal worlds are equal bytes.
+type Snapshot struct {
+	Revision int64
+	Now      time.Time
+	Pending  []PendingRun
+	Active   []ActiveAttempt
+	Nodes    []Node
+	Claims   []Claim
+	Paused   []PausedCluster
+}
+
+// PendingRun is a run that waits and has no open attempt.
+type PendingRun struct {
+	ID          RunID
+	Tenant      TenantID
+	Number      int64
+	Version     int64
+	Attempt     int // number of the last attempt
+	Priority    int
+	SubmittedAt time.Time
+	NotBefore   time.Time
+	Gang        Gang
+	TimeLimit   time.Duration
+	Cluster     ClusterName
+	Avoid       []NodeName
+	Hold        *Hold
+	Cancel      CancelMode
+	After       []Dependency
+}
+
+// Dependency is a run that must complete first, and how it stands.
+type Dependency struct {
+	Run    RunID
+	Number int64
+	State  RunState
+}
+
+// ActiveAttempt holds slots until it is proven gone.
+type ActiveAttempt struct {
+	Run       RunID
+	Number    int // attempt number
+	Tenant    TenantID
+	Priority  int
+	State     AttemptState
+	Cluster   ClusterName
+	Placement []Share
+	PlacedAt  time.Time
+	EndsBy    time.Time // by its time limit; zero when it has none
+}
+
+// Claim keeps a GPU for one waiting run while what was preempted for it stops.
+type Claim struct {
+	Cluster ClusterName
+	Node    NodeName
+	Slot    int
+	For     RunID
+}
+
+// PausedCluster takes no new work until an operator resumes it.
+type PausedCluster struct {
+	Cluster ClusterName
+	Reason  string
+}
