@@ -149,11 +149,8 @@ type Evidence struct {
 // of the rules is their meaning: a recorded fact about the whole attempt outranks the exit
 // of one rank, and our own intent outranks a kill that followed from it.
 func Judge(e Evidence) (EndReason, string) {
-	if e.State == ObservLost {
-		return EndExecutorLost, orElse(e.Detail, "the shim is gone and left no exit record")
-	}
-	if e.State == ObservAbsent {
-		return EndLaunchFailed, orElse(e.Detail, "the executor never started it")
+	if e.State == ObservLost || e.State == ObservAbsent {
+		return judgeGone(e)
 	}
 	switch e.Cause {
 	case StopRevoked, StopSuperseded:
@@ -201,6 +198,22 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndExecutorLost, fmt.Sprintf("%d of %d ranks left an exit record", len(e.Exits), e.Ranks)
 	}
 	return judgeRank(first, e.Status)
+}
+
+// judgeGone is for attempts without an exit record: what we had asked for explains it, or nothing does.
+func judgeGone(e Evidence) (EndReason, string) {
+	switch e.Intent {
+	case IntentKill, IntentCancel, IntentCheckpointUser:
+		return EndCancelled, "cancelled on request"
+	case IntentCheckpointPreempt:
+		return EndCheckpointedPreempt, savedOrNot(false, "preempted")
+	case IntentCheckpointDrain:
+		return EndCheckpointedDrain, savedOrNot(false, "drained")
+	}
+	if e.State == ObservLost {
+		return EndExecutorLost, orElse(e.Detail, "the shim is gone and left no exit record")
+	}
+	return EndLaunchFailed, orElse(e.Detail, "the executor never started it")
 }
 
 func judgeRank(x RankExit, st *StatusFile) (EndReason, string) {
