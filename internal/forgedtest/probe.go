@@ -27,5 +27,5 @@ params:
   - {name: fail_rank, type: int, default: 0, min: 0, max: 1024, doc: Rank that fails}
   - {name: fail_code, type: int, default: 1, min: 0, max: 255, doc: Its exit code}
 `, filepath.Join(s.o.Bin, "proberank"))
-	return os.WriteFile(filepath.Join(s.RecipesDir(), "probe.yaml"), []byte(text), 0o600)
+	return os.WriteFile(filepath.Join(s.RecipesDir(), "probe.yaml"), []byte(text), 0o644)
 }

@@ -69,7 +69,7 @@ func New(ctx context.Context, o Options) (*Site, error) {
 		}
 	}
 	s := &Site{Dir: dir, o: o}
-	if err := os.MkdirAll(s.RecipesDir(), 0o700); err != nil {
+	if err := os.MkdirAll(s.RecipesDir(), 0o755); err != nil {
 		return nil, err
 	}
 	if o.WithProbe {
@@ -100,7 +100,18 @@ func New(ctx context.Context, o Options) (*Site, error) {
 		return nil, err
 	}
 	s.Key = strings.TrimSpace(string(b))
-	return s, os.WriteFile(filepath.Join(s.State(), "config.yaml"), []byte(cfg), 0o600)
+	return s, s.own(filepath.Join(s.State(), "config.yaml"), cfg)
+}
+
+// own writes a file for the user that forged runs as.
+func (s *Site) own(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if s.o.User == nil {
+		return nil
+	}
+	return os.Chown(path, int(s.o.User.Uid), int(s.o.User.Gid))
 }
 
 // State is the daemon's state directory, RecipesDir the site's recipes, LogFile the daemon's log.
@@ -248,6 +259,11 @@ func ExitCode(err error) int {
 // Command is forgectl to be run by the caller, e.g. on the terminal.
 func (s *Site) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return s.command(ctx, filepath.Join(s.o.Bin, "forgectl"), args...)
+}
+
+// Daemon is another forged command on this site, to be run by the caller.
+func (s *Site) Daemon(ctx context.Context, args ...string) *exec.Cmd {
+	return s.command(ctx, s.o.Forged, args...)
 }
 
 // Close ends the daemon and everything that it started, and removes the directory.

@@ -1,0 +1,295 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Config is config.yaml: strict, every default a named constant. `forged config show` prints
+// the resolved form.
+type Config struct {
+	StateDir   string          `yaml:"state_dir"`
+	Listen     ListenConfig    `yaml:"listen"`
+	Log        LogConfig       `yaml:"log"`
+	RecipesDir string          `yaml:"recipes_dir"`
+	Retry      RetryConfig     `yaml:"retry"`
+	Limits     LimitsConfig    `yaml:"limits"`
+	Clusters   []ClusterConfig `yaml:"clusters"`
+}
+
+// ListenConfig says where the API is served.
+type ListenConfig struct {
+	Socket string `yaml:"socket"` // path of the unix socket; default STATE_DIR/forged.sock
+	TCP    string `yaml:"tcp"`    // host:port, loopback only; "off" for none
+}
+
+// LogConfig is for forged's own log, on stderr.
+type LogConfig struct {
+	Level  string `yaml:"level"`  // debug | info | warn | error
+	Format string `yaml:"format"` // json | console
+}
+
+// RetryConfig bounds what infrastructure failures may cost.
+type RetryConfig struct {
+	BackoffMin     forge.Duration `yaml:"backoff_min"`
+	BackoffMax     forge.Duration `yaml:"backoff_max"`
+	FruitlessLimit int            `yaml:"fruitless_limit"` // attempts in a row without a newer checkpoint before a run is held
+	PauseAfter     int            `yaml:"pause_after"`     // held runs …
+	PauseWindow    forge.Duration `yaml:"pause_window"`    // … in this time pause the cluster
+}
+
+// LimitsConfig bounds what the API accepts.
+type LimitsConfig struct {
+	MaxBodyBytes int64 `yaml:"max_body_bytes"`
+}
+
+// ClusterConfig is one set of nodes behind one executor.
+type ClusterConfig struct {
+	Name      string            `yaml:"name"`
+	Kind      string            `yaml:"kind"` // direct
+	Node      string            `yaml:"node"` // name of this host; default its hostname
+	CPUSlots  int               `yaml:"cpu_slots"`
+	CPUs      int               `yaml:"cpus"`   // 0: what the host has
+	Memory    string            `yaml:"memory"` // "": what the host has
+	RunRoot   string            `yaml:"run_root"`
+	Python    string            `yaml:"python"` // interpreter of the training environment
+	Env       map[string]string `yaml:"env"`
+	Network   string            `yaml:"network"` // host | none
+	Ports     string            `yaml:"ports"`   // range for MASTER_PORT
+	PollEvery forge.Duration    `yaml:"poll_every"`
+}
+
+// The defaults, each one named.
+const (
+	DefaultTCP            = "127.0.0.1:7433"
+	TCPOff                = "off"
+	DefaultLogLevel       = "info"
+	DefaultLogFormat      = "json"
+	DefaultBackoffMin     = 2 * time.Second
+	DefaultBackoffMax     = 10 * time.Minute
+	DefaultFruitlessLimit = 3
+	DefaultPauseAfter     = 5
+	DefaultPauseWindow    = 10 * time.Minute
+	DefaultMaxBodyBytes   = 1 << 20
+	DefaultClusterName    = "local"
+	DefaultNetwork        = "host"
+	DefaultPorts          = "29500-29999"
+	DefaultPollEvery      = time.Second
+	KindDirect            = "direct"
+
+	configFile    = "config.yaml"
+	maxConfigSize = 1 << 20
+)
+
+// DefaultStateDir is where state lives when nothing else is said: /var/lib/forge for root,
+// the user's state directory otherwise.
+func DefaultStateDir() string {
+	if d := os.Getenv("FORGE_STATE"); d != "" {
+		return d
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/forge"
+	}
+	if d := os.Getenv("XDG_STATE_HOME"); d != "" {
+		return filepath.Join(d, "forge")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "/var/lib/forge"
+	}
+	return filepath.Join(home, ".local", "state", "forge")
+}
+
+// LoadConfig reads a file strictly and fills the defaults. A missing file is the defaults
+// only when path is empty and the state directory has no config.yaml.
+func LoadConfig(path, stateDir string) (Config, error) {
+	explicit := path != ""
+	if !explicit {
+		path = filepath.Join(stateDir, configFile)
+	}
+	var c Config
+	b, err := readBounded(path, maxConfigSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+	case err != nil:
+		return c, &forge.Error{Kind: forge.KindInvalid, Op: "config.load", Field: path, Err: err,
+			Hint: "forged init writes one; forged serve --config FILE names another"}
+	default:
+		if c, err = ParseConfig(b); err != nil {
+			return c, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if c.StateDir == "" {
+		c.StateDir = stateDir
+	}
+	return c.resolve()
+}
+
+// ParseConfig decodes strictly: unknown and doubled keys are errors that name the line.
+func ParseConfig(b []byte) (Config, error) {
+	var c Config
+	if len(bytes.TrimSpace(b)) == 0 {
+		return c, nil
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict(), yaml.DisallowUnknownField())
+	if err := dec.Decode(&c); err != nil {
+		return c, &forge.Error{Kind: forge.KindInvalid, Op: "config.parse", Err: errors.New(yaml.FormatError(err, false, true)),
+			Hint: "forged config show prints every key with its default"}
+	}
+	return c, nil
+}
+
+func (c Config) resolve() (Config, error) {
+	abs, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return c, forge.Invalidf("state_dir", "%q: %v", c.StateDir, err)
+	}
+	c.StateDir = abs
+	def(&c.Listen.Socket, filepath.Join(abs, "forged.sock"))
+	def(&c.Listen.TCP, DefaultTCP)
+	def(&c.Log.Level, DefaultLogLevel)
+	def(&c.Log.Format, DefaultLogFormat)
+	def(&c.Retry.BackoffMin, forge.Duration(DefaultBackoffMin))
+	def(&c.Retry.BackoffMax, forge.Duration(DefaultBackoffMax))
+	def(&c.Retry.FruitlessLimit, DefaultFruitlessLimit)
+	def(&c.Retry.PauseAfter, DefaultPauseAfter)
+	def(&c.Retry.PauseWindow, forge.Duration(DefaultPauseWindow))
+	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
+	if len(c.Clusters) == 0 {
+		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
+	}
+	for i := range c.Clusters {
+		cl := &c.Clusters[i]
+		def(&cl.Kind, KindDirect)
+		def(&cl.Network, DefaultNetwork)
+		def(&cl.Ports, DefaultPorts)
+		def(&cl.RunRoot, filepath.Join(abs, "runs"))
+		def(&cl.PollEvery, forge.Duration(DefaultPollEvery))
+		if cl.Node == "" {
+			if cl.Node, err = os.Hostname(); err != nil {
+				return c, forge.Invalidf(fmt.Sprintf("clusters[%d].node", i), "the host has no name: %v", err)
+			}
+		}
+	}
+	return c, c.validate()
+}
+
+func (c Config) validate() error {
+	var errs []error
+	bad := func(field, format string, args ...any) { errs = append(errs, forge.Invalidf(field, format, args...)) }
+	oneOf := func(field, v string, allowed ...string) {
+		for _, a := range allowed {
+			if v == a {
+				return
+			}
+		}
+		bad(field, "%q is not allowed; want one of %s", v, strings.Join(allowed, ", "))
+	}
+	// sun_path holds 108 bytes with its NUL; a longer path fails at bind with a bare EINVAL.
+	if len(c.Listen.Socket) > maxSocketPath {
+		bad("listen.socket", "%q has %d bytes, unix sockets allow %d; choose a shorter state_dir or socket path", c.Listen.Socket, len(c.Listen.Socket), maxSocketPath)
+	}
+	if c.Listen.TCP != TCPOff {
+		host, port, err := net.SplitHostPort(c.Listen.TCP)
+		n, perr := strconv.ParseUint(port, 10, 16)
+		_ = n
+		ip := net.ParseIP(host)
+		switch {
+		case err != nil || perr != nil:
+			bad("listen.tcp", "%q: want HOST:PORT, or %q", c.Listen.TCP, TCPOff)
+		case host != "localhost" && (ip == nil || !ip.IsLoopback()):
+			bad("listen.tcp", "%q is not a loopback address; without TLS forged serves 127.0.0.1 and [::1] only", c.Listen.TCP)
+		}
+	}
+	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf("log.format", c.Log.Format, "json", "console")
+	if c.Retry.BackoffMin <= 0 || c.Retry.BackoffMax < c.Retry.BackoffMin {
+		bad("retry.backoff_max", "%s: want at least backoff_min (%s), which must be above 0", c.Retry.BackoffMax, c.Retry.BackoffMin)
+	}
+	if c.Retry.FruitlessLimit < 1 || c.Retry.PauseAfter < 1 {
+		bad("retry.fruitless_limit", "fruitless_limit and pause_after must be at least 1")
+	}
+	if c.Limits.MaxBodyBytes < 1024 {
+		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)
+	}
+	seen := map[string]bool{}
+	for i, cl := range c.Clusters {
+		at := func(f string) string { return fmt.Sprintf("clusters[%d].%s", i, f) }
+		if err := forge.CheckName(cl.Name); err != nil {
+			bad(at("name"), "%v", err)
+		}
+		if seen[cl.Name] {
+			bad(at("name"), "%q stands twice; names are unique", cl.Name)
+		}
+		seen[cl.Name] = true
+		oneOf(at("kind"), cl.Kind, KindDirect)
+		oneOf(at("network"), cl.Network, "host", "none")
+		if cl.CPUSlots < 0 || cl.CPUSlots > 1024 {
+			bad(at("cpu_slots"), "%d: want 0 to 1024", cl.CPUSlots)
+		}
+		if cl.CPUs < 0 {
+			bad(at("cpus"), "%d: want 0 (what the host has) or more", cl.CPUs)
+		}
+		if cl.Memory != "" {
+			if _, err := forge.ParseMemoryMiB(cl.Memory); err != nil {
+				bad(at("memory"), "%v", err)
+			}
+		}
+		if cl.Python != "" && !filepath.IsAbs(cl.Python) {
+			bad(at("python"), "%q: want an absolute path", cl.Python)
+		}
+		if !filepath.IsAbs(cl.RunRoot) {
+			bad(at("run_root"), "%q: want an absolute path", cl.RunRoot)
+		}
+		if _, _, err := parsePorts(cl.Ports); err != nil {
+			bad(at("ports"), "%v", err)
+		}
+		if cl.PollEvery.D() < 50*time.Millisecond {
+			bad(at("poll_every"), "%s: want at least 50ms", cl.PollEvery)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxSocketPath is sun_path without its NUL.
+const maxSocketPath = 107
+
+func parsePorts(s string) (lo, hi int, err error) {
+	a, b, ok := strings.Cut(s, "-")
+	x, err1 := strconv.ParseUint(a, 10, 16)
+	y, err2 := strconv.ParseUint(b, 10, 16)
+	if !ok || err1 != nil || err2 != nil || x < 1024 || y < x {
+		return 0, 0, fmt.Errorf("port range %q: want LOW-HIGH within 1024-65535", s)
+	}
+	return int(x), int(y), nil
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > limit {
+		return nil, fmt.Errorf("want a regular file of at most %d bytes", limit)
+	}
+	return os.ReadFile(path)
+}

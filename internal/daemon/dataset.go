@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/dataset"
+)
+
+// datasets implements api.Datasets.
+type datasets struct{ d *Daemon }
+
+const noLicense = "NOASSERTION"
+
+func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
+	var none forge.DatasetVersion
+	if err := forge.CheckName(r.Name); err != nil {
+		return none, forge.Invalidf("name", "%v", err)
+	}
+	t := s.d.db.For(p)
+	var parent forge.DatasetVersionID
+	if r.Parent != "" {
+		ref, err := forge.ParseRef(r.Parent)
+		if err != nil {
+			return none, forge.Invalidf("parent", "%v", err)
+		}
+		v, err := t.DatasetVersion(ctx, ref)
+		if err != nil {
+			return none, asField(err, "parent")
+		}
+		parent = v.ID
+	}
+	rep, err := dataset.Scan(ctx, r.Path, dataset.Options{})
+	if err != nil {
+		return none, err
+	}
+	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Bytes,
+		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent, CreatedBy: p.User}
+	if v.License == "" {
+		v.License = noLicense
+	}
+	return t.AddDataset(ctx, v)
+}
+
+func (s datasets) Datasets(ctx context.Context, p forge.Principal, page api.Page) ([]forge.Dataset, error) {
+	return s.d.db.For(p).Datasets(ctx, page.Limit, page.After)
+}
+
+func (s datasets) Dataset(ctx context.Context, p forge.Principal, name string) (forge.Dataset, error) {
+	return s.d.db.For(p).Dataset(ctx, name)
+}
+
+// asField says which input field a lookup failed for; a reference to what is not there is bad
+// input, not a missing page.
+func asField(err error, field string) error {
+	if forge.KindOf(err) != forge.KindNotFound {
+		return err
+	}
+	return &forge.Error{Kind: forge.KindInvalid, Field: field, Err: fmt.Errorf("%w", err), Hint: forge.HintOf(err)}
+}

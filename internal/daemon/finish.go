@@ -1,0 +1,153 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// verifyTimeout bounds the hashing of a run's checkpoints when an attempt has ended.
+const verifyTimeout = 30 * time.Minute
+
+// finish judges an exited attempt and settles what becomes of its run: the last step of the
+// way, in one transaction. It is repeated from the start after a crash; nothing before the
+// transaction leaves a trace.
+func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row store.OutboxRow) error {
+	r, ok := d.world.run(a.Run)
+	if !ok {
+		return d.db.OutboxDone(ctx, row.ID)
+	}
+	obs, err := d.lastWord(ctx, c, a)
+	if err != nil {
+		return err
+	}
+	need := r.Spec.Register != "" || d.needsOutput(r)
+	reason, detail := forge.Judge(forge.Evidence{
+		Intent: a.Intent, State: obs.State, Cause: obs.Cause, Detail: obs.Detail, Exits: obs.Exits, ByUID: obs.ByUID,
+		Ranks: rankCount(r.Spec), Status: obs.Status, OutputOK: !need || obs.Output != nil && len(obs.Output.Files) > 0,
+	})
+	vctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	saves, err := c.Files.Checkpoints(vctx, a.Run, a.RunDir, true)
+	if err != nil {
+		return fmt.Errorf("verify checkpoints of run %d: %w", r.Number, err)
+	}
+	var saved int64
+	for _, s := range saves {
+		if s.Verdict == forge.VerdictVerified {
+			saved = max(saved, s.Step)
+		}
+	}
+	attempts, err := d.db.AttemptsOf(ctx, a.Run)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	n := d.cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
+		used: usedTime(attempts, now), handed: a.ExternalID != "", now: now})
+	end := store.End{Run: a.Run, Attempt: a.Number, Reason: reason, Detail: n.detail, Next: n.state, Hold: n.hold, NotBefore: n.notBefore,
+		Avoid: n.avoid, Fruitless: n.fruitless, Retries: n.retries, Checkpoints: saves, At: now, OutboxID: row.ID}
+	if n.state == forge.RunCompleted && r.Spec.Register != "" {
+		end.Model = d.trainedVersion(r, a, obs)
+	}
+	_, _, err = d.db.AttemptEnded(ctx, end)
+	if end.Model != nil && err != nil && forge.KindOf(err) != forge.KindUnavailable && ctx.Err() == nil {
+		// The name may have been taken by a base model since submit. The training is done and
+		// must not be lost for it: complete the run without the version and say so.
+		d.log.Error().Err(err).Str("run", string(a.Run)).Str("model", r.Spec.Register).Msg("model not registered")
+		end.Model, end.Detail = nil, fmt.Sprintf("%s; not registered as %q: %v", n.detail, r.Spec.Register, err)
+		_, _, err = d.db.AttemptEnded(ctx, end)
+	}
+	if err != nil {
+		return err
+	}
+	d.cursors.drop(a)
+	if n.hold != nil {
+		d.pauseIfMany(ctx, a.Cluster, now)
+	}
+	return nil
+}
+
+// lastWord reads the records that the shims left.
+func (d *Daemon) lastWord(ctx context.Context, c *Cluster, a forge.Attempt) (forge.Observation, error) {
+	if a.ExternalID == "" {
+		return forge.Observation{State: forge.ObservAbsent, ByUID: -1, Detail: "forged stopped before it was handed to the executor, or a stop came first"}, nil
+	}
+	cctx, cancel := context.WithTimeout(ctx, execTimeout)
+	defer cancel()
+	all, err := c.Executor.Poll(cctx, []forge.ExternalID{a.ExternalID})
+	if err != nil {
+		return forge.Observation{}, err
+	}
+	if len(all) != 1 || all[0].State == forge.ObservUnknown {
+		return forge.Observation{}, forge.Errorf(forge.KindUnavailable, "finish", "the executor does not answer for %s", a.ExternalID)
+	}
+	return all[0], nil
+}
+
+// needsOutput says whether the recipe promises output. A recipe that is gone promises nothing.
+func (d *Daemon) needsOutput(r forge.Run) bool {
+	rec, err := d.recipes.Get(r.Spec.Recipe)
+	return err == nil && rec.Output
+}
+
+// trainedVersion is the model version with its lineage, by digest and not only by name.
+func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observation) *forge.ModelVersion {
+	l := forge.Lineage{Run: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, RecipeSHA256: r.Spec.RecipeSHA256,
+		ParamsSHA256: recipes.CanonicalDigest(r.Spec.Params), CodeVersion: "forged " + d.version, TrainedAt: a.ExitedAt}
+	if obs.Status != nil {
+		l.CodeSHA256 = obs.Status.Code["sha256"]
+		if v := obs.Status.Code["forge_train"]; v != "" {
+			l.CodeVersion += ", forge_train " + v
+		}
+	}
+	license := "NOASSERTION"
+	if in := r.Spec.Dataset; in != nil {
+		l.Dataset, l.DatasetSHA256 = in.Name, in.SHA256
+	}
+	if in := r.Spec.Base; in != nil {
+		l.Base, l.BaseSHA256 = in.Name, in.SHA256
+	}
+	return &forge.ModelVersion{Tenant: r.Tenant, Name: r.Spec.Register, Kind: forge.ModelTrained, Stage: forge.StageStaging,
+		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}
+}
+
+// pauseIfMany stops placing on a cluster that holds one run after the other: the fault is
+// then more likely its own than theirs.
+func (d *Daemon) pauseIfMany(ctx context.Context, c forge.ClusterName, now time.Time) {
+	n, err := d.db.HeldSince(ctx, c, now.Add(-d.cfg.Retry.PauseWindow.D()))
+	if err != nil || n < d.cfg.Retry.PauseAfter {
+		return
+	}
+	reason := fmt.Sprintf("%d runs were put on hold within %s", n, d.cfg.Retry.PauseWindow)
+	if err := d.db.PauseCluster(ctx, c, reason); err != nil && !errors.Is(err, context.Canceled) {
+		d.log.Error().Err(err).Str("cluster", string(c)).Msg("cluster not paused")
+	}
+}
+
+func rankCount(s forge.RunSpec) int {
+	if s.Launch == forge.LaunchNode {
+		return s.Gang.Nodes
+	}
+	return s.Gang.GPUs()
+}
+
+func usedTime(attempts []forge.Attempt, now time.Time) time.Duration {
+	var used time.Duration
+	for _, a := range attempts {
+		if a.StartedAt.IsZero() {
+			continue
+		}
+		to := a.ExitedAt
+		if to.IsZero() {
+			to = now
+		}
+		used += to.Sub(a.StartedAt)
+	}
+	return used
+}

@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"context"
+	"path/filepath"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/crash"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// launch hands a placed attempt to its executor exactly once. What may have happened before a
+// crash or an unclean answer is found out by Find, which makes absence certain instead of
+// guessing it.
+func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row store.OutboxRow) error {
+	if a.ExternalID != "" || !a.State.Open() {
+		return d.db.OutboxDone(ctx, row.ID)
+	}
+	r, ok := d.world.run(a.Run)
+	if !ok {
+		return d.db.OutboxDone(ctx, row.ID)
+	}
+	key := forge.AttemptKey(a.Run, a.Number)
+	if a.State != forge.AttemptPlaced || a.Intent != forge.IntentNone {
+		return d.find(ctx, c, a, row, key)
+	}
+	l, err := d.launchOf(ctx, r, a)
+	if err != nil {
+		return err
+	}
+	if err := d.db.AttemptLaunching(ctx, a.Run, a.Number); err != nil {
+		return err
+	}
+	crash.At("launch.before_submit")
+	cctx, cancel := context.WithTimeout(ctx, execTimeout)
+	defer cancel()
+	id, err := c.Executor.Submit(cctx, l)
+	if err != nil {
+		d.log.Warn().Err(err).Str("run", string(a.Run)).Int("attempt", a.Number).Msg("submit not clean; looking for it")
+		return d.find(ctx, c, a, row, key)
+	}
+	crash.At("launch.before_record")
+	if err := d.db.AttemptSubmitted(ctx, a.Run, a.Number, id, row.ID); err != nil {
+		return err
+	}
+	kick(d.kickWatch)
+	kick(d.kickOutbox) // a signal may have waited for the id
+	return nil
+}
+
+func (d *Daemon) find(ctx context.Context, c *Cluster, a forge.Attempt, row store.OutboxRow, key string) error {
+	cctx, cancel := context.WithTimeout(ctx, execTimeout)
+	defer cancel()
+	switch l := c.Executor.Find(cctx, key, a.RunDir); l.State {
+	case forge.LookupFound:
+		if err := d.db.AttemptSubmitted(ctx, a.Run, a.Number, l.ID, row.ID); err != nil {
+			return err
+		}
+		kick(d.kickWatch)
+		kick(d.kickOutbox)
+		return nil
+	case forge.LookupAbsent:
+		// It can no longer start, so its GPUs are free; finish.go judges why.
+		if err := d.db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number}); err != nil {
+			return err
+		}
+		kick(d.kickOutbox)
+		return d.db.OutboxDone(ctx, row.ID)
+	default:
+		if a.Unknown.IsZero() {
+			_ = d.db.AttemptUnknown(ctx, a.Run, a.Number, row.CreatedAt)
+		}
+		return forge.Errorf(forge.KindUnavailable, "launch", "the executor does not say whether %s started: %s", key, l.Evidence)
+	}
+}
+
+// launchOf gathers what the executor needs. Paths and digests come from the registered
+// versions, not from names.
+func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (forge.Launch, error) {
+	l := forge.Launch{Key: forge.AttemptKey(r.ID, a.Number), Run: r.ID, Number: r.Number, Tenant: r.Tenant, Attempt: a.Number,
+		RunDir: a.RunDir, Spec: r.Spec, Placement: a.Placement}
+	attemptDir := filepath.Join(a.RunDir, "attempts", attemptName(a.Number))
+	l.Config = forge.RankConfig{RunID: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, Params: r.Spec.Params,
+		Dataset: r.Spec.Dataset, Base: r.Spec.Base,
+		CheckpointDir: filepath.Join(attemptDir, "checkpoints"), OutputDir: filepath.Join(attemptDir, "output")}
+	if in := r.Spec.Dataset; in != nil {
+		v, err := d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(in.ID))
+		if err != nil {
+			return l, err
+		}
+		l.Config.DatasetKind = v.Kind
+		l.Inputs = append(l.Inputs, v.Manifest)
+	}
+	if in := r.Spec.Base; in != nil {
+		v, err := d.db.ModelVersionByID(ctx, forge.ModelVersionID(in.ID))
+		if err != nil {
+			return l, err
+		}
+		l.Inputs = append(l.Inputs, v.Manifest)
+	}
+	nodes := map[forge.NodeName]forge.Node{}
+	for _, n := range d.world.nodeList() {
+		if n.Cluster == a.Cluster {
+			nodes[n.Name] = n
+		}
+	}
+	for _, s := range a.Placement {
+		for _, slot := range s.Slots {
+			for _, g := range nodes[s.Node].GPUs {
+				if g.Slot == slot {
+					l.Devices = append(l.Devices, g)
+				}
+			}
+		}
+	}
+	return l, nil
+}

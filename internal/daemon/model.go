@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"context"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/dataset"
+)
+
+// models implements api.Models.
+type models struct{ d *Daemon }
+
+func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.ImportModelRequest) (forge.ModelVersion, error) {
+	var none forge.ModelVersion
+	if err := forge.CheckName(r.Name); err != nil {
+		return none, forge.Invalidf("name", "%v", err)
+	}
+	m, _, err := dataset.HashModel(ctx, r.Path, nil)
+	if err != nil {
+		return none, err
+	}
+	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, Stage: forge.StageStaging, SHA256: m.Digest(), Bytes: m.Bytes(),
+		Manifest: m, License: r.License, CreatedBy: p.User}
+	if v.License == "" {
+		v.License = noLicense
+	}
+	return s.d.db.For(p).AddModelVersion(ctx, v)
+}
+
+// RegisterModel registers the output of a run that completed without --register.
+func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.RegisterModelRequest) (forge.ModelVersion, error) {
+	var none forge.ModelVersion
+	if err := forge.CheckName(q.Name); err != nil {
+		return none, forge.Invalidf("name", "%v", err)
+	}
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, q.Run)
+	if err != nil {
+		return none, asField(err, "run")
+	}
+	if r.State != forge.RunCompleted {
+		return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d is %s; only a completed run has an output to register", r.Number, r.State)
+	}
+	if r.Model != "" {
+		return none, forge.Errorf(forge.KindConflict, "model.register", "run %d is registered already as %s", r.Number, r.Model)
+	}
+	attempts, err := t.Attempts(ctx, r.ID)
+	if err != nil {
+		return none, err
+	}
+	for i := len(attempts) - 1; i >= 0; i-- {
+		a := attempts[i]
+		if a.Reason != forge.EndCompleted {
+			continue
+		}
+		c, ok := s.d.clusters[a.Cluster]
+		if !ok {
+			return none, forge.Errorf(forge.KindUnavailable, "model.register", "cluster %q, where run %d ran, is not configured any more", a.Cluster, r.Number)
+		}
+		obs, err := s.d.lastWord(ctx, c, a)
+		if err != nil {
+			return none, err
+		}
+		if obs.Output == nil || len(obs.Output.Files) == 0 {
+			return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d left no output", r.Number)
+		}
+		r.Spec.Register = q.Name
+		v := s.d.trainedVersion(r, a, obs)
+		v.CreatedBy = p.User
+		return t.AddModelVersion(ctx, *v)
+	}
+	return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d has no attempt that completed", r.Number)
+}
+
+func (s models) Models(ctx context.Context, p forge.Principal, page api.Page) ([]forge.Model, error) {
+	return s.d.db.For(p).Models(ctx, page.Limit, page.After)
+}
+
+func (s models) Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error) {
+	return s.d.db.For(p).Model(ctx, name)
+}

@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// The outbox is what was decided and is not yet done. Its rows are written in the transaction
+// of the decision, and stay until they are done: a crash between the two loses nothing.
+const (
+	outboxEvery   = 2 * time.Second // rows that could not be done are tried again
+	outboxWorkers = 16
+	execTimeout   = 30 * time.Second // of one call to an executor
+)
+
+func (d *Daemon) outboxLoop(ctx context.Context) {
+	tick := time.NewTicker(outboxEvery)
+	defer tick.Stop()
+	w := &outboxWork{d: d, slots: make(chan struct{}, outboxWorkers), busy: map[int64]bool{}}
+	for {
+		w.step(ctx)
+		select {
+		case <-ctx.Done():
+			w.wg.Wait()
+			return
+		case <-d.kickOutbox:
+		case <-tick.C:
+		}
+	}
+}
+
+type outboxWork struct {
+	d     *Daemon
+	slots chan struct{}
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	busy  map[int64]bool
+}
+
+// step starts every row that nobody works on. Rows of different attempts go side by side; the
+// slow hashing of one finished run keeps no launch waiting.
+func (w *outboxWork) step(ctx context.Context) {
+	rows, err := w.d.db.Outbox(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.d.log.Error().Err(err).Msg("outbox not read")
+		}
+		return
+	}
+	for _, row := range rows {
+		w.mu.Lock()
+		taken := w.busy[row.ID]
+		w.busy[row.ID] = true
+		w.mu.Unlock()
+		if taken {
+			continue
+		}
+		select {
+		case w.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		w.wg.Go(func() {
+			defer func() {
+				<-w.slots
+				w.mu.Lock()
+				delete(w.busy, row.ID)
+				w.mu.Unlock()
+			}()
+			if err := w.d.work(ctx, row); err != nil && ctx.Err() == nil {
+				w.d.log.Warn().Err(err).Str("kind", string(row.Kind)).Str("run", string(row.Run)).Int("attempt", row.Attempt).Msg("outbox row not done; it stays")
+				_ = w.d.db.OutboxTried(ctx, row.ID)
+			}
+		})
+	}
+}
+
+// work does one row. An error leaves the row for the next step.
+func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
+	a, ok := d.world.attempt(row.Run)
+	if !ok || a.Number != row.Attempt { // ended, or superseded: nothing is left to do
+		return d.db.OutboxDone(ctx, row.ID)
+	}
+	c, ok := d.clusters[a.Cluster]
+	if !ok {
+		return forge.Errorf(forge.KindUnavailable, "outbox", "cluster %q is not configured any more; its attempts stay as they are", a.Cluster)
+	}
+	switch row.Kind {
+	case store.OutboxLaunch:
+		return d.launch(ctx, c, a, row)
+	case store.OutboxSignal:
+		return d.signal(ctx, c, a, row)
+	case store.OutboxFinish:
+		return d.finish(ctx, c, a, row)
+	}
+	return forge.Errorf(forge.KindInternal, "outbox", "row %d has unknown kind %q", row.ID, row.Kind)
+}
+
+// signal passes on what the row's transaction recorded as our intent.
+func (d *Daemon) signal(ctx context.Context, c *Cluster, a forge.Attempt, row store.OutboxRow) error {
+	if !a.State.Open() {
+		return d.db.OutboxDone(ctx, row.ID)
+	}
+	if a.ExternalID == "" {
+		return nil // launch.go sees the intent before it submits; if it has submitted, the id is about to come
+	}
+	kind := forge.SignalCheckpoint
+	switch row.Intent {
+	case forge.IntentCancel:
+		kind = forge.SignalCancel
+	case forge.IntentKill:
+		kind = forge.SignalKill
+	}
+	cctx, cancel := context.WithTimeout(ctx, execTimeout)
+	defer cancel()
+	if err := c.Executor.Signal(cctx, a.ExternalID, kind); err != nil {
+		return err
+	}
+	return d.db.OutboxDone(ctx, row.ID)
+}

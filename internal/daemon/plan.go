@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// Planning happens by event. The first event plans at once, so that a lone submission starts
+// without delay; under a flood of events a plan may take at most 1 part in planShare of the
+// time, so that accepting runs is never starved by planning them.
+const (
+	planShare  = 5
+	planMaxGap = 500 * time.Millisecond
+)
+
+func (d *Daemon) planLoop(ctx context.Context) {
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.kickPlan:
+		case <-wake.C:
+		}
+		began := time.Now()
+		at := d.planStep(ctx, began)
+		if at.IsZero() {
+			wake.Reset(planAnyway)
+		} else {
+			wake.Reset(max(time.Until(at), time.Millisecond))
+		}
+		gap := min((planShare-1)*time.Since(began), planMaxGap)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gap):
+		}
+	}
+}
+
+// planAnyway bounds how long a missed event could go unnoticed.
+const planAnyway = time.Minute
+
+// planStep decides once and commits what still holds. It returns when to plan again even if
+// nothing happens.
+func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
+	snap := d.world.snapshot(now)
+	plan := scheduler.Plan(snap, d.policy)
+	if len(plan.Place)+len(plan.Preempt) == 0 {
+		return plan.WakeAt
+	}
+	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
+	if err := scheduler.CheckPlan(snap, plan); err != nil {
+		d.refusePlan(ctx, err)
+		return now.Add(planAnyway)
+	}
+	d.planFault.Store(nil)
+	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: func(id forge.RunID) string { return d.runDir(id, d.order[0]) }})
+	if err != nil {
+		if ctx.Err() == nil {
+			d.log.Error().Err(err).Msg("plan not applied")
+		}
+		return now.Add(time.Second)
+	}
+	again := plan.WakeAt
+	for _, r := range refused {
+		e := d.log.Debug()
+		if r.Broken {
+			e = d.log.Error()
+			again = now.Add(planAnyway)
+		} else if r.Retry {
+			again = now.Add(time.Millisecond)
+		}
+		e.Str("run", string(r.Run)).Str("why", r.Why).Msg("decision refused")
+	}
+	if len(placed) > 0 || len(plan.Preempt) > 0 {
+		kick(d.kickOutbox)
+	}
+	return again
+}
+
+// refusePlan says once for each kind of fault that planning stands still, and keeps readyz red.
+func (d *Daemon) refusePlan(ctx context.Context, err error) {
+	text := err.Error()
+	if old := d.planFault.Swap(&text); old != nil && *old == text {
+		return
+	}
+	d.log.Error().Err(err).Msg("plan refused by CheckPlan")
+	_ = d.db.AddEvent(ctx, forge.Event{Actor: actorForged, Type: forge.EventPlanRefused, Message: "A plan broke an invariant and was not carried out: " + text})
+}

@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/crash"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// runs implements api.Runs.
+type runs struct{ d *Daemon }
+
+func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunRequest) (api.Submitted, error) {
+	spec, warnings, err := s.d.resolveSpec(ctx, p, q)
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	if q.DryRun {
+		return api.Submitted{Run: forge.Run{Spec: spec, User: p.User, State: forge.RunPending}, Warnings: warnings}, nil
+	}
+	return s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
+}
+
+func (s runs) submit(ctx context.Context, p forge.Principal, n store.NewRun, warnings []string) (api.Submitted, error) {
+	r, err := s.d.db.For(p).SubmitRun(ctx, n)
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	crash.At("submit.after_commit")
+	out := api.Submitted{Run: r, Warnings: warnings}
+	out.Position, out.Waiting = s.d.world.lastPosition(r.Spec.Priority)
+	return out, nil
+}
+
+// RetryRun makes a new run with the same spec; the old one stays as it ended.
+func (s runs) RetryRun(ctx context.Context, p forge.Principal, run string) (api.Submitted, error) {
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, run)
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	if !r.State.Terminal() && r.Hold == nil {
+		return api.Submitted{}, forge.Errorf(forge.KindPrecondition, "run.retry", "run %d is %s; only an ended or held run can be retried", r.Number, r.State).
+			WithHint("forgectl run cancel %d ends it first", r.Number)
+	}
+	if !r.State.Terminal() {
+		if _, err := t.RequestCancel(ctx, run, forge.CancelTerm); err != nil {
+			return api.Submitted{}, err
+		}
+	}
+	return s.submit(ctx, p, store.NewRun{Spec: r.Spec, Parent: r.ID}, nil)
+}
+
+func (s runs) Run(ctx context.Context, p forge.Principal, run string) (api.RunDetail, error) {
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, run)
+	if err != nil {
+		return api.RunDetail{}, err
+	}
+	attempts, err := t.Attempts(ctx, r.ID)
+	if err != nil {
+		return api.RunDetail{}, err
+	}
+	return api.RunDetail{Run: r, Attempts: attempts, ETA: eta(r, attempts, time.Now())}, nil
+}
+
+// eta extends the pace of the newest attempt to the last step.
+func eta(r forge.Run, attempts []forge.Attempt, now time.Time) time.Time {
+	if r.State != forge.RunRunning || r.TotalSteps <= r.Step || len(attempts) == 0 {
+		return time.Time{}
+	}
+	a := attempts[len(attempts)-1]
+	done := r.Step - a.ResumeStep
+	if done <= 0 || a.StartedAt.IsZero() {
+		return time.Time{}
+	}
+	per := now.Sub(a.StartedAt) / time.Duration(done)
+	return now.Add(per * time.Duration(r.TotalSteps-r.Step))
+}
+
+func (s runs) Runs(ctx context.Context, p forge.Principal, f api.RunFilter) ([]forge.Run, error) {
+	return s.d.db.For(p).Runs(ctx, store.RunFilter{States: f.States, User: f.User, Limit: f.Limit, Before: f.Before})
+}
+
+func (s runs) CancelRun(ctx context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error) {
+	if !slices.Contains([]forge.CancelMode{forge.CancelTerm, forge.CancelSave, forge.CancelNow}, mode) {
+		return forge.Run{}, forge.Invalidf("mode", "%q: want term, save or now", mode)
+	}
+	r, err := s.d.db.For(p).RequestCancel(ctx, run, mode)
+	if err == nil {
+		kick(s.d.kickOutbox)
+	}
+	return r, err
+}
+
+// lastPosition is the place of the newest run of a priority in the queue of all tenants, from
+// counters alone: with 100,000 runs waiting, a submission must not count them.
+func (d *world) lastPosition(priority int) (pos, waiting int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for p := priority; p <= forge.MaxPriority; p++ {
+		pos += d.queued[p]
+	}
+	return max(pos, 1), max(len(d.pending), 1)
+}

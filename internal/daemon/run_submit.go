@@ -1,0 +1,227 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/dataset"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
+)
+
+// maxAfter bounds how many runs one may wait for.
+const maxAfter = 64
+
+// resolveSpec turns a request into a spec that stands by itself: everything is looked up,
+// checked and pinned by digest now, so that what could be refused in a second is not refused
+// after a night in the queue.
+func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.SubmitRunRequest) (forge.RunSpec, []string, error) {
+	var none forge.RunSpec
+	rec, err := d.recipes.Get(q.Recipe)
+	if err != nil {
+		return none, nil, asField(err, "recipe")
+	}
+	params, origins, err := rec.Resolve(q.Params, q.Set)
+	if err != nil {
+		return none, nil, err
+	}
+	spec := forge.RunSpec{Name: q.Name, Recipe: rec.Name, RecipeSHA256: rec.SHA256, Launch: rec.Launch, Entry: rec.Entry,
+		Params: params, Origins: origins, Priority: forge.DefaultPriority, MaxRetries: q.MaxRetries, Register: q.Register, Cluster: forge.ClusterName(q.Cluster)}
+	if q.Name != "" {
+		if err := forge.CheckName(q.Name); err != nil {
+			return none, nil, forge.Invalidf("name", "%v", err)
+		}
+	}
+	if q.Priority != nil {
+		spec.Priority = *q.Priority
+	}
+	if spec.Priority < forge.MinPriority || spec.Priority > forge.MaxPriority {
+		return none, nil, forge.Invalidf("priority", "%d: want %d to %d, higher first", spec.Priority, forge.MinPriority, forge.MaxPriority)
+	}
+	if q.MaxRetries < 0 {
+		return none, nil, forge.Invalidf("max_retries", "%d: want 0 or more", q.MaxRetries)
+	}
+	resolveTimes(&spec, q, rec)
+	if spec.TotalTime > 0 && spec.TotalTime < spec.TimeLimit {
+		return none, nil, forge.Invalidf("total_time", "%s is shorter than the time limit of one attempt (%s)", spec.TotalTime, spec.TimeLimit)
+	}
+	if spec.Gang, err = resolveGang(q, rec.Gang); err != nil {
+		return none, nil, err
+	}
+	if err := d.resolveInputs(ctx, p, q, rec, &spec); err != nil {
+		return none, nil, err
+	}
+	if err := d.resolveAfter(ctx, p, q, &spec); err != nil {
+		return none, nil, err
+	}
+	if err := d.checkRegister(ctx, p, spec, rec); err != nil {
+		return none, nil, err
+	}
+	return spec, nil, d.checkPlaceable(spec)
+}
+
+func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {
+	pick := func(given, recipe forge.Duration, fallback time.Duration) forge.Duration {
+		if given > 0 {
+			return given
+		}
+		if recipe > 0 {
+			return recipe
+		}
+		return forge.Duration(fallback)
+	}
+	s.TimeLimit = pick(q.TimeLimit, rec.Limits.TimeLimit, 0)
+	s.TotalTime = pick(q.TotalTime, s.TimeLimit, 0)
+	s.StartTimeout = pick(q.StartTimeout, rec.Limits.StartTimeout, forge.DefaultStartTimeout)
+	s.StallTimeout = pick(q.StallTimeout, rec.Limits.StallTimeout, forge.DefaultStallTimeout)
+	s.Grace = pick(q.Grace, rec.Limits.Grace, forge.DefaultGrace)
+}
+
+func resolveGang(q api.SubmitRunRequest, g forge.Gang) (forge.Gang, error) {
+	if q.Nodes > 0 {
+		g.Nodes = q.Nodes
+	}
+	if q.GPUsPerNode > 0 {
+		g.GPUsPerNode = q.GPUsPerNode
+	}
+	if q.GPUs > 0 {
+		switch {
+		case q.GPUsPerNode > 0 && q.GPUsPerNode*g.Nodes != q.GPUs:
+			return g, forge.Invalidf("gpus", "%d GPUs contradict %d nodes × %d GPUs per node", q.GPUs, g.Nodes, q.GPUsPerNode)
+		case q.GPUs%g.Nodes != 0:
+			return g, forge.Invalidf("gpus", "%d GPUs do not divide by %d nodes; every node of a gang has equally many", q.GPUs, g.Nodes)
+		}
+		g.GPUsPerNode = q.GPUs / g.Nodes
+	}
+	if q.CPUsPerGPU > 0 {
+		g.CPUsPerGPU = q.CPUsPerGPU
+	}
+	if q.MemoryMiBPerGPU > 0 {
+		g.MemoryMiBPerGPU = q.MemoryMiBPerGPU
+	}
+	return g, nil
+}
+
+func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, rec recipes.Recipe, spec *forge.RunSpec) error {
+	t := d.db.For(p)
+	switch {
+	case q.Dataset == "" && rec.NeedsDataset:
+		return forge.Invalidf("dataset", "recipe %s needs a dataset of kind %s", rec.Name, kindList(rec.Datasets)).WithHint("forgectl dataset list")
+	case q.Dataset != "":
+		ref, err := forge.ParseRef(q.Dataset)
+		if err != nil {
+			return forge.Invalidf("dataset", "%v", err)
+		}
+		v, err := t.DatasetVersion(ctx, ref)
+		if err != nil {
+			return asField(err, "dataset")
+		}
+		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
+		if err := dataset.Accepts(rec.Datasets, v.Kind); err != nil {
+			return forge.Invalidf("dataset", "%s does not suit recipe %s: %v", name, rec.Name, err)
+		}
+		if err := rundir.CheckInputsContext(ctx, v.Manifest); err != nil {
+			return forge.Invalidf("dataset", "%s: %v", name, err).WithHint("register the changed data as a new version: forgectl dataset add %s %s", v.Name, v.Manifest.Root)
+		}
+		spec.Dataset = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
+	}
+	switch {
+	case q.Base == "" && rec.NeedsBase:
+		return forge.Invalidf("base", "recipe %s needs a base model", rec.Name).WithHint("forgectl model list")
+	case q.Base != "":
+		ref, err := forge.ParseRef(q.Base)
+		if err != nil {
+			return forge.Invalidf("base", "%v", err)
+		}
+		v, err := t.ModelVersion(ctx, ref)
+		if err != nil {
+			return asField(err, "base")
+		}
+		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
+		if v.Kind != forge.ModelBase {
+			return forge.Invalidf("base", "%s is a %s model; want a base model", name, v.Kind).WithHint("forgectl model import NAME PATH registers one")
+		}
+		if err := rundir.CheckInputsContext(ctx, v.Manifest); err != nil {
+			return forge.Invalidf("base", "%s: %v", name, err).WithHint("import the changed weights as a new version: forgectl model import %s %s", v.Name, v.Manifest.Root)
+		}
+		spec.Base = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
+	}
+	return nil
+}
+
+func kindList(kinds []forge.DatasetKind) string {
+	s := make([]string, len(kinds))
+	for i, k := range kinds {
+		s[i] = string(k)
+	}
+	return strings.Join(s, ", ")
+}
+
+func (d *Daemon) resolveAfter(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, spec *forge.RunSpec) error {
+	if len(q.After) > maxAfter {
+		return forge.Invalidf("after", "%d runs; want at most %d", len(q.After), maxAfter)
+	}
+	for _, name := range q.After {
+		r, err := d.db.For(p).Run(ctx, name)
+		if err != nil {
+			return asField(err, "after")
+		}
+		if slices.Contains(spec.After, r.ID) {
+			continue
+		}
+		spec.After = append(spec.After, r.ID)
+	}
+	return nil
+}
+
+func (d *Daemon) checkRegister(ctx context.Context, p forge.Principal, spec forge.RunSpec, rec recipes.Recipe) error {
+	if spec.Register == "" {
+		return nil
+	}
+	if err := forge.CheckName(spec.Register); err != nil {
+		return forge.Invalidf("register", "%v", err)
+	}
+	m, err := d.db.For(p).Model(ctx, spec.Register)
+	if err == nil && m.Kind != forge.ModelTrained {
+		return forge.Invalidf("register", "%q is a base model; outputs are registered under a name of their own", spec.Register)
+	}
+	if err != nil && forge.KindOf(err) != forge.KindNotFound {
+		return err
+	}
+	return nil
+}
+
+// checkPlaceable refuses what no cluster could ever hold, and a module that none can run.
+func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
+	if spec.Cluster != "" {
+		if _, ok := d.clusters[spec.Cluster]; !ok {
+			names := make([]string, len(d.order))
+			for i, n := range d.order {
+				names[i] = string(n)
+			}
+			return forge.Invalidf("cluster", "%q is not configured; there is %s", spec.Cluster, strings.Join(names, ", "))
+		}
+	}
+	if spec.Entry.Module != "" {
+		can := false
+		for _, c := range d.clusters {
+			can = can || c.Modules && (spec.Cluster == "" || spec.Cluster == c.Name)
+		}
+		if !can {
+			return forge.Errorf(forge.KindPrecondition, "run.submit", "recipe %s runs a Python module and no cluster has a training environment", spec.Recipe).
+				WithHint("set clusters[].python in config.yaml to an interpreter that has torch, transformers, trl and peft (contrib/python-env/install makes one)")
+		}
+	}
+	if ok, largest := scheduler.Fits(d.world.nodeList(), spec.Gang, spec.Cluster); !ok {
+		g := spec.Gang
+		return forge.Invalidf("gpus_per_node", "a gang of %d nodes × %d GPUs with %d CPUs and %s each fits no cluster even when it is empty; %s",
+			g.Nodes, g.GPUsPerNode, g.CPUsPerGPU, forge.FormatMiB(g.MemoryMiBPerGPU), largest).WithHint("forgectl node list")
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/scheduler"
+)
+
+// rundata implements api.RunData.
+type rundata struct{ d *Daemon }
+
+const (
+	maxLogRead    = 1 << 20
+	defaultPoints = 512
+	maxPoints     = 10_000
+)
+
+// Why says why a run is where it is, from the world as it is now.
+func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Why, error) {
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, run)
+	if err != nil {
+		return api.Why{}, err
+	}
+	w := api.Why{Run: r.Number, State: r.State}
+	attempts, err := t.Attempts(ctx, r.ID)
+	if err != nil {
+		return w, err
+	}
+	var last *forge.Attempt
+	if len(attempts) > 0 {
+		last = &attempts[len(attempts)-1]
+		for _, a := range attempts {
+			if a.State == forge.AttemptEnded {
+				w.Evidence = append(w.Evidence, fmt.Sprintf("attempt %d ended %s: %s (%s)", a.Number, a.EndedAt.UTC().Format(time.RFC3339), a.Reason, a.Detail))
+			}
+		}
+	}
+	switch {
+	case r.State == forge.RunPending && last != nil && last.State == forge.AttemptExited:
+		w.Sentence = fmt.Sprintf("attempt %d has exited and is being judged: its checkpoints are hashed", last.Number)
+	case r.State == forge.RunPending:
+		snap := s.d.world.snapshot(time.Now())
+		held := scheduler.Explain(snap, s.d.policy, r.ID)
+		w.Code, w.Sentence = held.Code, "waits: "+held.Text
+		if held.Text == "" {
+			w.Sentence = "is about to be placed"
+		}
+		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy, r.ID)
+		if r.Hold != nil {
+			w.Next = append(w.Next, fmt.Sprintf("forgectl run retry %d", r.Number))
+		}
+	case r.State == forge.RunProvisioning && last != nil:
+		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
+	case r.State == forge.RunRunning && last != nil:
+		w.Sentence = fmt.Sprintf("runs on %s since %s, step %d of %d", nodeNames(*last), last.StartedAt.UTC().Format(time.RFC3339), r.Step, r.TotalSteps)
+		if !last.Unknown.IsZero() {
+			w.Sentence += fmt.Sprintf("; its executor has not answered since %s", last.Unknown.UTC().Format(time.RFC3339))
+		}
+	case last != nil:
+		w.Sentence = fmt.Sprintf("%s: %s", r.State, last.Detail)
+		w.Next = append(w.Next, fmt.Sprintf("forgectl run logs %d", r.Number))
+	default:
+		w.Sentence = fmt.Sprintf("%s before it was placed", r.State)
+	}
+	if r.Cancel != "" && !r.State.Terminal() {
+		w.Sentence += "; cancel was requested"
+	}
+	return w, nil
+}
+
+func nodeNames(a forge.Attempt) string {
+	names := make([]string, len(a.Placement))
+	for i, s := range a.Placement {
+		names[i] = string(s.Node)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Log reads a piece of one rank's output where it lies.
+func (s rundata) Log(ctx context.Context, p forge.Principal, run string, q api.LogQuery) (api.LogChunk, error) {
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, run)
+	if err != nil {
+		return api.LogChunk{}, err
+	}
+	out := api.LogChunk{Rank: q.Rank, Stream: q.Stream, Attempt: q.Attempt, Next: q.Offset, State: r.State}
+	if q.Stream != "stdout" && q.Stream != "stderr" {
+		return out, forge.Invalidf("stream", "%q: want stdout or stderr", q.Stream)
+	}
+	if n := rankCount(r.Spec); q.Rank < 0 || q.Rank >= n {
+		return out, forge.Invalidf("rank", "%d: run %d has ranks 0 to %d", q.Rank, r.Number, n-1)
+	}
+	attempts, err := t.Attempts(ctx, r.ID)
+	if err != nil {
+		return out, err
+	}
+	if len(attempts) == 0 {
+		if q.Attempt > 0 {
+			return out, forge.Invalidf("attempt", "%d: run %d has not been started yet", q.Attempt, r.Number)
+		}
+		out.End = r.State.Terminal()
+		return out, nil
+	}
+	if q.Attempt == 0 {
+		q.Attempt = len(attempts)
+	}
+	i := slices.IndexFunc(attempts, func(a forge.Attempt) bool { return a.Number == q.Attempt })
+	if i < 0 {
+		return out, forge.Invalidf("attempt", "%d: run %d has attempts 1 to %d", q.Attempt, r.Number, len(attempts))
+	}
+	a := attempts[i]
+	out.Attempt = a.Number
+	if i+1 < len(attempts) {
+		out.Newer = attempts[i+1].Number
+	}
+	over := !a.State.Open()
+	if a.ExternalID == "" {
+		out.End = over
+		return out, nil
+	}
+	c, ok := s.d.clusters[a.Cluster]
+	if !ok {
+		return out, forge.Errorf(forge.KindUnavailable, "run.logs", "cluster %q is not configured any more", a.Cluster)
+	}
+	size := q.Max
+	if size <= 0 || size > maxLogRead {
+		size = maxLogRead
+	}
+	chunk, err := c.Files.Read(ctx, a.ExternalID, fmt.Sprintf("%s.%d", q.Stream, q.Rank), q.Offset, size)
+	if err != nil {
+		return out, err
+	}
+	// A character may lie across the cut; its bytes wait for the next piece.
+	cut := wholeRunes(chunk.Data, over && chunk.Next >= chunk.Size)
+	out.Data = strings.ToValidUTF8(string(chunk.Data[:cut]), "\uFFFD")
+	out.Next = q.Offset + int64(cut)
+	out.End = over && out.Next >= chunk.Size
+	return out, nil
+}
+
+func (s rundata) Metrics(ctx context.Context, p forge.Principal, run string, q api.MetricsQuery) (api.Metrics, error) {
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, run)
+	if err != nil {
+		return api.Metrics{}, err
+	}
+	if q.Points <= 0 {
+		q.Points = defaultPoints
+	}
+	if q.Points > maxPoints {
+		return api.Metrics{}, forge.Invalidf("points", "%d: want at most %d", q.Points, maxPoints)
+	}
+	m, err := t.Metrics(ctx, r.ID, q.Keys, q.From, q.To, q.Points)
+	if err != nil {
+		return api.Metrics{}, err
+	}
+	return api.Metrics{Step: r.Step, TotalSteps: r.TotalSteps, Keys: m.Keys, Curves: m.Curves, Last: m.Last}, nil
+}
+
+func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string) ([]forge.Checkpoint, error) {
+	t := s.d.db.For(p)
+	r, err := t.Run(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return t.Checkpoints(ctx, r.ID)
+}
+
+// Queue lists the tenant's runs in the order of the plan; the load of others is counted and
+// not named (invariant 8).
+func (s rundata) Queue(_ context.Context, p forge.Principal) (api.Queue, error) {
+	snap := s.d.world.snapshot(time.Now())
+	q := api.Queue{Entries: []api.QueueEntry{}}
+	for _, a := range snap.Active {
+		r, ok := s.d.world.run(a.Run)
+		if !ok {
+			continue
+		}
+		if r.Tenant != p.Tenant {
+			q.Others.Running++
+			q.Others.GPUs += r.Spec.Gang.GPUs()
+			continue
+		}
+		q.Entries = append(q.Entries, queueEntry(r, 0, "", a.PlacedAt))
+	}
+	plan := scheduler.Plan(snap, s.d.policy)
+	why := map[forge.RunID]string{}
+	for _, h := range plan.Hold {
+		for _, id := range h.Runs {
+			why[id] = h.Text
+		}
+	}
+	for i, id := range scheduler.Order(snap, s.d.policy) {
+		r, ok := s.d.world.run(id)
+		if !ok {
+			continue
+		}
+		if r.Tenant != p.Tenant {
+			q.Others.Waiting++
+			continue
+		}
+		q.Entries = append(q.Entries, queueEntry(r, i+1, why[id], r.SubmittedAt))
+	}
+	return q, nil
+}
+
+func queueEntry(r forge.Run, pos int, why string, since time.Time) api.QueueEntry {
+	return api.QueueEntry{Position: pos, Run: r.Number, Name: r.Spec.Name, User: r.User, Recipe: r.Spec.Recipe, State: r.State,
+		Priority: r.Spec.Priority, GPUs: r.Spec.Gang.GPUs(), Why: why, Since: since}
+}

@@ -1,0 +1,39 @@
+package daemon
+
+import (
+	"context"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Executor runs attempts. Every method has a deadline in ctx; an error or LookupUnknown
+// means "nobody answered" and never "it is gone".
+type Executor interface {
+	// Submit starts one attempt. Idempotent by Launch.Key: a second call finds the first.
+	// An error means "not known to have started": ask Find.
+	Submit(ctx context.Context, l forge.Launch) (forge.ExternalID, error)
+	// Find says whether the attempt exists. Absent is made, not observed: once it answers
+	// absent, a late start of this key exits before work.
+	Find(ctx context.Context, key, runDir string) forge.Lookup
+	// Poll looks at attempts, one Observation per id, in the order asked.
+	Poll(ctx context.Context, ids []forge.ExternalID) ([]forge.Observation, error)
+	// Signal asks an attempt to save, to stop, or to die. Idempotent.
+	Signal(ctx context.Context, id forge.ExternalID, s forge.SignalKind) error
+	// Nodes lists where ranks can run.
+	Nodes(ctx context.Context) ([]forge.Node, error)
+}
+
+// Files reads what attempts write, where it lies.
+type Files interface {
+	// Read returns bytes of a stream from offset. Streams: forge.StreamMetrics, "stdout.RANK",
+	// "stderr.RANK". A stream that does not exist yet is empty.
+	Read(ctx context.Context, id forge.ExternalID, stream string, offset int64, max int) (forge.Chunk, error)
+	// Checkpoints verifies and lists the checkpoints of a run, highest step first.
+	// With verify false manifests are read and bytes are not hashed (VerdictWritten).
+	Checkpoints(ctx context.Context, run forge.RunID, runDir string, verify bool) ([]forge.Checkpoint, error)
+}
+
+// Waker is what an executor may add: a hint to look now.
+type Waker interface {
+	Wake() <-chan struct{}
+}

@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"context"
+	"time"
+	"unicode/utf8"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// site implements api.Site.
+type site struct{ d *Daemon }
+
+// Nodes shows what is there and what is free. Who uses the rest is not said.
+func (s site) Nodes(_ context.Context, _ forge.Principal) ([]api.NodeView, error) {
+	snap := s.d.world.snapshot(time.Now())
+	out := make([]api.NodeView, 0, len(snap.Nodes))
+	for _, n := range snap.Nodes {
+		v := api.NodeView{Node: n, FreeCPUs: n.CPUs, FreeMemoryMiB: n.MemoryMiB}
+		for _, g := range n.GPUs {
+			if g.Sick == "" {
+				v.FreeGPUs++
+			}
+		}
+		for _, a := range snap.Active {
+			for _, sh := range a.Placement {
+				if a.Cluster == n.Cluster && sh.Node == n.Name {
+					v.FreeGPUs -= len(sh.Slots)
+					v.FreeCPUs -= sh.CPUs
+					v.FreeMemoryMiB -= sh.MemoryMiB
+				}
+			}
+		}
+		if n.State != forge.NodeReady {
+			v.FreeGPUs, v.FreeCPUs, v.FreeMemoryMiB = 0, 0, 0
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// Ready says why not.
+func (s site) Ready(context.Context) []string {
+	var why []string
+	if !s.d.ready.Load() {
+		why = append(why, "starting or stopping")
+	}
+	if f := s.d.planFault.Load(); f != nil {
+		why = append(why, "planning stands still: "+*f)
+	}
+	return why
+}
+
+// events implements api.Events.
+type events struct{ d *Daemon }
+
+func (s events) EventsAfter(ctx context.Context, p forge.Principal, run string, after int64, limit int) ([]forge.Event, error) {
+	t := s.d.db.For(p)
+	var id forge.RunID
+	if run != "" {
+		r, err := t.Run(ctx, run)
+		if err != nil {
+			return nil, err
+		}
+		id = r.ID
+	}
+	return t.Events(ctx, id, after, limit)
+}
+
+func (s events) Changed() <-chan struct{} { return s.d.events.changed() }
+
+// wholeRunes is how much of b to give out so that no character is cut in two. At the very
+// end everything goes.
+func wholeRunes(b []byte, end bool) int {
+	if end {
+		return len(b)
+	}
+	for i := 1; i < utf8.UTFMax && i <= len(b); i++ {
+		c := b[len(b)-i]
+		if utf8.RuneStart(c) {
+			if c >= utf8.RuneSelf && !utf8.FullRune(b[len(b)-i:]) {
+				return len(b) - i
+			}
+			break
+		}
+	}
+	return len(b)
+}

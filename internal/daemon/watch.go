@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/crash"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// watchLoop looks at every open attempt of every cluster: on its tick, and at once when a
+// launch was recorded or an executor says "look now".
+func (d *Daemon) watchLoop(ctx context.Context) {
+	var wg sync.WaitGroup
+	var wakeups []chan struct{}
+	for _, name := range d.order {
+		c := d.clusters[name]
+		wake := make(<-chan struct{})
+		if w, ok := c.Executor.(Waker); ok {
+			wake = w.Wake()
+		}
+		own := make(chan struct{}, 1)
+		wg.Go(func() { d.watchCluster(ctx, c, wake, own) })
+		wakeups = append(wakeups, own)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			wg.Wait()
+			return
+		case <-d.kickWatch:
+			for _, w := range wakeups {
+				kick(w)
+			}
+		}
+	}
+}
+
+func (d *Daemon) watchCluster(ctx context.Context, c *Cluster, wake <-chan struct{}, own <-chan struct{}) {
+	tick := time.NewTicker(c.PollEvery)
+	defer tick.Stop()
+	for {
+		d.watchStep(ctx, c, time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-wake:
+		case <-own:
+		}
+	}
+}
+
+// watchStep polls the open attempts of one cluster in one batch and records what is new.
+func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
+	var open []forge.Attempt
+	var ids []forge.ExternalID
+	for _, a := range d.world.open() {
+		if a.Cluster == c.Name && a.State.Open() && a.ExternalID != "" {
+			open, ids = append(open, a), append(ids, a.ExternalID)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	cctx, cancel := context.WithTimeout(ctx, execTimeout)
+	defer cancel()
+	all, err := c.Executor.Poll(cctx, ids)
+	if err != nil || len(all) != len(ids) {
+		if ctx.Err() == nil {
+			d.log.Warn().Err(err).Str("cluster", string(c.Name)).Msg("no answer from the executor; everything stays as it is")
+		}
+		for _, a := range open {
+			d.markUnknown(ctx, a, now)
+		}
+		return
+	}
+	for i, a := range open {
+		if err := d.observe(ctx, c, a, all[i], now); err != nil && ctx.Err() == nil && forge.KindOf(err) != forge.KindConflict {
+			d.log.Warn().Err(err).Str("run", string(a.Run)).Int("attempt", a.Number).Msg("observation not recorded; it is taken again")
+		}
+	}
+}
+
+func (d *Daemon) markUnknown(ctx context.Context, a forge.Attempt, now time.Time) {
+	if a.Unknown.IsZero() {
+		if err := d.db.AttemptUnknown(ctx, a.Run, a.Number, now); err != nil && ctx.Err() == nil {
+			d.log.Warn().Err(err).Msg("unknown not recorded")
+		}
+	}
+}
+
+// observe records one observation. Only proof of release frees what the attempt holds.
+func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o forge.Observation, now time.Time) error {
+	if o.State == forge.ObservUnknown {
+		d.markUnknown(ctx, a, now)
+		return nil
+	}
+	if !a.Unknown.IsZero() {
+		if err := d.db.AttemptUnknown(ctx, a.Run, a.Number, time.Time{}); err != nil {
+			return err
+		}
+	}
+	over := o.State == forge.ObservExited || o.State == forge.ObservLost || o.State == forge.ObservAbsent
+	started := a.State == forge.AttemptRunning || a.State == forge.AttemptStopping
+	if !started && !o.StartedAt.IsZero() {
+		crash.At("running.before_record")
+		if err := d.db.AttemptRunning(ctx, a.Run, a.Number, o.StartedAt, o.Resume); err != nil {
+			return err
+		}
+		started = true
+	}
+	if started || over {
+		if err := d.progress(ctx, c, a, over, now); err != nil {
+			return err
+		}
+	}
+	if o.State == forge.ObservStopping && a.State == forge.AttemptRunning {
+		return d.db.AttemptStopping(ctx, a.Run, a.Number)
+	}
+	if !over || !o.Released {
+		return nil
+	}
+	crash.At("exit.before_record")
+	if err := d.db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number, Exits: o.Exits, At: exitTime(o, now), Resume: o.Resume}); err != nil {
+		return err
+	}
+	crash.At("exit.after_record")
+	kick(d.kickOutbox)
+	return nil
+}
+
+// exitTime is when the last rank ended, as its shim saw it; a daemon that was away for an hour
+// must not bill that hour.
+func exitTime(o forge.Observation, now time.Time) time.Time {
+	var last time.Time
+	for _, x := range o.Exits {
+		if x.EndedAt.After(last) {
+			last = x.EndedAt
+		}
+	}
+	if last.IsZero() {
+		return now
+	}
+	return last
+}
+
+// adopt says what a restarted daemon found running; the loops then simply go on with it.
+func (d *Daemon) adopt(ctx context.Context) {
+	for _, a := range d.world.open() {
+		if !a.State.Open() {
+			continue
+		}
+		r, _ := d.world.run(a.Run)
+		if err := d.db.AddEvent(ctx, forge.Event{Actor: actorForged, Tenant: r.Tenant, Type: forge.EventRunAdopted, Run: a.Run, Number: r.Number, Attempt: a.Number,
+			Message: "forged has restarted and goes on with this attempt, which was " + string(a.State)}); err != nil && !errors.Is(err, context.Canceled) {
+			d.log.Warn().Err(err).Msg("adoption not recorded")
+		}
+	}
+}

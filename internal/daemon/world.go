@@ -1,0 +1,270 @@
+package daemon
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// world is the one in-memory view of the tables: rebuilt at start by a fresh read, then kept
+// by the deltas of each commit, in commit order. The tables stay the only durable truth; a
+// test compares the two after random work.
+type world struct {
+	mu       sync.RWMutex
+	revision int64
+	runs     map[forge.RunID]forge.Run // not terminal
+	settled  map[forge.RunID]dependency
+	waiters  map[forge.RunID]int        // how many pending runs name it in After
+	pending  []waiting                  // sorted by id; runs in state pending without an open attempt
+	queued   [forge.MaxPriority + 1]int // how many of pending have each priority
+	attempts map[forge.RunID]forge.Attempt
+	nodes    map[nodeKey]forge.Node
+	claims   map[forge.Claim]bool
+	paused   map[forge.ClusterName]string
+	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
+}
+
+// waiting is one entry of the sorted list that planning looks at.
+type waiting struct {
+	id       forge.RunID
+	priority int
+}
+
+type nodeKey struct {
+	cluster forge.ClusterName
+	node    forge.NodeName
+}
+
+type dependency struct {
+	number int64
+	state  forge.RunState
+}
+
+func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world {
+	d := &world{
+		revision: w.Revision, lookup: lookup,
+		runs: map[forge.RunID]forge.Run{}, settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
+		attempts: map[forge.RunID]forge.Attempt{}, nodes: map[nodeKey]forge.Node{},
+		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
+	}
+	for _, a := range w.Attempts {
+		d.putAttempt(a)
+	}
+	for _, r := range w.Runs {
+		if r.State.Terminal() {
+			d.settled[r.ID] = dependency{r.Number, r.State}
+		}
+	}
+	for _, r := range w.Runs {
+		if !r.State.Terminal() {
+			d.putRun(r)
+		}
+	}
+	for _, n := range w.Nodes {
+		d.nodes[nodeKey{n.Cluster, n.Name}] = n
+	}
+	for _, c := range w.Claims {
+		d.claims[c] = true
+	}
+	for _, p := range w.Paused {
+		d.paused[p.Cluster] = p.Reason
+	}
+	return d
+}
+
+// apply folds the deltas of one commit and says whether planning could come out differently.
+func (d *world) apply(deltas []forge.Delta) (replan bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, x := range deltas {
+		switch {
+		case x.Run != nil:
+			before, known := d.runs[x.Run.ID]
+			d.putRun(*x.Run)
+			replan = replan || !known || plannable(before) != plannable(*x.Run) || x.Run.State == forge.RunPending
+		case x.Attempt != nil:
+			open := x.Attempt.State.Open()
+			was := d.attempts[x.Attempt.Run].State.Open()
+			d.putAttempt(*x.Attempt)
+			replan = replan || was && !open
+		case x.Node != nil:
+			d.nodes[nodeKey{x.Node.Cluster, x.Node.Name}] = *x.Node
+			replan = true
+		case x.Claim != nil:
+			if x.Claim.Gone {
+				delete(d.claims, x.Claim.Claim)
+			} else {
+				d.claims[x.Claim.Claim] = true
+			}
+			replan = true
+		case x.Paused != nil:
+			if x.Paused.Gone {
+				delete(d.paused, x.Paused.Cluster)
+			} else {
+				d.paused[x.Paused.Cluster] = x.Paused.Reason
+			}
+			replan = true
+		}
+	}
+	if replan {
+		d.revision++
+	}
+	return replan
+}
+
+func plannable(r forge.Run) bool {
+	return r.State == forge.RunPending && r.Hold == nil && r.Cancel == ""
+}
+
+func (d *world) putRun(r forge.Run) {
+	before, known := d.runs[r.ID]
+	if !known && !r.State.Terminal() {
+		for _, a := range r.Spec.After {
+			d.waiters[a]++
+		}
+	}
+	if r.State.Terminal() {
+		delete(d.runs, r.ID)
+		if known {
+			for _, a := range before.Spec.After {
+				if d.waiters[a]--; d.waiters[a] <= 0 {
+					delete(d.waiters, a)
+					delete(d.settled, a)
+				}
+			}
+		}
+		if d.waiters[r.ID] > 0 {
+			d.settled[r.ID] = dependency{r.Number, r.State}
+		}
+	} else {
+		d.runs[r.ID] = r
+	}
+	d.index(r.ID)
+}
+
+func (d *world) putAttempt(a forge.Attempt) {
+	if a.State == forge.AttemptEnded {
+		if cur, ok := d.attempts[a.Run]; ok && cur.Number <= a.Number {
+			delete(d.attempts, a.Run)
+		}
+	} else if cur, ok := d.attempts[a.Run]; !ok || cur.Number <= a.Number {
+		d.attempts[a.Run] = a
+	}
+	d.index(a.Run)
+}
+
+// index keeps the sorted list of runs that planning looks at. ULIDs grow, so that a new run
+// is nearly always appended.
+func (d *world) index(id forge.RunID) {
+	r, ok := d.runs[id]
+	_, busy := d.attempts[id] // also one that exited and is not yet ended: the next attempt waits for its verdict
+	want := ok && r.State == forge.RunPending && !busy
+	i, have := slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.id, id) })
+	switch {
+	case want && !have:
+		d.pending = slices.Insert(d.pending, i, waiting{id, r.Spec.Priority})
+		d.queued[r.Spec.Priority]++
+	case !want && have:
+		d.queued[d.pending[i].priority]--
+		d.pending = slices.Delete(d.pending, i, i+1)
+	}
+}
+
+// snapshot is an immutable view, sorted so that equal worlds are equal bytes.
+func (d *world) snapshot(now time.Time) forge.Snapshot {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s := forge.Snapshot{Revision: d.revision, Now: now, Pending: make([]forge.PendingRun, 0, len(d.pending))}
+	for _, w := range d.pending {
+		s.Pending = append(s.Pending, d.pendingRun(d.runs[w.id]))
+	}
+	for _, a := range d.attempts {
+		if !a.State.Open() {
+			continue
+		}
+		r := d.runs[a.Run]
+		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, Priority: r.Spec.Priority, State: a.State,
+			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt}
+		if r.Spec.TimeLimit > 0 {
+			// Until all ranks have started the clock has not: the limit counts from then.
+			from := a.StartedAt
+			if from.IsZero() {
+				from = now
+			}
+			x.EndsBy = from.Add(r.Spec.TimeLimit.D() + r.Spec.Grace.D())
+		}
+		s.Active = append(s.Active, x)
+	}
+	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
+	s.Nodes = slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
+	})
+	s.Claims = slices.SortedFunc(maps.Keys(d.claims), func(a, b forge.Claim) int {
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.For, b.For))
+	})
+	for c, why := range d.paused {
+		s.Paused = append(s.Paused, forge.PausedCluster{Cluster: c, Reason: why})
+	}
+	slices.SortFunc(s.Paused, func(a, b forge.PausedCluster) int { return strings.Compare(string(a.Cluster), string(b.Cluster)) })
+	return s
+}
+
+func (d *world) pendingRun(r forge.Run) forge.PendingRun {
+	p := forge.PendingRun{ID: r.ID, Tenant: r.Tenant, Number: r.Number, Version: r.Version, Attempt: r.Attempt,
+		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
+		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel}
+	for _, id := range r.Spec.After {
+		dep := forge.Dependency{Run: id}
+		if x, ok := d.runs[id]; ok {
+			dep.Number, dep.State = x.Number, x.State
+		} else if x, ok := d.settled[id]; ok {
+			dep.Number, dep.State = x.number, x.state
+		} else if x, ok := d.lookup(id); ok {
+			dep.Number, dep.State = x.Number, x.State
+		} else {
+			dep.State = forge.RunFailed // gone from the tables: it will never complete
+		}
+		p.After = append(p.After, dep)
+	}
+	return p
+}
+
+// open lists the attempts that are not ended, by run.
+func (d *world) open() []forge.Attempt {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(d.attempts), func(a, b forge.Attempt) int { return cmp.Compare(a.Run, b.Run) })
+}
+
+func (d *world) run(id forge.RunID) (forge.Run, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	r, ok := d.runs[id]
+	return r, ok
+}
+
+func (d *world) attempt(id forge.RunID) (forge.Attempt, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	a, ok := d.attempts[id]
+	return a, ok
+}
+
+func (d *world) nodeList() []forge.Node {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// SnapshotOf is the snapshot that a fresh read of the tables gives.
+func SnapshotOf(w store.World, now time.Time) forge.Snapshot {
+	return newWorld(w, func(forge.RunID) (forge.Run, bool) { return forge.Run{}, false }).snapshot(now)
+}
