@@ -1,0 +1,200 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Property names one thing that a plan must never get wrong.
+type Property string
+
+// The properties that CheckPlan judges.
+const (
+	PropRevision      Property = "stale_revision"       // the plan is of another snapshot
+	PropRunPending    Property = "run_not_pending"      // what is placed or held waits
+	PropPlacedOnce    Property = "run_placed_twice"     // a run is placed at most once and is not active
+	PropRunReady      Property = "run_not_ready"        // held, cancelled, backing-off and dependent runs stay
+	PropAttempt       Property = "wrong_attempt"        // the next attempt's number
+	PropVersion       Property = "stale_version"        // the versions that the decision names
+	PropGangWhole     Property = "gang_whole"           // all of the gang, on distinct nodes
+	PropGangMixed     Property = "gang_mixed"           // one kind and type of GPU
+	PropCluster       Property = "wrong_cluster"        // the cluster that was asked for, and one that is there
+	PropPaused        Property = "cluster_paused"       // nothing new on a paused cluster
+	PropNode          Property = "node_unknown"         // nodes of that cluster
+	PropNodeReady     Property = "node_not_ready"       // nodes that take work
+	PropSlot          Property = "slot_unknown"         // slots that the node has
+	PropSlotSick      Property = "slot_sick"            // GPUs that are well
+	PropSlotHeld      Property = "slot_held"            // invariant 3: not an active attempt's
+	PropSlotTwice     Property = "slot_twice"           // invariant 3: not two runs'
+	PropClaimed       Property = "claimed_for_other"    // a claimed GPU only for the claim's run
+	PropCPU           Property = "over_cpu"             // no more CPUs than the node has
+	PropMemory        Property = "over_memory"          // no more memory than the node has
+	PropAvoid         Property = "avoided_node"         // avoided nodes only as a last resort
+	PropCPUSlot       Property = "cpu_slot_for_gpu"     // CPU slots only where no GPUs could do
+	PropHeadDelayed   Property = "backfill_delays_head" // invariant 6
+	PropReason        Property = "hold_without_reason"  // invariant 9
+	PropHoldOnce      Property = "held_and_placed"      // one answer per run
+	PropPreemptTarget Property = "preempt_target"       // an active attempt, for a pending run that is ready
+	PropPreemptClaims Property = "preempt_claims"       // the GPUs freed, each claimed once
+	PropPreemptInVain Property = "preempt_in_vain"      // invariant 6: the waiting gang then starts
+	PropWake          Property = "wake_late"            // a back-off is not slept through
+)
+
+// Properties lists every property.
+var Properties = []Property{
+	PropRevision, PropRunPending, PropPlacedOnce, PropRunReady, PropAttempt, PropVersion, PropGangWhole, PropGangMixed,
+	PropCluster, PropPaused, PropNode, PropNodeReady, PropSlot, PropSlotSick, PropSlotHeld, PropSlotTwice, PropClaimed,
+	PropCPU, PropMemory, PropAvoid, PropCPUSlot, PropHeadDelayed, PropReason, PropHoldOnce, PropPreemptTarget,
+	PropPreemptClaims, PropPreemptInVain, PropWake,
+}
+
+// Violation is one property that a plan breaks.
+type Violation struct {
+	Property Property
+	Run      forge.RunID // "" when it is not about one
+	Detail   string
+}
+
+func (v *Violation) Error() string {
+	if v.Run == "" {
+		return fmt.Sprintf("%s: %s", v.Property, v.Detail)
+	}
+	return fmt.Sprintf("%s: run %s: %s", v.Property, v.Run, v.Detail)
+}
+
+// CheckPlan judges every safety property of a plan against its snapshot; the error joins one
+// *Violation per fault. It is written apart from the planner on purpose: it looks everything up
+// in the snapshot itself, by the plainest means there are.
+func CheckPlan(s forge.Snapshot, plan forge.Plan) error {
+	c := checker{s: s, plan: plan, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
+		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
+	for _, n := range s.Nodes {
+		c.nodes[checkNode{n.Cluster, n.Name}] = n
+	}
+	for _, r := range s.Pending {
+		c.pending[r.ID] = r
+	}
+	for _, a := range s.Active {
+		for _, sh := range a.Placement {
+			at := checkNode{a.Cluster, sh.Node}
+			c.usedCPU[at] += sh.CPUs
+			c.usedMiB[at] += sh.MemoryMiB
+			for _, slot := range sh.Slots {
+				c.heldBy[checkSlot{at, slot}] = a.Run
+			}
+		}
+	}
+	for _, cl := range s.Claims {
+		c.claims[checkSlot{checkNode{cl.Cluster, cl.Node}, cl.Slot}] = cl.For
+	}
+	if plan.Revision != s.Revision {
+		c.fault(PropRevision, "", "plan of revision %d, snapshot of revision %d", plan.Revision, s.Revision)
+	}
+	c.placements()
+	c.amounts()
+	c.reasons()
+	c.preemptions()
+	c.headNotDelayed()
+	return errors.Join(c.faults...)
+}
+
+type checkNode struct {
+	cluster forge.ClusterName
+	node    forge.NodeName
+}
+
+type checkSlot struct {
+	at   checkNode
+	slot int
+}
+
+type checker struct {
+	s       forge.Snapshot
+	plan    forge.Plan
+	nodes   map[checkNode]forge.Node
+	pending map[forge.RunID]forge.PendingRun
+	heldBy  map[checkSlot]forge.RunID
+	claims  map[checkSlot]forge.RunID
+	usedCPU map[checkNode]int
+	usedMiB map[checkNode]int64
+	faults  []error
+}
+
+func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {
+	c.faults = append(c.faults, &Violation{p, run, fmt.Sprintf(format, args...)})
+}
+
+// mayStart is the checker's own reading of what keeps a run from starting at all.
+func (c *checker) mayStart(r forge.PendingRun) (bool, string) {
+	if r.Cancel != "" {
+		return false, "it is being cancelled"
+	}
+	if r.Hold != nil {
+		return false, "it is on hold"
+	}
+	if c.s.Now.Before(r.NotBefore) {
+		return false, "it backs off"
+	}
+	for _, d := range r.After {
+		if d.State != forge.RunCompleted {
+			return false, fmt.Sprintf("run %d is %s", d.Number, d.State)
+		}
+	}
+	return true, ""
+}
+
+// reasons: every pending run is either placed or has a reason in words, once.
+func (c *checker) reasons() {
+	answers := map[forge.RunID]int{}
+	for _, p := range c.plan.Place {
+		answers[p.Run]++
+	}
+	known := map[forge.HoldCode]bool{}
+	for _, code := range forge.HoldCodes {
+		known[code] = true
+	}
+	for _, h := range c.plan.Hold {
+		for _, id := range h.Runs {
+			answers[id]++
+			if _, ok := c.pending[id]; !ok {
+				c.fault(PropRunPending, id, "held, and not pending")
+			}
+			if h.Text == "" || !known[h.Code] {
+				c.fault(PropReason, id, "held with code %q and text %q", h.Code, h.Text)
+			}
+		}
+	}
+	for _, r := range c.s.Pending {
+		switch n := answers[r.ID]; {
+		case n == 0:
+			c.fault(PropReason, r.ID, "neither placed nor held")
+		case n > 1:
+			c.fault(PropHoldOnce, r.ID, "placed or held %d times", n)
+		}
+		backsOff := r.Cancel == "" && r.Hold == nil && !c.waitsForRuns(r) && r.NotBefore.After(c.s.Now)
+		if backsOff && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(r.NotBefore)) {
+			c.fault(PropWake, r.ID, "may start at %s, and the plan wakes at %s", r.NotBefore, c.plan.WakeAt)
+		}
+	}
+}
+
+func (c *checker) waitsForRuns(r forge.PendingRun) bool {
+	for _, d := range r.After {
+		if d.State != forge.RunCompleted {
+			return true
+		}
+	}
+	return false
+}
+
+// pendingReady is a pending run that nothing but room keeps from starting.
+func (c *checker) pendingReady(id forge.RunID) (forge.PendingRun, bool) {
+	r, ok := c.pending[id]
+	if !ok {
+		return r, false
+	}
+	ready, _ := c.mayStart(r)
+	return r, ready
+}

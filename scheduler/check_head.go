@@ -1,0 +1,252 @@
+package scheduler
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// gangType is one cluster, kind and type: what a gang may be made of.
+type gangType struct {
+	cluster forge.ClusterName
+	kind    forge.GPUKind
+	typ     string
+}
+
+// typesOf lists the types that nodes hold, in a fixed order.
+func (c *checker) typesOf() []gangType {
+	set := map[gangType]bool{}
+	for _, n := range c.s.Nodes {
+		for _, g := range n.GPUs {
+			set[gangType{n.Cluster, g.Kind, g.Type}] = true
+		}
+	}
+	var out []gangType
+	for t := range set {
+		out = append(out, t)
+	}
+	sort.Slice(out, func(i, j int) bool {
+		a, b := out[i], out[j]
+		if a.cluster != b.cluster {
+			return a.cluster < b.cluster
+		}
+		if a.kind != b.kind {
+			return a.kind < b.kind
+		}
+		return a.typ < b.typ
+	})
+	return out
+}
+
+// nodesThatHold lists the nodes of a type on which a share of the gang fits when empty, among
+// those that ok accepts; well counts only GPUs that are not sick.
+func (c *checker) nodesThatHold(r forge.PendingRun, t gangType, well bool, ok func(forge.Node) bool) []forge.Node {
+	var out []forge.Node
+	for _, n := range c.s.Nodes {
+		if n.Cluster != t.cluster || r.Cluster != "" && n.Cluster != r.Cluster || !ok(n) {
+			continue
+		}
+		slots := 0
+		for _, g := range n.GPUs {
+			if g.Kind == t.kind && g.Type == t.typ && (!well || g.Sick == "") {
+				slots++
+			}
+		}
+		if slots >= r.Gang.GPUsPerNode && n.CPUs >= r.Gang.CPUsPerNode() && n.MemoryMiB >= r.Gang.MemoryMiBPerNode() {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// kindFor is GPUs wherever such GPUs exist at all, else CPU slots.
+func (c *checker) kindFor(r forge.PendingRun) forge.GPUKind {
+	for _, t := range c.typesOf() {
+		if t.kind == forge.GPUDevice && len(c.nodesThatHold(r, t, false, func(forge.Node) bool { return true })) >= r.Gang.Nodes {
+			return forge.GPUDevice
+		}
+	}
+	return forge.GPUCPUSlot
+}
+
+func (c *checker) isPaused(name forge.ClusterName) bool {
+	return slices.ContainsFunc(c.s.Paused, func(p forge.PausedCluster) bool { return p.Cluster == name })
+}
+
+// couldRunWithout says whether ready nodes that the run does not avoid could hold it when empty.
+func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
+	for _, t := range c.typesOf() {
+		if t.kind != kind || c.isPaused(t.cluster) {
+			continue
+		}
+		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {
+			return n.State == forge.NodeReady && !slices.Contains(r.Avoid, n.Name)
+		})
+		if len(nodes) >= r.Gang.Nodes {
+			return true
+		}
+	}
+	return false
+}
+
+// choices are, per type, the nodes that the run may start on once they are free.
+func (c *checker) choices(r forge.PendingRun) map[gangType][]forge.Node {
+	kind := c.kindFor(r)
+	without := c.couldRunWithout(r, kind)
+	out := map[gangType][]forge.Node{}
+	for _, t := range c.typesOf() {
+		if t.kind != kind || c.isPaused(t.cluster) {
+			continue
+		}
+		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {
+			return n.State == forge.NodeReady && !(without && slices.Contains(r.Avoid, n.Name))
+		})
+		if len(nodes) >= r.Gang.Nodes {
+			out[t] = nodes
+		}
+	}
+	return out
+}
+
+// headNotDelayed finds the first run in the queue that could start if there were room and is not
+// placed, and compares when it can start with and without the runs that overtook it.
+func (c *checker) headNotDelayed() {
+	if len(c.plan.Place) == 0 {
+		return
+	}
+	queue := make([]*forge.PendingRun, len(c.s.Pending))
+	for i := range c.s.Pending {
+		queue[i] = &c.s.Pending[i]
+	}
+	sort.Slice(queue, func(i, j int) bool {
+		a, b := queue[i], queue[j]
+		if a.Priority != b.Priority {
+			return a.Priority > b.Priority
+		}
+		if !a.SubmittedAt.Equal(b.SubmittedAt) {
+			return a.SubmittedAt.Before(b.SubmittedAt)
+		}
+		return a.ID < b.ID
+	})
+	where := map[forge.RunID]forge.Place{}
+	for _, p := range c.plan.Place {
+		where[p.Run] = p
+	}
+	var before, overtook []forge.ActiveAttempt
+	var head *forge.PendingRun
+	for _, r := range queue {
+		p, placed := where[r.ID]
+		switch {
+		case placed && (head == nil || c.isClaimant(r.ID)): // what was freed for it is its own, whoever waits
+			before = append(before, asActive(*r, p, c.s.Now))
+		case placed:
+			overtook = append(overtook, asActive(*r, p, c.s.Now))
+		case head == nil:
+			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && len(c.choices(*r)) > 0 {
+				head = r
+			}
+		}
+	}
+	if head == nil || len(overtook) == 0 {
+		return
+	}
+	base := slices.Concat(c.s.Active, before)
+	with := slices.Concat(base, overtook)
+	choices := c.choices(*head)
+	t0, known := c.startOf(*head, choices, base)
+	if known {
+		if t1, still := c.startOf(*head, choices, with); !still || t1.After(t0) {
+			c.fault(PropHeadDelayed, head.ID, "could start at %s; after the runs behind it that start now, at %s", t0, t1)
+		}
+		return
+	}
+	// No time is known: then no node may come to lack more of what the head needs.
+	for t, nodes := range choices {
+		for _, n := range nodes {
+			a, b := c.lacks(*head, t, n, base), c.lacks(*head, t, n, with)
+			if b.slots > a.slots || b.cpus > a.cpus || b.mib > a.mib {
+				c.fault(PropHeadDelayed, head.ID, "lacks more on %s after the runs behind it that start now", n.Name)
+			}
+		}
+	}
+}
+
+func (c *checker) isClaimant(run forge.RunID) bool {
+	return slices.ContainsFunc(c.s.Claims, func(cl forge.Claim) bool { return cl.For == run })
+}
+
+func asActive(r forge.PendingRun, p forge.Place, now time.Time) forge.ActiveAttempt {
+	a := forge.ActiveAttempt{Run: p.Run, Number: p.Attempt, Cluster: p.Cluster, Placement: p.Shares}
+	if r.TimeLimit > 0 {
+		a.EndsBy = now.Add(r.TimeLimit)
+	}
+	return a
+}
+
+// room is what a node lacks or has.
+type room struct {
+	slots, cpus int
+	mib         int64
+}
+
+// roomOn is what a node has for a run, with some attempts there. at zero means now; otherwise
+// those that end by then are gone.
+func (c *checker) roomOn(r forge.PendingRun, t gangType, n forge.Node, there []forge.ActiveAttempt, at time.Time) room {
+	out := room{0, n.CPUs, n.MemoryMiB}
+	busy := map[int]bool{}
+	for _, a := range there {
+		if a.Cluster != n.Cluster || !at.IsZero() && !a.EndsBy.IsZero() && !a.EndsBy.After(at) {
+			continue
+		}
+		for _, sh := range a.Placement {
+			if sh.Node != n.Name {
+				continue
+			}
+			out.cpus -= sh.CPUs
+			out.mib -= sh.MemoryMiB
+			for _, s := range sh.Slots {
+				busy[s] = true
+			}
+		}
+	}
+	for _, g := range n.GPUs {
+		claimant, claimed := c.claims[checkSlot{checkNode{n.Cluster, n.Name}, g.Slot}]
+		if g.Kind == t.kind && g.Type == t.typ && g.Sick == "" && !busy[g.Slot] && (!claimed || claimant == r.ID) {
+			out.slots++
+		}
+	}
+	return out
+}
+
+func (c *checker) lacks(r forge.PendingRun, t gangType, n forge.Node, there []forge.ActiveAttempt) room {
+	has := c.roomOn(r, t, n, there, time.Time{})
+	return room{max(0, r.Gang.GPUsPerNode-has.slots), max(0, r.Gang.CPUsPerNode()-has.cpus), max(0, r.Gang.MemoryMiBPerNode()-has.mib)}
+}
+
+// startOf tries every time at which something ends.
+func (c *checker) startOf(r forge.PendingRun, choices map[gangType][]forge.Node, there []forge.ActiveAttempt) (time.Time, bool) {
+	times := []time.Time{c.s.Now}
+	for _, a := range there {
+		if a.EndsBy.After(c.s.Now) {
+			times = append(times, a.EndsBy)
+		}
+	}
+	sort.Slice(times, func(i, j int) bool { return times[i].Before(times[j]) })
+	for _, at := range times {
+		for t, nodes := range choices {
+			fit := 0
+			for _, n := range nodes {
+				has := c.roomOn(r, t, n, there, at)
+				if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
+					fit++
+				}
+			}
+			if fit >= r.Gang.Nodes {
+				return at, true
+			}
+		}
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,200 @@
+package scheduler_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
+)
+
+const checkStory = `
+node main/n1 gpus=4xA100,2xcpu cpus=8 mem=32G
+node main/n2 gpus=4xA100,2xH100
+node main/n3 gpus=4xA100 state=drained
+node side/m1 gpus=3xA100 sick=2
+active x main on=n2:0,1 ends=1h cpus=4
+claim main/n2:3 for other
+run a gang=1x2 prio=60 cluster=side cpus=2 mem=1G limit=10m
+run head gang=1x4 prio=55 cluster=main avoid=n1
+run back gang=1x1 notbefore=5m
+run other gang=1x1 cluster=side hold=later
+run low gang=1x1 prio=10 cluster=main
+`
+
+// TestCheckPlanCatches plants one violation of each property in a plan that is safe.
+func TestCheckPlanCatches(t *testing.T) {
+	find := func(p *forge.Plan, id forge.RunID) *forge.Place {
+		i := slices.IndexFunc(p.Place, func(pl forge.Place) bool { return pl.Run == id })
+		if i < 0 {
+			t.Fatalf("%s is not placed:\n%s", id, tell(*p))
+		}
+		return &p.Place[i]
+	}
+	unhold := func(p *forge.Plan, id forge.RunID) {
+		for i := range p.Hold {
+			p.Hold[i].Runs = slices.DeleteFunc(slices.Clone(p.Hold[i].Runs), func(r forge.RunID) bool { return r == id })
+		}
+	}
+	start := func(s *forge.Snapshot, p *forge.Plan, id forge.RunID, c forge.ClusterName, n forge.NodeName, slots ...int) {
+		unhold(p, id)
+		p.Place = slices.DeleteFunc(p.Place, func(pl forge.Place) bool { return pl.Run == id })
+		i := slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == id })
+		j := slices.IndexFunc(s.Nodes, func(x forge.Node) bool { return x.Name == n && x.Cluster == c })
+		r := s.Pending[i]
+		p.Place = append(p.Place, forge.Place{Run: id, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: c,
+			Shares: []forge.Share{{Node: n, Slots: slots, CPUs: r.Gang.CPUsPerNode(), MemoryMiB: r.Gang.MemoryMiBPerNode()}},
+			Nodes:  []forge.NodeVersion{{Node: n, Version: s.Nodes[j].Version}}})
+	}
+	preempt := func(p *forge.Plan, for_ forge.RunID, claims ...forge.Claim) {
+		p.Preempt = append(p.Preempt, forge.Preempt{Run: "x", Attempt: 1, For: for_, Claims: claims})
+	}
+	freed := func(for_ forge.RunID, slots ...int) (out []forge.Claim) {
+		for _, s := range slots {
+			out = append(out, forge.Claim{Cluster: "main", Node: "n2", Slot: s, For: for_})
+		}
+		return out
+	}
+	type spoil func(s *forge.Snapshot, p *forge.Plan)
+	cases := map[scheduler.Property]map[string]spoil{
+		scheduler.PropRevision: {"a plan of an older snapshot": func(s *forge.Snapshot, p *forge.Plan) { p.Revision-- }},
+		scheduler.PropRunPending: {
+			"a run that does not wait is placed": func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Run = "ghost" },
+			"a run that does not wait is held":   func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Runs = append(p.Hold[0].Runs, "ghost") }},
+		scheduler.PropPlacedOnce: {
+			"a run is placed twice": func(s *forge.Snapshot, p *forge.Plan) { p.Place = append(p.Place, *find(p, "a")) },
+			"a run with an open attempt is placed": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Active = append(s.Active, forge.ActiveAttempt{Run: "a", Number: 1, Cluster: "side"})
+			}},
+		scheduler.PropRunReady: {
+			"a run on hold":        func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "other", "side", "m1", 0) },
+			"a run that backs off": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "back", "side", "m1", 0) },
+			"a cancelled run":      func(s *forge.Snapshot, p *forge.Plan) { s.Pending[0].Cancel = forge.CancelTerm },
+			"a run whose dependency runs": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Pending[0].After = []forge.Dependency{{Run: "z", State: forge.RunRunning}}
+			}},
+		scheduler.PropAttempt: {"an attempt number again": func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Attempt = 0 }},
+		scheduler.PropVersion: {
+			"another version of the run":  func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").RunVersion++ },
+			"another version of the node": func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Nodes[0].Version++ },
+			"a node that is not named":    func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Nodes = nil }},
+		scheduler.PropGangWhole: {
+			"a GPU less":           func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Shares[0].Slots = []int{0} },
+			"a slot counted twice": func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Shares[0].Slots = []int{0, 0} },
+			"no node":              func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Shares = nil },
+			"a CPU less":           func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Shares[0].CPUs-- },
+			"two shares on one node": func(s *forge.Snapshot, p *forge.Plan) {
+				pl := find(p, "a")
+				pl.Shares = append(pl.Shares, pl.Shares[0])
+			}},
+		scheduler.PropGangMixed: {"two types": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n2", 2, 4) }},
+		scheduler.PropCluster:   {"another cluster": func(s *forge.Snapshot, p *forge.Plan) { s.Pending[0].Cluster = "main" }},
+		scheduler.PropPaused: {"a paused cluster": func(s *forge.Snapshot, p *forge.Plan) {
+			s.Paused = []forge.PausedCluster{{Cluster: find(p, "a").Cluster}}
+		}},
+		scheduler.PropNode:      {"a node of another cluster": func(s *forge.Snapshot, p *forge.Plan) { find(p, "a").Shares[0].Node = "n1" }},
+		scheduler.PropNodeReady: {"a drained node": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n3", 0, 1) }},
+		scheduler.PropSlot:      {"a slot that is not there": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n1", 0, 17) }},
+		scheduler.PropSlotSick:  {"a sick GPU": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "side", "m1", 0, 2) }},
+		scheduler.PropSlotHeld:  {"a GPU that an active attempt holds": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n2", 0, 2) }},
+		scheduler.PropSlotTwice: {"a GPU for two runs": func(s *forge.Snapshot, p *forge.Plan) {
+			pl := find(p, "a")
+			start(s, p, "low", pl.Cluster, pl.Shares[0].Node, pl.Shares[0].Slots[0])
+		}},
+		scheduler.PropClaimed: {"a GPU claimed for another run": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n2", 2, 3) }},
+		scheduler.PropCPU: {"more CPUs than there are, with what is active": func(s *forge.Snapshot, p *forge.Plan) {
+			start(s, p, "low", "main", "n2", 2)
+			s.Active[0].Placement[0].CPUs = 64
+		}},
+		scheduler.PropMemory:  {"more memory than there is": func(s *forge.Snapshot, p *forge.Plan) { s.Nodes[3].MemoryMiB = 1024 }},
+		scheduler.PropAvoid:   {"a node where it failed": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "head", "main", "n1", 0, 1, 2, 3) }},
+		scheduler.PropCPUSlot: {"CPU slots for a run that GPUs can hold": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n1", 4, 5) }},
+		scheduler.PropHeadDelayed: {
+			"a run without a limit on what the head waits for": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Claims = nil
+				start(s, p, "low", "main", "n2", 2)
+			},
+			"a run that ends after the head could have started": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Claims, s.Pending[4].TimeLimit = nil, 2*time.Hour
+				start(s, p, "low", "main", "n2", 2)
+			},
+			"CPUs that the head lacks, when nobody knows when it can start": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Active[0].EndsBy, s.Nodes[1].CPUs = time.Time{}, 8
+				start(s, p, "low", "main", "n2", 4)
+			},
+			"the same when nobody knows when the head can start": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Claims, s.Active[0].EndsBy = nil, time.Time{}
+				start(s, p, "low", "main", "n2", 2)
+			}},
+		scheduler.PropReason: {
+			"a run without an answer": func(s *forge.Snapshot, p *forge.Plan) { unhold(p, "head") },
+			"a reason without words":  func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Text = "" },
+			"a code of no set":        func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Code = "because" }},
+		scheduler.PropHoldOnce: {"placed and held": func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Runs = append(p.Hold[0].Runs, "a") }},
+		scheduler.PropPreemptTarget: {
+			"a run that is not active":         func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); p.Preempt[0].Run = "ghost" },
+			"an attempt that is over":          func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); p.Preempt[0].Attempt = 9 },
+			"for a run that may not start":     func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "other", freed("other", 0, 1)...) },
+			"the same attempt for two of them": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); preempt(p, "low") },
+		},
+		scheduler.PropPreemptClaims: {
+			"nothing claimed":           func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head") },
+			"claimed for somebody else": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("low", 0, 1)...) },
+			"claimed what it had not":   func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 2)...) },
+			"claimed what is claimed":   func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 0)...) },
+		},
+		scheduler.PropPreemptInVain: {
+			// Slot 3 is another's, so that the head lacks one GPU even then.
+			"too few GPUs come free":      func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 1)...) },
+			"too few of them are claimed": func(s *forge.Snapshot, p *forge.Plan) { s.Claims = nil; preempt(p, "head", freed("head", 0)...) },
+		},
+		scheduler.PropWake: {
+			"no wake":         func(s *forge.Snapshot, p *forge.Plan) { p.WakeAt = time.Time{} },
+			"a wake too late": func(s *forge.Snapshot, p *forge.Plan) { p.WakeAt = epoch.Add(6 * time.Minute) }},
+	}
+	for _, prop := range scheduler.Properties {
+		if len(cases[prop]) == 0 {
+			t.Errorf("no violation of %s is planted", prop)
+		}
+		for name, spoil := range cases[prop] {
+			t.Run(string(prop)+": "+name, func(t *testing.T) {
+				s := story(t, checkStory)
+				plan := scheduler.Plan(s, scheduler.DefaultPolicy())
+				if err := scheduler.CheckPlan(s, plan); err != nil {
+					t.Fatalf("the plan is not safe to begin with: %v\n%s", err, tell(plan))
+				}
+				spoil(&s, &plan)
+				err := scheduler.CheckPlan(s, plan)
+				if got := violated(err); !slices.Contains(got, prop) {
+					t.Errorf("got %v (%v)\n%s", got, err, tell(plan))
+				}
+			})
+		}
+	}
+	t.Run("and lets a preemption pass that makes the waiting gang fit", func(t *testing.T) {
+		s := story(t, checkStory)
+		s.Claims = nil
+		plan := scheduler.Plan(s, scheduler.DefaultPolicy())
+		preempt(&plan, "head", freed("head", 0, 1)...)
+		if err := scheduler.CheckPlan(s, plan); err != nil {
+			t.Errorf("%v\n%s", err, tell(plan))
+		}
+	})
+}
+
+// violated lists the properties that a joined error names.
+func violated(err error) (out []scheduler.Property) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	for _, e := range joined.Unwrap() {
+		var v *scheduler.Violation
+		if errors.As(e, &v) {
+			out = append(out, v.Property)
+		}
+	}
+	return out
+}

@@ -1,0 +1,44 @@
+// Package scheduler decides which runs start where. It is a function of values: a Snapshot goes
+// in, a Plan comes out. There is no I/O, no clock (Now is a field of the snapshot), no
+// randomness, and no result depends on the order of a map or of the input: the same snapshot
+// gives the same plan, byte for byte.
+//
+//	Snapshot ─► world     clusters, nodes, what is free, what is claimed   world.go
+//	         ─► order     priority, then age, then id                      order.go
+//	         ─► ready?    cancel, hold, after, back-off                    ready.go
+//	         ─► shape     where could this gang ever run                   shape.go
+//	         ─► fit       where does it fit now, best first                fit.go
+//	         ─► reserve   what the head waits for and others leave alone   reserve.go
+//	         ─► Plan      place, hold(reason), wake at                     plan.go, reason.go
+//
+// A gang is whole or not at all: Gang.Nodes distinct nodes of one cluster, each with its GPUs,
+// CPUs and memory, all slots of one kind and one type, since a gang runs at the pace of its
+// slowest rank. Best fit: the nodes on which the fewest GPUs are left over.
+//
+// What is never used: sick GPUs, nodes that are not ready, paused clusters, slots of active
+// attempts (also while their node does not answer: unknown is not gone), slots claimed for
+// another run. Nodes that a run's last infrastructure failures came from are used only when no
+// set of other ready nodes could hold the gang even if empty. CPU slots are used only when no
+// GPUs that could hold the gang exist: a node whose driver died must not train on its CPUs.
+//
+// Order and backfill. Runs are tried in order. The first that does not fit reserves, in the
+// cluster where it can start first, the nodes that come free first, at the time by which the
+// time limits of what runs there free them (at the granularity of GPUs, CPUs and MiB, not of
+// whole nodes). A later run may start on reserved nodes only if its own time limit ends before
+// the reservation, or if it uses what the reservation leaves over. When the time is not known
+// (something runs without a limit), every node that the head could use keeps what the head needs
+// of it. Each cluster has at most one reservation; whoever waits elsewhere reserves there.
+// A gang that the nodes as they are now could not hold even when empty (a node is drained)
+// reserves nothing: it would stop a cluster for a node that may be away for a week.
+//
+// Runs that GPUs are claimed for (something was preempted for them) start first if they fit: in
+// their turn they could wait behind a head that waits for the very GPUs that they claim.
+//
+// Cost. A world only gets fuller while a plan is made, so a shape that did not fit does not fit
+// again: equal shapes cost one look and share one reason, and ten thousand waiting runs of a few
+// shapes cost one sort and a map look-up each.
+//
+// CheckPlan (check*.go) judges a plan against its snapshot, property by property, and shares no
+// code with the planner, so that a bug here is not a bug there. The daemon calls it before every
+// apply. Nothing is preempted yet; the check of preemptions is there for when it is.
+package scheduler

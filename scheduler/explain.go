@@ -1,0 +1,46 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Explain says why one run waits, as the plan of this snapshot has it; Runs holds that run alone.
+// A Held without a code is a run that does not wait: it starts in this plan, or is not pending.
+func Explain(s forge.Snapshot, p Policy, run forge.RunID) forge.Held {
+	plan := Plan(s, p)
+	for _, h := range plan.Hold {
+		if slices.Contains(h.Runs, run) {
+			return forge.Held{Code: h.Code, Text: h.Text, Runs: []forge.RunID{run}}
+		}
+	}
+	for _, pl := range plan.Place {
+		if pl.Run != run {
+			continue
+		}
+		var on []string
+		for _, sh := range pl.Shares {
+			on = append(on, string(sh.Node))
+		}
+		return forge.Held{Text: fmt.Sprintf("starts now on %s of cluster %s%s", some(on), pl.Cluster, despite(s, pl)), Runs: []forge.RunID{run}}
+	}
+	return forge.Held{Text: "does not wait"}
+}
+
+// despite says when a run goes to a node that it should avoid: no others could hold it.
+func despite(s forge.Snapshot, pl forge.Place) string {
+	i := slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == pl.Run })
+	var again []string
+	for _, sh := range pl.Shares {
+		if i >= 0 && slices.Contains(s.Pending[i].Avoid, sh.Node) {
+			again = append(again, string(sh.Node))
+		}
+	}
+	if len(again) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; it failed on %s before, and no other nodes could hold it", strings.Join(again, ", "))
+}

@@ -1,0 +1,181 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Plan decides for one snapshot who starts where and why the others wait.
+func Plan(s forge.Snapshot, p Policy) forge.Plan {
+	pl := planner{s: s, p: p, w: newWorld(s), shapes: map[shapeKey]*shape{}, reasons: map[holdKey]*forge.Held{}}
+	pl.plan.Revision = s.Revision
+	queue := inOrder(s.Pending)
+	early := pl.claimants(queue)
+	for _, r := range queue {
+		if !early[r.ID] {
+			pl.decide(r)
+		}
+	}
+	for _, h := range pl.groups {
+		pl.plan.Hold = append(pl.plan.Hold, *h)
+	}
+	return pl.plan
+}
+
+type planner struct {
+	s            forge.Snapshot
+	p            Policy
+	w            *world
+	plan         forge.Plan
+	groups       []*forge.Held // in the order of their first run
+	reasons      map[holdKey]*forge.Held
+	shapes       map[shapeKey]*shape
+	reservations []*reservation
+	tries        int // different shapes tried behind a reservation
+}
+
+// claimants starts, before all others, the runs that GPUs were freed for and that fit now. In
+// their turn they could be held behind a head that itself waits for the very GPUs that they
+// claim, and both would wait for ever.
+func (pl *planner) claimants(queue []*forge.PendingRun) map[forge.RunID]bool {
+	if len(pl.w.claimant) == 0 {
+		return nil
+	}
+	started := map[forge.RunID]bool{}
+	for _, r := range queue {
+		if !pl.w.claimant[r.ID] {
+			continue
+		}
+		if key, _ := notReady(r, pl.s.Now); key.code != "" {
+			continue
+		}
+		sh := pl.shape(r)
+		if sh.code != "" {
+			continue
+		}
+		if found, _ := pl.w.find(r, sh, func(*bin) bool { return true }); found != nil {
+			pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
+			started[r.ID] = true
+		}
+	}
+	return started
+}
+
+func (pl *planner) decide(r *forge.PendingRun) {
+	if key, text := notReady(r, pl.s.Now); key.code != "" {
+		h := pl.reasons[key]
+		if h == nil {
+			h = &forge.Held{Code: key.code, Text: text()}
+			pl.reasons[key] = h
+		}
+		if key.code == forge.HoldBackoff {
+			pl.wakeAt(r.NotBefore)
+		}
+		pl.hold(h, r)
+		return
+	}
+	sh := pl.shape(r)
+	if sh.failed != nil && (sh.code != "" || !pl.w.claimant[r.ID]) {
+		pl.hold(sh.failed, r)
+		return
+	}
+	pl.try(r, sh)
+}
+
+func (pl *planner) shape(r *forge.PendingRun) *shape {
+	key := keyOfShape(r)
+	sh := pl.shapes[key]
+	if sh == nil {
+		sh = pl.w.shape(pl.s, r, key)
+		pl.shapes[key] = sh
+		if sh.code != "" {
+			sh.failed = &forge.Held{Code: sh.code, Text: sh.text}
+		}
+	}
+	return sh
+}
+
+func (pl *planner) try(r *forge.PendingRun, sh *shape) {
+	bf := backfill{w: pl.w, r: r, need: sh.need, margin: pl.p.BackfillMargin, exhausted: pl.tries >= pl.p.MaxBackfillTries}
+	bk := behindKey{reservations: len(pl.reservations)}
+	for _, res := range pl.reservations {
+		if bf.endsBefore(res) {
+			bk.before++
+		}
+	}
+	claims := pl.w.claimant[r.ID] // what is kept for it makes it unlike its equals
+	if h := sh.behind[bk]; h != nil && !claims {
+		pl.hold(h, r)
+		return
+	}
+	reserved, all := reservedIn(sh.pools)
+	if all && bf.exhausted {
+		h := &forge.Held{Code: forge.HoldBehind, Text: pl.notTriedText()}
+		sh.behind[bk] = h
+		pl.hold(h, r)
+		return
+	}
+	if reserved {
+		pl.tries++
+	}
+	found, blocked := pl.w.find(r, sh, bf.allowed)
+	if found != nil {
+		pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
+		bf.took(found)
+		return
+	}
+	var h *forge.Held
+	if blocked != nil {
+		h = &forge.Held{Code: forge.HoldBehind, Text: behindText(r, blocked)}
+		sh.behind[bk] = h
+	} else {
+		h = &forge.Held{Code: forge.HoldCapacity, Text: pl.w.capacityText(r, sh)}
+		if !claims {
+			sh.failed = h
+		}
+	}
+	if res := pl.reserve(r, sh, all); res != nil && blocked == nil {
+		// Its equals wait for the same and have no reservation: they share the text without it.
+		h = &forge.Held{Code: h.Code, Text: h.Text + headText(res)}
+	}
+	pl.hold(h, r)
+}
+
+func (pl *planner) reserve(r *forge.PendingRun, sh *shape, all bool) *reservation {
+	if all || sh.waitForNode {
+		return nil
+	}
+	res := pl.w.reserve(r, sh)
+	pl.reservations = pl.reservations[:0]
+	for _, c := range pl.w.clusters {
+		if c.reserved != nil {
+			pl.reservations = append(pl.reservations, c.reserved)
+		}
+	}
+	if res != nil && !res.at.IsZero() {
+		pl.wakeAt(res.at)
+	}
+	return res
+}
+
+// reservedIn says whether any, and whether every, cluster of the pools is reserved.
+func reservedIn(pools []*pool) (some, all bool) {
+	taken := func(p *pool) bool { return p.cluster.reserved != nil }
+	free := func(p *pool) bool { return p.cluster.reserved == nil }
+	return slices.ContainsFunc(pools, taken), !slices.ContainsFunc(pools, free)
+}
+
+func (pl *planner) hold(h *forge.Held, r *forge.PendingRun) {
+	if len(h.Runs) == 0 {
+		pl.groups = append(pl.groups, h)
+	}
+	h.Runs = append(h.Runs, r.ID)
+}
+
+func (pl *planner) wakeAt(t time.Time) {
+	if t.After(pl.s.Now) && (pl.plan.WakeAt.IsZero() || t.Before(pl.plan.WakeAt)) {
+		pl.plan.WakeAt = t
+	}
+}

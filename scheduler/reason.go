@@ -1,0 +1,238 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Reasons are read by members of every tenant: they name nodes and amounts, never another
+// tenant's run, user or number.
+
+// shownNodes bounds how many nodes a reason names.
+const shownNodes = 3
+
+// needText says what a gang asks for: "4 GPUs on each of 2 nodes"; with CPUs and memory where
+// those are what it lacks.
+func needText(g forge.Gang, kind forge.GPUKind, whole bool) string {
+	text := count(g.GPUsPerNode, slotWord(kind))
+	if whole && (g.CPUsPerGPU > 0 || g.MemoryMiBPerGPU > 0) {
+		var with []string
+		if g.CPUsPerGPU > 0 {
+			with = append(with, count(g.CPUsPerNode(), "CPU"))
+		}
+		if g.MemoryMiBPerGPU > 0 {
+			with = append(with, forge.FormatMiB(g.MemoryMiBPerNode())+" of memory")
+		}
+		text += " with " + strings.Join(with, " and ")
+	}
+	if g.Nodes == 1 {
+		return text + " on one node"
+	}
+	return fmt.Sprintf("%s on each of %d nodes", text, g.Nodes)
+}
+
+func slotWord(kind forge.GPUKind) string {
+	if kind == forge.GPUCPUSlot {
+		return "CPU slot"
+	}
+	return "GPU"
+}
+
+func count(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
+// capacityText says what a run needs and what is there: "needs 4 GPUs on each of 2 nodes; most
+// free now: 3 on gpu-1, 1 on gpu-2".
+func (w *world) capacityText(r *forge.PendingRun, sh *shape) string {
+	var t strings.Builder
+	kind := sh.pools[0].kind
+	names := namer(sh.pools)
+	var usable []*bin
+	for _, p := range sh.pools {
+		for _, b := range p.bins {
+			if sh.mayUse(b) {
+				usable = append(usable, b)
+			}
+		}
+	}
+	slots := func(b *bin) int { return w.freeNow(r, b).slots }
+	slices.SortStableFunc(usable, func(a, b *bin) int { return cmp.Compare(slots(b), slots(a)) })
+	short := slices.ContainsFunc(usable, func(b *bin) bool { return slots(b) >= sh.need.slots && shortOf(b.node, sh.need) != "" })
+	t.WriteString("needs " + needText(r.Gang, kind, short))
+	if sh.waitForNode {
+		t.WriteString("; the nodes that are ready could not hold that even when empty")
+	}
+	var free []string
+	for _, b := range usable[:min(shownNodes, len(usable))] {
+		n := slots(b)
+		part := fmt.Sprintf("%d on %s", n, names(b))
+		if n >= sh.need.slots {
+			part += shortOf(b.node, sh.need)
+		}
+		free = append(free, part)
+	}
+	if len(free) > 0 {
+		t.WriteString("; most free now: " + strings.Join(free, ", "))
+	}
+	t.WriteString(w.outText(sh, names))
+	return t.String()
+}
+
+// shortOf says which of CPUs and memory a node with enough GPUs lacks.
+func shortOf(n *node, want need) string {
+	var parts []string
+	if n.freeCPU < want.cpus {
+		parts = append(parts, fmt.Sprintf("%d of %s", max(0, n.freeCPU), count(want.cpus, "CPU")))
+	}
+	if n.freeMiB < want.mib {
+		parts = append(parts, fmt.Sprintf("%s of %s memory", forge.FormatMiB(max(0, n.freeMiB)), forge.FormatMiB(want.mib)))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (but only " + strings.Join(parts, " and ") + ")"
+}
+
+// outText names what would count and does not: nodes that are not ready, that the run avoids,
+// sick GPUs.
+func (w *world) outText(sh *shape, names func(*bin) string) string {
+	var down, avoided []string
+	sick := 0
+	for _, p := range sh.pools {
+		for _, b := range p.bins {
+			switch {
+			case !b.node.ready():
+				down = append(down, names(b)+" ("+stateText(b.node)+")")
+			case !sh.mayUse(b):
+				avoided = append(avoided, names(b))
+			default:
+				sick += b.exist - b.healthy
+			}
+		}
+	}
+	var t strings.Builder
+	if len(down) > 0 {
+		t.WriteString("; not ready: " + some(down))
+	}
+	if len(avoided) > 0 {
+		t.WriteString("; avoided after a failure there: " + some(avoided))
+	}
+	if sh.lastResort {
+		t.WriteString("; nodes where it failed count again, since no others could hold it")
+	}
+	if sick > 0 {
+		t.WriteString("; sick: " + count(sick, slotWord(sh.pools[0].kind)))
+	}
+	return t.String()
+}
+
+func stateText(n *node) string {
+	if n.Reason == "" {
+		return string(n.State)
+	}
+	return fmt.Sprintf("%s: %s", n.State, n.Reason)
+}
+
+func some(items []string) string {
+	if more := len(items) - shownNodes; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(items[:shownNodes], ", "), more)
+	}
+	return strings.Join(items, ", ")
+}
+
+// namer names bins as short as the pools allow: the cluster is named where there are several,
+// the type where a cluster has several.
+func namer(pools []*pool) func(*bin) string {
+	clusters, types := map[*cluster]bool{}, map[string]bool{}
+	for _, p := range pools {
+		clusters[p.cluster] = true
+		types[p.typ] = true
+	}
+	return func(b *bin) string {
+		name := string(b.node.Name)
+		if len(clusters) > 1 {
+			name = string(b.node.cluster.name) + "/" + name
+		}
+		if len(types) > 1 {
+			name += " (" + b.pool.typ + ")"
+		}
+		return name
+	}
+}
+
+// headText says what a reservation promises.
+func headText(res *reservation) string {
+	if res.at.IsZero() {
+		return "; it is next, and nothing behind it takes what it waits for; when that comes free is not known, since not all of what holds it has a time limit"
+	}
+	return "; it is next and can start at the latest about " + clock(res.at) + ", by the time limits of what runs now"
+}
+
+func behindText(r *forge.PendingRun, blocked *fit) string {
+	res := blocked.pool.cluster.reserved
+	text := fmt.Sprintf("would fit now on %s, but a run ahead of it waits there for %s",
+		blocked.choices[0].bin.node.Name, needText(res.gang, blocked.pool.kind, false))
+	switch {
+	case res.at.IsZero():
+		return text + ", and this one would take what comes free for that"
+	case r.TimeLimit > 0:
+		return text + " and can start about " + clock(res.at) + "; a shorter time limit, one that ends before then, would let this one start now"
+	}
+	return text + " and can start about " + clock(res.at) + "; a time limit that ends before then would let this one start now"
+}
+
+func (pl *planner) notTriedText() string {
+	if pl.p.MaxBackfillTries == 0 {
+		return "waits for its turn: a run ahead of it waits, and this site starts runs strictly in order"
+	}
+	return fmt.Sprintf("waits for its turn: a run ahead of it waits, and the %d kinds of run that this site tries behind one were tried", pl.p.MaxBackfillTries)
+}
+
+func pausedText(pools []*pool) string {
+	var parts []string
+	for _, p := range pools {
+		text := fmt.Sprintf("cluster %s is paused", p.cluster.name)
+		if p.cluster.why != "" {
+			text += ": " + p.cluster.why
+		}
+		if !slices.Contains(parts, text) {
+			parts = append(parts, text)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func noneReadyText(pools []*pool) string {
+	names := namer(pools)
+	var down []string
+	for _, p := range pools {
+		for _, b := range p.bins {
+			down = append(down, names(b)+" ("+stateText(b.node)+")")
+		}
+	}
+	return "no node is ready: " + some(down)
+}
+
+// neverText tells "there is nothing" from "nothing is large enough".
+func neverText(s forge.Snapshot, key shapeKey) (forge.HoldCode, string) {
+	if !slices.ContainsFunc(s.Nodes, func(n forge.Node) bool { return key.cluster == "" || n.Cluster == key.cluster }) {
+		if key.cluster != "" {
+			return forge.HoldNoNodes, fmt.Sprintf("cluster %s has no nodes", key.cluster)
+		}
+		return forge.HoldNoNodes, "there are no nodes"
+	}
+	_, largest := Fits(s.Nodes, key.gang, key.cluster)
+	where := "fits no cluster"
+	if key.cluster != "" {
+		where = fmt.Sprintf("does not fit cluster %s", key.cluster)
+	}
+	return forge.HoldNever, fmt.Sprintf("%s: needs %s; %s", where, needText(key.gang, forge.GPUDevice, true), largest)
+}
