@@ -1,0 +1,94 @@
+package recipes
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Recipe says what can be trained, with which knobs, and what runs.
+type Recipe struct {
+	Name         string              `json:"name"`
+	Doc          string              `json:"doc"`
+	Launch       forge.LaunchMode    `json:"launch"`
+	Entry        forge.Entry         `json:"entry"`
+	Datasets     []forge.DatasetKind `json:"datasets,omitempty" doc:"Kinds of dataset that it accepts"`
+	NeedsDataset bool                `json:"needs_dataset"`
+	NeedsBase    bool                `json:"needs_base"`
+	Output       bool                `json:"output" doc:"A completed run must leave something in output/"`
+	Gang         forge.Gang          `json:"gang" doc:"Default resources"`
+	Limits       Limits              `json:"limits" doc:"Default limits"`
+	Params       []Param             `json:"params" doc:"In the order of the file"`
+	SHA256       string              `json:"sha256" doc:"Digest of everything above"`
+}
+
+// Limits are the default limits of a recipe's runs; 0 means none.
+type Limits struct {
+	TimeLimit    forge.Duration `json:"time_limit"`
+	StartTimeout forge.Duration `json:"start_timeout"`
+	StallTimeout forge.Duration `json:"stall_timeout"`
+	Grace        forge.Duration `json:"grace"`
+}
+
+// Param is one knob of a recipe.
+type Param struct {
+	Name    string   `json:"name" doc:"Dotted: lora.r"`
+	Type    string   `json:"type" doc:"int, float, bool, string, enum, list"`
+	Default any      `json:"default"`
+	Min     *float64 `json:"min,omitempty"`
+	Max     *float64 `json:"max,omitempty"`
+	Enum    []string `json:"enum,omitempty"`
+	Unit    string   `json:"unit,omitempty"`
+	Doc     string   `json:"doc"`
+}
+
+// The parameter types.
+const (
+	TypeInt    = "int"
+	TypeFloat  = "float"
+	TypeBool   = "bool"
+	TypeString = "string"
+	TypeEnum   = "enum"
+	TypeList   = "list"
+)
+
+// ParamTypes lists every parameter type.
+var ParamTypes = []string{TypeInt, TypeFloat, TypeBool, TypeString, TypeEnum, TypeList}
+
+// Accepts says whether the recipe reads datasets of this kind.
+func (r Recipe) Accepts(kind forge.DatasetKind) bool { return slices.Contains(r.Datasets, kind) }
+
+// Param returns a parameter by its dotted name.
+func (r Recipe) Param(name string) (Param, bool) {
+	i := slices.IndexFunc(r.Params, func(p Param) bool { return p.Name == name })
+	if i < 0 {
+		return Param{}, false
+	}
+	return r.Params[i], true
+}
+
+// digest covers the meaning of a recipe and not its spelling: comments and the order of keys in
+// the file do not change it.
+func (r Recipe) digest() string {
+	r.SHA256 = ""
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic("recipes: a checked recipe does not encode: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// clone keeps a caller's change to a slice from reaching the library.
+func (r Recipe) clone() Recipe {
+	r.Entry.Command = slices.Clone(r.Entry.Command)
+	r.Datasets = slices.Clone(r.Datasets)
+	r.Params = slices.Clone(r.Params)
+	for i := range r.Params {
+		r.Params[i].Enum = slices.Clone(r.Params[i].Enum)
+	}
+	return r
+}
