@@ -1,0 +1,20 @@
+package dataset
+
+// Malformed is the scanner's verdict on one line as JSON of any kind. It has none (known is
+// false) where it stops at JSON that is refused all the same: too deep, a key twice, half a
+// surrogate pair.
+func Malformed(line []byte) (malformed, known bool, why string) {
+	var s scanner
+	s.reset(line)
+	s.space()
+	p := s.value()
+	if p == nil {
+		if s.space(); s.i < len(line) {
+			p = s.bad("more follows")
+		}
+	}
+	if p == nil {
+		return false, true, ""
+	}
+	return p.malformed, p.malformed, p.why
+}

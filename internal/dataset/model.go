@@ -1,0 +1,208 @@
+package dataset
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// ModelInfo is what registration needs to know of a base model beside its bytes.
+type ModelInfo struct {
+	Architecture    string // config.json's first, "" when it names none
+	HasTokenizer    bool
+	HasChatTemplate bool
+	Shards          int // safetensors files that make up the weights
+}
+
+// maxConfig bounds the JSON files that are parsed whole.
+const maxConfig = 64 << 20
+
+// HashModel checks and hashes a base model directory as transformers lays it out: config.json,
+// weights as safetensors (one file, or an index and all its shards, each complete to the byte),
+// tokenizer files. Every file is hashed, also in directories below, except hidden ones (.git,
+// .cache). Symbolic links to files are followed, because that is how the Hugging Face cache
+// holds a snapshot. Errors are those of Scan.
+func HashModel(ctx context.Context, dir string, progress func(done, total int64)) (forge.Manifest, ModelInfo, error) {
+	fail := func(err error) (forge.Manifest, ModelInfo, error) { return forge.Manifest{}, ModelInfo{}, err }
+	dir, fi, err := statRoot(dir)
+	if err != nil {
+		return fail(err)
+	}
+	if !fi.IsDir() {
+		return fail(forge.Invalidf("path", "%s is not a directory; a base model is one, with config.json and safetensors", dir))
+	}
+	info, err := inspect(dir)
+	if err != nil {
+		return fail(err)
+	}
+	names, total, err := modelFiles(ctx, dir)
+	if err != nil {
+		return fail(err)
+	}
+	man := forge.Manifest{Root: dir}
+	m := &meter{ctx: ctx, total: total, report: progress}
+	for _, name := range names {
+		f, err := hashFile(dir, name, m)
+		if err != nil {
+			return fail(err)
+		}
+		man.Files = append(man.Files, f)
+	}
+	again, _, err := modelFiles(ctx, dir)
+	if err != nil {
+		return fail(err)
+	}
+	if strings.Join(again, "\x00") != strings.Join(names, "\x00") {
+		return fail(changed(dir))
+	}
+	return man, info, nil
+}
+
+// inspect reads the small files before the large ones are hashed, so that a wrong directory is
+// refused at once.
+func inspect(dir string) (ModelInfo, error) {
+	var info ModelInfo
+	var config struct {
+		Architectures []string `json:"architectures"`
+	}
+	path := filepath.Join(dir, "config.json")
+	if !exists(dir, "config.json") {
+		e := forge.Invalidf("path", "%s does not exist: %s is no base model", path, dir)
+		if exists(dir, "adapter_config.json") {
+			return info, e.WithHint("This is an adapter; a base model is the directory that it was trained on")
+		}
+		return info, e.WithHint("Want a directory as transformers' save_pretrained writes it: config.json, safetensors, tokenizer files")
+	}
+	if err := readJSON(path, &config); err != nil {
+		return info, err
+	}
+	if len(config.Architectures) > 0 {
+		info.Architecture = config.Architectures[0]
+	}
+	var err error
+	if info.Shards, err = checkWeights(dir); err != nil {
+		return info, err
+	}
+	info.HasTokenizer = exists(dir, "tokenizer.json") || exists(dir, "tokenizer.model") || exists(dir, "spiece.model") ||
+		exists(dir, "vocab.json") && exists(dir, "merges.txt") || exists(dir, "vocab.txt")
+	info.HasChatTemplate = exists(dir, "chat_template.jinja") || exists(dir, "chat_template.json")
+	if exists(dir, "tokenizer_config.json") {
+		var tc struct {
+			ChatTemplate json.RawMessage `json:"chat_template"`
+		}
+		if err := readJSON(filepath.Join(dir, "tokenizer_config.json"), &tc); err != nil {
+			return info, err
+		}
+		if s := string(tc.ChatTemplate); s != "" && s != "null" && s != `""` && s != "[]" {
+			info.HasChatTemplate = true
+		}
+	}
+	return info, nil
+}
+
+func exists(dir, name string) bool {
+	fi, err := os.Stat(filepath.Join(dir, name))
+	return err == nil && !fi.IsDir()
+}
+
+// readJSON reads a small JSON object whole.
+func readJSON(path string, into any) error {
+	f, err := openPath(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	switch {
+	case err != nil:
+		return unreadable(path, err)
+	case len(b) > maxConfig:
+		return forge.Invalidf("path", "%s is larger than %d MiB", path, maxConfig>>20)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return forge.Invalidf("path", "%s: malformed JSON at byte %d: %w", path, syntax.Offset, err)
+		}
+		return forge.Invalidf("path", "%s: %w", path, err)
+	}
+	return nil
+}
+
+// openPath opens a regular file by its path; see source.open for O_NONBLOCK.
+func openPath(path string) (*openFile, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		if to, lerr := os.Readlink(path); lerr == nil && errors.Is(err, fs.ErrNotExist) {
+			return nil, forge.Invalidf("path", "%s is a symbolic link to %q, which does not exist", path, to)
+		}
+		return nil, unreadable(path, err)
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, notRegular(path, fi)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	return newOpenFile(f, path, err, func() (fs.FileInfo, error) { return os.Stat(path) })
+}
+
+// modelFiles lists what belongs to the model, relative and sorted, and its size.
+func modelFiles(ctx context.Context, dir string) (names []string, total int64, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return unreadable(path, err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case path == dir:
+			return nil
+		case strings.HasPrefix(d.Name(), "."):
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return nil
+		case len(names) == maxFiles:
+			return forge.Invalidf("path", "%s holds more than %d files; a base model has a directory of its own", dir, maxFiles)
+		}
+		f, err := openPath(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		names, total = append(names, rel), total+f.before.Size()
+		return nil
+	})
+	return names, total, err
+}
+
+func hashFile(dir, name string, m *meter) (forge.File, error) {
+	path := filepath.Join(dir, name)
+	f, err := openPath(path)
+	if err != nil {
+		return forge.File{}, err
+	}
+	defer f.Close()
+	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{m.through(f)}, make([]byte, chunk)); err != nil {
+		return forge.File{}, readFailed(path, err)
+	}
+	if err := f.unchanged(); err != nil {
+		return forge.File{}, err
+	}
+	if m.file != f.before.Size() {
+		return forge.File{}, changed(path)
+	}
+	return f.entry(name, m.sum()), nil
+}

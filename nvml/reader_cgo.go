@@ -1,0 +1,155 @@
+//go:build linux && cgo
+
+package nvml
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/NVIDIA/go-nvml/pkg/dl"
+	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+const libraryName = "libnvidia-ml.so.1"
+
+// needed are the functions without which there is no inventory. Calling one that the library
+// lacks ends the process, so all are looked up before the first call.
+var needed = []string{
+	"nvmlInit_v2", "nvmlShutdown", "nvmlErrorString", "nvmlSystemGetDriverVersion",
+	"nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetPciInfo_v3",
+	"nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetMemoryInfo",
+}
+
+// The functions that newer drivers have; used when they are there.
+const (
+	symbolMemoryV2 = "nvmlDeviceGetMemoryInfo_v2"
+	symbolMIGMode  = "nvmlDeviceGetMigMode"
+)
+
+type reader struct {
+	lib   nv.Interface
+	newer map[string]bool
+}
+
+// Open loads the library and initialises it. Call it in a child process only.
+func Open() (Reader, error) {
+	// go-nvml's Init drops the loader's message, and with it the difference between "not there"
+	// and "there and broken". The handle is never closed: go-nvml shares it.
+	lib := dl.New(libraryName, dl.RTLD_LAZY|dl.RTLD_GLOBAL)
+	if err := lib.Open(); err != nil {
+		if text := err.Error(); strings.Contains(text, libraryName+":") && strings.Contains(text, "No such file or directory") {
+			return nil, errNoLibrary
+		}
+		return nil, fmt.Errorf("the NVML library does not load: %w", err)
+	}
+	var missing []string
+	for _, name := range needed {
+		if lib.Lookup(name) != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("the driver's NVML library lacks %s: it is too old for forged", strings.Join(missing, ", "))
+	}
+	r := &reader{lib: nv.New(), newer: map[string]bool{}}
+	for _, name := range []string{symbolMemoryV2, symbolMIGMode} {
+		r.newer[name] = lib.Lookup(name) == nil
+	}
+	if ret := r.lib.Init(); ret != nv.SUCCESS {
+		return nil, failure("nvmlInit", ret)
+	}
+	return r, nil
+}
+
+func failure(call string, ret nv.Return) error {
+	return fmt.Errorf("NVML: %s: %s (%d)", call, ret.Error(), int32(ret))
+}
+
+func (r *reader) Close() error {
+	if ret := r.lib.Shutdown(); ret != nv.SUCCESS {
+		return failure("nvmlShutdown", ret)
+	}
+	return nil
+}
+
+func (r *reader) Driver() (string, error) {
+	v, ret := r.lib.SystemGetDriverVersion()
+	if ret != nv.SUCCESS {
+		return "", failure("nvmlSystemGetDriverVersion", ret)
+	}
+	return v, nil
+}
+
+func (r *reader) Inventory(ctx context.Context) ([]forge.GPU, error) {
+	n, ret := r.lib.DeviceGetCount()
+	if ret != nv.SUCCESS {
+		return nil, failure("nvmlDeviceGetCount", ret)
+	}
+	devices := make([]device, 0, n)
+	for i := range n {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		devices = append(devices, r.device(i))
+	}
+	return slots(devices), nil
+}
+
+// device asks one GPU for everything. A GPU that is lost still says what it can.
+func (r *reader) device(index int) device {
+	d := device{index: index}
+	h, ret := r.lib.DeviceGetHandleByIndex(index)
+	if ret != nv.SUCCESS {
+		d.sick = sickness("nvmlDeviceGetHandleByIndex", ret)
+		return d
+	}
+	check := func(call string, ret nv.Return) bool {
+		if ret != nv.SUCCESS && d.sick == "" {
+			d.sick = sickness(call, ret)
+		}
+		return ret == nv.SUCCESS
+	}
+	if pci, ret := h.GetPciInfo(); check("nvmlDeviceGetPciInfo", ret) {
+		d.pci, d.hasPCI = pciAddress{pci.Domain, pci.Bus, pci.Device}, true
+	}
+	if uuid, ret := h.GetUUID(); check("nvmlDeviceGetUUID", ret) {
+		d.uuid = uuid
+	}
+	if name, ret := h.GetName(); check("nvmlDeviceGetName", ret) {
+		d.name = name
+	}
+	// Where GPU and CPU share their memory (Grace, Jetson) there is no figure; that is no fault.
+	if total, ret := r.memory(h); ret != nv.ERROR_NOT_SUPPORTED && check("nvmlDeviceGetMemoryInfo", ret) {
+		d.memory = total
+	}
+	if r.newer[symbolMIGMode] {
+		if mode, _, ret := h.GetMigMode(); ret == nv.SUCCESS && mode == nv.DEVICE_MIG_ENABLE && d.sick == "" {
+			d.sick = "MIG mode is on, and MIG instances are not scheduled; switch it off with nvidia-smi -mig 0"
+		}
+	}
+	return d
+}
+
+// memory prefers v2, which does not count what the driver reserves as used.
+func (r *reader) memory(h nv.Device) (total uint64, ret nv.Return) {
+	if r.newer[symbolMemoryV2] {
+		if m, ret := h.GetMemoryInfo_v2(); ret == nv.SUCCESS {
+			return m.Total, ret
+		}
+	}
+	m, ret := h.GetMemoryInfo()
+	return m.Total, ret
+}
+
+func sickness(call string, ret nv.Return) string {
+	switch ret {
+	case nv.ERROR_GPU_IS_LOST:
+		return "lost: the driver no longer reaches it (fallen off the bus); the node needs a restart"
+	case nv.ERROR_RESET_REQUIRED:
+		return "needs a reset (nvidia-smi --gpu-reset) before it can be used again"
+	}
+	return failure(call, ret).Error()
+}

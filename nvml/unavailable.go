@@ -1,0 +1,34 @@
+//go:build !linux || !cgo
+
+package nvml
+
+import (
+	"context"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+func errUnavailable() error {
+	return forge.Errorf(forge.KindUnavailable, "nvml.open", "built without NVML").
+		WithHint("forged finds GPUs only when it is built on Linux with CGO_ENABLED=1")
+}
+
+// Open answers KindUnavailable: this build has no NVML.
+func Open() (Reader, error) { return nil, errUnavailable() }
+
+// Prober looks for GPUs in a child process; this build has no NVML to look with.
+type Prober struct {
+	Self        string
+	Timeout     time.Duration
+	LibraryPath string
+	FakeState   string
+}
+
+// Inventory answers KindUnavailable: this build has no NVML.
+func (*Prober) Inventory(context.Context) (Report, error) { return Report{}, errUnavailable() }
+
+// Inventory answers KindUnavailable: this build has no NVML.
+func Inventory(context.Context, string, time.Duration) (Report, error) {
+	return Report{}, errUnavailable()
+}
