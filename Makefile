@@ -1,0 +1,61 @@
+# forge-ml. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Where the bootstrap puts a Go of its own, if it had to.
+export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/forge-ml/go/bin:$(PATH)
+# go-nvml's header marks 29 functions that it must bind as deprecated: noise on every build.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# go-nvml leaves symbols for the driver to supply at run time. Toolchains that harden by
+# default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
+LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
+
+.PHONY: help bootstrap build build-test test test-fast test-long lint bench demo run-forged clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bootstrap: ## Check the tools, install the ones that are missing
+	@contrib/bootstrap/bootstrap
+
+build: bootstrap ## Build bin/forged (with cgo) and bin/forgectl (one static file)
+	@mkdir -p bin
+	@CGO_ENABLED=1 go build -trimpath -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged ./cmd/forged
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/forgectl ./cmd/forgectl
+
+# forged-crash kills itself at the crash point that a test names; proberank is the tests' rank.
+build-test: build ## Build what the end-to-end tests start as well: bin/forged-crash, bin/proberank
+	@CGO_ENABLED=1 go build -trimpath -tags crashpoints -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged-crash ./cmd/forged
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/proberank ./internal/forgedtest/proberank
+
+test: bootstrap ## Run everything: lint, Go with -race, Python, end to end; what CI runs
+	@go run ./contrib/testreport full
+
+test-fast: bootstrap ## Run what takes under two minutes
+	@go run ./contrib/testreport fast
+
+test-long: bootstrap ## Run everything, and what is marked long
+	@go run ./contrib/testreport long
+
+lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
+	@go run ./contrib/testreport lint
+
+bench: build ## Measure; ONLY=name for one figure
+	@go run ./contrib/bench $(ONLY)
+
+demo: build ## Train a tiny model, break it half-way and watch it finish
+	@contrib/demo/demo
+
+run-forged: build ## Serve from a state directory for trying things, .cache/forged
+	@test -d .cache/forged || bin/forged init --state-dir .cache/forged
+	@exec bin/forged serve --state-dir .cache/forged
+
+clean: ## Remove what make built here (the cache in ~/.cache/forge-ml stays)
+	rm -rf bin .cache
