@@ -23,6 +23,7 @@ func openClusters(c Config, pythonPath string, log zerolog.Logger) ([]Cluster, e
 	if err != nil {
 		return nil, fmt.Errorf("own path: %w", err)
 	}
+	prober := &nvml.Prober{Self: self, Timeout: nvmlTimeout}
 	var out []Cluster
 	for i, cl := range c.Clusters {
 		field := fmt.Sprintf("clusters[%d].", i)
@@ -47,7 +48,7 @@ func openClusters(c Config, pythonPath string, log zerolog.Logger) ([]Cluster, e
 		x, err := direct.New(direct.Options{
 			Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: self, ShimArgs: []string{"shim"},
 			RunRoot: cl.RunRoot, Python: cl.Python, PythonPath: pythonPath, Env: cl.Env, Network: cl.Network, PortMin: lo, PortMax: hi,
-			CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(self, log), Log: log.With().Str("cluster", cl.Name).Logger(),
+			CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(prober), Log: log.With().Str("cluster", cl.Name).Logger(),
 		})
 		if err != nil {
 			return nil, err
@@ -59,9 +60,11 @@ func openClusters(c Config, pythonPath string, log zerolog.Logger) ([]Cluster, e
 
 // gpuReader asks NVML in a child process. A host without a driver has no GPUs; a driver that
 // answers badly is no answer, and what was known stays.
-func gpuReader(self string, log zerolog.Logger) func(context.Context) ([]forge.GPU, error) {
+// One prober serves all clusters for the life of the daemon: it knows of a child that hangs in
+// the kernel, and starts no second one beside it.
+func gpuReader(p *nvml.Prober) func(context.Context) ([]forge.GPU, error) {
 	return func(ctx context.Context) ([]forge.GPU, error) {
-		rep, err := nvml.Inventory(ctx, self, nvmlTimeout)
+		rep, err := p.Inventory(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -69,7 +72,6 @@ func gpuReader(self string, log zerolog.Logger) func(context.Context) ([]forge.G
 		case nvml.StateOK, nvml.StateNoDriver:
 			return rep.GPUs, nil
 		}
-		log.Warn().Str("state", string(rep.State)).Msg("NVML does not answer")
-		return nil, forge.Errorf(forge.KindUnavailable, "nvml.inventory", "NVML: %s", rep.State)
+		return nil, forge.Errorf(forge.KindUnavailable, "nvml.inventory", "NVML: %s: %s", rep.State, rep.Detail)
 	}
 }

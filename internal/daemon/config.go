@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -140,11 +141,8 @@ func LoadConfig(path, stateDir string) (Config, error) {
 // ParseConfig decodes strictly: unknown and doubled keys are errors that name the line.
 func ParseConfig(b []byte) (Config, error) {
 	var c Config
-	if len(bytes.TrimSpace(b)) == 0 {
-		return c, nil
-	}
 	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict(), yaml.DisallowUnknownField())
-	if err := dec.Decode(&c); err != nil {
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) { // EOF: nothing but comments
 		return c, &forge.Error{Kind: forge.KindInvalid, Op: "config.parse", Err: errors.New(yaml.FormatError(err, false, true)),
 			Hint: "forged config show prints every key with its default"}
 	}

@@ -16,9 +16,13 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 	if err := forge.CheckName(r.Name); err != nil {
 		return none, forge.Invalidf("name", "%v", err)
 	}
-	m, _, err := dataset.HashModel(ctx, r.Path, nil)
+	m, info, err := dataset.HashModel(ctx, r.Path, nil)
 	if err != nil {
 		return none, err
+	}
+	if !info.HasTokenizer {
+		return none, forge.Invalidf("path", "%s has weights and no tokenizer; nothing could be trained on it", r.Path).
+			WithHint("copy tokenizer.json and tokenizer_config.json of the model into it")
 	}
 	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, Stage: forge.StageStaging, SHA256: m.Digest(), Bytes: m.Bytes(),
 		Manifest: m, License: r.License, CreatedBy: p.User}

@@ -45,8 +45,12 @@ func checkLocal(dir string) error {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return stateDirError(dir, err)
 	}
-	//nolint:unconvert // Type is int32 on some architectures
-	if name, bad := networkFS[int64(fs.Type)&0xffffffff]; bad {
+	return judgeFS(dir, int64(fs.Type))
+}
+
+// judgeFS refuses a filesystem by its magic number, of which some systems extend the sign.
+func judgeFS(dir string, magic int64) error {
+	if name, bad := networkFS[magic&0xffffffff]; bad {
 		return (&forge.Error{Kind: forge.KindInvalid, Op: "state_dir", Field: "state_dir",
 			Err: fmt.Errorf("%s is on a network filesystem (%s); SQLite's write-ahead log needs a disk of this one host", dir, name)}).
 			WithHint("use a local disk, e.g. --state-dir /var/lib/forge; run directories (clusters[].run_root) may stay on the network filesystem")

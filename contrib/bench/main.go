@@ -1,0 +1,143 @@
+// Command bench is `make bench`: the project's figures, one line each, that anyone can run.
+//
+//	BENCH <name> <value> <unit> vs <peer or limit> <value> ratio <r> target <t> ok|short
+//
+// ratio is value ÷ peer. "short" is an honest word and no error: the exit code is 0 when every
+// figure was measured.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
+)
+
+// figure is one measured line.
+type figure struct {
+	name   string
+	value  float64
+	unit   string
+	peer   string
+	limit  float64
+	target string // shown
+	ok     bool
+}
+
+// atMost and atLeast judge a value against a factor of its peer.
+func atMost(name string, value float64, unit, peer string, limit, factor float64) figure {
+	return figure{name, value, unit, peer, limit, fmt.Sprintf("<=%g", factor), value <= factor*limit}
+}
+
+func atLeast(name string, value float64, unit, peer string, limit, factor float64) figure {
+	return figure{name, value, unit, peer, limit, fmt.Sprintf(">=%g", factor), value >= factor*limit}
+}
+
+func (f figure) String() string {
+	verdict := "short"
+	if f.ok {
+		verdict = "ok"
+	}
+	return fmt.Sprintf("BENCH %s %.4g %s vs %s %.4g ratio %.3f target %s %s", f.name, f.value, f.unit, f.peer, f.limit, f.value/f.limit, f.target, verdict)
+}
+
+// bench measures one or more figures that share their set-up.
+type bench struct {
+	names []string
+	f     func(context.Context, env) ([]figure, error)
+}
+
+// env is where the binaries are.
+type env struct{ bin string }
+
+var benches = []bench{
+	{[]string{"submit_rate", "submit_group"}, submitRate},
+	{[]string{"launch_p50"}, launchP50},
+	{[]string{"cli_start"}, cliStart},
+	{[]string{"cli_list", "idle_cpu", "idle_rss"}, withManyPending},
+}
+
+func main() {
+	var e env
+	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
+	only := flag.String("only", "", "comma-separated names; empty means all")
+	flag.Parse()
+	if len(os.Args) > 1 && os.Args[1] == nullServerArg {
+		if err := nullServer(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, e, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, e env, only string) error {
+	var err error
+	if e.bin, err = filepath.Abs(e.bin); err != nil {
+		return err
+	}
+	var want []string
+	if only != "" {
+		want = strings.Split(only, ",")
+	}
+	var all []string
+	for _, b := range benches {
+		all = append(all, b.names...)
+	}
+	for _, w := range want {
+		if !slices.Contains(all, w) {
+			return fmt.Errorf("no figure is called %q; there are %s", w, strings.Join(all, ", "))
+		}
+	}
+	var errs []error
+	for _, b := range benches {
+		if len(want) > 0 && !slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(want, n) }) {
+			continue
+		}
+		figures, err := b.f(ctx, e)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", strings.Join(b.names, ","), err))
+		}
+		for _, f := range figures {
+			if len(want) == 0 || slices.Contains(want, f.name) {
+				fmt.Println(f)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// site starts a forged whose one CPU slot can be kept busy, so that what is submitted waits.
+func site(ctx context.Context, e env) (*forgedtest.Site, error) {
+	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3" // to read the counters of forged's tables
+	"github.com/rs/zerolog"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/server"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
+)
+
+const (
+	clients       = 64
+	submitWarm    = time.Second
+	submitTime    = 5 * time.Second
+	submitRounds  = 3
+	nullServerArg = "null-server"
+	submitBody    = `{"recipe":"probe","set":["steps=2"]}`
+)
+
+// submitRate compares durable submissions with the same server over a store that answers at
+// once: what is lost is the price of durability. Rounds alternate, so that a slow minute of the
+// machine hits both.
+func submitRate(ctx context.Context, e env) ([]figure, error) {
+	s, err := site(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.Close() }()
+	if err := occupy(ctx, s); err != nil {
+		return nil, err
+	}
+	addr, err := s.TCP()
+	if err != nil {
+		return nil, err
+	}
+	null, stop, err := startNull(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.State(), "forge.db")+"?mode=ro&_busy_timeout=5000")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = db.Close() }()
+	var real, at []float64
+	var perCommit float64
+	for range submitRounds {
+		n, err := load(ctx, null, s.Key)
+		if err != nil {
+			return nil, fmt.Errorf("null server: %w", err)
+		}
+		at = append(at, n)
+		before, err := commits(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		if n, err = load(ctx, addr, s.Key); err != nil {
+			return nil, err
+		}
+		after, err := commits(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		real = append(real, n)
+		perCommit = max(perCommit, (after[1]-before[1])/(after[0]-before[0]))
+	}
+	return []figure{
+		atLeast("submit_rate", median(real), "runs/s", "null-store", median(at), 0.5),
+		atLeast("submit_group", perCommit, "submits/commit", "limit", 8, 1),
+	}, nil
+}
+
+// occupy keeps the one slot busy.
+func occupy(ctx context.Context, s *forgedtest.Site) error {
+	_, err := s.Ctl(ctx, "run", "submit", "probe", "--set", "steps=1000000", "--set", "step_ms=1000", "--priority", "100")
+	return err
+}
+
+// load submits from all clients for a fixed time and counts what was acknowledged.
+func load(ctx context.Context, addr, key string) (float64, error) {
+	hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients, MaxConnsPerHost: clients}, Timeout: 30 * time.Second}
+	defer hc.CloseIdleConnections()
+	var done atomic.Int64
+	var failed atomic.Pointer[error]
+	began := time.Now()
+	end := began.Add(submitWarm + submitTime)
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for time.Now().Before(end) && failed.Load() == nil {
+				if err := post(ctx, hc, addr, key); err != nil {
+					failed.Store(&err)
+					return
+				}
+				if time.Since(began) > submitWarm {
+					done.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return float64(done.Load()) / submitTime.Seconds(), nil
+}
+
+func post(ctx context.Context, hc *http.Client, addr, key string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, addr+"/v1/runs", strings.NewReader(submitBody))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-API-Key", key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := hc.Do(req)
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	return nil
+}
+
+// commits reads how many transactions changed something, and how many runs there are.
+func commits(ctx context.Context, db *sql.DB) ([2]float64, error) {
+	var out [2]float64
+	err := db.QueryRowContext(ctx, `SELECT (SELECT revision FROM site), (SELECT count(*) FROM runs)`).Scan(&out[0], &out[1])
+	return out, err
+}
+
+// startNull runs this program again as the server over a store that answers at once.
+func startNull(ctx context.Context) (string, func(), error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, nullServerArg)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	var addr string
+	if _, err := fmt.Fscanln(out, &addr); err != nil {
+		return "", nil, fmt.Errorf("null server said nothing: %w", err)
+	}
+	return addr, func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, nil
+}
+
+func nullServer() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println("http://" + l.Addr().String())
+	h := server.New(api.Services{Auth: nullAuth{}, Runs: nullRuns{}}, server.Options{Log: zerolog.Nop(), Version: "null", MaxBody: 1 << 20})
+	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
+}
+
+// nullAuth and nullRuns are a store that answers at once.
+type (
+	nullAuth struct{}
+	others   = api.Runs // an embedded field called Runs would hide the method of that name
+	nullRuns struct{ others }
+)
+
+func (nullAuth) Authenticate(context.Context, string) (forge.Principal, error) {
+	return forge.Principal{Tenant: "t", User: "bench", Role: forge.RoleOperator}, nil
+}
+
+func (nullRuns) SubmitRun(_ context.Context, p forge.Principal, q api.SubmitRunRequest) (api.Submitted, error) {
+	return api.Submitted{Run: forge.Run{ID: "01J00000000000000000000000", Number: 1, User: p.User, State: forge.RunPending, SubmittedAt: time.Now(),
+		Spec: forge.RunSpec{Recipe: q.Recipe, Launch: forge.LaunchRank, Entry: forge.Entry{Command: []string{"proberank"}}, Params: map[string]any{"steps": 2}}}, Position: 1, Waiting: 1}, nil
+}
