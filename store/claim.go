@@ -1,0 +1,67 @@
+package store
+
+import (
+	"github.com/uptrace/bun"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+type claimRow struct {
+	bun.BaseModel `bun:"table:claims,alias:c"`
+
+	Cluster   forge.ClusterName `bun:"cluster,pk"`
+	Node      forge.NodeName    `bun:"node,pk"`
+	Slot      int               `bun:"slot,pk"`
+	For       forge.RunID       `bun:"for_run"`
+	CreatedAt stamp             `bun:"created_at"`
+}
+
+func (r *claimRow) forge() forge.Claim {
+	return forge.Claim{Cluster: r.Cluster, Node: r.Node, Slot: r.Slot, For: r.For}
+}
+
+// claim keeps a slot for a run. A claim of a run with lower priority gives way; any other answers
+// with a refusal: two gangs must not both wait for the same slot to become free.
+func (t *tx) claim(c forge.Claim, priority int) error {
+	row := claimRow{Cluster: c.Cluster, Node: c.Node, Slot: c.Slot, For: c.For, CreatedAt: stampOf(t.now)}
+	var holder forge.RunID
+	var holderPriority int
+	err := t.one(`SELECT c.for_run, r.priority FROM claims c JOIN runs r ON r.id = c.for_run WHERE c.cluster = ? AND c.node = ? AND c.slot = ?`,
+		[]any{string(c.Cluster), string(c.Node), c.Slot}, &holder, &holderPriority)
+	switch {
+	case absent(err):
+	case err != nil:
+		return err
+	case holder == c.For:
+		return nil
+	case holderPriority >= priority:
+		return stale("slot %d of %s is claimed for another run", c.Slot, c.Node)
+	default:
+		if err := t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
+			return q.Where("c.cluster = ?", c.Cluster).Where("c.node = ?", c.Node).Where("c.slot = ?", c.Slot)
+		}); err != nil {
+			return err
+		}
+	}
+	if _, err := t.NewInsert().Model(&row).Exec(t.ctx); err != nil {
+		return err
+	}
+	t.emit(forge.Delta{Claim: &forge.ClaimChange{Claim: row.forge()}})
+	return nil
+}
+
+// dropClaims ends the claims that where selects.
+func (t *tx) dropClaims(where func(*bun.SelectQuery) *bun.SelectQuery) error {
+	var rows []claimRow
+	if err := where(t.NewSelect().Model(&rows)).Order("c.cluster", "c.node", "c.slot").Scan(t.ctx); err != nil || len(rows) == 0 {
+		return err
+	}
+	for i := range rows {
+		if _, err := t.exec(`DELETE FROM claims WHERE cluster = ? AND node = ? AND slot = ?`,
+			string(rows[i].Cluster), string(rows[i].Node), rows[i].Slot); err != nil {
+			return err
+		}
+		t.emit(forge.Delta{Claim: &forge.ClaimChange{Claim: rows[i].forge(), Gone: true}})
+	}
+	return nil
+}

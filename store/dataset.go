@@ -1,0 +1,259 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/uptrace/bun"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+const defaultPage = 100
+
+type datasetRow struct {
+	bun.BaseModel `bun:"table:datasets,alias:d"`
+
+	ID          forge.DatasetID `bun:"id,pk"`
+	Tenant      forge.TenantID  `bun:"tenant"`
+	Name        string          `bun:"name"`
+	LastVersion int             `bun:"last_version"`
+	CreatedAt   stamp           `bun:"created_at"`
+}
+
+func (r *datasetRow) forge() forge.Dataset {
+	return forge.Dataset{ID: r.ID, Tenant: r.Tenant, Name: r.Name, CreatedAt: r.CreatedAt.time()}
+}
+
+type datasetVersionRow struct {
+	bun.BaseModel `bun:"table:dataset_versions,alias:v"`
+
+	ID        forge.DatasetVersionID `bun:"id,pk"`
+	Tenant    forge.TenantID         `bun:"tenant"`
+	Dataset   forge.DatasetID        `bun:"dataset"`
+	Number    int                    `bun:"number"`
+	Kind      forge.DatasetKind      `bun:"kind"`
+	Columns   string                 `bun:"columns"`
+	Rows      int64                  `bun:"rows"`
+	Bytes     int64                  `bun:"bytes"`
+	SHA256    string                 `bun:"sha256"`
+	Artifact  string                 `bun:"artifact"`
+	License   string                 `bun:"license"`
+	PII       forge.PIIStatus        `bun:"pii"`
+	Parent    forge.DatasetVersionID `bun:"parent,nullzero"`
+	CreatedBy string                 `bun:"created_by"`
+	CreatedAt stamp                  `bun:"created_at"`
+
+	Name  string `bun:"name,scanonly"`
+	Root  string `bun:"root,scanonly"`
+	Files string `bun:"files,scanonly"`
+}
+
+func (r *datasetVersionRow) forge() (forge.DatasetVersion, error) {
+	v := forge.DatasetVersion{ID: r.ID, Dataset: r.Dataset, Tenant: r.Tenant, Name: r.Name, Number: r.Number, Kind: r.Kind, Rows: r.Rows,
+		Bytes: r.Bytes, SHA256: r.SHA256, License: r.License, PII: r.PII, Parent: r.Parent, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.time()}
+	if err := decode(r.Columns, &v.Columns); err != nil {
+		return v, err
+	}
+	var err error
+	v.Manifest, err = manifest(r.Root, r.Files)
+	return v, err
+}
+
+// AddDataset registers the next version of a dataset, and the dataset with its first. ID, Number and times are given
+// here; SHA256 and Bytes come from the manifest where they are empty. KindConflict naming the version when
+// the same bytes are registered already; KindInvalid for a name that is none, or a
+// parent that the tenant does not have.
+func (t *Tenant) AddDataset(ctx context.Context, v forge.DatasetVersion) (forge.DatasetVersion, error) {
+	const op = "dataset.add"
+	if err := forge.CheckName(v.Name); err != nil {
+		return v, forge.Invalidf("name", "%w", err).WithOp(op)
+	}
+	in := v
+	err := t.db.write(ctx, op, func(tx *tx) error {
+		v = in
+		v.Tenant = t.p.Tenant
+		if v.CreatedBy == "" {
+			v.CreatedBy = t.p.User
+		}
+		return tx.addDataset(&v)
+	})
+	if err != nil {
+		return forge.DatasetVersion{}, err
+	}
+	return v, nil
+}
+
+func (t *tx) addDataset(v *forge.DatasetVersion) error {
+	if v.Parent != "" {
+		var known int
+		err := t.one(`SELECT 1 FROM dataset_versions WHERE tenant = ? AND id = ?`, []any{string(v.Tenant), string(v.Parent)}, &known)
+		if absent(err) {
+			return forge.Invalidf("parent", "there is no dataset version %q", v.Parent).WithHint("forgectl dataset list")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	d, err := t.ensureDataset(v.Tenant, v.Name)
+	if err != nil {
+		return err
+	}
+	file, err := t.artifact(v.Tenant, v.Manifest)
+	if err != nil {
+		return err
+	}
+	if v.SHA256 == "" {
+		v.SHA256 = file.SHA256
+	}
+	if v.Bytes == 0 {
+		v.Bytes = file.Bytes
+	}
+	if v.License == "" {
+		v.License = "NOASSERTION"
+	}
+	if v.PII == "" {
+		v.PII = forge.PIINotScanned
+	}
+	var same int
+	err = t.one(`SELECT number FROM dataset_versions WHERE dataset = ? AND sha256 = ?`, []any{string(d.ID), v.SHA256}, &same)
+	if err == nil {
+		return forge.Errorf(forge.KindConflict, "dataset.add", "these bytes are registered already as %s@%d", v.Name, same).
+			WithHint("forgectl dataset show %s", v.Name)
+	}
+	if !absent(err) {
+		return err
+	}
+	d.LastVersion++
+	columns, err := encode(len(v.Columns), v.Columns)
+	if err != nil {
+		return err
+	}
+	v.ID, v.Dataset, v.Number = forge.DatasetVersionID(t.id()), d.ID, d.LastVersion
+	row := datasetVersionRow{ID: v.ID, Tenant: v.Tenant, Dataset: d.ID, Number: v.Number, Kind: v.Kind, Columns: columns, Rows: v.Rows,
+		Bytes: v.Bytes, SHA256: v.SHA256, Artifact: file.ID, License: clean(v.License), PII: v.PII, Parent: v.Parent,
+		CreatedBy: clean(v.CreatedBy), CreatedAt: stampOf(t.now)}
+	v.CreatedAt = row.CreatedAt.time()
+	if _, err := t.NewInsert().Model(&row).Exec(t.ctx); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE datasets SET last_version = ? WHERE id = ?`, d.LastVersion, string(d.ID)); err != nil {
+		return err
+	}
+	return t.event(forge.Event{Tenant: v.Tenant, Actor: v.CreatedBy, Type: forge.EventDatasetAdded,
+		Message: fmt.Sprintf("dataset %s@%d added: %d rows", v.Name, v.Number, v.Rows),
+		Data:    map[string]any{"dataset": v.Name, "version": v.Number, "sha256": v.SHA256}})
+}
+
+func (t *tx) ensureDataset(tenant forge.TenantID, name string) (*datasetRow, error) {
+	d := &datasetRow{}
+	err := t.NewSelect().Model(d).Where("d.tenant = ?", tenant).Where("d.name = ?", name).Scan(t.ctx)
+	if !absent(err) {
+		return d, err
+	}
+	*d = datasetRow{ID: forge.DatasetID(t.id()), Tenant: tenant, Name: name, CreatedAt: stampOf(t.now)}
+	_, err = t.NewInsert().Model(d).Exec(t.ctx)
+	return d, err
+}
+
+// versions selects dataset versions with their names; manifests only when asked for.
+func (db *DB) datasetVersions(rows any, withFiles bool) *bun.SelectQuery {
+	q := db.read.NewSelect().Model(rows).ColumnExpr("v.*, d.name AS name").Join("JOIN datasets AS d ON d.id = v.dataset")
+	if withFiles {
+		q = q.ColumnExpr("f.root AS root, f.files AS files").Join("JOIN artifacts AS f ON f.id = v.artifact")
+	}
+	return q
+}
+
+// Datasets lists the tenant's datasets by name, with their versions but without their manifests:
+// at most limit (0: 100) with names after the given one.
+func (t *Tenant) Datasets(ctx context.Context, limit int, after string) ([]forge.Dataset, error) {
+	const op = "dataset.list"
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	var rows []datasetRow
+	err := t.db.read.NewSelect().Model(&rows).Where("d.tenant = ?", t.p.Tenant).Where("d.name > ?", clean(after)).Order("d.name").Limit(int64(limit)).Scan(ctx)
+	if err != nil || len(rows) == 0 {
+		return []forge.Dataset{}, classify(op, err)
+	}
+	var versions []datasetVersionRow
+	err = t.db.datasetVersions(&versions, false).Where("v.tenant = ?", t.p.Tenant).
+		Where("d.name BETWEEN ? AND ?", rows[0].Name, rows[len(rows)-1].Name).Order("v.number").Scan(ctx)
+	if err != nil {
+		return nil, classify(op, err)
+	}
+	all := make([]forge.Dataset, len(rows))
+	place := map[forge.DatasetID]int{}
+	for i := range rows {
+		all[i], place[rows[i].ID] = rows[i].forge(), i
+	}
+	for i := range versions {
+		v, err := versions[i].forge()
+		if err != nil {
+			return nil, classify(op, err)
+		}
+		if at, ok := place[v.Dataset]; ok {
+			all[at].Versions = append(all[at].Versions, v)
+		}
+	}
+	return all, nil
+}
+
+// Dataset shows a dataset with all its versions, oldest first, manifests included.
+func (t *Tenant) Dataset(ctx context.Context, name string) (forge.Dataset, error) {
+	const op = "dataset.show"
+	d := datasetRow{}
+	err := t.db.read.NewSelect().Model(&d).Where("d.tenant = ?", t.p.Tenant).Where("d.name = ?", clean(name)).Scan(ctx)
+	if absent(err) {
+		return forge.Dataset{}, noDataset(name)
+	}
+	if err != nil {
+		return forge.Dataset{}, classify(op, err)
+	}
+	var rows []datasetVersionRow
+	err = t.db.datasetVersions(&rows, true).Where("v.tenant = ?", t.p.Tenant).Where("v.dataset = ?", d.ID).Order("v.number").Scan(ctx)
+	if err != nil {
+		return forge.Dataset{}, classify(op, err)
+	}
+	noun := d.forge()
+	noun.Versions, err = nouns(rows, func(r *datasetVersionRow) (forge.DatasetVersion, error) { return r.forge() })
+	return noun, classify(op, err)
+}
+
+// DatasetVersion finds NAME (the newest) or NAME@NUMBER. KindNotFound when the tenant has none;
+// KindInvalid for a label: datasets have no stages.
+func (t *Tenant) DatasetVersion(ctx context.Context, ref forge.Ref) (forge.DatasetVersion, error) {
+	if ref.Label != "" {
+		return forge.DatasetVersion{}, forge.Invalidf("dataset", "%q: dataset versions have numbers only; want NAME or NAME@NUMBER", ref.String()).WithOp("dataset.show")
+	}
+	return t.db.oneDatasetVersion(ctx, ref.String(), func(q *bun.SelectQuery) *bun.SelectQuery {
+		q = q.Where("v.tenant = ?", t.p.Tenant).Where("d.name = ?", clean(ref.Name)).Order("v.number DESC").Limit(1)
+		if ref.Number > 0 {
+			q = q.Where("v.number = ?", ref.Number)
+		}
+		return q
+	})
+}
+
+// DatasetVersionByID finds any tenant's dataset version, for the daemon's loops.
+func (db *DB) DatasetVersionByID(ctx context.Context, id forge.DatasetVersionID) (forge.DatasetVersion, error) {
+	return db.oneDatasetVersion(ctx, string(id), func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("v.id = ?", clean(string(id))) })
+}
+
+func (db *DB) oneDatasetVersion(ctx context.Context, name string, where func(*bun.SelectQuery) *bun.SelectQuery) (forge.DatasetVersion, error) {
+	row := datasetVersionRow{}
+	err := where(db.datasetVersions(&row, true)).Scan(ctx)
+	if absent(err) {
+		return forge.DatasetVersion{}, noDataset(name)
+	}
+	if err != nil {
+		return forge.DatasetVersion{}, classify("dataset.show", err)
+	}
+	v, err := row.forge()
+	return v, classify("dataset.show", err)
+}
+
+func noDataset(name string) *forge.Error {
+	return notFound("dataset.show", "there is no dataset %q", name).WithHint("forgectl dataset list")
+}

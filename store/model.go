@@ -1,0 +1,266 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/uptrace/bun"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+type modelRow struct {
+	bun.BaseModel `bun:"table:models,alias:m"`
+
+	ID          forge.ModelID   `bun:"id,pk"`
+	Tenant      forge.TenantID  `bun:"tenant"`
+	Name        string          `bun:"name"`
+	Kind        forge.ModelKind `bun:"kind"`
+	LastVersion int             `bun:"last_version"`
+	CreatedAt   stamp           `bun:"created_at"`
+}
+
+func (r *modelRow) forge() forge.Model {
+	return forge.Model{ID: r.ID, Tenant: r.Tenant, Name: r.Name, Kind: r.Kind, CreatedAt: r.CreatedAt.time()}
+}
+
+type modelVersionRow struct {
+	bun.BaseModel `bun:"table:model_versions,alias:v"`
+
+	ID        forge.ModelVersionID `bun:"id,pk"`
+	Tenant    forge.TenantID       `bun:"tenant"`
+	Model     forge.ModelID        `bun:"model"`
+	Number    int                  `bun:"number"`
+	Stage     forge.Stage          `bun:"stage"`
+	SHA256    string               `bun:"sha256"`
+	Bytes     int64                `bun:"bytes"`
+	Artifact  string               `bun:"artifact"`
+	License   string               `bun:"license"`
+	Run       forge.RunID          `bun:"run,nullzero"`
+	Lineage   string               `bun:"lineage"`
+	CreatedBy string               `bun:"created_by"`
+	CreatedAt stamp                `bun:"created_at"`
+
+	Name  string          `bun:"name,scanonly"`
+	Kind  forge.ModelKind `bun:"kind,scanonly"`
+	Root  string          `bun:"root,scanonly"`
+	Files string          `bun:"files,scanonly"`
+}
+
+func (r *modelVersionRow) forge() (forge.ModelVersion, error) {
+	v := forge.ModelVersion{ID: r.ID, Model: r.Model, Tenant: r.Tenant, Name: r.Name, Number: r.Number, Kind: r.Kind, Stage: r.Stage,
+		SHA256: r.SHA256, Bytes: r.Bytes, License: r.License, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.time()}
+	if err := decode(r.Lineage, &v.Lineage); err != nil {
+		return v, err
+	}
+	var err error
+	v.Manifest, err = manifest(r.Root, r.Files)
+	return v, err
+}
+
+// AddModelVersion registers the next version of a model, and the model with its first. ID, Number, Stage
+// (staging) and times are given here; SHA256 and Bytes come from the manifest where they are empty.
+// KindConflict when the name belongs to a model of another kind; KindInvalid for a name that is none.
+func (t *Tenant) AddModelVersion(ctx context.Context, v forge.ModelVersion) (forge.ModelVersion, error) {
+	const op = "model.register"
+	in := v
+	err := t.db.write(ctx, op, func(tx *tx) error {
+		v = in
+		v.Tenant = t.p.Tenant
+		if v.CreatedBy == "" {
+			v.CreatedBy = t.p.User
+		}
+		var run *runRow
+		if v.Lineage != nil && v.Lineage.Run != "" {
+			var err error
+			if run, err = tx.ownRun(t.p.Tenant, v.Lineage.Run, "run"); err != nil {
+				return err
+			}
+		}
+		return tx.addModelVersion(&v, run)
+	})
+	if err != nil {
+		return forge.ModelVersion{}, err
+	}
+	return v, nil
+}
+
+// addModelVersion registers v, made by run where it is not nil.
+func (t *tx) addModelVersion(v *forge.ModelVersion, run *runRow) error {
+	const op = "model.register"
+	if err := forge.CheckName(v.Name); err != nil {
+		return forge.Invalidf("name", "%w", err).WithOp(op)
+	}
+	m, err := t.ensureModel(v.Tenant, v.Name, v.Kind)
+	if err != nil {
+		return err
+	}
+	if m.Kind != v.Kind {
+		return forge.Errorf(forge.KindConflict, op, "model %q holds %s weights; a %s version cannot join it", v.Name, m.Kind, v.Kind).
+			WithHint("register under another name")
+	}
+	file, err := t.artifact(v.Tenant, v.Manifest)
+	if err != nil {
+		return err
+	}
+	if v.SHA256 == "" {
+		v.SHA256 = file.SHA256
+	}
+	if v.Bytes == 0 {
+		v.Bytes = file.Bytes
+	}
+	if v.License == "" {
+		v.License = "NOASSERTION"
+	}
+	m.LastVersion++
+	v.ID, v.Model, v.Number, v.Stage, v.CreatedAt = forge.ModelVersionID(t.id()), m.ID, m.LastVersion, forge.StageStaging, t.now
+	row := modelVersionRow{ID: v.ID, Tenant: v.Tenant, Model: m.ID, Number: v.Number, Stage: v.Stage, SHA256: v.SHA256, Bytes: v.Bytes,
+		Artifact: file.ID, License: clean(v.License), CreatedBy: clean(v.CreatedBy), CreatedAt: stampOf(t.now)}
+	e := forge.Event{Tenant: v.Tenant, Actor: v.CreatedBy, Type: forge.EventModelRegistered, Data: map[string]any{"model": v.Name, "version": v.Number, "sha256": v.SHA256},
+		Message: fmt.Sprintf("model %s@%d registered (%s)", v.Name, v.Number, v.Kind)}
+	if v.Lineage != nil {
+		if row.Lineage, err = encode(1, v.Lineage); err != nil {
+			return err
+		}
+	}
+	if run != nil {
+		row.Run, e.Run, e.Number, e.Attempt = run.ID, run.ID, run.Number, v.Lineage.Attempt
+	}
+	if _, err := t.NewInsert().Model(&row).Exec(t.ctx); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE models SET last_version = ? WHERE id = ?`, m.LastVersion, string(m.ID)); err != nil {
+		return err
+	}
+	return t.event(e)
+}
+
+func (t *tx) ensureModel(tenant forge.TenantID, name string, kind forge.ModelKind) (*modelRow, error) {
+	if kind != forge.ModelBase && kind != forge.ModelTrained {
+		return nil, forge.Invalidf("kind", "model kind %q does not exist; want %s or %s", kind, forge.ModelBase, forge.ModelTrained)
+	}
+	m := &modelRow{}
+	err := t.NewSelect().Model(m).Where("m.tenant = ?", tenant).Where("m.name = ?", name).Scan(t.ctx)
+	if !absent(err) {
+		return m, err
+	}
+	*m = modelRow{ID: forge.ModelID(t.id()), Tenant: tenant, Name: name, Kind: kind, CreatedAt: stampOf(t.now)}
+	_, err = t.NewInsert().Model(m).Exec(t.ctx)
+	return m, err
+}
+
+// modelOfRun finds the version that a run registered; nil when it has none.
+func (t *tx) modelOfRun(r *runRow) (*forge.ModelVersion, error) {
+	row := modelVersionRow{}
+	err := selectModelVersions(t.NewSelect(), &row, true).Where("v.run = ?", r.ID).Order("v.id").Limit(1).Scan(t.ctx)
+	if absent(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := row.forge()
+	return &v, err
+}
+
+// selectModelVersions selects model versions with their names; manifests only when asked for.
+func selectModelVersions(q *bun.SelectQuery, rows any, withFiles bool) *bun.SelectQuery {
+	q = q.Model(rows).ColumnExpr("v.*, m.name AS name, m.kind AS kind").Join("JOIN models AS m ON m.id = v.model")
+	if withFiles {
+		q = q.ColumnExpr("f.root AS root, f.files AS files").Join("JOIN artifacts AS f ON f.id = v.artifact")
+	}
+	return q
+}
+
+// Models lists the tenant's models by name, with their versions but without their manifests: at
+// most limit (0: 100) with names after the given one.
+func (t *Tenant) Models(ctx context.Context, limit int, after string) ([]forge.Model, error) {
+	const op = "model.list"
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	var rows []modelRow
+	err := t.db.read.NewSelect().Model(&rows).Where("m.tenant = ?", t.p.Tenant).Where("m.name > ?", clean(after)).Order("m.name").Limit(int64(limit)).Scan(ctx)
+	if err != nil || len(rows) == 0 {
+		return []forge.Model{}, classify(op, err)
+	}
+	var versions []modelVersionRow
+	err = selectModelVersions(t.db.read.NewSelect(), &versions, false).Where("v.tenant = ?", t.p.Tenant).
+		Where("m.name BETWEEN ? AND ?", rows[0].Name, rows[len(rows)-1].Name).Order("v.number").Scan(ctx)
+	if err != nil {
+		return nil, classify(op, err)
+	}
+	all := make([]forge.Model, len(rows))
+	place := map[forge.ModelID]int{}
+	for i := range rows {
+		all[i], place[rows[i].ID] = rows[i].forge(), i
+	}
+	for i := range versions {
+		v, err := versions[i].forge()
+		if err != nil {
+			return nil, classify(op, err)
+		}
+		if at, ok := place[v.Model]; ok {
+			all[at].Versions = append(all[at].Versions, v)
+		}
+	}
+	return all, nil
+}
+
+// Model shows a model with all its versions, oldest first, manifests included.
+func (t *Tenant) Model(ctx context.Context, name string) (forge.Model, error) {
+	const op = "model.show"
+	m := modelRow{}
+	err := t.db.read.NewSelect().Model(&m).Where("m.tenant = ?", t.p.Tenant).Where("m.name = ?", clean(name)).Scan(ctx)
+	if absent(err) {
+		return forge.Model{}, noModel(name)
+	}
+	if err != nil {
+		return forge.Model{}, classify(op, err)
+	}
+	var rows []modelVersionRow
+	err = selectModelVersions(t.db.read.NewSelect(), &rows, true).Where("v.tenant = ?", t.p.Tenant).Where("v.model = ?", m.ID).Order("v.number").Scan(ctx)
+	if err != nil {
+		return forge.Model{}, classify(op, err)
+	}
+	noun := m.forge()
+	noun.Versions, err = nouns(rows, func(r *modelVersionRow) (forge.ModelVersion, error) { return r.forge() })
+	return noun, classify(op, err)
+}
+
+// ModelVersion finds NAME (the newest), NAME@NUMBER, or NAME@STAGE (the newest in that stage).
+// KindNotFound when the tenant has none.
+func (t *Tenant) ModelVersion(ctx context.Context, ref forge.Ref) (forge.ModelVersion, error) {
+	return t.db.oneModelVersion(ctx, ref.String(), func(q *bun.SelectQuery) *bun.SelectQuery {
+		q = q.Where("v.tenant = ?", t.p.Tenant).Where("m.name = ?", clean(ref.Name)).Order("v.number DESC").Limit(1)
+		switch {
+		case ref.Number > 0:
+			q = q.Where("v.number = ?", ref.Number)
+		case ref.Label != "":
+			q = q.Where("v.stage = ?", clean(ref.Label))
+		}
+		return q
+	})
+}
+
+// ModelVersionByID finds any tenant's model version, for the daemon's loops.
+func (db *DB) ModelVersionByID(ctx context.Context, id forge.ModelVersionID) (forge.ModelVersion, error) {
+	return db.oneModelVersion(ctx, string(id), func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("v.id = ?", clean(string(id))) })
+}
+
+func (db *DB) oneModelVersion(ctx context.Context, name string, where func(*bun.SelectQuery) *bun.SelectQuery) (forge.ModelVersion, error) {
+	row := modelVersionRow{}
+	err := where(selectModelVersions(db.read.NewSelect(), &row, true)).Scan(ctx)
+	if absent(err) {
+		return forge.ModelVersion{}, noModel(name)
+	}
+	if err != nil {
+		return forge.ModelVersion{}, classify("model.show", err)
+	}
+	v, err := row.forge()
+	return v, classify("model.show", err)
+}
+
+func noModel(name string) *forge.Error {
+	return notFound("model.show", "there is no model %q", name).WithHint("forgectl model list")
+}

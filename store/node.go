@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+type nodeRow struct {
+	bun.BaseModel `bun:"table:nodes,alias:n"`
+
+	Cluster   forge.ClusterName `bun:"cluster,pk"`
+	Name      forge.NodeName    `bun:"name,pk"`
+	CPUs      int               `bun:"cpus"`
+	MemoryMiB int64             `bun:"memory_mib"`
+	State     forge.NodeState   `bun:"state"`
+	Reason    string            `bun:"reason"`
+	Labels    string            `bun:"labels"`
+	SeenAt    stamp             `bun:"seen_at"`
+	Version   int64             `bun:"version"`
+}
+
+type gpuRow struct {
+	bun.BaseModel `bun:"table:gpus,alias:g"`
+
+	Cluster   forge.ClusterName `bun:"cluster,pk"`
+	Node      forge.NodeName    `bun:"node,pk"`
+	Slot      int               `bun:"slot,pk"`
+	Kind      forge.GPUKind     `bun:"kind"`
+	UUID      string            `bun:"uuid"`
+	Type      string            `bun:"type"`
+	MemoryMiB int64             `bun:"memory_mib"`
+	Sick      string            `bun:"sick"`
+}
+
+func (r *nodeRow) forge() (forge.Node, error) {
+	n := forge.Node{Name: r.Name, Cluster: r.Cluster, GPUs: []forge.GPU{}, CPUs: r.CPUs, MemoryMiB: r.MemoryMiB, State: r.State,
+		Reason: r.Reason, SeenAt: r.SeenAt.time(), Version: r.Version}
+	return n, decode(r.Labels, &n.Labels)
+}
+
+// loadNodes reads nodes with their GPUs, sorted by cluster and name; an empty cluster means all.
+func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName) ([]forge.Node, error) {
+	var rows []nodeRow
+	var gpus []gpuRow
+	qn := db.NewSelect().Model(&rows).Order("n.cluster", "n.name")
+	qg := db.NewSelect().Model(&gpus).Order("g.cluster", "g.node", "g.slot")
+	if cluster != "" {
+		qn, qg = qn.Where("n.cluster = ?", cluster), qg.Where("g.cluster = ?", cluster)
+	}
+	if err := qn.Scan(ctx); err != nil {
+		return nil, err
+	}
+	if err := qg.Scan(ctx); err != nil {
+		return nil, err
+	}
+	nodes, err := nouns(rows, func(r *nodeRow) (forge.Node, error) { return r.forge() })
+	if err != nil {
+		return nil, err
+	}
+	i := 0
+	for _, g := range gpus { // both are in the same order
+		for nodes[i].Cluster != g.Cluster || nodes[i].Name != g.Node {
+			i++
+		}
+		nodes[i].GPUs = append(nodes[i].GPUs, forge.GPU{Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Sick: g.Sick})
+	}
+	return nodes, nil
+}
+
+// RecordNodes stores what an executor says of its nodes. A node that it no longer names becomes unknown, never
+// gone: what it holds stays allocated. A version grows when something that matters changed; a
+// node that was merely seen again is written at most every 15 seconds, so that an idle daemon does not
+// sync the disk at every poll.
+func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes []forge.Node, at time.Time) error {
+	return db.write(ctx, "node.record", func(t *tx) error {
+		if err := t.ensureCluster(cluster); err != nil {
+			return err
+		}
+		known, err := loadNodes(t.ctx, t.Conn, cluster)
+		if err != nil {
+			return err
+		}
+		old := map[forge.NodeName]forge.Node{}
+		for _, n := range known {
+			old[n.Name] = n
+		}
+		for _, n := range nodes {
+			n.Cluster, n.SeenAt = cluster, at
+			was, ok := old[n.Name]
+			if err := t.recordNode(n, was, ok); err != nil {
+				return err
+			}
+			delete(old, n.Name)
+		}
+		for _, name := range slices.Sorted(maps.Keys(old)) { // sorted: equal calls give equal events
+			n := old[name]
+			was := n
+			if n.State != forge.NodeUnknown {
+				n.State, n.Reason = forge.NodeUnknown, "cluster "+string(cluster)+" no longer reports it"
+			}
+			if err := t.recordNode(n, was, true); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) recordNode(n, was forge.Node, known bool) error {
+	n = normalNode(n)
+	changed := !known || !sameNode(n, was)
+	if !changed && n.SeenAt.Sub(was.SeenAt) < seenEvery {
+		return nil
+	}
+	n.Version = was.Version
+	if changed {
+		n.Version++
+	}
+	labels, err := encode(len(n.Labels), n.Labels)
+	if err != nil {
+		return err
+	}
+	row := nodeRow{Cluster: n.Cluster, Name: n.Name, CPUs: n.CPUs, MemoryMiB: n.MemoryMiB, State: n.State, Reason: n.Reason, Labels: labels,
+		SeenAt: stampOf(n.SeenAt), Version: n.Version}
+	if known {
+		_, err = t.NewUpdate().Model(&row).WherePK().Exec(t.ctx)
+	} else {
+		_, err = t.NewInsert().Model(&row).Exec(t.ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if changed {
+		if err := t.replaceGPUs(n, was); err != nil {
+			return err
+		}
+	}
+	n.SeenAt = row.SeenAt.time()
+	t.emit(forge.Delta{Node: &n})
+	if known && n.State == was.State {
+		return nil
+	}
+	if n.State != forge.NodeReady {
+		if err := t.dropClaimsOn(n); err != nil {
+			return err
+		}
+	}
+	message := fmt.Sprintf("node %s of %s is %s", n.Name, n.Cluster, n.State)
+	if n.Reason != "" {
+		message += ": " + n.Reason
+	}
+	return t.event(forge.Event{Type: forge.EventNodeChanged, Reason: string(n.State), Message: message,
+		Data: map[string]any{"cluster": string(n.Cluster), "node": string(n.Name)}})
+}
+
+func (t *tx) replaceGPUs(n, was forge.Node) error {
+	if slices.Equal(n.GPUs, was.GPUs) {
+		return nil
+	}
+	if _, err := t.exec(`DELETE FROM gpus WHERE cluster = ? AND node = ?`, string(n.Cluster), string(n.Name)); err != nil || len(n.GPUs) == 0 {
+		return err
+	}
+	rows := make([]gpuRow, 0, len(n.GPUs))
+	for _, g := range n.GPUs {
+		rows = append(rows, gpuRow{Cluster: n.Cluster, Node: n.Name, Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Sick: g.Sick})
+	}
+	_, err := t.NewInsert().Model(&rows).Exec(t.ctx)
+	return err
+}
+
+// dropClaimsOn ends all claims of the gangs that had one on this node: a gang starts whole or
+// not at all, so the rest of its claims would block GPUs for nothing.
+func (t *tx) dropClaimsOn(n forge.Node) error {
+	return t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("c.for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ?)", n.Cluster, n.Name)
+	})
+}
+
+// normalNode gives equal nodes one form: slots ascending, text that can be stored.
+func normalNode(n forge.Node) forge.Node {
+	if n.State == "" {
+		n.State = forge.NodeReady
+	}
+	n.Reason = clean(n.Reason)
+	if len(n.Labels) == 0 {
+		n.Labels = nil
+	}
+	n.GPUs = append([]forge.GPU{}, n.GPUs...)
+	slices.SortFunc(n.GPUs, func(a, b forge.GPU) int { return a.Slot - b.Slot })
+	for i := range n.GPUs {
+		g := &n.GPUs[i]
+		g.Sick, g.Type, g.UUID = clean(g.Sick), clean(g.Type), clean(g.UUID)
+	}
+	return n
+}
+
+func sameNode(a, b forge.Node) bool {
+	return a.CPUs == b.CPUs && a.MemoryMiB == b.MemoryMiB && a.State == b.State && a.Reason == b.Reason &&
+		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs)
+}

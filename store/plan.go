@@ -1,0 +1,327 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// ApplyOptions are what a placement needs from outside.
+type ApplyOptions struct {
+	RunDir func(forge.RunID) string // where the run's directory is; recorded with the attempt
+}
+
+// refusal is a decision that does not hold; anything else that goes wrong in Apply is an error
+// of the whole.
+type refusal struct {
+	why    string
+	broken bool
+}
+
+func (r *refusal) Error() string { return r.why }
+
+// stale refuses a decision because the world moved since the snapshot; broken because no world would allow it.
+func stale(format string, args ...any) error {
+	return &refusal{why: fmt.Sprintf(format, args...)}
+}
+
+func broken(format string, args ...any) error {
+	return &refusal{why: fmt.Sprintf(format, args...), broken: true}
+}
+
+// Apply commits the decisions of a plan that still hold, in one transaction, each in a savepoint of its own,
+// and returns the others with reasons: a busy queue never starves planning, because one stale
+// decision does not cost the rest. A refusal to Retry means that the world moved; a Broken one that a constraint of the schema or
+// the shape of the gang forbids it in any world, which is a bug in the plan. Only a failure of the store is an error;
+// then nothing was applied.
+func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]forge.Attempt, []forge.Refusal, error) {
+	var placed []forge.Attempt
+	var refused []forge.Refusal
+	err := db.write(ctx, "plan.apply", func(t *tx) error {
+		placed, refused = nil, nil
+		a := &applying{tx: t, opt: opt, loads: map[forge.ClusterName]*clusterLoad{}}
+		for _, p := range plan.Place {
+			var attempt forge.Attempt
+			err := t.sub(func() (err error) {
+				attempt, err = a.place(p)
+				return err
+			})
+			if err == nil {
+				placed = append(placed, attempt)
+				a.loads[p.Cluster].add(p.Shares)
+			} else if refused, err = refuse(refused, p.Run, err); err != nil {
+				return err
+			}
+		}
+		for _, p := range plan.Preempt {
+			err := t.sub(func() error { return a.preempt(p) })
+			if err == nil {
+				continue
+			}
+			if refused, err = refuse(refused, p.For, err); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return placed, refused, nil
+}
+
+func refuse(all []forge.Refusal, run forge.RunID, err error) ([]forge.Refusal, error) {
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return append(all, forge.Refusal{Run: run, Why: r.why, Retry: !r.broken, Broken: r.broken}), nil
+	case violates(err):
+		return append(all, forge.Refusal{Run: run, Why: "a constraint of the store forbids it: " + err.Error(), Broken: true}), nil
+	}
+	return all, err
+}
+
+// applying is one Apply under way.
+type applying struct {
+	*tx
+	opt   ApplyOptions
+	loads map[forge.ClusterName]*clusterLoad
+}
+
+// clusterLoad is what a cluster's nodes have and what open attempts use of it.
+type clusterLoad struct {
+	paused string
+	nodes  map[forge.NodeName]forge.Node
+	cpus   map[forge.NodeName]int
+	memory map[forge.NodeName]int64
+}
+
+func (l *clusterLoad) add(shares []forge.Share) {
+	for _, s := range shares {
+		l.cpus[s.Node] += s.CPUs
+		l.memory[s.Node] += s.MemoryMiB
+	}
+}
+
+func (a *applying) load(cluster forge.ClusterName) (*clusterLoad, error) {
+	if l, ok := a.loads[cluster]; ok {
+		return l, nil
+	}
+	l := &clusterLoad{nodes: map[forge.NodeName]forge.Node{}, cpus: map[forge.NodeName]int{}, memory: map[forge.NodeName]int64{}}
+	nodes, err := loadNodes(a.ctx, a.Conn, cluster)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range nodes {
+		l.nodes[n.Name] = n
+	}
+	err = a.one(`SELECT paused_reason FROM clusters WHERE name = ? AND paused_at <> 0`, []any{string(cluster)}, &l.paused)
+	if err == nil && l.paused == "" {
+		l.paused = "no reason given"
+	}
+	if err != nil && !absent(err) {
+		return nil, err
+	}
+	var open []attemptRow
+	if err := a.NewSelect().Model(&open).Where("a.cluster = ?", cluster).Where("a.state IN ('placed', 'launching', 'running', 'stopping')").Scan(a.ctx); err != nil {
+		return nil, err
+	}
+	for i := range open {
+		attempt, err := open[i].forge()
+		if err != nil {
+			return nil, err
+		}
+		l.add(attempt.Placement)
+	}
+	a.loads[cluster] = l
+	return l, nil
+}
+
+func (a *applying) place(p forge.Place) (forge.Attempt, error) {
+	none := forge.Attempt{}
+	r, err := a.waiting(p.Run)
+	if err != nil {
+		return none, err
+	}
+	if r.Version != p.RunVersion || r.Attempt+1 != p.Attempt {
+		return none, stale("%s changed since the plan was made", r.name())
+	}
+	if err := wholeGang(r, p.Shares); err != nil {
+		return none, err
+	}
+	l, err := a.load(p.Cluster)
+	if err != nil {
+		return none, err
+	}
+	if l.paused != "" {
+		return none, stale("cluster %s is paused: %s", p.Cluster, l.paused)
+	}
+	for _, s := range p.Shares {
+		if err := a.checkShare(r, l, p.Cluster, s); err != nil {
+			return none, err
+		}
+	}
+	return a.insertAttempt(r, p)
+}
+
+// waiting loads a run that may be placed, or refuses.
+func (a *applying) waiting(id forge.RunID) (*runRow, error) {
+	r, err := a.run(id)
+	switch {
+	case forge.KindOf(err) == forge.KindNotFound && err != nil:
+		return nil, broken("there is no run %s", id)
+	case err != nil:
+		return nil, err
+	case r.State != forge.RunPending:
+		return nil, stale("%s is %s", r.name(), r.State)
+	case r.HoldBy != "":
+		return nil, stale("%s is on hold: %s", r.name(), r.HoldReason)
+	case r.Cancel != forge.CancelNone:
+		return nil, stale("%s was asked to stop", r.name())
+	}
+	return r, nil
+}
+
+// wholeGang holds invariant 4: all of the gang or nothing of it.
+func wholeGang(r *runRow, shares []forge.Share) error {
+	if len(shares) != r.Nodes {
+		return broken("%s needs %d nodes; the plan has %d", r.name(), r.Nodes, len(shares))
+	}
+	seen := map[forge.NodeName]bool{}
+	for _, s := range shares {
+		if len(s.Slots) != r.GPUs {
+			return broken("%s needs %d GPUs a node; the plan has %d on %s", r.name(), r.GPUs, len(s.Slots), s.Node)
+		}
+		if seen[s.Node] {
+			return broken("the plan for %s names node %s twice", r.name(), s.Node)
+		}
+		seen[s.Node] = true
+	}
+	return nil
+}
+
+func (a *applying) checkShare(r *runRow, l *clusterLoad, cluster forge.ClusterName, s forge.Share) error {
+	n, ok := l.nodes[s.Node]
+	if !ok {
+		return broken("there is no node %s in cluster %s", s.Node, cluster)
+	}
+	if n.State != forge.NodeReady {
+		return stale("node %s is %s: %s", n.Name, n.State, n.Reason)
+	}
+	for _, slot := range s.Slots {
+		i, found := 0, false
+		for i = range n.GPUs {
+			if found = n.GPUs[i].Slot == slot; found {
+				break
+			}
+		}
+		if !found {
+			return stale("node %s has no slot %d", n.Name, slot)
+		}
+		if n.GPUs[i].Sick != "" {
+			return stale("slot %d of %s is sick: %s", slot, n.Name, n.GPUs[i].Sick)
+		}
+	}
+	if used := l.cpus[s.Node]; used+s.CPUs > n.CPUs {
+		return stale("node %s has %d of %d CPUs free; %s needs %d", n.Name, n.CPUs-used, n.CPUs, r.name(), s.CPUs)
+	}
+	if used := l.memory[s.Node]; used+s.MemoryMiB > n.MemoryMiB {
+		return stale("node %s has %s of %s memory free; %s needs %s", n.Name, forge.FormatMiB(n.MemoryMiB-used), forge.FormatMiB(n.MemoryMiB), r.name(), forge.FormatMiB(s.MemoryMiB))
+	}
+	var other claimRow
+	err := a.NewSelect().Model(&other).Where("c.cluster = ?", cluster).Where("c.node = ?", s.Node).Where("c.slot IN (?)", bun.List(s.Slots)).
+		Where("c.for_run <> ?", r.ID).Limit(1).Scan(a.ctx)
+	if err == nil {
+		return stale("slot %d of %s is claimed for another run", other.Slot, s.Node)
+	}
+	if absent(err) {
+		return nil
+	}
+	return err
+}
+
+func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error) {
+	none := forge.Attempt{}
+	placement, err := encode(len(p.Shares), p.Shares)
+	if err != nil {
+		return none, err
+	}
+	row := &attemptRow{Run: r.ID, Number: p.Attempt, State: forge.AttemptPlaced, Cluster: p.Cluster, Placement: placement, PlacedAt: stampOf(a.now), Version: 1}
+	if a.opt.RunDir != nil {
+		row.RunDir = clean(a.opt.RunDir(r.ID))
+	}
+	if _, err := a.NewInsert().Model(row).Exec(a.ctx); err != nil {
+		return none, err
+	}
+	for _, s := range p.Shares {
+		for _, slot := range s.Slots {
+			if _, err := a.exec(`INSERT INTO allocations (cluster, node, slot, run, attempt) VALUES (?, ?, ?, ?, ?)`,
+				string(p.Cluster), string(s.Node), slot, string(r.ID), p.Attempt); err != nil {
+				return none, err
+			}
+		}
+	}
+	if err := a.emitAttempt(row); err != nil {
+		return none, err
+	}
+	// The gang starts: what was claimed for it is either in the placement or not needed any more.
+	if err := a.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
+		return none, err
+	}
+	r.State, r.Attempt, r.NotBefore = forge.RunProvisioning, p.Attempt, 0
+	if err := a.saveRun(r); err != nil {
+		return none, err
+	}
+	if err := a.outbox(OutboxLaunch, r.ID, p.Attempt, forge.IntentNone); err != nil {
+		return none, err
+	}
+	if err := a.runEvent(r, forge.Event{Type: forge.EventRunPlaced, Attempt: p.Attempt,
+		Message: fmt.Sprintf("attempt %d of %s placed on %s", p.Attempt, r.name(), where(p.Shares))}); err != nil {
+		return none, err
+	}
+	return row.forge()
+}
+
+func where(shares []forge.Share) string {
+	var parts []string
+	for _, s := range shares {
+		parts = append(parts, fmt.Sprintf("%s %v", s.Node, s.Slots))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// preempt claims the victim's GPUs for the waiting run and asks the victim to save and go, in
+// one step: GPUs that nobody is waiting for are never freed by force (invariant 6).
+func (a *applying) preempt(p forge.Preempt) error {
+	waiting, err := a.waiting(p.For)
+	if err != nil {
+		return err
+	}
+	victim, attempt, err := a.newest("plan.preempt", p.Run, p.Attempt)
+	switch {
+	case err != nil && (forge.KindOf(err) == forge.KindConflict || forge.KindOf(err) == forge.KindNotFound):
+		return stale("attempt %d of the run to preempt is not its newest", p.Attempt)
+	case err != nil:
+		return err
+	case !attempt.State.Open():
+		return stale("attempt %d of %s is %s", p.Attempt, victim.name(), attempt.State)
+	}
+	for _, c := range p.Claims {
+		c.For = p.For
+		if err := a.claim(c, waiting.Priority); err != nil {
+			return err
+		}
+	}
+	if !attempt.raise(forge.IntentCheckpointPreempt) {
+		return nil // it is on its way out already
+	}
+	if err := a.saveAttempt(attempt); err != nil {
+		return err
+	}
+	return a.outbox(OutboxSignal, victim.ID, attempt.Number, attempt.Intent)
+}

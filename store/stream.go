@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Progress is a piece of an attempt's metrics stream, and what was saved meanwhile.
+type Progress struct {
+	Run        forge.RunID
+	Attempt    int
+	Stream     string // name of the stream that From and Next are bytes of; empty: only Saves and TotalSteps
+	From, Next int64
+	Rows       []forge.MetricRow
+	TotalSteps int64 // 0: not known
+	Saves      []forge.Checkpoint
+	At         time.Time
+}
+
+type metricRow struct {
+	bun.BaseModel `bun:"table:run_metrics,alias:x"`
+
+	Run     forge.RunID `bun:"run,pk"`
+	Step    int64       `bun:"step,pk"`
+	Attempt int         `bun:"attempt"`
+	Time    stamp       `bun:"time"`
+	Values  string      `bun:"values"`
+}
+
+// RecordProgress stores lines of a stream and moves the stream's cursor in the same write: after a crash reading
+// goes on exactly where storing stopped. KindConflict, and nothing stored, when the cursor is not at
+// From (somebody stored these bytes already) or the attempt is superseded. One row per
+// (run, step): the newest attempt wins, and the roll-ups follow.
+func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
+	const op = "progress.record"
+	rows, err := metricRows(p)
+	if err != nil {
+		return err
+	}
+	return db.change(ctx, op, p.Run, p.Attempt, func(t *tx, r *runRow, a *attemptRow) error {
+		if err := t.advance(op, p); err != nil {
+			return err
+		}
+		steps := make([]int64, 0, len(rows))
+		for i := range rows {
+			if err := t.storeMetrics(&rows[i]); err != nil {
+				return err
+			}
+			steps = append(steps, rows[i].Step)
+		}
+		if err := t.rollUp(r.ID, steps); err != nil {
+			return err
+		}
+		runSaved, attemptSaved := r.SavedStep, a.SavedStep
+		if err := t.checkpoints(r, a, p.Saves); err != nil {
+			return err
+		}
+		known := p.TotalSteps <= 0 || p.TotalSteps == r.TotalSteps
+		if len(rows) == 0 && known && r.SavedStep == runSaved && a.SavedStep == attemptSaved {
+			return nil
+		}
+		if !known {
+			r.TotalSteps = p.TotalSteps
+		}
+		if len(rows) > 0 {
+			// The newest attempt's step, also when it is lower: after a resume steps are done again.
+			r.Step, a.LastStep = rows[len(rows)-1].Step, rows[len(rows)-1].Step
+			if loss, ok := lastLoss(p.Rows); ok {
+				r.Loss = &loss
+			}
+		}
+		if err := t.saveAttempt(a); err != nil {
+			return err
+		}
+		return t.saveRun(r)
+	})
+}
+
+// metricRows makes the rows of a piece: ascending, one a step (the last line of a step counts), finite values only.
+func metricRows(p Progress) ([]metricRow, error) {
+	byStep := map[int64]metricRow{}
+	for _, m := range p.Rows {
+		if m.Step < 0 {
+			return nil, forge.Invalidf("step", "%d is negative; steps start at 0", m.Step).WithOp("progress.record")
+		}
+		values := finite(m.Values)
+		text, err := encode(len(values), values)
+		if err != nil {
+			return nil, classify("progress.record", err)
+		}
+		byStep[m.Step] = metricRow{Run: p.Run, Step: m.Step, Attempt: p.Attempt, Time: stampOf(m.Time), Values: text}
+	}
+	rows := slices.Collect(maps.Values(byStep))
+	slices.SortFunc(rows, func(a, b metricRow) int { return int(min(max(a.Step-b.Step, -1), 1)) })
+	return rows, nil
+}
+
+func finite(values map[string]float64) map[string]float64 {
+	kept := make(map[string]float64, len(values))
+	for k, v := range values {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			kept[k] = v
+		}
+	}
+	return kept
+}
+
+func lastLoss(rows []forge.MetricRow) (float64, bool) {
+	var loss float64
+	best, found := int64(-1), false
+	for _, m := range rows {
+		if v, ok := finite(m.Values)["loss"]; ok && m.Step >= best {
+			loss, best, found = v, m.Step, true
+		}
+	}
+	return loss, found
+}
+
+// advance moves the cursor from From to Next, or refuses.
+func (t *tx) advance(op string, p Progress) error {
+	if p.Stream == "" {
+		return nil
+	}
+	var cursor int64
+	err := t.one(`SELECT cursor FROM streams WHERE run = ? AND attempt = ? AND stream = ?`, []any{string(p.Run), p.Attempt, p.Stream}, &cursor)
+	if err != nil && !absent(err) {
+		return err
+	}
+	if cursor != p.From || p.Next < p.From {
+		return forge.Errorf(forge.KindConflict, op, "stream %s of attempt %d stands at byte %d; the piece is %d to %d", p.Stream, p.Attempt, cursor, p.From, p.Next)
+	}
+	if p.Next == p.From {
+		return nil
+	}
+	at := p.At
+	if at.IsZero() {
+		at = t.now
+	}
+	_, err = t.exec(`INSERT INTO streams (run, attempt, stream, cursor, updated_at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (run, attempt, stream) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at`,
+		string(p.Run), p.Attempt, p.Stream, p.Next, int64(stampOf(at)))
+	return err
+}
+
+func (t *tx) storeMetrics(m *metricRow) error {
+	_, err := t.exec(`INSERT INTO run_metrics (run, step, attempt, time, "values") VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (run, step) DO UPDATE SET attempt = excluded.attempt, time = excluded.time, "values" = excluded."values"
+		WHERE excluded.attempt >= run_metrics.attempt`, string(m.Run), m.Step, m.Attempt, int64(m.Time), m.Values)
+	return err
+}
+
+// StreamCursor answers how many bytes of a stream are stored; 0 before the first.
+func (db *DB) StreamCursor(ctx context.Context, run forge.RunID, attempt int, stream string) (int64, error) {
+	var cursor int64
+	err := db.read.NewRaw(`SELECT coalesce(max(cursor), 0) FROM streams WHERE run = ? AND attempt = ? AND stream = ?`, clean(string(run)), attempt, clean(stream)).Scan(ctx, &cursor)
+	return cursor, classify("stream.cursor", err)
+}
