@@ -47,10 +47,10 @@ test-long: bootstrap ## Run everything, and what is marked long
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint
 
-bench: build ## Measure; ONLY=name for one figure
-	@go run ./contrib/bench $(ONLY)
+bench: build-test ## Measure; ONLY=name,name for some figures
+	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
 
-demo: build ## Train a tiny model, break it half-way and watch it finish
+demo: ## Train a tiny model, break it half-way and watch it finish
 	@contrib/demo/demo
 
 run-forged: build ## Serve from a state directory for trying things, .cache/forged

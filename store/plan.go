@@ -13,7 +13,7 @@ import (
 
 // ApplyOptions are what a placement needs from outside.
 type ApplyOptions struct {
-	RunDir func(forge.RunID) string // where the run's directory is; recorded with the attempt
+	RunDir func(forge.RunID, forge.ClusterName) string // where the run's directory is; recorded with the attempt
 }
 
 // refusal is a decision that does not hold; anything else that goes wrong in Apply is an error
@@ -253,7 +253,7 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 	}
 	row := &attemptRow{Run: r.ID, Number: p.Attempt, State: forge.AttemptPlaced, Cluster: p.Cluster, Placement: placement, PlacedAt: stampOf(a.now), Version: 1}
 	if a.opt.RunDir != nil {
-		row.RunDir = clean(a.opt.RunDir(r.ID))
+		row.RunDir = clean(a.opt.RunDir(r.ID, p.Cluster))
 	}
 	if _, err := a.NewInsert().Model(row).Exec(a.ctx); err != nil {
 		return none, err

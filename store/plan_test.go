@@ -11,7 +11,7 @@ import (
 
 func apply(t *testing.T, db *store.DB, plan forge.Plan) ([]forge.Attempt, []forge.Refusal) {
 	t.Helper()
-	placed, refused, err := db.Apply(ctx, plan, store.ApplyOptions{RunDir: func(id forge.RunID) string { return "/runs/" + string(id) }})
+	placed, refused, err := db.Apply(ctx, plan, store.ApplyOptions{RunDir: func(id forge.RunID, _ forge.ClusterName) string { return "/runs/" + string(id) }})
 	must(t, err)
 	return placed, refused
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/uptrace/bun"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/crash"
 )
 
 // job is one caller's closure on its way through the writer.
@@ -63,12 +64,21 @@ func (w *writer) prepare(ctx context.Context, now time.Time) error {
 // write runs fn in the next group. Nil means: committed and on the disk. The closure must do all
 // its statements through the tx and must be done with it when it returns.
 func (db *DB) write(ctx context.Context, op string, fn func(*tx) error) error {
-	j := &job{ctx: ctx, op: op, fn: fn, done: make(chan struct{})}
+	j := &job{ctx: ctx, op: op, done: make(chan struct{}), fn: func(t *tx) error {
+		if err := fn(t); err != nil {
+			return err
+		}
+		crash.At(op + ".before_commit")
+		return nil
+	}}
 	if err := db.writer.enqueue(j); err != nil {
 		return classify(op, err)
 	}
 	// Not also on ctx: the caller would not know whether its change is in. A group takes milliseconds.
 	<-j.done
+	if j.err == nil {
+		crash.At(op + ".after_commit")
+	}
 	return classify(op, j.err)
 }
 

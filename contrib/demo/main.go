@@ -54,7 +54,6 @@ type demo struct {
 	bin, python, data string
 	keep              bool
 	began             time.Time
-	phase             time.Time
 	phases            []string
 	site              *forgedtest.Site
 	net               *netWatch
@@ -132,14 +131,15 @@ func (d *demo) start(ctx context.Context) error {
 	return d.claim(nodes[0].GPUs[0].Kind == forge.GPUCPUSlot, "forgectl node list", "no GPU is needed: 2 CPU slots stand in for GPUs, and say so")
 }
 
-// show runs a command for the reader's eyes.
+// show runs a command for the reader's eyes: on a terminal it draws what people see there.
 func (d *demo) show(ctx context.Context, args ...string) error {
 	fmt.Printf("  $ forgectl %s\n", strings.Join(args, " "))
-	out, err := d.site.Ctl(ctx, args...)
-	for line := range strings.Lines(out) {
-		fmt.Print("    ", line)
+	cmd := d.site.Command(ctx, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("forgectl %s: %w", strings.Join(args, " "), err)
 	}
-	return err
+	return nil
 }
 
 func (d *demo) inputs(ctx context.Context) error {

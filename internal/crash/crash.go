@@ -2,29 +2,42 @@
 // `crashpoints` the process kills itself at the point that FORGE_CRASH_AT names; without it
 // every point is empty and the list remains, so that the test can demand to have killed at
 // each of them.
+//
+// The store calls At around the commit of every write ("run.submit.before_commit"); the others
+// stand in the executor and the shim.
 package crash
 
+// The variables that arm a point. Mark names a file that is made when the point fires, so that
+// it fires once and the restarted daemon gets past it.
+const (
+	EnvAt   = "FORGE_CRASH_AT"
+	EnvMark = "FORGE_CRASH_MARK"
+)
+
 // Points lists every crash point, in the order of a run's way. A test kills at each one,
-// restarts, and judges the ten invariants.
+// restarts, and judges the ten invariants; a point that is never reached fails it.
 var Points = []string{
-	"submit.before_commit",
-	"submit.after_commit",
-	"place.before_commit",
-	"place.after_commit",
-	"launch.before_submit",
-	"launch.after_fence",
-	"launch.after_start",
-	"launch.before_record",
+	"run.submit.before_commit",
+	"run.submit.after_commit",
+	"plan.apply.before_commit",
+	"plan.apply.after_commit",
+	"attempt.launching.before_commit",
+	"attempt.launching.after_commit",
+	"direct.after_fence",
+	"direct.after_start",
 	"shim.after_lock",
 	"shim.after_claim",
 	"shim.ranks_started",
+	"attempt.submitted.before_commit",
+	"attempt.submitted.after_commit",
+	"attempt.running.before_commit",
+	"attempt.running.after_commit",
+	"progress.record.before_commit",
+	"progress.record.after_commit",
 	"shim.before_exit_record",
 	"shim.after_exit_record",
-	"running.before_record",
-	"progress.before_commit",
-	"progress.after_commit",
-	"exit.before_record",
-	"exit.after_record",
-	"finish.before_commit",
-	"finish.after_commit",
+	"attempt.exited.before_commit",
+	"attempt.exited.after_commit",
+	"attempt.ended.before_commit",
+	"attempt.ended.after_commit",
 }

@@ -55,15 +55,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
 		end.Model = d.trainedVersion(r, a, obs)
 	}
-	_, _, err = d.db.AttemptEnded(ctx, end)
-	if end.Model != nil && err != nil && forge.KindOf(err) != forge.KindUnavailable && ctx.Err() == nil {
-		// The name may have been taken by a base model since submit. The training is done and
-		// must not be lost for it: complete the run without the version and say so.
-		d.log.Error().Err(err).Str("run", string(a.Run)).Str("model", r.Spec.Register).Msg("model not registered")
-		end.Model, end.Detail = nil, fmt.Sprintf("%s; not registered as %q: %v", n.detail, r.Spec.Register, err)
-		_, _, err = d.db.AttemptEnded(ctx, end)
-	}
-	if err != nil {
+	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err
 	}
 	d.cursors.drop(a)

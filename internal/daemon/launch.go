@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -31,7 +30,6 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err := d.db.AttemptLaunching(ctx, a.Run, a.Number); err != nil {
 		return err
 	}
-	crash.At("launch.before_submit")
 	cctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
 	id, err := c.Executor.Submit(cctx, l)
@@ -39,7 +37,6 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		d.log.Warn().Err(err).Str("run", string(a.Run)).Int("attempt", a.Number).Msg("submit not clean; looking for it")
 		return d.find(ctx, c, a, row, key)
 	}
-	crash.At("launch.before_record")
 	if err := d.db.AttemptSubmitted(ctx, a.Run, a.Number, id, row.ID); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		return now.Add(planAnyway)
 	}
 	d.planFault.Store(nil)
-	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: func(id forge.RunID) string { return d.runDir(id, d.order[0]) }})
+	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: d.runDir})
 	if err != nil {
 		if ctx.Err() == nil {
 			d.log.Error().Err(err).Msg("plan not applied")

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -76,14 +75,12 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 		if used == 0 && len(saves) == 0 {
 			return nil
 		}
-		crash.At("progress.before_commit")
 		err = d.db.RecordProgress(ctx, store.Progress{Run: a.Run, Attempt: a.Number, Stream: forge.StreamMetrics,
 			From: cur.offset, Next: cur.offset + int64(used), Rows: rows, TotalSteps: total, Saves: saves, At: now})
 		if err != nil {
 			d.cursors.drop(a) // whatever it was, the durable cursor is the truth
 			return err
 		}
-		crash.At("progress.after_commit")
 		cur.offset += int64(used)
 		for _, s := range saves {
 			cur.saved[s.Path] = true

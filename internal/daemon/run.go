@@ -7,7 +7,6 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -30,7 +29,6 @@ func (s runs) submit(ctx context.Context, p forge.Principal, n store.NewRun, war
 	if err != nil {
 		return api.Submitted{}, err
 	}
-	crash.At("submit.after_commit")
 	out := api.Submitted{Run: r, Warnings: warnings}
 	out.Position, out.Waiting = s.d.world.lastPosition(r.Spec.Priority)
 	return out, nil

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -107,7 +106,6 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 	over := o.State == forge.ObservExited || o.State == forge.ObservLost || o.State == forge.ObservAbsent
 	started := a.State == forge.AttemptRunning || a.State == forge.AttemptStopping
 	if !started && !o.StartedAt.IsZero() {
-		crash.At("running.before_record")
 		if err := d.db.AttemptRunning(ctx, a.Run, a.Number, o.StartedAt, o.Resume); err != nil {
 			return err
 		}
@@ -124,11 +122,9 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 	if !over || !o.Released {
 		return nil
 	}
-	crash.At("exit.before_record")
 	if err := d.db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number, Exits: o.Exits, At: exitTime(o, now), Resume: o.Resume}); err != nil {
 		return err
 	}
-	crash.At("exit.after_record")
 	kick(d.kickOutbox)
 	return nil
 }

@@ -33,7 +33,7 @@ func TestAKillAtEachCrashPointBreaksNoInvariant(t *testing.T) {
 			err := s.CtlJSON(ctx, &out, "run", "submit", "probe", "--gpus-per-node", "2", "--set", "steps=30", "--set", "step_ms=10", "--register", "bot")
 			if err == nil {
 				acknowledged = append(acknowledged, out.Run.ID)
-			} else if !strings.HasPrefix(point, "submit.") {
+			} else if !strings.HasPrefix(point, "run.submit.") {
 				t.Fatal(err)
 			}
 			// Wait until the point was met, then until what it killed is settled.

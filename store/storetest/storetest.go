@@ -147,7 +147,7 @@ func Place(t testing.TB, db *store.DB, run forge.Run, node forge.NodeName, slots
 		t.Fatalf("run: %v", err)
 	}
 	placed, refused, err := db.Apply(ctx, forge.Plan{Place: []forge.Place{Placement(run, node, slots...)}},
-		store.ApplyOptions{RunDir: func(id forge.RunID) string { return "/runs/" + string(id) }})
+		store.ApplyOptions{RunDir: func(id forge.RunID, _ forge.ClusterName) string { return "/runs/" + string(id) }})
 	if err != nil || len(refused) > 0 || len(placed) != 1 {
 		t.Fatalf("place: placed %v, refused %v, err %v", placed, refused, err)
 	}
