@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// app is what the commands of one call share.
+type app struct {
+	Streams
+	server string
+	key    string
+	output string
+}
+
+// run is forgectl without the process around it.
+func run(ctx context.Context, args []string, io Streams) int {
+	a := &app{Streams: io}
+	if len(args) == 2 && args[1] == "version" { // scripts ask this often: without making the tree
+		err := a.printVersion()
+		complain(io, "version", err)
+		return exitCode(err)
+	}
+	tree := a.tree()
+	line, err := arrange(tree, args)
+	if err == nil {
+		err = tree.RunContext(ctx, line.args)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(ctx.Err(), err)
+	}
+	complain(io, line.command, err)
+	return exitCode(err)
+}
+
+func (a *app) tree() *cli.App {
+	t := &cli.App{
+		Name: "forgectl", HelpName: "forgectl", Usage: "drive forge-ml: datasets, models, runs",
+		UsageText:       "forgectl NOUN VERB [ARGUMENTS] [FLAGS]",
+		HideHelpCommand: true, HideVersion: true,
+		Writer: a.Out, ErrWriter: a.Err, Reader: a.In,
+		// A comma is part of a value: --set lora.target_modules=q_proj,v_proj is one parameter.
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // exit codes come from exit.go alone
+		OnUsageError:              usageError,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "server", Usage: "address of forged: unix:///path/forged.sock or http://host:port (FORGE_SERVER)", Destination: &a.server},
+			&cli.StringFlag{Name: "key", Usage: "API key (FORGE_API_KEY); else operator.key beside the socket", Destination: &a.key},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table, tsv or json; default table on a terminal, else tsv", Destination: &a.output},
+		},
+		Before: func(*cli.Context) error { return a.checkOutput() },
+		Commands: []*cli.Command{
+			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.keyCommand(), a.versionCommand(),
+		},
+	}
+	prepare(t.Commands)
+	return t
+}
+
+// prepare gives every command what urfave/cli does not inherit.
+func prepare(commands []*cli.Command) {
+	for _, c := range commands {
+		c.HideHelpCommand = true
+		c.OnUsageError = usageError
+		prepare(c.Subcommands)
+	}
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if i := strings.Index(text, ": parse error"); i > 0 {
+		text = text[:i] + ": want a whole number"
+	}
+	return forge.Invalidf("", "%s", text)
+}
+
+func (a *app) checkOutput() error {
+	switch a.output {
+	case "", "json", "table", "tsv":
+		return nil
+	}
+	return forge.Invalidf("output", "%q is no form of output; want table, tsv or json", a.output)
+}

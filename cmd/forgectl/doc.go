@@ -1,0 +1,18 @@
+// Command forgectl drives forged from login nodes: one static file, pure Go, that starts at
+// once and needs nothing beside it.
+//
+//	main.go      process: streams, signals, exit code
+//	app.go       the command tree and what every command shares
+//	args.go      flags anywhere on the line, refused where they are not known
+//	exit.go      the one table Kind → exit code, and how an error is said
+//	connect.go   where the server is and which key to show
+//	streams.go   terminal or pipe, width, time: injected, so that tests are plain calls
+//	output.go    table on a terminal, TSV in a pipe, JSON when asked
+//	text.go      what a server says, made safe for a terminal; times and sizes for people
+//	plot.go      curves in braille: values in, lines out
+//	NOUN.go, run_VERB.go   the commands: options, parse, run
+//
+// Standard output carries the answer and nothing else. Progress, warnings and hints go to
+// standard error. In a pipe there is no header, times are RFC 3339 in UTC, and columns are only
+// ever appended. -o json prints the API's own forms.
+package main

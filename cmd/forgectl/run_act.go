@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+func (a *app) runCancelCommand() *cli.Command {
+	return &cli.Command{Name: "cancel", Usage: "stop a run: TERM, then KILL after its grace; checkpoints stay", ArgsUsage: "RUN",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "save", Usage: "write a checkpoint first"},
+			&cli.BoolFlag{Name: "now", Usage: "KILL at once"},
+		},
+		Action: func(c *cli.Context) error {
+			args, err := positionals(c, "RUN")
+			if err != nil {
+				return err
+			}
+			mode := forge.CancelTerm
+			switch {
+			case c.Bool("save") && c.Bool("now"):
+				return forge.Invalidf("now", "cannot be used with --save: a run that is killed at once saves nothing")
+			case c.Bool("save"):
+				mode = forge.CancelSave
+			case c.Bool("now"):
+				mode = forge.CancelNow
+			}
+			return a.runCancel(c.Context, args[0], mode)
+		}}
+}
+
+func (a *app) runCancel(ctx context.Context, run string, mode forge.CancelMode) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	r, err := cl.CancelRun(ctx, run, mode)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	switch p.mode {
+	case modeJSON:
+		return p.done(p.json(r))
+	case modeTSV:
+		p.table().row(strconv.FormatInt(r.Number, 10), string(r.State), string(r.Cancel))
+	default:
+		if r.State.Terminal() {
+			p.line("run %d is %s", r.Number, clean(string(r.State)))
+			break
+		}
+		p.line("run %d is asked to stop (%s)", r.Number, map[forge.CancelMode]string{
+			forge.CancelTerm: "TERM, then KILL after " + r.Spec.Grace.String(),
+			forge.CancelSave: "it saves a checkpoint first",
+			forge.CancelNow:  "KILL",
+		}[mode])
+		p.line("next: forgectl run show %d --watch", r.Number)
+	}
+	return p.done(nil)
+}
+
+func (a *app) runRetryCommand() *cli.Command {
+	return &cli.Command{Name: "retry", Usage: "submit the same run again, as a new one", ArgsUsage: "RUN", Action: func(c *cli.Context) error {
+		args, err := positionals(c, "RUN")
+		if err != nil {
+			return err
+		}
+		cl, err := a.connect()
+		if err != nil {
+			return err
+		}
+		s, err := cl.RetryRun(c.Context, args[0])
+		if err != nil {
+			return err
+		}
+		for _, w := range s.Warnings {
+			fmt.Fprintf(a.Err, "warning: %s\n", clean(w))
+		}
+		return a.submitted(c.Context, cl, s, false)
+	}}
+}
+
+func (a *app) runWhyCommand() *cli.Command {
+	return &cli.Command{Name: "why", Usage: "say why a run is where it is", ArgsUsage: "RUN", Action: func(c *cli.Context) error {
+		args, err := positionals(c, "RUN")
+		if err != nil {
+			return err
+		}
+		return a.runWhy(c.Context, args[0])
+	}}
+}
+
+func (a *app) runWhy(ctx context.Context, run string) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	w, err := cl.Why(ctx, run)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	switch p.mode {
+	case modeJSON:
+		return p.done(p.json(w))
+	case modeTSV:
+		p.table().row(strconv.FormatInt(w.Run, 10), string(w.State), string(w.Code), strconv.Itoa(w.Position), strconv.Itoa(w.Waiting), w.Sentence)
+		return p.done(nil)
+	}
+	p.line("run %d is %s: %s", w.Run, clean(string(w.State)), clean(w.Sentence))
+	if w.Position > 0 {
+		p.line("place %d of %d in the queue", w.Position, w.Waiting)
+	}
+	for _, e := range w.Evidence {
+		p.line("  - %s", clean(e))
+	}
+	for i, n := range w.Next {
+		p.line("%s %s", [2]string{"next:", "     "}[min(i, 1)], clean(n))
+	}
+	return p.done(nil)
+}
+
+func (a *app) runCheckpointsCommand() *cli.Command {
+	return &cli.Command{Name: "checkpoints", Usage: "list a run's checkpoints, highest step first", ArgsUsage: "RUN", Action: func(c *cli.Context) error {
+		args, err := positionals(c, "RUN")
+		if err != nil {
+			return err
+		}
+		return a.runCheckpoints(c.Context, args[0])
+	}}
+}
+
+func (a *app) runCheckpoints(ctx context.Context, run string) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	saves, err := cl.Checkpoints(ctx, run)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	if p.mode == modeJSON {
+		return p.done(jsonList(p, each(saves)))
+	}
+	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS", ">SIZE", "SAVED", "WHY", "PATH")
+	for _, s := range saves {
+		t.row(strconv.FormatInt(s.Step, 10), strconv.Itoa(s.Attempt), string(s.Verdict), strconv.Itoa(s.World), p.bytes(s.Bytes), p.time(s.SavedAt), p.orDash(s.Why), s.Path)
+	}
+	t.flush()
+	a.nothing(p, len(saves), "no checkpoints yet", "forgectl run show "+run)
+	return p.done(nil)
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+func (a *app) runShowCommand() *cli.Command {
+	return &cli.Command{Name: "show", Usage: "show a run and its attempts", ArgsUsage: "RUN",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "follow it live until it ends"}},
+		Action: func(c *cli.Context) error {
+			args, err := positionals(c, "RUN")
+			if err != nil {
+				return err
+			}
+			return a.runShow(c.Context, args[0], c.Bool("watch"))
+		}}
+}
+
+func (a *app) runShow(ctx context.Context, run string, watch bool) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	d, err := cl.Run(ctx, run)
+	if err != nil {
+		return err
+	}
+	if watch && !d.State.Terminal() {
+		if d, err = a.follow(ctx, cl, d); err != nil {
+			return err
+		}
+	}
+	p := a.printer()
+	if p.mode == modeJSON {
+		return p.done(p.json(d))
+	}
+	p.runDetail(d)
+	return p.done(nil)
+}
+
+func (p *printer) runDetail(d api.RunDetail) {
+	s := &d.Spec
+	if p.people() {
+		title := fmt.Sprintf("run %d", d.Number)
+		if s.Name != "" {
+			title += " " + clean(s.Name)
+		}
+		p.w.WriteString(title + ": ")
+		p.paint(string(d.State), "STATE", false)
+		if d.Reason != "" && string(d.Reason) != string(d.State) {
+			p.w.WriteString(" (" + clean(string(d.Reason)) + ")")
+		}
+		p.line("")
+	} else {
+		p.fields("number", strconv.FormatInt(d.Number, 10), "id", string(d.ID), "name", s.Name, "state", string(d.State), "reason", string(d.Reason))
+	}
+	hold, cancel := "", string(d.Cancel)
+	if d.State.Terminal() {
+		d.ETA = time.Time{}
+	}
+	if d.Hold != nil {
+		hold = "by " + d.Hold.By + ": " + d.Hold.Reason
+	}
+	p.fields("held", hold, "cancel", cancel, "recipe", s.Recipe, "dataset", refName(s.Dataset), "base", refName(s.Base), "shape", shape(s.Gang),
+		"priority", strconv.Itoa(s.Priority), "limits", limits(s), "params", params(s), "register", s.Register, "model", d.Model,
+		"step", steps(d.Step, d.TotalSteps), "loss", lossText(d.Loss), "eta", timeOrNone(p, d.ETA), "saved step", strconv.FormatInt(d.SavedStep, 10),
+		"user", d.User, "submitted", p.time(d.SubmittedAt), "started", timeOrNone(p, d.StartedAt), "ended", timeOrNone(p, d.EndedAt),
+		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent))
+	if len(d.Attempts) == 0 {
+		return
+	}
+	if p.people() {
+		p.line("")
+	}
+	t := p.table(">ATTEMPT", "STATE", "REASON", "NODES", ">RESUMED", ">LAST", ">SAVED", "PLACED", "TOOK", "DETAIL")
+	for i := range d.Attempts {
+		at := &d.Attempts[i]
+		cells := []string{strconv.Itoa(at.Number), attemptState(at), p.orDash(string(at.Reason)), placement(at.Placement),
+			strconv.FormatInt(at.ResumeStep, 10), strconv.FormatInt(at.LastStep, 10), strconv.FormatInt(at.SavedStep, 10),
+			p.time(at.PlacedAt), took(p, at), at.Detail}
+		if !p.people() {
+			cells = append([]string{"attempt"}, cells...)
+		}
+		t.row(cells...)
+	}
+	t.flush()
+}
+
+func refName(r *forge.InputRef) string {
+	if r == nil {
+		return ""
+	}
+	return r.Name
+}
+
+func shape(g forge.Gang) string {
+	s := fmt.Sprintf("%s × %s, %s", plural(g.Nodes, "node"), plural(g.GPUsPerNode, "GPU"), plural(g.CPUsPerGPU, "CPU"))
+	if g.MemoryMiBPerGPU > 0 {
+		s += " and " + forge.FormatMiB(g.MemoryMiBPerGPU)
+	}
+	return s + " per GPU"
+}
+
+func limits(s *forge.RunSpec) string {
+	var out []string
+	for _, l := range []struct {
+		what string
+		d    forge.Duration
+	}{{"attempt", s.TimeLimit}, {"total", s.TotalTime}, {"first step", s.StartTimeout}, {"between steps", s.StallTimeout}, {"grace", s.Grace}} {
+		if l.d > 0 {
+			out = append(out, l.what+" "+l.d.String())
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// params shows what the user set; defaults are counted. All of them are in -o json.
+func params(s *forge.RunSpec) string {
+	var set []string
+	defaults := 0
+	for _, k := range slices.Sorted(maps.Keys(s.Params)) {
+		if s.Origins[k] == "default" || s.Origins[k] == "" {
+			defaults++
+			continue
+		}
+		set = append(set, fmt.Sprintf("%s=%v", k, s.Params[k]))
+	}
+	if defaults > 0 {
+		set = append(set, plural(defaults, "default"))
+	}
+	return strings.Join(set, ", ")
+}
+
+func lossText(v *float64) string {
+	if v == nil {
+		return ""
+	}
+	return number(*v)
+}
+
+func timeOrNone(p *printer, t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return p.time(t)
+}
+
+func attemptState(a *forge.Attempt) string {
+	if !a.Unknown.IsZero() && a.State.Open() {
+		return string(a.State) + " (unknown)"
+	}
+	return string(a.State)
+}
+
+func placement(shares []forge.Share) string {
+	var out []string
+	for _, s := range shares {
+		slots := make([]string, len(s.Slots))
+		for i, n := range s.Slots {
+			slots[i] = strconv.Itoa(n)
+		}
+		out = append(out, string(s.Node)+":"+strings.Join(slots, ","))
+	}
+	return strings.Join(out, " ")
+}
+
+func took(p *printer, a *forge.Attempt) string {
+	if a.StartedAt.IsZero() {
+		return p.orDash("")
+	}
+	end := a.EndedAt
+	if end.IsZero() {
+		end = a.ExitedAt
+	}
+	if end.IsZero() {
+		end = p.now
+	}
+	d := max(0, end.Sub(a.StartedAt))
+	if p.people() {
+		return span(d)
+	}
+	return d.Round(time.Second).String()
+}

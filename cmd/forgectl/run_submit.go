@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
+)
+
+func (a *app) runSubmitCommand() *cli.Command {
+	return &cli.Command{Name: "submit", Usage: "submit a run", ArgsUsage: "RECIPE",
+		Description: "forgectl run submit lora_sft --dataset chat@1 --base tiny --set lora.r=16 --gpus-per-node 2 --time 30m\n\n" +
+			"Times: minutes (90), Slurm's form (1-12:00:00) or Go's (36h). Memory: MiB, or 512M, 2G.\n" +
+			"What is not given is the recipe's default. Flags win over the run file.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields; - reads standard input"},
+			&cli.StringFlag{Name: "name", Usage: "a name for people"},
+			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
+			&cli.StringFlag{Name: "base", Usage: "base model, NAME or NAME@VERSION"},
+			&cli.StringSliceFlag{Name: "set", Usage: "KEY=VALUE, a parameter of the recipe; may be given more than once"},
+			&cli.IntFlag{Name: "nodes", Usage: "nodes of the gang"},
+			&cli.IntFlag{Name: "gpus-per-node", Usage: "GPUs on each node"},
+			&cli.IntFlag{Name: "gpus", Usage: "GPUs in all; must divide by the nodes"},
+			&cli.IntFlag{Name: "cpus-per-gpu", Usage: "CPUs for each GPU"},
+			&cli.StringFlag{Name: "mem-per-gpu", Usage: "memory for each GPU"},
+			&cli.StringFlag{Name: "time", Usage: "limit of one attempt"},
+			&cli.StringFlag{Name: "total-time", Usage: "limit of the run over its attempts"},
+			&cli.StringFlag{Name: "start-timeout", Usage: "limit until the first step"},
+			&cli.StringFlag{Name: "stall-timeout", Usage: "limit between steps"},
+			&cli.StringFlag{Name: "grace", Usage: "from the checkpoint or cancel signal to KILL"},
+			&cli.IntFlag{Name: "priority", Usage: "0 to 100, higher first; default 50"},
+			&cli.IntFlag{Name: "max-retries", Usage: "how often a failure of the program is tried again"},
+			&cli.StringFlag{Name: "register", Usage: "register the output as a version of this model"},
+			&cli.StringSliceFlag{Name: "after", Usage: "a run that must complete first; may be given more than once"},
+			&cli.StringFlag{Name: "cluster", Usage: "only this cluster"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing"},
+			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
+		},
+		Action: func(c *cli.Context) error {
+			o, err := a.parseSubmit(c)
+			if err != nil {
+				return err
+			}
+			return a.runSubmit(c.Context, o)
+		}}
+}
+
+type submitOptions struct {
+	request api.SubmitRunRequest
+	wait    bool
+}
+
+func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
+	o := submitOptions{wait: c.Bool("wait")}
+	if c.IsSet("file") {
+		var err error
+		if o.request, err = a.readRunFile(c.String("file")); err != nil {
+			return o, err
+		}
+	}
+	r := &o.request
+	if c.Args().Present() || r.Recipe == "" {
+		args, err := positionals(c, "RECIPE")
+		if err != nil {
+			return o, err
+		}
+		r.Recipe = args[0]
+	}
+	text(c, "name", &r.Name)
+	text(c, "dataset", &r.Dataset)
+	text(c, "base", &r.Base)
+	text(c, "register", &r.Register)
+	text(c, "cluster", &r.Cluster)
+	r.Set = c.StringSlice("set")
+	for _, kv := range r.Set {
+		if err := checkSet(kv); err != nil {
+			return o, err
+		}
+	}
+	if c.IsSet("after") {
+		r.After = c.StringSlice("after")
+	}
+	for name, to := range map[string]*int{"nodes": &r.Nodes, "gpus-per-node": &r.GPUsPerNode, "gpus": &r.GPUs, "cpus-per-gpu": &r.CPUsPerGPU, "max-retries": &r.MaxRetries} {
+		if err := count(c, name, to); err != nil {
+			return o, err
+		}
+	}
+	// The command line's form of the size replaces the file's other form, or the two would
+	// be checked against each other.
+	if c.IsSet("gpus") && !c.IsSet("gpus-per-node") {
+		r.GPUsPerNode = 0
+	} else if c.IsSet("gpus-per-node") && !c.IsSet("gpus") {
+		r.GPUs = 0
+	}
+	for name, to := range map[string]*forge.Duration{"time": &r.TimeLimit, "total-time": &r.TotalTime, "start-timeout": &r.StartTimeout, "stall-timeout": &r.StallTimeout, "grace": &r.Grace} {
+		if c.IsSet(name) {
+			d, err := forge.ParseDuration(c.String(name))
+			if err != nil {
+				return o, forge.Invalidf(name, "%w", err)
+			}
+			*to = forge.Duration(d)
+		}
+	}
+	if c.IsSet("mem-per-gpu") {
+		m, err := forge.ParseMemoryMiB(c.String("mem-per-gpu"))
+		if err != nil {
+			return o, forge.Invalidf("mem-per-gpu", "%w", err)
+		}
+		r.MemoryMiBPerGPU = m
+	}
+	if c.IsSet("priority") {
+		n := c.Int("priority")
+		r.Priority = &n
+	}
+	if p := r.Priority; p != nil && (*p < forge.MinPriority || *p > forge.MaxPriority) {
+		return o, forge.Invalidf("priority", "%d is out of range; want %d to %d, higher first", *p, forge.MinPriority, forge.MaxPriority)
+	}
+	r.DryRun = c.Bool("dry-run")
+	if r.DryRun && o.wait {
+		return o, forge.Invalidf("wait", "cannot be used with --dry-run: nothing is submitted")
+	}
+	return o, nil
+}
+
+func text(c *cli.Context, name string, to *string) {
+	if c.IsSet(name) {
+		*to = c.String(name)
+	}
+}
+
+func count(c *cli.Context, name string, to *int) error {
+	if !c.IsSet(name) {
+		return nil
+	}
+	if *to = c.Int(name); *to < 0 || *to == 0 && name != "max-retries" {
+		return forge.Invalidf(name, "%d is too small; want 1 or more", *to)
+	}
+	return nil
+}
+
+func checkSet(kv string) error {
+	for i := range len(kv) {
+		if kv[i] == '=' {
+			if i > 0 {
+				return nil
+			}
+			break
+		}
+	}
+	return forge.Invalidf("set", "%q is not KEY=VALUE", kv).WithHint("like: --set lora.r=16")
+}
+
+func (a *app) runSubmit(ctx context.Context, o submitOptions) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	s, err := cl.SubmitRun(ctx, o.request)
+	if err != nil {
+		return err
+	}
+	for _, w := range s.Warnings {
+		fmt.Fprintf(a.Err, "warning: %s\n", clean(w))
+	}
+	if o.request.DryRun {
+		return a.showDryRun(s)
+	}
+	return a.submitted(ctx, cl, s, o.wait)
+}
+
+// submitted says what became of a submission, and follows the run when asked to.
+func (a *app) submitted(ctx context.Context, cl *client.Client, s api.Submitted, wait bool) error {
+	p := a.printer()
+	n := s.Run.Number
+	switch {
+	case p.mode == modeJSON && wait: // the answer is the ended run
+	case p.mode == modeJSON:
+		return p.done(p.json(s))
+	case p.mode == modeTSV:
+		p.table().row(strconv.FormatInt(n, 10), string(s.Run.ID), string(s.Run.State), strconv.Itoa(s.Position), strconv.Itoa(s.Waiting))
+	default:
+		p.line("run %d submitted: place %d of %d in the queue", n, s.Position, s.Waiting)
+		if !wait {
+			p.line("next: forgectl run show %d --watch", n)
+			p.line("      forgectl run why %d", n)
+			p.line("      forgectl run logs %d -f", n)
+		}
+	}
+	if err := p.done(nil); err != nil || !wait {
+		return err
+	}
+	d, err := a.follow(ctx, cl, api.RunDetail{Run: s.Run})
+	if err != nil {
+		if ctx.Err() != nil {
+			fmt.Fprintf(a.Err, "run %d goes on; see it again with: forgectl run show %d --watch\n", n, n)
+		}
+		return err
+	}
+	if p.mode == modeJSON {
+		if err := p.done(p.json(d)); err != nil {
+			return err
+		}
+	}
+	if d.State != forge.RunCompleted {
+		return forgeEnd(d)
+	}
+	if p.people() && d.Model != "" {
+		p.line("run %d completed and registered %s", n, clean(d.Model))
+		p.line("next: forgectl model show %s", clean(d.Model))
+		return p.done(nil)
+	}
+	return nil
+}
+
+func forgeEnd(d api.RunDetail) error {
+	return &forge.Error{Kind: forge.KindInternal, Err: &runEnded{number: d.Number, state: d.State, reason: d.Reason},
+		Hint: fmt.Sprintf("forgectl run why %d; forgectl run logs %d --stderr", d.Number, d.Number)}
+}
+
+// showDryRun prints what a submission would run with, and where each value came from.
+func (a *app) showDryRun(s api.Submitted) error {
+	p := a.printer()
+	if p.mode == modeJSON {
+		return p.done(p.json(s))
+	}
+	spec := &s.Run.Spec
+	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang),
+		"priority", strconv.Itoa(spec.Priority), "limits", limits(spec), "register", spec.Register)
+	if p.people() {
+		p.line("")
+	}
+	t := p.table("PARAMETER", "VALUE", "FROM")
+	for _, k := range slices.Sorted(maps.Keys(spec.Params)) {
+		t.row(k, fmt.Sprint(spec.Params[k]), spec.Origins[k])
+	}
+	t.flush()
+	err := p.done(nil)
+	fmt.Fprintln(a.Err, "dry run: this would be accepted; nothing was submitted")
+	return err
+}

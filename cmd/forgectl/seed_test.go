@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"math"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/apitest"
+)
+
+// seed makes the site of the scripts: run 1 completed, 2 failed, 3 running in its second
+// attempt, 4 pending; one dataset, one base model, one node of CPU slots and one of GPUs.
+func seed(f *apitest.Fake) {
+	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
+	_, _ = f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
+	_, _ = f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})
+	at := func(minutes int) time.Time { return scriptNow.Add(time.Duration(-minutes) * time.Minute) }
+	spec := forge.RunSpec{Recipe: "lora_sft", Launch: forge.LaunchRank, Entry: forge.Entry{Module: "forge_train.lora_sft"},
+		Params:   map[string]any{"lora.r": 16, "train.learning_rate": 1e-4, "train.epochs": 1},
+		Origins:  map[string]string{"lora.r": "set", "train.learning_rate": "file", "train.epochs": "default"},
+		Dataset:  &forge.InputRef{Name: "chat@1", ID: "V1", SHA256: "5d41402a", Path: "/data/chat.jsonl"},
+		Base:     &forge.InputRef{Name: "tiny@1", ID: "W1", SHA256: "7d793037", Path: "/models/tiny"},
+		Gang:     forge.Gang{Nodes: 1, GPUsPerNode: 2, CPUsPerGPU: 1, MemoryMiBPerGPU: 2048},
+		Priority: 60, TimeLimit: forge.Duration(30 * time.Minute), Grace: forge.Duration(30 * time.Second)}
+	loss := []float64{1.125, 2.5}
+	done, named := spec, spec
+	done.Name, done.Register = "first", "chat-bot"
+	f.AddRun(api.RunDetail{Run: forge.Run{ID: runID(1), Number: 1, User: "ada", Spec: done, State: forge.RunCompleted, Reason: forge.EndCompleted, Attempt: 1,
+		Step: 60, TotalSteps: 60, SavedStep: 60, Loss: &loss[0], Model: "chat-bot@1", SubmittedAt: at(120), StartedAt: at(119), EndedAt: at(90)},
+		Attempts: []forge.Attempt{{Number: 1, State: forge.AttemptEnded, Reason: forge.EndCompleted, Detail: "all ranks exited 0", Placement: share(0, 1),
+			LastStep: 60, SavedStep: 60, PlacedAt: at(120), StartedAt: at(119), EndedAt: at(90)}}})
+	f.AddRun(api.RunDetail{Run: forge.Run{ID: runID(2), Number: 2, User: "bob", Spec: spec, State: forge.RunFailed, Reason: forge.EndNaN, Attempt: 1,
+		Step: 12, TotalSteps: 60, SubmittedAt: at(80), StartedAt: at(79), EndedAt: at(75)},
+		Attempts: []forge.Attempt{{Number: 1, State: forge.AttemptEnded, Reason: forge.EndNaN, Detail: "rank 0 on box exited 90 (nan): loss is nan at step 12",
+			Placement: share(0, 1), LastStep: 12, PlacedAt: at(80), StartedAt: at(79), EndedAt: at(75)}}})
+	named.Name = "evil\x1b[2J\u202ename"
+	f.AddRun(api.RunDetail{ETA: scriptNow.Add(5 * time.Minute), Run: forge.Run{ID: runID(3), Number: 3, User: "ada", Spec: named, State: forge.RunRunning, Attempt: 2,
+		Step: 34, TotalSteps: 60, SavedStep: 20, Loss: &loss[1], SubmittedAt: at(10), StartedAt: at(9)},
+		Attempts: []forge.Attempt{
+			{Number: 1, State: forge.AttemptEnded, Reason: forge.EndKilledExternally, Detail: "rank 1 on box was killed with SIGKILL", Placement: share(0, 1),
+				LastStep: 24, SavedStep: 20, PlacedAt: at(10), StartedAt: at(9), EndedAt: at(5)},
+			{Number: 2, State: forge.AttemptRunning, Placement: share(0, 1), ResumeStep: 20, LastStep: 34, SavedStep: 20, PlacedAt: at(5), StartedAt: at(4)}}})
+	addPlainRun(f, 4)
+	f.WriteLog(runID(3), 1, 0, "stdout", "attempt one\nstep 24\n")
+	f.WriteLog(runID(3), 2, 0, "stdout", "resumed at 20\n\x1b]0;title\x07progress\rmore\n")
+	f.WriteLog(runID(3), 2, 1, "stderr", "a warning of rank 1\n")
+	f.SetMetrics(runID(3), seedMetrics())
+	f.SetCheckpoints(runID(3),
+		forge.Checkpoint{Step: 30, Attempt: 2, World: 2, Bytes: 26440, Verdict: forge.VerdictTorn, Why: "shard-1 is short", Path: "/runs/3/attempts/0002/checkpoints/checkpoint-30", SavedAt: at(1)},
+		forge.Checkpoint{Step: 20, Attempt: 1, World: 2, Bytes: 26440, Verdict: forge.VerdictVerified, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SavedAt: at(6)})
+	f.SetWhy(runID(4), api.Why{Sentence: "needs 1 GPU on one node: 0 free on box", Code: forge.HoldCapacity, Position: 1, Waiting: 1,
+		Evidence: []string{"run 3 holds 2 GPUs on box, ends by 12:21"}, Next: []string{"forgectl queue", "forgectl run cancel 4"}})
+	f.SetQueue(api.Queue{Entries: []api.QueueEntry{
+		{Run: 3, Name: "evil\x1b[2J", User: "ada", Recipe: "lora_sft", State: forge.RunRunning, Priority: 60, GPUs: 2, Since: at(9)},
+		{Position: 1, Run: 4, User: "ada", Recipe: "lora_sft", State: forge.RunPending, Priority: 50, GPUs: 1, Since: at(1), Why: "needs 1 GPU on one node: 0 free on box"}},
+		Others: api.OthersLoad{Waiting: 2, Running: 1, GPUs: 8}})
+	slot := forge.GPU{Kind: forge.GPUCPUSlot, Type: "cpu"}
+	h := forge.GPU{Kind: forge.GPUDevice, Type: "NVIDIA H200", MemoryMiB: 143771}
+	sick := h
+	sick.Slot, sick.Sick = 1, "XID 79: fallen off the bus"
+	f.SetNodes(api.NodeView{Node: forge.Node{Name: "box", Cluster: "local", State: forge.NodeReady, CPUs: 4, MemoryMiB: 16384, GPUs: []forge.GPU{slot, slot}, SeenAt: at(0)}, FreeCPUs: 2, FreeMemoryMiB: 12288},
+		api.NodeView{Node: forge.Node{Name: "gpu-1", Cluster: "local", State: forge.NodeReady, CPUs: 64, MemoryMiB: 1 << 20, GPUs: []forge.GPU{h, sick}, SeenAt: at(1)}, FreeGPUs: 1, FreeCPUs: 64, FreeMemoryMiB: 1 << 20})
+	f.AddEvent(forge.Event{Time: at(10), Run: runID(3), Number: 3, Actor: "ada", Type: forge.EventRunSubmitted, Message: "submitted"})
+	f.AddEvent(forge.Event{Time: at(5), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventAttemptEnded, Attempt: 1, Reason: "killed_externally", Message: "rank 1 on box was killed\x1b[2J"})
+	f.AddEvent(forge.Event{Time: at(4), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventRunResumed, Attempt: 2, Message: "resumed from step 20"})
+}
+
+func share(slots ...int) []forge.Share {
+	return []forge.Share{{Node: "box", Slots: slots, CPUs: 2, MemoryMiB: 4096}}
+}
+
+func seedMetrics() api.Metrics {
+	m := api.Metrics{Step: 34, TotalSteps: 60, Keys: []string{"loss", "learning_rate"}, Curves: map[string][]forge.MetricBucket{}, Last: map[string]float64{"loss": 2.5, "learning_rate": 1e-4}}
+	for step := int64(1); step <= 34; step++ {
+		l := 2 + 2*math.Exp(-float64(step)/8)
+		m.Curves["loss"] = append(m.Curves["loss"], forge.MetricBucket{Step: step, Span: 1, Min: l, Max: l, Last: l})
+		m.Curves["learning_rate"] = append(m.Curves["learning_rate"], forge.MetricBucket{Step: step, Span: 1, Min: 1e-4, Max: 1e-4, Last: 1e-4})
+	}
+	return m
+}

@@ -1,0 +1,159 @@
+package apitest
+
+import (
+	"context"
+	"path/filepath"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// AddDataset implements api.Datasets. Paths must be absolute; nothing is read.
+func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
+	leave, err := f.enter("AddDataset")
+	if err != nil {
+		return forge.DatasetVersion{}, err
+	}
+	defer leave()
+	if err := forge.CheckName(r.Name); err != nil {
+		return forge.DatasetVersion{}, forge.Invalidf("name", "%w", err)
+	}
+	if !filepath.IsAbs(r.Path) {
+		return forge.DatasetVersion{}, forge.Invalidf("path", "%q is not absolute", r.Path)
+	}
+	v := forge.DatasetVersion{ID: forge.DatasetVersionID(f.id("V")), Name: r.Name, Number: 1, Kind: forge.KindMessages, Columns: []string{"messages"},
+		Rows: 64, Bytes: 20480, SHA256: "5d41402abc4b2a76b9719d911017c592ae2f5d41402abc4b2a76b9719d911017",
+		Manifest: forge.Manifest{Root: r.Path, Files: []forge.File{{Path: ".", Size: 20480, SHA256: "5d41402a"}}},
+		License:  r.License, PII: forge.PIINotScanned, CreatedBy: p.User, CreatedAt: f.now}
+	if v.License == "" {
+		v.License = "NOASSERTION"
+	}
+	for i := range f.datasets {
+		if d := &f.datasets[i]; d.Name == r.Name && d.Tenant == p.Tenant {
+			v.Number = len(d.Versions) + 1
+			d.Versions = append(d.Versions, v)
+			return v, nil
+		}
+	}
+	f.datasets = append(f.datasets, forge.Dataset{ID: forge.DatasetID(f.id("D")), Tenant: p.Tenant, Name: r.Name, CreatedAt: f.now, Versions: []forge.DatasetVersion{v}})
+	return v, nil
+}
+
+// Datasets implements api.Datasets.
+func (f *Fake) Datasets(_ context.Context, p forge.Principal, page api.Page) ([]forge.Dataset, error) {
+	leave, err := f.enter("Datasets")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	var out []forge.Dataset
+	for _, d := range f.datasets {
+		if d.Tenant == p.Tenant && d.Name > page.After && len(out) < page.Limit {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// Dataset implements api.Datasets.
+func (f *Fake) Dataset(_ context.Context, p forge.Principal, name string) (forge.Dataset, error) {
+	leave, err := f.enter("Dataset")
+	if err != nil {
+		return forge.Dataset{}, err
+	}
+	defer leave()
+	for _, d := range f.datasets {
+		if d.Name == name && d.Tenant == p.Tenant {
+			return d, nil
+		}
+	}
+	return forge.Dataset{}, notFound("dataset", name)
+}
+
+// ImportModel implements api.Models.
+func (f *Fake) ImportModel(_ context.Context, p forge.Principal, r api.ImportModelRequest) (forge.ModelVersion, error) {
+	leave, err := f.enter("ImportModel")
+	if err != nil {
+		return forge.ModelVersion{}, err
+	}
+	defer leave()
+	if !filepath.IsAbs(r.Path) {
+		return forge.ModelVersion{}, forge.Invalidf("path", "%q is not absolute", r.Path)
+	}
+	return f.addVersion(p, forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, License: r.License, Manifest: forge.Manifest{Root: r.Path, Files: []forge.File{}}}), nil
+}
+
+// RegisterModel implements api.Models.
+func (f *Fake) RegisterModel(_ context.Context, p forge.Principal, r api.RegisterModelRequest) (forge.ModelVersion, error) {
+	leave, err := f.enter("RegisterModel")
+	if err != nil {
+		return forge.ModelVersion{}, err
+	}
+	defer leave()
+	run, err := f.find(p, r.Run)
+	if err != nil {
+		return forge.ModelVersion{}, err
+	}
+	if run.State != forge.RunCompleted {
+		return forge.ModelVersion{}, forge.Errorf(forge.KindPrecondition, "model.register", "run %d is %s; only a completed run has an output to register", run.Number, run.State).
+			WithHint("follow it with: forgectl run show %d --watch", run.Number)
+	}
+	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelTrained, Manifest: forge.Manifest{Root: "/runs/output", Files: []forge.File{}},
+		Lineage: &forge.Lineage{Run: run.ID, RunNumber: run.Number, Attempt: run.Attempt, Recipe: run.Spec.Recipe, TrainedAt: f.now}}
+	if run.Spec.Dataset != nil {
+		v.Lineage.Dataset, v.Lineage.DatasetSHA256 = run.Spec.Dataset.Name, run.Spec.Dataset.SHA256
+	}
+	if run.Spec.Base != nil {
+		v.Lineage.Base, v.Lineage.BaseSHA256 = run.Spec.Base.Name, run.Spec.Base.SHA256
+	}
+	return f.addVersion(p, v), nil
+}
+
+func (f *Fake) addVersion(p forge.Principal, v forge.ModelVersion) forge.ModelVersion {
+	v.ID, v.Number, v.Stage, v.Bytes = forge.ModelVersionID(f.id("W")), 1, forge.StageStaging, 26440
+	v.SHA256 = "7d793037a0760186574b0282f2f435e77d793037a0760186574b0282f2f435e7"
+	v.CreatedBy, v.CreatedAt = p.User, f.now
+	if v.License == "" {
+		v.License = "NOASSERTION"
+	}
+	for i := range f.models {
+		if m := &f.models[i]; m.Name == v.Name && m.Tenant == p.Tenant {
+			v.Number = len(m.Versions) + 1
+			m.Versions = append(m.Versions, v)
+			return v
+		}
+	}
+	f.models = append(f.models, forge.Model{ID: forge.ModelID(f.id("M")), Tenant: p.Tenant, Name: v.Name, Kind: v.Kind, CreatedAt: f.now, Versions: []forge.ModelVersion{v}})
+	return v
+}
+
+// Models implements api.Models.
+func (f *Fake) Models(_ context.Context, p forge.Principal, page api.Page) ([]forge.Model, error) {
+	leave, err := f.enter("Models")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	var out []forge.Model
+	for _, m := range f.models {
+		if m.Tenant == p.Tenant && m.Name > page.After && len(out) < page.Limit {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// Model implements api.Models.
+func (f *Fake) Model(_ context.Context, p forge.Principal, name string) (forge.Model, error) {
+	leave, err := f.enter("Model")
+	if err != nil {
+		return forge.Model{}, err
+	}
+	defer leave()
+	for _, m := range f.models {
+		if m.Name == name && m.Tenant == p.Tenant {
+			return m, nil
+		}
+	}
+	return forge.Model{}, notFound("model", name)
+}

@@ -1,0 +1,230 @@
+package apitest
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// AddRun puts a run of tenant T1 there as it is; its number must be the next.
+func (f *Fake) AddRun(d api.RunDetail) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d.Tenant = "T1"
+	f.runs = append(f.runs, &d)
+}
+
+// ChangeRun changes the run of a number.
+func (f *Fake) ChangeRun(number int64, change func(*api.RunDetail)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.runs {
+		if r.Number == number {
+			change(r)
+		}
+	}
+}
+
+// WriteLog appends to what a rank of an attempt has written.
+func (f *Fake) WriteLog(run forge.RunID, attempt, rank int, stream, text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logs[logName{run, attempt, rank, stream}] += text
+}
+
+// SetMetrics sets a run's curves.
+func (f *Fake) SetMetrics(run forge.RunID, m api.Metrics) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.metrics[run] = m
+}
+
+// SetCheckpoints sets a run's checkpoints.
+func (f *Fake) SetCheckpoints(run forge.RunID, c ...forge.Checkpoint) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.saves[run] = c
+}
+
+// SetWhy sets why a run is where it is.
+func (f *Fake) SetWhy(run forge.RunID, w api.Why) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.whys[run] = w
+}
+
+// SetQueue sets the queue.
+func (f *Fake) SetQueue(q api.Queue) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue = &q
+}
+
+func (f *Fake) find(p forge.Principal, name string) (*api.RunDetail, error) {
+	for _, r := range f.runs {
+		if r.Tenant == p.Tenant && (string(r.ID) == name || strconv.FormatInt(r.Number, 10) == name) {
+			return r, nil
+		}
+	}
+	return nil, notFound("run", name)
+}
+
+// SubmitRun implements api.Runs. It knows the recipe lora_sft and two parameters of it.
+func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRequest) (api.Submitted, error) {
+	leave, err := f.enter("SubmitRun")
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	defer leave()
+	if r.Recipe != "lora_sft" {
+		return api.Submitted{}, forge.Invalidf("recipe", "there is no recipe %q; there are: lora_sft", r.Recipe)
+	}
+	run := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.User, State: forge.RunPending, SubmittedAt: f.now}
+	run.Spec = forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Launch: forge.LaunchRank, Entry: forge.Entry{Module: "forge_train.lora_sft"},
+		Params: map[string]any{"lora.r": 8, "train.learning_rate": 2e-4}, Origins: map[string]string{"lora.r": "default", "train.learning_rate": "default"},
+		Gang:     forge.Gang{Nodes: max(1, r.Nodes), GPUsPerNode: max(1, r.GPUsPerNode), CPUsPerGPU: max(1, r.CPUsPerGPU), MemoryMiBPerGPU: r.MemoryMiBPerGPU},
+		Priority: forge.DefaultPriority, TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
+		MaxRetries: r.MaxRetries, Register: r.Register}
+	if r.Priority != nil {
+		run.Spec.Priority = *r.Priority
+	}
+	if err := setParams(&run.Spec, r); err != nil {
+		return api.Submitted{}, err
+	}
+	if r.Dataset != "" {
+		run.Spec.Dataset = &forge.InputRef{Name: r.Dataset, SHA256: "5d41402a"}
+	}
+	if r.Base != "" {
+		run.Spec.Base = &forge.InputRef{Name: r.Base, SHA256: "7d793037"}
+	}
+	for _, a := range r.After {
+		other, err := f.find(p, a)
+		if err != nil {
+			return api.Submitted{}, forge.Invalidf("after", "%w", err)
+		}
+		run.Spec.After = append(run.Spec.After, other.ID)
+	}
+	if r.DryRun {
+		return api.Submitted{Run: run}, nil
+	}
+	return f.queueRun(run), nil
+}
+
+func setParams(spec *forge.RunSpec, r api.SubmitRunRequest) error {
+	set := func(key string, v any, origin string) error {
+		if _, known := spec.Params[key]; !known {
+			return forge.Invalidf("params."+key, "lora_sft has no such parameter; it has lora.r, train.learning_rate").
+				WithHint("did you mean lora.r?")
+		}
+		spec.Params[key], spec.Origins[key] = v, origin
+		return nil
+	}
+	for k, v := range r.Params {
+		if err := set(k, v, "file"); err != nil {
+			return err
+		}
+	}
+	for _, kv := range r.Set {
+		k, text, _ := strings.Cut(kv, "=")
+		var v any = text
+		if n, err := strconv.ParseFloat(text, 64); err == nil {
+			v = n
+		}
+		if err := set(k, v, "set"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Fake) queueRun(run forge.Run) api.Submitted {
+	waiting := 1
+	for _, r := range f.runs {
+		run.Number = max(run.Number, r.Number)
+		if r.State == forge.RunPending {
+			waiting++
+		}
+	}
+	run.Number++
+	f.runs = append(f.runs, &api.RunDetail{Run: run, Attempts: []forge.Attempt{}})
+	f.addEvent(forge.Event{Type: forge.EventRunSubmitted, Tenant: run.Tenant, Actor: run.User, Run: run.ID, Number: run.Number, Message: "submitted"})
+	return api.Submitted{Run: run, Position: waiting, Waiting: waiting}
+}
+
+// RetryRun implements api.Runs.
+func (f *Fake) RetryRun(_ context.Context, p forge.Principal, run string) (api.Submitted, error) {
+	leave, err := f.enter("RetryRun")
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	defer leave()
+	old, err := f.find(p, run)
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	if !old.State.Terminal() {
+		return api.Submitted{}, forge.Errorf(forge.KindPrecondition, "run.retry", "run %d is %s and has not ended", old.Number, old.State)
+	}
+	return f.queueRun(forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.User, Spec: old.Spec, State: forge.RunPending, Parent: old.ID, SubmittedAt: f.now}), nil
+}
+
+// CancelRun implements api.Runs.
+func (f *Fake) CancelRun(_ context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error) {
+	leave, err := f.enter("CancelRun")
+	if err != nil {
+		return forge.Run{}, err
+	}
+	defer leave()
+	r, err := f.find(p, run)
+	if err != nil {
+		return forge.Run{}, err
+	}
+	if r.State.Terminal() {
+		return forge.Run{}, forge.Errorf(forge.KindPrecondition, "run.cancel", "run %d is %s already", r.Number, r.State)
+	}
+	r.Cancel = mode
+	if r.State == forge.RunPending {
+		r.State, r.EndedAt = forge.RunCancelled, f.now
+	}
+	return r.Run, nil
+}
+
+// Run implements api.Runs.
+func (f *Fake) Run(_ context.Context, p forge.Principal, run string) (api.RunDetail, error) {
+	leave, err := f.enter("Run")
+	if err != nil {
+		return api.RunDetail{}, err
+	}
+	defer leave()
+	r, err := f.find(p, run)
+	if err != nil {
+		return api.RunDetail{}, err
+	}
+	return *r, nil
+}
+
+// Runs implements api.Runs.
+func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) ([]forge.Run, error) {
+	leave, err := f.enter("Runs")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	var out []forge.Run
+	for _, r := range slices.Backward(f.runs) {
+		switch {
+		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, q.Before > 0 && r.Number >= q.Before,
+			len(q.States) > 0 && !slices.Contains(q.States, r.State):
+			continue
+		}
+		if len(out) == q.Limit {
+			break
+		}
+		out = append(out, r.Run)
+	}
+	return out, nil
+}

@@ -1,0 +1,113 @@
+package apitest
+
+import (
+	"context"
+	"slices"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// Why implements api.RunData.
+func (f *Fake) Why(_ context.Context, p forge.Principal, run string) (api.Why, error) {
+	leave, err := f.enter("Why")
+	if err != nil {
+		return api.Why{}, err
+	}
+	defer leave()
+	r, err := f.find(p, run)
+	if err != nil {
+		return api.Why{}, err
+	}
+	w, ok := f.whys[r.ID]
+	if !ok {
+		w = api.Why{Sentence: "nothing is known"}
+	}
+	w.Run, w.State = r.Number, r.State
+	return w, nil
+}
+
+// Log implements api.RunData.
+func (f *Fake) Log(_ context.Context, p forge.Principal, run string, q api.LogQuery) (api.LogChunk, error) {
+	leave, err := f.enter("Log")
+	if err != nil {
+		return api.LogChunk{}, err
+	}
+	defer leave()
+	r, err := f.find(p, run)
+	if err != nil {
+		return api.LogChunk{}, err
+	}
+	if n := r.Spec.Gang.GPUs(); q.Rank >= max(1, n) {
+		return api.LogChunk{}, forge.Invalidf("rank", "run %d has ranks 0 to %d", r.Number, n-1)
+	}
+	c := api.LogChunk{Attempt: q.Attempt, Rank: q.Rank, Stream: q.Stream, Next: q.Offset, State: r.State}
+	if c.Attempt == 0 {
+		c.Attempt = r.Attempt
+	}
+	if c.Attempt == 0 {
+		c.End = r.State.Terminal()
+		return c, nil
+	}
+	text := f.logs[logName{r.ID, c.Attempt, q.Rank, q.Stream}]
+	rest := text[min(q.Offset, int64(len(text))):]
+	c.Data = rest[:min(q.Max, len(rest))]
+	c.Next += int64(len(c.Data))
+	i := slices.IndexFunc(r.Attempts, func(a forge.Attempt) bool { return a.Number == c.Attempt })
+	c.End = len(c.Data) == len(rest) && i >= 0 && r.Attempts[i].State == forge.AttemptEnded
+	if r.Attempt > c.Attempt {
+		c.Newer = c.Attempt + 1
+	}
+	return c, nil
+}
+
+// Metrics implements api.RunData.
+func (f *Fake) Metrics(_ context.Context, p forge.Principal, run string, q api.MetricsQuery) (api.Metrics, error) {
+	leave, err := f.enter("Metrics")
+	if err != nil {
+		return api.Metrics{}, err
+	}
+	defer leave()
+	r, err := f.find(p, run)
+	if err != nil {
+		return api.Metrics{}, err
+	}
+	m := f.metrics[r.ID]
+	if len(q.Keys) > 0 {
+		curves := map[string][]forge.MetricBucket{}
+		for _, k := range q.Keys {
+			if c, ok := m.Curves[k]; ok {
+				curves[k] = c
+			}
+		}
+		m.Curves = curves
+	}
+	return m, nil
+}
+
+// Checkpoints implements api.RunData.
+func (f *Fake) Checkpoints(_ context.Context, p forge.Principal, run string) ([]forge.Checkpoint, error) {
+	leave, err := f.enter("Checkpoints")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	r, err := f.find(p, run)
+	if err != nil {
+		return nil, err
+	}
+	return f.saves[r.ID], nil
+}
+
+// Queue implements api.RunData.
+func (f *Fake) Queue(context.Context, forge.Principal) (api.Queue, error) {
+	leave, err := f.enter("Queue")
+	if err != nil {
+		return api.Queue{}, err
+	}
+	defer leave()
+	if f.queue == nil {
+		return api.Queue{}, nil
+	}
+	return *f.queue, nil
+}

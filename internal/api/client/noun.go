@@ -1,0 +1,155 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+func pageQuery(p api.Page) url.Values {
+	q := url.Values{}
+	setInt(q, "limit", int64(p.Limit))
+	setText(q, "cursor", p.After)
+	return q
+}
+
+func setInt(q url.Values, key string, n int64) {
+	if n != 0 {
+		q.Set(key, strconv.FormatInt(n, 10))
+	}
+}
+
+func setText(q url.Values, key, v string) {
+	if v != "" {
+		q.Set(key, v)
+	}
+}
+
+// AddDataset registers a dataset version. It waits as long as the server reads.
+func (c *Client) AddDataset(ctx context.Context, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
+	var out forge.DatasetVersion
+	err := c.askLong(ctx, http.MethodPost, "/v1/datasets", nil, r, &out)
+	return out, err
+}
+
+// Datasets lists datasets by name.
+func (c *Client) Datasets(ctx context.Context, p api.Page) ([]forge.Dataset, error) {
+	var out api.List[forge.Dataset]
+	err := c.ask(ctx, http.MethodGet, "/v1/datasets", pageQuery(p), nil, &out)
+	return out.Items, err
+}
+
+// Dataset shows a dataset with its versions.
+func (c *Client) Dataset(ctx context.Context, name string) (forge.Dataset, error) {
+	var out forge.Dataset
+	err := c.ask(ctx, http.MethodGet, "/v1/datasets/"+url.PathEscape(name), nil, nil, &out)
+	return out, err
+}
+
+// ImportModel registers base weights. It waits as long as the server reads.
+func (c *Client) ImportModel(ctx context.Context, r api.ImportModelRequest) (forge.ModelVersion, error) {
+	var out forge.ModelVersion
+	err := c.askLong(ctx, http.MethodPost, "/v1/models/import", nil, r, &out)
+	return out, err
+}
+
+// RegisterModel registers the output of a completed run.
+func (c *Client) RegisterModel(ctx context.Context, r api.RegisterModelRequest) (forge.ModelVersion, error) {
+	var out forge.ModelVersion
+	err := c.askLong(ctx, http.MethodPost, "/v1/models/register", nil, r, &out)
+	return out, err
+}
+
+// Models lists models by name.
+func (c *Client) Models(ctx context.Context, p api.Page) ([]forge.Model, error) {
+	var out api.List[forge.Model]
+	err := c.ask(ctx, http.MethodGet, "/v1/models", pageQuery(p), nil, &out)
+	return out.Items, err
+}
+
+// Model shows a model with its versions.
+func (c *Client) Model(ctx context.Context, name string) (forge.Model, error) {
+	var out forge.Model
+	err := c.ask(ctx, http.MethodGet, "/v1/models/"+url.PathEscape(name), nil, nil, &out)
+	return out, err
+}
+
+// Every pages through a listing of named things until it ends; page asks for one page.
+func Every[T any](ctx context.Context, page func(context.Context, api.Page) ([]T, error), name func(T) string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		p := api.Page{Limit: api.MaxLimit}
+		for {
+			items, err := page(ctx, p)
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, it := range items {
+				if !yield(it, nil) {
+					return
+				}
+			}
+			if len(items) < p.Limit {
+				return
+			}
+			p.After = name(items[len(items)-1])
+		}
+	}
+}
+
+// CreateKey makes a key; the secret is in this answer only.
+func (c *Client) CreateKey(ctx context.Context, r api.CreateKeyRequest) (api.CreatedKey, error) {
+	var out api.CreatedKey
+	err := c.ask(ctx, http.MethodPost, "/v1/keys", nil, r, &out)
+	return out, err
+}
+
+// Keys lists the tenant's keys.
+func (c *Client) Keys(ctx context.Context) ([]forge.Key, error) {
+	var out api.List[forge.Key]
+	err := c.ask(ctx, http.MethodGet, "/v1/keys", nil, nil, &out)
+	return out.Items, err
+}
+
+// RevokeKey revokes a key at once.
+func (c *Client) RevokeKey(ctx context.Context, id string) (forge.Key, error) {
+	var out forge.Key
+	err := c.ask(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(id)+"/revoke", nil, nil, &out)
+	return out, err
+}
+
+// Nodes lists nodes with what is free.
+func (c *Client) Nodes(ctx context.Context) ([]api.NodeView, error) {
+	var out api.List[api.NodeView]
+	err := c.ask(ctx, http.MethodGet, "/v1/nodes", nil, nil, &out)
+	return out.Items, err
+}
+
+// Queue shows what waits and runs.
+func (c *Client) Queue(ctx context.Context) (api.Queue, error) {
+	var out api.Queue
+	err := c.ask(ctx, http.MethodGet, "/v1/queue", nil, nil, &out)
+	return out, err
+}
+
+// Version says which forged answers.
+func (c *Client) Version(ctx context.Context) (api.Version, error) {
+	var out api.Version
+	err := c.ask(ctx, http.MethodGet, "/v1/version", nil, nil, &out)
+	return out, err
+}
+
+func joinStates(states []forge.RunState) string {
+	s := make([]string, len(states))
+	for i := range states {
+		s[i] = string(states[i])
+	}
+	return strings.Join(s, ",")
+}

@@ -1,0 +1,176 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+func runPath(run, rest string) string { return "/v1/runs/" + url.PathEscape(run) + rest }
+
+// SubmitRun submits a run.
+func (c *Client) SubmitRun(ctx context.Context, r api.SubmitRunRequest) (api.Submitted, error) {
+	var out api.Submitted
+	err := c.ask(ctx, http.MethodPost, "/v1/runs", nil, r, &out)
+	return out, err
+}
+
+// Run shows a run with its attempts.
+func (c *Client) Run(ctx context.Context, run string) (api.RunDetail, error) {
+	var out api.RunDetail
+	err := c.ask(ctx, http.MethodGet, runPath(run, ""), nil, nil, &out)
+	return out, err
+}
+
+func filterQuery(f api.RunFilter) url.Values {
+	q := url.Values{}
+	setText(q, "state", joinStates(f.States))
+	setText(q, "user", f.User)
+	setInt(q, "limit", int64(f.Limit))
+	setInt(q, "cursor", f.Before)
+	return q
+}
+
+// Runs lists runs, newest first: one page.
+func (c *Client) Runs(ctx context.Context, f api.RunFilter) ([]forge.Run, error) {
+	var out api.List[forge.Run]
+	err := c.ask(ctx, http.MethodGet, "/v1/runs", filterQuery(f), nil, &out)
+	return out.Items, err
+}
+
+// RunRows lists runs without their specs, newest first: one page.
+func (c *Client) RunRows(ctx context.Context, f api.RunFilter) ([]api.RunRow, error) {
+	var out api.List[api.RunRow]
+	err := c.ask(ctx, http.MethodGet, "/v1/runs/rows", filterQuery(f), nil, &out)
+	return out.Items, err
+}
+
+// rowPage is the page size of EveryRunRow: while one page is decoded and printed here, the
+// server makes the next.
+const rowPage = 2500
+
+// EveryRunRow yields rows of runs until f.Limit of them came, or all when it is 0.
+func (c *Client) EveryRunRow(ctx context.Context, f api.RunFilter) iter.Seq2[api.RunRow, error] {
+	return everyRun(ctx, f, rowPage, c.RunRows, func(r api.RunRow) int64 { return r.Number })
+}
+
+// EveryRun yields whole runs until f.Limit of them came, or all when it is 0.
+func (c *Client) EveryRun(ctx context.Context, f api.RunFilter) iter.Seq2[forge.Run, error] {
+	return everyRun(ctx, f, api.MaxLimit, c.Runs, func(r forge.Run) int64 { return r.Number })
+}
+
+func everyRun[T any](ctx context.Context, f api.RunFilter, size int,
+	page func(context.Context, api.RunFilter) ([]T, error), number func(T) int64) iter.Seq2[T, error] {
+	type result struct {
+		items []T
+		err   error
+	}
+	return func(yield func(T, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		left := f.Limit
+		fetch := func(before int64) chan result {
+			q := f
+			q.Before, q.Limit = before, size
+			if left > 0 {
+				q.Limit = min(size, left)
+			}
+			out := make(chan result, 1) // buffered: nobody may wait for it any more
+			go func() {
+				items, err := page(ctx, q)
+				out <- result{items, err}
+			}()
+			return out
+		}
+		next := fetch(f.Before)
+		for next != nil {
+			got := <-next
+			if got.err != nil {
+				var none T
+				yield(none, got.err)
+				return
+			}
+			n := len(got.items)
+			if left > 0 {
+				left -= n
+			}
+			next = nil
+			if full := n >= size; full && (f.Limit == 0 || left > 0) {
+				next = fetch(number(got.items[n-1]))
+			}
+			for _, it := range got.items {
+				if !yield(it, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// CancelRun asks a run to stop.
+func (c *Client) CancelRun(ctx context.Context, run string, mode forge.CancelMode) (forge.Run, error) {
+	var out forge.Run
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/cancel"), nil, api.CancelRequest{Mode: mode}, &out)
+	return out, err
+}
+
+// RetryRun submits the same run again.
+func (c *Client) RetryRun(ctx context.Context, run string) (api.Submitted, error) {
+	var out api.Submitted
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/retry"), nil, nil, &out)
+	return out, err
+}
+
+// Why says why a run is where it is.
+func (c *Client) Why(ctx context.Context, run string) (api.Why, error) {
+	var out api.Why
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/why"), nil, nil, &out)
+	return out, err
+}
+
+// Log reads a piece of a rank's output.
+func (c *Client) Log(ctx context.Context, run string, l api.LogQuery) (api.LogChunk, error) {
+	q := url.Values{}
+	setInt(q, "rank", int64(l.Rank))
+	setInt(q, "attempt", int64(l.Attempt))
+	setText(q, "stream", l.Stream)
+	setInt(q, "offset", l.Offset)
+	setInt(q, "max", int64(l.Max))
+	var out api.LogChunk
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/log"), q, nil, &out)
+	return out, err
+}
+
+// Metrics reads a run's curves.
+func (c *Client) Metrics(ctx context.Context, run string, m api.MetricsQuery) (api.Metrics, error) {
+	q := url.Values{}
+	setText(q, "keys", strings.Join(m.Keys, ","))
+	setInt(q, "from", m.From)
+	setInt(q, "to", m.To)
+	setInt(q, "points", int64(m.Points))
+	var out api.Metrics
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/metrics"), q, nil, &out)
+	return out, err
+}
+
+// Checkpoints lists a run's checkpoints, highest step first.
+func (c *Client) Checkpoints(ctx context.Context, run string) ([]forge.Checkpoint, error) {
+	var out api.List[forge.Checkpoint]
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/checkpoints"), nil, nil, &out)
+	return out.Items, err
+}
+
+// RunEvents lists a run's events after a seq, oldest first: one page of at most limit.
+func (c *Client) RunEvents(ctx context.Context, run string, after int64, limit int) ([]forge.Event, error) {
+	q := url.Values{}
+	setInt(q, "after", after)
+	setInt(q, "limit", int64(limit))
+	var out api.List[forge.Event]
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/events"), q, nil, &out)
+	return out.Items, err
+}

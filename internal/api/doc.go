@@ -1,0 +1,18 @@
+// Package api is the wire of forge-ml: what travels between forged and those who drive it.
+// It holds values and interfaces only and imports the standard library and the nouns, so
+// that forgectl can speak it without paying for a server.
+//
+//	services.go   what the operations need, one small interface a noun; internal/daemon implements them
+//	wire.go       envelopes and slim forms that exist only on the wire
+//	status.go     the one table Kind → HTTP status
+//	problem.go    RFC 9457 problems: how a forge.Error crosses the wire and comes back the same
+//	server/       the operations (huma, OpenAPI 3.1), authentication, SSE
+//	client/       the same methods from the other side, pure Go
+//	apitest/      Services in memory, for tests of both sides
+//
+// The JSON form of a noun is the noun's own: there are no copies of run, node or event here.
+//
+// Cursors. A listing answers {"items": […], "next": "…"}; next is absent on the last page and
+// opaque to users. Between server and Services it is the name of the last item (Page.After)
+// or the number of the last run (RunFilter.Before).
+package api

@@ -1,0 +1,215 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/apitest"
+	"github.com/forge-ml/forge-ml/internal/api/server"
+)
+
+func description(t *testing.T, s *site) *huma.OpenAPI {
+	t.Helper()
+	o := server.Describe(s.Services(), server.Options{})
+	want, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, body := s.call(t, "GET", "/openapi.json", "")
+	if len(body) < len(want)-len("1.2.3") { // the served one knows its version
+		t.Errorf("%d bytes are served, want %d", len(body), len(want))
+	}
+	return o
+}
+
+func operations(o *huma.OpenAPI) map[string]*huma.Operation {
+	out := map[string]*huma.Operation{}
+	for path, item := range o.Paths {
+		for method, op := range map[string]*huma.Operation{"GET": item.Get, "POST": item.Post, "PUT": item.Put, "DELETE": item.Delete, "PATCH": item.Patch} {
+			if op != nil {
+				out[method+" "+path] = op
+			}
+		}
+	}
+	return out
+}
+
+func TestOpenAPI(t *testing.T) {
+	s := start(t)
+	o := description(t, s)
+	if o.OpenAPI != "3.1.0" {
+		t.Errorf("version %q", o.OpenAPI)
+	}
+	want := []string{
+		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/queue", "GET /v1/events",
+		"POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}",
+		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
+		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
+		"POST /v1/keys", "GET /v1/keys", "POST /v1/keys/{key}/revoke",
+	}
+	ops := operations(o)
+	slices.Sort(want)
+	if got := slices.Sorted(maps.Keys(ops)); !slices.Equal(got, want) {
+		t.Errorf("operations are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for name, op := range ops {
+		t.Run(name+" is described", func(t *testing.T) {
+			if op.Summary == "" || op.Description == "" || op.OperationID == "" || len(op.Tags) != 1 {
+				t.Errorf("summary %q, description %q, id %q, tags %v", op.Summary, op.Description, op.OperationID, op.Tags)
+			}
+			errs := 0
+			for status, r := range op.Responses {
+				if status[0] >= '4' && (r.Content[api.ProblemType] != nil) {
+					errs++
+				}
+			}
+			if errs == 0 {
+				t.Error("no error is described")
+			}
+			if strings.HasPrefix(name[strings.Index(name, "/"):], "/v1/") {
+				for _, k := range []forge.Kind{forge.KindUnauthorized, forge.KindForbidden, forge.KindUnavailable, forge.KindInternal} {
+					if op.Responses[fmt.Sprint(api.StatusOf(k))] == nil {
+						t.Errorf("%s is not described", k)
+					}
+				}
+				if len(op.Security) == 0 {
+					t.Error("it does not say that it needs a key")
+				}
+			}
+			for _, p := range op.Parameters {
+				if p.Description == "" && len(p.Schema.Enum) == 0 {
+					t.Errorf("parameter %s says nothing of itself", p.Name)
+				}
+			}
+		})
+	}
+	for name, units := range map[string][]string{
+		"POST /v1/runs": {"MiB", "minutes"}, "GET /v1/nodes": {"MiB"}, "POST /v1/datasets": {"bytes"}, "GET /v1/runs/{run}/log": {"bytes"},
+		"GET /v1/runs/{run}/metrics": {"steps"}, "GET /v1/runs/{run}/checkpoints": {"bytes"}, "GET /v1/models/{name}": {"bytes"},
+	} {
+		for _, u := range units {
+			if op := ops[name]; op != nil && !strings.Contains(op.Description, u) {
+				t.Errorf("%s does not say that it speaks of %s", name, u)
+			}
+		}
+	}
+	t.Run("the YAML says the same", func(t *testing.T) {
+		_, _, body := s.call(t, "GET", "/openapi.yaml", "")
+		if !strings.Contains(body, "openapi: 3.1.0") || !strings.Contains(body, "/v1/runs/{run}/why:") {
+			t.Errorf("got %.200s", body)
+		}
+	})
+	t.Run("bodies refuse what they do not know", func(t *testing.T) {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest"} {
+			sc := o.Components.Schemas.Map()[name]
+			if sc == nil || sc.AdditionalProperties != false {
+				t.Errorf("%s is open", name)
+			}
+		}
+	})
+}
+
+// Every operation is called on a site where there is something of everything, and its answer
+// checked against its own schema.
+func TestAnswersKeepTheirSchema(t *testing.T) {
+	s := start(t)
+	loss := 2.25
+	id := s.addRun(1, forge.RunRunning)
+	s.ChangeRun(1, func(d *api.RunDetail) {
+		d.Loss, d.Attempt, d.ETA = &loss, 1, now
+		d.Spec.Dataset = &forge.InputRef{Name: "chat@1"}
+		d.Hold = &forge.Hold{By: "ada", Reason: "later", At: now}
+		d.Attempts = []forge.Attempt{{Number: 1, State: forge.AttemptRunning, Placement: []forge.Share{{Node: "n1", Slots: []int{0, 1}}},
+			Exits: []forge.RankExit{{Rank: 1, Node: "n1", Code: 137, Signal: 9}}}}
+	})
+	s.addRun(2, forge.RunCompleted)
+	s.WriteLog(id, 1, 0, "stdout", "step 1\n")
+	s.SetMetrics(id, api.Metrics{Step: 1, TotalSteps: 2, Keys: []string{"loss"}, Last: map[string]float64{"loss": loss},
+		Curves: map[string][]forge.MetricBucket{"loss": {{Step: 1, Span: 1, Min: loss, Max: loss, Last: loss}}}})
+	s.SetCheckpoints(id, forge.Checkpoint{Step: 1, Attempt: 1, Verdict: forge.VerdictVerified, SavedAt: now})
+	s.SetQueue(api.Queue{Entries: []api.QueueEntry{{Run: 1, State: forge.RunRunning, Since: now}}, Others: api.OthersLoad{Running: 1, GPUs: 8}})
+	s.SetNodes(api.NodeView{Node: forge.Node{Name: "n1", Cluster: "local", State: forge.NodeReady, SeenAt: now,
+		GPUs: []forge.GPU{{Slot: 0, Kind: forge.GPUCPUSlot, Type: "cpu"}}}})
+	s.AddEvent(forge.Event{Type: forge.EventRunRunning, Run: id, Number: 1, Message: "running", Data: map[string]any{"step": 1}})
+
+	o := description(t, s)
+	registry, ops := o.Components.Schemas, operations(o)
+	calls := []struct{ op, path, body string }{
+		{"GET /healthz", "", ""}, {"GET /readyz", "", ""}, {"GET /v1/version", "", ""}, {"GET /v1/nodes", "", ""}, {"GET /v1/queue", "", ""},
+		{"POST /v1/datasets", "", `{"name":"chat","path":"/data/chat.jsonl","license":"MIT"}`}, {"GET /v1/datasets", "", ""}, {"GET /v1/datasets/{name}", "/v1/datasets/chat", ""},
+		{"POST /v1/models/import", "", `{"name":"tiny","path":"/models/tiny"}`}, {"POST /v1/models/register", "", `{"name":"bot","run":"2"}`},
+		{"GET /v1/models", "", ""}, {"GET /v1/models/{name}", "/v1/models/bot", ""},
+		{"POST /v1/runs", "", `{"recipe":"lora_sft","params":{"lora.r":16},"time_limit":"1-12:00:00","priority":60}`},
+		{"GET /v1/runs", "/v1/runs?state=running,completed,pending&limit=2", ""}, {"GET /v1/runs/rows", "/v1/runs/rows?limit=2", ""},
+		{"GET /v1/runs/{run}", "/v1/runs/1", ""}, {"GET /v1/runs/{run}/why", "/v1/runs/1/why", ""}, {"GET /v1/runs/{run}/log", "/v1/runs/1/log?rank=1", ""},
+		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
+		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
+		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
+		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", ""},
+	}
+	seen := map[string]bool{"GET /v1/events": true} // streams: events_test.go
+	for _, c := range calls {
+		seen[c.op] = true
+		t.Run(c.op, func(t *testing.T) {
+			method, path, _ := strings.Cut(c.op, " ")
+			if c.path != "" {
+				path = c.path
+			}
+			status, _, body := s.call(t, method, path, c.body, api.HeaderKey, apitest.OperatorSecret)
+			r := ops[c.op].Responses[fmt.Sprint(status)]
+			if status/100 != 2 || r == nil {
+				t.Fatalf("got %d: %s", status, body)
+			}
+			var v any
+			if err := json.Unmarshal([]byte(body), &v); err != nil {
+				t.Fatal(err)
+			}
+			res := &huma.ValidateResult{}
+			sc := r.Content["application/json"].Schema
+			sc.PrecomputeMessages()
+			huma.Validate(registry, sc, huma.NewPathBuffer(nil, 0), huma.ModeReadFromServer, v, res)
+			for _, err := range res.Errors {
+				t.Error(err)
+			}
+		})
+	}
+	for op := range ops {
+		if !seen[op] {
+			t.Errorf("%s was not called", op)
+		}
+	}
+}
+
+func TestPaging(t *testing.T) {
+	s := start(t)
+	for n := int64(1); n <= 5; n++ {
+		s.addRun(n, forge.RunPending)
+	}
+	var got []int64
+	for path := "/v1/runs/rows?limit=2"; path != ""; {
+		_, _, body := s.call(t, "GET", path, "")
+		var l api.List[api.RunRow]
+		if err := json.Unmarshal([]byte(body), &l); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range l.Items {
+			got = append(got, r.Number)
+		}
+		path = ""
+		if l.Next != "" {
+			path = "/v1/runs/rows?limit=2&cursor=" + l.Next
+		}
+	}
+	if !slices.Equal(got, []int64{5, 4, 3, 2, 1}) {
+		t.Errorf("got %v", got)
+	}
+}

@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+type logInput struct {
+	RunInput
+	Rank    int    `query:"rank" minimum:"0" doc:"Global rank"`
+	Attempt int    `query:"attempt" minimum:"0" doc:"Attempt number; 0 is the newest"`
+	Stream  string `query:"stream" enum:"stdout,stderr" default:"stdout"`
+	Offset  int64  `query:"offset" minimum:"0" doc:"Bytes from the start; next of the chunk before"`
+	Max     int    `query:"max" minimum:"1" maximum:"1048576" default:"65536" doc:"Bytes at most"`
+}
+
+type metricsInput struct {
+	RunInput
+	Keys   []string `query:"keys" maxItems:"64" doc:"Only these curves, comma-separated; none means every key"`
+	From   int64    `query:"from" minimum:"0" doc:"First step"`
+	To     int64    `query:"to" minimum:"0" doc:"Last step; 0 means the newest"`
+	Points int      `query:"points" minimum:"1" maximum:"2000" default:"200" doc:"Buckets at most, per key"`
+}
+
+func (s *server) runData() {
+	operation(s, spec{
+		id: "why-run", method: http.MethodGet, path: "/v1/runs/{run}/why", tag: "runs",
+		summary: "Say why a run is where it is", doc: "One sentence, what it rests on, and commands that may help.",
+		errors: []forge.Kind{forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *RunInput) (api.Why, error) {
+		return s.RunData.Why(ctx, p, in.Run)
+	})
+	operation(s, spec{
+		id: "get-run-log", method: http.MethodGet, path: "/v1/runs/{run}/log", tag: "runs",
+		summary: "Read a rank's output", doc: "From an offset in bytes. A follower asks again with the answer's attempt and next.",
+		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *logInput) (api.LogChunk, error) {
+		return s.RunData.Log(ctx, p, in.Run, api.LogQuery{Rank: in.Rank, Attempt: in.Attempt, Stream: in.Stream, Offset: in.Offset, Max: in.Max})
+	})
+	operation(s, spec{
+		id: "get-run-metrics", method: http.MethodGet, path: "/v1/runs/{run}/metrics", tag: "runs",
+		summary: "Read a run's curves", doc: "Rolled up to buckets of steps with min, max and last. Steps are optimizer steps.",
+		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *metricsInput) (api.Metrics, error) {
+		m, err := s.RunData.Metrics(ctx, p, in.Run, api.MetricsQuery{Keys: in.Keys, From: in.From, To: in.To, Points: in.Points})
+		if m.Keys == nil {
+			m.Keys = []string{}
+		}
+		if m.Curves == nil {
+			m.Curves = map[string][]forge.MetricBucket{}
+		}
+		if m.Last == nil {
+			m.Last = map[string]float64{}
+		}
+		return m, err
+	})
+	operation(s, spec{
+		id: "list-run-checkpoints", method: http.MethodGet, path: "/v1/runs/{run}/checkpoints", tag: "runs",
+		summary: "List a run's checkpoints", doc: "Highest step first, with what a look at the bytes said. Sizes are bytes.",
+		errors: []forge.Kind{forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *RunInput) (api.List[forge.Checkpoint], error) {
+		items, err := s.RunData.Checkpoints(ctx, p, in.Run)
+		return list(items, 0, func(forge.Checkpoint) string { return "" }), err
+	})
+	operation(s, spec{
+		id: "get-queue", method: http.MethodGet, path: "/v1/queue", tag: "queue",
+		summary: "Show what waits and runs", doc: "In the order of the plan. Other tenants' load is a count of runs and GPUs.",
+	}, func(ctx context.Context, p forge.Principal, _ *none) (api.Queue, error) {
+		q, err := s.RunData.Queue(ctx, p)
+		if q.Entries == nil {
+			q.Entries = []api.QueueEntry{}
+		}
+		return q, err
+	})
+}

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+type healthAnswer struct {
+	Status int
+	Body   api.Health
+}
+
+func (s *server) site() {
+	health := spec{id: "healthz", method: http.MethodGet, path: "/healthz", tag: "site",
+		summary: "Say that the process answers", doc: "Needs no key. Says nothing about whether it can work: that is /readyz."}
+	huma.Register(s.huma, health.huma(s, nil), func(context.Context, *none) (*answer[api.Health], error) {
+		return &answer[api.Health]{Body: api.Health{Status: "ok"}}, nil
+	})
+	ready := spec{id: "readyz", method: http.MethodGet, path: "/readyz", tag: "site",
+		summary: "Say whether the daemon can work", doc: "Needs no key. 503 with the reasons when it cannot.",
+		responses: map[string]*huma.Response{"503": {Description: "Not ready; the body has the reasons", Content: map[string]*huma.MediaType{
+			"application/json": {Schema: &huma.Schema{Ref: "#/components/schemas/Health"}},
+		}}}}
+	huma.Register(s.huma, ready.huma(s, nil), func(ctx context.Context, _ *none) (*healthAnswer, error) {
+		if why := s.Site.Ready(ctx); len(why) > 0 {
+			return &healthAnswer{Status: http.StatusServiceUnavailable, Body: api.Health{Status: "not_ready", Reasons: why}}, nil
+		}
+		return &healthAnswer{Status: http.StatusOK, Body: api.Health{Status: "ok"}}, nil
+	})
+	operation(s, spec{
+		id: "version", method: http.MethodGet, path: "/v1/version", tag: "site",
+		summary: "Say which forged this is", doc: "Version, commit and Go version.",
+	}, func(context.Context, forge.Principal, *none) (api.Version, error) { return s.version(), nil })
+	operation(s, spec{
+		id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", tag: "nodes",
+		summary: "List nodes", doc: "With their GPUs and what is free. Memory is MiB. A slot of kind cpu_slot is no GPU but CPUs standing in for one.",
+	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.NodeView], error) {
+		items, err := s.Site.Nodes(ctx, p)
+		return list(items, 0, func(api.NodeView) string { return "" }), err
+	})
+}
