@@ -28,7 +28,7 @@ bootstrap: ## Check the tools, install the ones that are missing
 build: bootstrap ## Build bin/forged (with cgo) and bin/forgectl (one static file)
 	@mkdir -p bin
 	@CGO_ENABLED=1 go build -trimpath -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged ./cmd/forged
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w $(STAMP)' -o bin/forgectl ./cmd/forgectl
+	@CGO_ENABLED=0 go build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w $(STAMP)' -o bin/forgectl ./cmd/forgectl
 
 # forged-crash kills itself at the crash point that a test names; proberank is the tests' rank.
 build-test: build ## Build what the end-to-end tests start as well: bin/forged-crash, bin/proberank

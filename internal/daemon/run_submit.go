@@ -10,10 +10,21 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
-	"github.com/forge-ml/forge-ml/internal/rundir"
 	"github.com/forge-ml/forge-ml/recipes"
 	"github.com/forge-ml/forge-ml/scheduler"
 )
+
+// checkInputs asks the side that can read the artefact. With several clusters it is enough that
+// one reaches it; which ones do is for placement to say.
+func (d *Daemon) checkInputs(ctx context.Context, m forge.Manifest) error {
+	var err error
+	for _, name := range d.order {
+		if err = d.clusters[name].Files.CheckInputs(ctx, m); err == nil {
+			return nil
+		}
+	}
+	return err
+}
 
 // maxAfter bounds how many runs one may wait for.
 const maxAfter = 64
@@ -126,7 +137,7 @@ func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.Sub
 		if err := dataset.Accepts(rec.Datasets, v.Kind); err != nil {
 			return forge.Invalidf("dataset", "%s does not suit recipe %s: %v", name, rec.Name, err)
 		}
-		if err := rundir.CheckInputsContext(ctx, v.Manifest); err != nil {
+		if err := d.checkInputs(ctx, v.Manifest); err != nil {
 			return forge.Invalidf("dataset", "%s: %v", name, err).WithHint("register the changed data as a new version: forgectl dataset add %s %s", v.Name, v.Manifest.Root)
 		}
 		spec.Dataset = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
@@ -147,7 +158,7 @@ func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.Sub
 		if v.Kind != forge.ModelBase {
 			return forge.Invalidf("base", "%s is a %s model; want a base model", name, v.Kind).WithHint("forgectl model import NAME PATH registers one")
 		}
-		if err := rundir.CheckInputsContext(ctx, v.Manifest); err != nil {
+		if err := d.checkInputs(ctx, v.Manifest); err != nil {
 			return forge.Invalidf("base", "%s: %v", name, err).WithHint("import the changed weights as a new version: forgectl model import %s %s", v.Name, v.Manifest.Root)
 		}
 		spec.Base = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}

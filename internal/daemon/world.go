@@ -30,10 +30,11 @@ type world struct {
 	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 }
 
-// waiting is one entry of the sorted list that planning looks at.
+// waiting is one entry of the sorted list that planning looks at, ready for a snapshot but for the
+// states of what it waits for: a snapshot of 100,000 runs must not look each one up.
 type waiting struct {
-	id       forge.RunID
-	priority int
+	forge.PendingRun
+	after []forge.RunID
 }
 
 type nodeKey struct {
@@ -165,13 +166,15 @@ func (d *world) index(id forge.RunID) {
 	r, ok := d.runs[id]
 	_, busy := d.attempts[id] // also one that exited and is not yet ended: the next attempt waits for its verdict
 	want := ok && r.State == forge.RunPending && !busy
-	i, have := slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.id, id) })
+	i, have := slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
 	switch {
 	case want && !have:
-		d.pending = slices.Insert(d.pending, i, waiting{id, r.Spec.Priority})
+		d.pending = slices.Insert(d.pending, i, waiting{pendingRun(r), r.Spec.After})
 		d.queued[r.Spec.Priority]++
+	case want && have: // its hold, its back-off or a request to cancel may have changed
+		d.pending[i].PendingRun = pendingRun(r)
 	case !want && have:
-		d.queued[d.pending[i].priority]--
+		d.queued[d.pending[i].Priority]--
 		d.pending = slices.Delete(d.pending, i, i+1)
 	}
 }
@@ -181,8 +184,10 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	s := forge.Snapshot{Revision: d.revision, Now: now, Pending: make([]forge.PendingRun, 0, len(d.pending))}
-	for _, w := range d.pending {
-		s.Pending = append(s.Pending, d.pendingRun(d.runs[w.id]))
+	for i := range d.pending {
+		p := d.pending[i].PendingRun
+		p.After = d.dependencies(d.pending[i].after)
+		s.Pending = append(s.Pending, p)
 	}
 	for _, a := range d.attempts {
 		if !a.State.Open() {
@@ -215,11 +220,15 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 	return s
 }
 
-func (d *world) pendingRun(r forge.Run) forge.PendingRun {
-	p := forge.PendingRun{ID: r.ID, Tenant: r.Tenant, Number: r.Number, Version: r.Version, Attempt: r.Attempt,
+func pendingRun(r forge.Run) forge.PendingRun {
+	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, Number: r.Number, Version: r.Version, Attempt: r.Attempt,
 		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
 		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel}
-	for _, id := range r.Spec.After {
+}
+
+func (d *world) dependencies(after []forge.RunID) []forge.Dependency {
+	var out []forge.Dependency
+	for _, id := range after {
 		dep := forge.Dependency{Run: id}
 		if x, ok := d.runs[id]; ok {
 			dep.Number, dep.State = x.Number, x.State
@@ -230,9 +239,9 @@ func (d *world) pendingRun(r forge.Run) forge.PendingRun {
 		} else {
 			dep.State = forge.RunFailed // gone from the tables: it will never complete
 		}
-		p.After = append(p.After, dep)
+		out = append(out, dep)
 	}
-	return p
+	return out
 }
 
 // open lists the attempts that are not ended, by run.

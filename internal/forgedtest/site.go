@@ -166,7 +166,7 @@ func (s *Site) WaitReady(ctx context.Context) error {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", s.Socket())
 	}}}
-	last := errors.New("not asked yet")
+	var last error
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://forged/readyz", nil)
 		if err != nil {
