@@ -13,6 +13,7 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# urfave_cli_no_docs leaves a Markdown parser out, which cost every start of forgectl a millisecond.
 # go-nvml leaves symbols for the driver to supply at run time. Toolchains that harden by
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
@@ -27,12 +28,12 @@ bootstrap: ## Check the tools, install the ones that are missing
 
 build: bootstrap ## Build bin/forged (with cgo) and bin/forgectl (one static file)
 	@mkdir -p bin
-	@CGO_ENABLED=1 go build -trimpath -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged ./cmd/forged
+	@CGO_ENABLED=1 go build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged ./cmd/forged
 	@CGO_ENABLED=0 go build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w $(STAMP)' -o bin/forgectl ./cmd/forgectl
 
 # forged-crash kills itself at the crash point that a test names; proberank is the tests' rank.
 build-test: build ## Build what the end-to-end tests start as well: bin/forged-crash, bin/proberank
-	@CGO_ENABLED=1 go build -trimpath -tags crashpoints -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged-crash ./cmd/forged
+	@CGO_ENABLED=1 go build -trimpath -tags crashpoints,urfave_cli_no_docs -ldflags '-s -w $(STAMP) $(LAZY)' -o bin/forged-crash ./cmd/forged
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/proberank ./internal/forgedtest/proberank
 
 test: bootstrap ## Run everything: lint, Go with -race, Python, end to end; what CI runs

@@ -114,5 +114,6 @@ type Chunk struct {
 	Size int64 // size of the stream at the time of reading
 }
 
-// The streams that Files.Read knows: StreamMetrics, and RankStream for logs.
+// StreamMetrics is the stream of metric lines. The others that Files.Read knows are "stdout.N" and
+// "stderr.N", the output of rank N.
 const StreamMetrics = "metrics"

@@ -56,7 +56,17 @@ func launchOnce(ctx context.Context, s *forgedtest.Site, c *client.Client) (floa
 	if err != nil {
 		return 0, err
 	}
+	starts := filepath.Join(s.RunDir(string(out.Run.ID)), "starts")
 	deadline := time.Now().Add(10 * time.Second)
+	for { // looking must not cost what is measured: a stat, no request
+		if st, err := os.Stat(starts); err == nil && st.Size() > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			return 0, fmt.Errorf("run %d did not start", out.Run.Number)
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for {
 		r, err := c.Run(ctx, fmt.Sprint(out.Run.Number))
 		if err != nil {
@@ -68,9 +78,9 @@ func launchOnce(ctx context.Context, s *forgedtest.Site, c *client.Client) (floa
 		if r.State.Terminal() || time.Now().After(deadline) {
 			return 0, fmt.Errorf("run %d is %s (%s)", r.Number, r.State, r.Reason)
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
-	b, err := os.ReadFile(filepath.Join(s.RunDir(string(out.Run.ID)), "starts"))
+	b, err := os.ReadFile(starts)
 	if err != nil {
 		return 0, err
 	}

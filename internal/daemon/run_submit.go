@@ -89,8 +89,13 @@ func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) 
 	}
 	s.TimeLimit = pick(q.TimeLimit, rec.Limits.TimeLimit, 0)
 	s.TotalTime = pick(q.TotalTime, s.TimeLimit, 0)
-	s.StartTimeout = pick(q.StartTimeout, rec.Limits.StartTimeout, forge.DefaultStartTimeout)
-	s.StallTimeout = pick(q.StallTimeout, rec.Limits.StallTimeout, forge.DefaultStallTimeout)
+	// A program that is not ours may report nothing for hours: only its recipe or its user knows.
+	var first, stall time.Duration
+	if rec.Entry.Module != "" {
+		first, stall = forge.DefaultStartTimeout, forge.DefaultStallTimeout
+	}
+	s.StartTimeout = pick(q.StartTimeout, rec.Limits.StartTimeout, first)
+	s.StallTimeout = pick(q.StallTimeout, rec.Limits.StallTimeout, stall)
 	s.Grace = pick(q.Grace, rec.Limits.Grace, forge.DefaultGrace)
 }
 

@@ -33,4 +33,8 @@ type Files interface {
 	// Checkpoints verifies and lists the checkpoints of a run, highest step first.
 	// With verify false manifests are read and bytes are not hashed (VerdictWritten).
 	Checkpoints(ctx context.Context, run forge.RunID, runDir string, verify bool) ([]forge.Checkpoint, error)
+	// CheckInputs holds a registered artefact against what lies there now: size, modification
+	// time and inode are trusted, a change of one is decided by the digest. KindInvalid names
+	// the file that changed or is gone.
+	CheckInputs(ctx context.Context, m forge.Manifest) error
 }

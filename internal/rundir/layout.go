@@ -1,0 +1,121 @@
+package rundir
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Layout is the version of the layout that this package writes.
+const Layout = 1
+
+// Modes of what forged and the shims create: readable by the account's group, closed to others.
+const (
+	dirMode  os.FileMode = 0o750
+	fileMode os.FileMode = 0o640
+)
+
+// Attempt names the directory of one attempt; its methods are the layout below it.
+type Attempt struct {
+	RunDir string
+	Number int
+}
+
+// At is the attempt n of the run that lives in runDir.
+func At(runDir string, n int) Attempt { return Attempt{RunDir: runDir, Number: n} }
+
+// SpecPath is the run's spec, written once.
+func SpecPath(runDir string) string { return filepath.Join(runDir, "spec.json") }
+
+// FencePath holds the highest attempt allowed.
+func FencePath(runDir string) string { return filepath.Join(runDir, "fence") }
+
+func layoutPath(runDir string) string  { return filepath.Join(runDir, "layout") }
+func attemptsDir(runDir string) string { return filepath.Join(runDir, "attempts") }
+
+// Dir is the attempt's own directory, the only place that it writes to.
+func (a Attempt) Dir() string {
+	return filepath.Join(attemptsDir(a.RunDir), fmt.Sprintf("%04d", a.Number))
+}
+
+func (a Attempt) path(elem ...string) string {
+	return filepath.Join(append([]string{a.Dir()}, elem...)...)
+}
+
+// The files of an attempt.
+func (a Attempt) LaunchPath() string    { return a.path("launch.json") }
+func (a Attempt) ConfigPath() string    { return a.path("config.json") }
+func (a Attempt) ClaimPath() string     { return a.path("claim") }
+func (a Attempt) StopPath() string      { return a.path("stop") }
+func (a Attempt) ResumePath() string    { return a.path("resume.json") }
+func (a Attempt) MasterPath() string    { return a.path("master.json") }
+func (a Attempt) MetricsPath() string   { return a.path("metrics.jsonl") }
+func (a Attempt) HeartbeatPath() string { return a.path("heartbeat") }
+func (a Attempt) StatusPath() string    { return a.path("status.json") }
+func (a Attempt) CheckpointDir() string { return a.path("checkpoints") }
+func (a Attempt) OutputDir() string     { return a.path("output") }
+func (a Attempt) OutputPath() string    { return a.path("output.json") }
+
+// NodeDir belongs to the shim of the node with this index in the placement.
+func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("%04d", node)) }
+
+// The files of a shim.
+func (a Attempt) LockPath(node int) string { return filepath.Join(a.NodeDir(node), "shim.lock") }
+func (a Attempt) LivePath(node int) string { return filepath.Join(a.NodeDir(node), "live.json") }
+func (a Attempt) ExitPath(node int) string { return filepath.Join(a.NodeDir(node), "exit.json") }
+func (a Attempt) LogPath(node int) string  { return filepath.Join(a.NodeDir(node), "shim.log") }
+
+// RankDir belongs to one global rank.
+func (a Attempt) RankDir(rank int) string { return a.path("ranks", fmt.Sprintf("%04d", rank)) }
+
+// The files of a rank.
+func (a Attempt) StdoutPath(rank int) string   { return filepath.Join(a.RankDir(rank), "stdout") }
+func (a Attempt) StderrPath(rank int) string   { return filepath.Join(a.RankDir(rank), "stderr") }
+func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(rank), "exit.json") }
+
+// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,
+// "stdout.RANK" or "stderr.RANK". Anything else is an error: a name never becomes a path.
+func StreamPath(stream string) (string, error) {
+	if stream == forge.StreamMetrics {
+		return "metrics.jsonl", nil
+	}
+	for _, kind := range []string{"stdout", "stderr"} {
+		num, ok := strings.CutPrefix(stream, kind+".")
+		if !ok {
+			continue
+		}
+		rank, err := strconv.ParseUint(num, 10, 16)
+		if err != nil {
+			break
+		}
+		return filepath.Join("ranks", fmt.Sprintf("%04d", rank), kind), nil
+	}
+	return "", forge.Invalidf("stream", `%.40q is not a stream; want "metrics", "stdout.RANK" or "stderr.RANK"`, stream)
+}
+
+// Ranks is how many processes the attempt starts over all nodes, and how many on each: one per
+// slot, or one per node where the entry is itself a launcher.
+func Ranks(l forge.Launch) (total int, perNode []int) {
+	for _, share := range l.Placement {
+		n := len(share.Slots)
+		if l.Spec.Launch == forge.LaunchNode {
+			n = 1
+		}
+		perNode = append(perNode, n)
+		total += n
+	}
+	return total, perNode
+}
+
+// FirstRank is the global rank of the first process on a node.
+func FirstRank(perNode []int, node int) int {
+	first := 0
+	for _, n := range perNode[:node] {
+		first += n
+	}
+	return first
+}

@@ -1,0 +1,133 @@
+package rundir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors of AcquireLock.
+var (
+	ErrLockHeld = errors.New("another shim of this attempt and node is alive")
+	ErrLockUsed = errors.New("a shim of this attempt and node was here before; an attempt starts once")
+)
+
+// Lock is a shim's life: the kernel lets go of it however the shim dies.
+type Lock struct{ f *os.File }
+
+// AcquireLock takes the lock for life and leaves the shim's identity in it, for good: whoever finds
+// the lock free and an identity in it knows that the shim was there and is dead, and a second shim
+// that comes later does not start the ranks again.
+func AcquireLock(path string, self Process) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return nil, fmt.Errorf("shim lock: %w", err)
+	}
+	if err := flockFor(f, time.Second); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if by, err := lockOwner(f); err != nil || by.PID != 0 {
+		f.Close()
+		return nil, errors.Join(ErrLockUsed, err)
+	}
+	data, err := json.Marshal(self)
+	if err == nil {
+		_, err = f.WriteAt(append(data, '\n'), 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("shim lock: %w", err)
+	}
+	return &Lock{f: f}, nil
+}
+
+// flockFor tries for a while: ProbeLock of a daemon holds the lock for some microseconds.
+func flockFor(f *os.File, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("shim lock: %w", err)
+		case time.Now().After(deadline):
+			return ErrLockHeld
+		}
+		if by, err := lockOwner(f); err == nil && by.PID != 0 {
+			if alive, err := by.Alive(); err == nil && alive {
+				return ErrLockHeld
+			}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// Close gives the lock back; the process's end does the same.
+func (l *Lock) Close() error { return l.f.Close() }
+
+// LockState is what a look at a shim's lock says.
+type LockState struct {
+	Held bool    // a shim lives
+	By   Process // who took it; zero when nobody ever did
+}
+
+// Dead says that a shim was there and is there no more.
+func (s LockState) Dead() bool { return !s.Held && s.By.PID != 0 }
+
+// ProbeLock looks at a shim's lock. No file is the zero state: no shim has come so far. The owner
+// is read before the lock is tried, so that a shim that arrives between the two is never taken for
+// a dead one.
+func ProbeLock(path string) (LockState, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return LockState{}, nil
+	}
+	if err != nil {
+		return LockState{}, fmt.Errorf("probe shim lock: %w", err)
+	}
+	defer f.Close()
+	by, err := lockOwner(f)
+	if err != nil {
+		return LockState{}, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	switch {
+	case err == nil:
+		return LockState{By: by}, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return LockState{Held: true, By: by}, nil
+	}
+	return LockState{}, fmt.Errorf("probe shim lock: %w", err)
+}
+
+func lockOwner(f *os.File) (Process, error) {
+	buf := make([]byte, 512)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return Process{}, fmt.Errorf("shim lock: %w", err)
+	}
+	if n == 0 {
+		return Process{}, nil
+	}
+	var p Process
+	if err := json.Unmarshal(buf[:n], &p); err != nil {
+		return Process{}, fmt.Errorf("shim lock: %w", err)
+	}
+	return p, nil
+}

@@ -1,0 +1,121 @@
+package rundir
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Marker is what every process of an attempt inherits in its environment, wherever it was moved:
+// it finds those that left their session and whose shim is dead.
+type Marker struct {
+	Run     forge.RunID
+	Attempt int
+	Node    int // index in the placement; negative: all
+}
+
+// Env is the marker as environment entries.
+func (m Marker) Env() []string {
+	env := []string{"FORGE_RUN_ID=" + string(m.Run), "FORGE_ATTEMPT=" + strconv.Itoa(m.Attempt)}
+	if m.Node >= 0 {
+		env = append(env, "NODE_RANK="+strconv.Itoa(m.Node))
+	}
+	return env
+}
+
+// Processes lists the living processes of our uid that carry the marker. An error means "not
+// known", never "none". The caller itself is left out.
+func (m Marker) Processes() ([]Process, error) {
+	if m.Run == "" {
+		return nil, errors.New("a marker without a run would match too much")
+	}
+	all, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := BootID()
+	if err != nil {
+		return nil, err
+	}
+	want, self, uid := m.Env(), os.Getpid(), os.Getuid()
+	var out []Process
+	for _, pid := range all {
+		if pid == self {
+			continue
+		}
+		env, err := environ(pid)
+		if err != nil || !carries(env, want) || !ownedBy(pid, uid) {
+			continue // gone meanwhile, or not ours to see
+		}
+		st, err := readStat(pid)
+		if err != nil {
+			continue
+		}
+		out = append(out, Process{PID: pid, StartTime: st.start, BootID: boot})
+	}
+	return out, nil
+}
+
+// Kill sends KILL to every process with the marker and says how many it met. Zero is the proof
+// that none is left; after more than zero, ask again.
+func (m Marker) Kill() (int, error) {
+	procs, err := m.Processes()
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, p := range procs {
+		if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			errs = append(errs, fmt.Errorf("kill %d: %w", p.PID, err))
+		}
+	}
+	return len(procs), errors.Join(errs...)
+}
+
+// environ reads the environment a process was started with. A process whose first thread has
+// ended looks like a zombie while its other threads run on and hold the GPU: those are asked.
+func environ(pid int) ([]byte, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	env, err := os.ReadFile(dir + "/environ")
+	if err != nil || len(env) > 0 {
+		return env, err
+	}
+	st, err := readStat(pid)
+	if err != nil || !st.dead() {
+		return nil, err // a kernel thread, or an empty environment
+	}
+	tasks, err := os.ReadDir(dir + "/task")
+	if err != nil || len(tasks) < 2 {
+		return nil, err
+	}
+	for _, t := range tasks {
+		if env, err := os.ReadFile(filepath.Join(dir, "task", t.Name(), "environ")); err == nil && len(env) > 0 {
+			return env, nil
+		}
+	}
+	return nil, nil
+}
+
+func carries(env []byte, want []string) bool {
+	for _, w := range want {
+		if !bytes.HasPrefix(env, []byte(w+"\x00")) && !bytes.Contains(env, []byte("\x00"+w+"\x00")) {
+			return false
+		}
+	}
+	return true
+}
+
+func ownedBy(pid, uid int) bool {
+	st, err := os.Stat("/proc/" + strconv.Itoa(pid))
+	if err != nil {
+		return false
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && int(sys.Uid) == uid
+}

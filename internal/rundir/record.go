@@ -1,0 +1,209 @@
+package rundir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Limits on what is read of one file.
+const (
+	maxRecord = 1 << 20
+	maxLaunch = 256 << 20 // manifests of inputs with very many files
+)
+
+// LaunchFile is launch.json: the attempt, and beside it what is the cluster's and not the run's.
+type LaunchFile struct {
+	forge.Launch
+	Options LaunchOptions `json:"options"`
+}
+
+// LaunchOptions is how this cluster starts ranks.
+type LaunchOptions struct {
+	Python     string            `json:"python,omitempty"`      // interpreter for Entry.Module
+	PythonPath string            `json:"python_path,omitempty"` // where the training package is
+	Env        map[string]string `json:"env,omitempty"`         // added to every rank's environment
+	PortMin    int               `json:"port_min,omitempty"`    // range for MASTER_PORT; 0,0: any free port
+	PortMax    int               `json:"port_max,omitempty"`
+	Network    string            `json:"network,omitempty"`     // NetworkHost or NetworkNone
+	NeedOutput bool              `json:"need_output,omitempty"` // ranks that exit 0 must leave something in output/
+}
+
+// The networks that ranks may get.
+const (
+	NetworkHost = "host"
+	NetworkNone = "none" // loopback only, shared by the ranks of a node
+)
+
+// Stop is what forged asked of an attempt.
+type Stop struct {
+	Signal forge.SignalKind `json:"signal"`
+	Intent forge.Intent     `json:"intent,omitempty"`
+	At     time.Time        `json:"at"`
+}
+
+// Strength orders what can be asked; unknown words are the weakest, as docs/run-contract.md reads them.
+func Strength(s forge.SignalKind) int {
+	switch s {
+	case forge.SignalKill:
+		return 3
+	case forge.SignalCancel:
+		return 2
+	}
+	return 1
+}
+
+// Live is a shim's word that all its ranks have started.
+type Live struct {
+	Process
+	StartedAt time.Time  `json:"started_at"`
+	Ranks     []LiveRank `json:"ranks"`
+}
+
+// LiveRank is one started rank.
+type LiveRank struct {
+	Rank      int    `json:"rank"`
+	PID       int    `json:"pid"`
+	StartTime uint64 `json:"starttime"`
+}
+
+// Exit is a shim's last word.
+type Exit struct {
+	Cause     forge.StopCause  `json:"cause"`
+	Detail    string           `json:"detail,omitempty"`
+	ByUID     int              `json:"by_uid"` // -1: nobody, or not known
+	Ranks     []forge.RankExit `json:"ranks"`
+	Leftovers int              `json:"leftovers"` // processes that outlived their ranks and were ended
+	EndedAt   time.Time        `json:"ended_at"`
+}
+
+// Master is where the ranks of all nodes meet.
+type Master struct {
+	Addr string `json:"addr"`
+	Port int    `json:"port"`
+}
+
+// The readers. A file that is not there is fs.ErrNotExist.
+func ReadLaunch(a Attempt) (LaunchFile, error) {
+	return readJSON[LaunchFile](a.LaunchPath(), maxLaunch)
+}
+func ReadStop(a Attempt) (Stop, error) { return readJSON[Stop](a.StopPath(), maxRecord) }
+func ReadResume(a Attempt) (forge.Resume, error) {
+	return readJSON[forge.Resume](a.ResumePath(), maxRecord)
+}
+func ReadMaster(a Attempt) (Master, error) { return readJSON[Master](a.MasterPath(), maxRecord) }
+func ReadLive(a Attempt, node int) (Live, error) {
+	return readJSON[Live](a.LivePath(node), maxRecord)
+}
+func ReadExit(a Attempt, node int) (Exit, error) {
+	return readJSON[Exit](a.ExitPath(node), maxRecord)
+}
+func ReadRankExit(a Attempt, rank int) (forge.RankExit, error) {
+	return readJSON[forge.RankExit](a.RankExitPath(rank), maxRecord)
+}
+func ReadStatus(a Attempt) (forge.StatusFile, error) {
+	return readJSON[forge.StatusFile](a.StatusPath(), maxRecord)
+}
+func ReadOutput(a Attempt) (forge.Manifest, error) {
+	return readJSON[forge.Manifest](a.OutputPath(), maxLaunch)
+}
+
+// Prepare makes the directories of an attempt and writes, durably, all that a shim needs: the
+// spec once, the rank's configuration, the launch, and the fence. ErrFenceAhead: a newer attempt was
+// there before, nothing is written. Everything is synced in one go; the fence is renamed last.
+func Prepare(l LaunchFile) error {
+	a := At(l.RunDir, l.Attempt)
+	fence, err := ReadFence(l.RunDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case fence > l.Attempt:
+		return fmt.Errorf("attempt %d, fence %d: %w", l.Attempt, fence, ErrFenceAhead)
+	}
+	made, err := makeDirs(a)
+	if err != nil {
+		return err
+	}
+	var set []Content
+	add := func(path string, v any, once bool) {
+		if _, serr := os.Lstat(path); once && serr == nil {
+			return
+		}
+		c, jerr := JSON(path, v)
+		set, err = append(set, c), errors.Join(err, jerr)
+	}
+	add(SpecPath(l.RunDir), l.Spec, true)
+	add(a.ConfigPath(), l.Config, false)
+	add(a.LaunchPath(), l, false)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(layoutPath(l.RunDir)); err != nil {
+		set = append(set, Content{Path: layoutPath(l.RunDir), Data: []byte(fmt.Sprintln(Layout))})
+	}
+	if fence < l.Attempt {
+		set = append(set, fenceContent(l.RunDir, l.Attempt))
+	}
+	errs := make([]error, 2)
+	each(2, func(i int) {
+		if i == 0 {
+			errs[0] = WriteDurable(set...)
+			return
+		}
+		for _, d := range made {
+			errs[1] = errors.Join(errs[1], SyncDir(d))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// makeDirs makes the attempt's directory and what is above it up to the run root, which must exist:
+// a missing run root is a filesystem that is not mounted. It returns the parents of new names.
+func makeDirs(a Attempt) (parents []string, err error) {
+	for _, step := range []struct{ parent, dir string }{
+		{filepath.Dir(a.RunDir), a.RunDir},
+		{a.RunDir, attemptsDir(a.RunDir)},
+		{attemptsDir(a.RunDir), a.Dir()},
+	} {
+		switch err := os.Mkdir(step.dir, dirMode); {
+		case err == nil:
+			parents = append(parents, step.parent)
+		case !errors.Is(err, fs.ErrExist):
+			return nil, fmt.Errorf("make attempt directory: %w", err)
+		}
+	}
+	for _, d := range []string{a.path("nodes"), a.path("ranks"), a.CheckpointDir(), a.OutputDir()} {
+		if err := os.Mkdir(d, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("make attempt directory: %w", err)
+		}
+	}
+	return parents, nil
+}
+
+// MakeAttemptDir makes an attempt's directory without a launch in it: the place for a revoked claim.
+func MakeAttemptDir(a Attempt) error {
+	parents, err := makeDirs(a)
+	for _, d := range parents {
+		err = errors.Join(err, SyncDir(d))
+	}
+	return err
+}
+
+// MakeDir makes one directory below an attempt; it may exist.
+func MakeDir(path string) error {
+	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// CreateAppend opens a file that a process may append its output to.
+func CreateAppend(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileMode)
+}

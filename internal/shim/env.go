@@ -1,0 +1,101 @@
+package shim
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// seat is the place of one rank in its gang.
+type seat struct {
+	node, local, rank int
+	perNode           []int // ranks on each node
+	master            rundir.Master
+	resume            string
+	home              string // HOME when the cluster sets none
+}
+
+// environment is all that a rank gets: docs/run-contract.md, the cluster's additions, and nothing
+// else. What the contract names cannot be overridden, except the offline switches.
+func environment(l rundir.LaunchFile, s seat) []string {
+	a := rundir.At(l.RunDir, l.Attempt)
+	env := map[string]string{
+		"PATH": defaultPath, "HOME": s.home, "LANG": "C.UTF-8", "TMPDIR": "/tmp",
+		"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
+		"PYTHONUNBUFFERED": "1",
+	}
+	if l.Options.PythonPath != "" {
+		env["PYTHONPATH"] = l.Options.PythonPath
+	}
+	maps.Copy(env, l.Options.Env)
+
+	world := 0
+	for _, n := range s.perNode {
+		world += n
+	}
+	env["FORGE_RUN_NUMBER"] = strconv.FormatInt(l.Number, 10)
+	env["FORGE_RUN_DIR"] = l.RunDir
+	env["FORGE_ATTEMPT_DIR"] = a.Dir()
+	env["FORGE_CONFIG"] = a.ConfigPath()
+	env["FORGE_RESUME_FROM"] = s.resume
+	env["FORGE_METRICS"] = a.MetricsPath()
+	env["FORGE_HEARTBEAT"] = a.HeartbeatPath()
+	env["FORGE_STATUS"] = a.StatusPath()
+	env["FORGE_CHECKPOINT_DIR"] = cmp.Or(l.Config.CheckpointDir, a.CheckpointDir())
+	env["FORGE_OUTPUT_DIR"] = cmp.Or(l.Config.OutputDir, a.OutputDir())
+	env["FORGE_STOP_FILE"] = a.StopPath()
+	env["FORGE_FENCE_FILE"] = rundir.FencePath(l.RunDir)
+
+	env["RANK"] = strconv.Itoa(s.rank)
+	env["LOCAL_RANK"] = strconv.Itoa(s.local)
+	env["WORLD_SIZE"] = strconv.Itoa(world)
+	env["LOCAL_WORLD_SIZE"] = strconv.Itoa(s.perNode[s.node])
+	env["NNODES"] = strconv.Itoa(len(s.perNode))
+	env["GPUS_PER_NODE"] = strconv.Itoa(len(l.Placement[s.node].Slots))
+	env["MASTER_ADDR"] = s.master.Addr
+	env["MASTER_PORT"] = strconv.Itoa(s.master.Port)
+	if len(s.perNode) == 1 {
+		env["GLOO_SOCKET_IFNAME"] = "lo" // else gloo takes the address of the hostname, which may be anything
+	}
+	env["OMP_NUM_THREADS"] = strconv.Itoa(max(1, l.Spec.Gang.CPUsPerGPU))
+
+	// All GPUs of the node to each of its ranks, in slot order: torch's own convention, LOCAL_RANK
+	// picks. By UUID and in PCI order, because an index shifts when a GPU falls off the bus.
+	uuids := strings.Join(localUUIDs(l, s.node), ",")
+	env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+	env["CUDA_VISIBLE_DEVICES"] = uuids
+	env["NVIDIA_VISIBLE_DEVICES"] = uuids
+
+	marker := rundir.Marker{Run: l.Run, Attempt: l.Attempt, Node: s.node}.Env()
+	for _, kv := range marker {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	out := make([]string, 0, len(env))
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, k+"="+env[k])
+	}
+	return out
+}
+
+// localUUIDs lists the devices placed on one node; CPU slots have none.
+func localUUIDs(l rundir.LaunchFile, node int) []string {
+	first := 0
+	for _, share := range l.Placement[:node] {
+		first += len(share.Slots)
+	}
+	var uuids []string
+	for _, d := range l.Devices[first : first+len(l.Placement[node].Slots)] {
+		if d.Kind == forge.GPUDevice && d.UUID != "" {
+			uuids = append(uuids, d.UUID)
+		}
+	}
+	return uuids
+}

@@ -1,0 +1,244 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+const (
+	// lookEvery is how soon a stop file is seen without a signal.
+	lookEvery = 250 * time.Millisecond
+	// peerPatience is how long a node waits for node 0 to choose a checkpoint: hashing hundreds of
+	// gigabytes takes minutes, a node 0 that never comes must not hold GPUs for ever.
+	peerPatience = 15 * time.Minute
+	peerEvery    = 100 * time.Millisecond
+)
+
+// refusal is why the ranks do not start.
+type refusal struct {
+	cause  forge.StopCause
+	detail string
+	uid    int
+}
+
+func (r *refusal) Error() string { return r.detail }
+
+func refuse(cause forge.StopCause, format string, args ...any) *refusal {
+	return &refusal{cause: cause, detail: fmt.Sprintf(format, args...), uid: -1}
+}
+
+// claim makes sure that this attempt may still start. The fence is read after the claim: between a
+// fence that was raised and a claim that was revoked nothing slips through.
+func (s *shim) claim() error {
+	switch err := rundir.ClaimForShim(s.at, time.Now()); {
+	case errors.Is(err, rundir.ErrRevoked):
+		return refuse(forge.StopRevoked, "the claim was revoked before this shim came")
+	case err != nil:
+		return refuse(forge.StopLaunch, "%v", err)
+	}
+	fence, err := rundir.ReadFence(s.at.RunDir)
+	switch {
+	case err != nil:
+		return refuse(forge.StopLaunch, "%v", err)
+	case fence > s.at.Number:
+		return refuse(forge.StopSuperseded, "attempt %d holds the fence", fence)
+	case fence < s.at.Number:
+		return refuse(forge.StopLaunch, "the fence is at %d: attempt %d was never allowed", fence, s.at.Number)
+	}
+	if stop, err := rundir.ReadStop(s.at); err == nil {
+		return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
+	}
+	return nil
+}
+
+// prepare does what may take long, and can be stopped while it does: hashing inputs that changed,
+// verifying checkpoints, waiting for node 0.
+func (s *shim) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	guarded := make(chan struct{})
+	go func() {
+		defer close(guarded)
+		s.guard(done, cancel)
+	}()
+	err := s.prepareSteps(ctx)
+	close(done)
+	<-guarded // from here on the events are the loop's again
+	var why *refusal
+	if errors.As(context.Cause(ctx), &why) {
+		err = why
+	}
+	cancel(nil)
+	return err
+}
+
+// guard ends the preparation when it is asked to, or when the time limit comes.
+func (s *shim) guard(done <-chan struct{}, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case uid := <-s.events.term:
+			r := refuse(forge.StopSignal, "the shim was sent SIGTERM before the ranks started")
+			r.uid = uid
+			cancel(r)
+		case <-s.events.look:
+		case <-tick.C:
+		}
+		if stop, err := rundir.ReadStop(s.at); err == nil {
+			cancel(refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal))
+		}
+		if s.gang.limit > 0 && time.Since(s.began) >= s.gang.limit {
+			cancel(refuse(forge.StopTimeLimit, "the time limit of %s came before the ranks started", s.gang.limit))
+		}
+	}
+}
+
+func (s *shim) prepareSteps(ctx context.Context) error {
+	for _, m := range s.launch.Inputs {
+		if err := rundir.CheckInputsContext(ctx, m); err != nil {
+			cause := forge.StopInputs
+			if forge.KindOf(err) == forge.KindUnavailable {
+				cause = forge.StopNodeEnv // this node cannot read it; another may
+			}
+			return refuse(cause, "%v", err)
+		}
+	}
+	if s.node > 0 {
+		return s.awaitNodeZero(ctx)
+	}
+	world := 0 // under a launcher of the user's own only it knows the number of ranks
+	if s.launch.Spec.Launch != forge.LaunchNode {
+		for _, n := range s.perNode {
+			world += n
+		}
+	}
+	var err error
+	if s.resume, err = rundir.ChooseResumeContext(ctx, s.at.RunDir, s.launch.Run, world); err != nil {
+		return refuse(forge.StopLaunch, "checkpoints cannot be listed: %v", err)
+	}
+	for _, skip := range s.resume.Skipped {
+		s.log.Warn().Str("checkpoint", skip.Path).Str("why", skip.Why).Msg("checkpoint skipped")
+	}
+	if s.master.Port, err = freePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
+		return refuse(forge.StopLaunch, "%v", err)
+	}
+	s.master.Addr = masterAddr(s.launch.Placement)
+	if len(s.perNode) == 1 {
+		return nil // published with live.json
+	}
+	resume, err := rundir.JSON(s.at.ResumePath(), s.resume)
+	if err != nil {
+		return refuse(forge.StopLaunch, "%v", err)
+	}
+	master, err := rundir.JSON(s.at.MasterPath(), s.master)
+	if err != nil {
+		return refuse(forge.StopLaunch, "%v", err)
+	}
+	if err := rundir.WriteDurable(resume, master); err != nil {
+		return refuse(forge.StopLaunch, "%v", err)
+	}
+	return nil
+}
+
+// masterAddr is where ranks find rank 0: loopback as long as they all share a node.
+func masterAddr(placement []forge.Share) string {
+	for _, share := range placement {
+		if share.Node != placement[0].Node {
+			return string(placement[0].Node)
+		}
+	}
+	return "127.0.0.1"
+}
+
+// awaitNodeZero waits for the choices of node 0, and no longer than node 0 itself lives.
+func (s *shim) awaitNodeZero(ctx context.Context) error {
+	deadline := time.NewTimer(peerPatience)
+	defer deadline.Stop()
+	tick := time.NewTicker(peerEvery)
+	defer tick.Stop()
+	for {
+		resume, rerr := rundir.ReadResume(s.at)
+		master, merr := rundir.ReadMaster(s.at)
+		if rerr == nil && merr == nil {
+			s.resume, s.master = resume, master
+			return nil
+		}
+		for _, err := range []error{rerr, merr} {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return refuse(forge.StopLaunch, "%v", err)
+			}
+		}
+		if x, err := rundir.ReadExit(s.at, 0); err == nil {
+			return refuse(x.Cause, "node 0 did not start: %s", x.Detail)
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return refuse(forge.StopLaunch, "node 0 published no rendezvous within %s", peerPatience)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// freePort finds a port that nobody listens on. A range is tried from a place that depends on the
+// shim, so that two that start together rarely meet. Another process may still take the port before
+// rank 0 binds it: the ranks then end with the rendezvous code and are started again.
+func freePort(low, high, seed int) (int, error) {
+	if low <= 0 || high < low {
+		return bindable(0)
+	}
+	n := high - low + 1
+	for i := range n {
+		if port, err := bindable(low + (seed+i)%n); err == nil {
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("no port is free for the ranks' rendezvous in %d-%d", low, high)
+}
+
+// bindable binds and lets go. It uses the calling thread's network, which net.Listen may not.
+func bindable(port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	in, ok := sa.(*unix.SockaddrInet4)
+	if !ok {
+		return 0, &net.AddrError{Err: "not an IPv4 address"}
+	}
+	return in.Port, nil
+}
+
+// statSigns looks at the files by which ranks show progress.
+func (s *shim) statSigns() signs {
+	var out signs
+	if st, err := os.Lstat(s.at.MetricsPath()); err == nil {
+		out.size, out.mtime = st.Size(), st.ModTime()
+	}
+	if st, err := os.Lstat(s.at.HeartbeatPath()); err == nil {
+		out.beat = st.ModTime()
+	}
+	return out
+}

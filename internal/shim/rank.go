@@ -1,0 +1,185 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+// command is what the entry means on this cluster.
+func command(l rundir.LaunchFile) ([]string, error) {
+	switch e := l.Spec.Entry; {
+	case e.Module != "" && l.Options.Python == "":
+		return nil, errors.New("the cluster's configuration names no Python interpreter")
+	case e.Module != "":
+		return []string{l.Options.Python, "-m", e.Module}, nil
+	case len(e.Command) > 0:
+		return e.Command, nil
+	}
+	return nil, errors.New("the run has neither a module nor a command to start")
+}
+
+// startRanks starts every local rank, or none that lives on: the error says why not.
+func (s *shim) startRanks() error {
+	argv, err := command(s.launch)
+	if err != nil {
+		return refuse(forge.StopNodeEnv, "%v", err)
+	}
+	first := rundir.FirstRank(s.perNode, s.node)
+	for local := range s.perNode[s.node] {
+		m := &member{rank: first + local}
+		s.gang.members = append(s.gang.members, m)
+		env := environment(s.launch, seat{
+			node: s.node, local: local, rank: m.rank, perNode: s.perNode,
+			master: s.master, resume: s.resume.Path, home: home(),
+		})
+		if err := s.startRank(m, argv, env); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shim) startRank(m *member, argv, env []string) error {
+	path, err := lookPath(argv[0], env, s.at.Dir())
+	if err != nil {
+		return refuse(forge.StopNodeEnv, "cannot start %s: %v", argv[0], err)
+	}
+	files, err := s.openStreams(m.rank)
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return refuse(forge.StopLaunch, "cannot open the streams of rank %d: %v", m.rank, err)
+	}
+	m.started = time.Now().UTC()
+	m.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
+		Dir:   s.at.Dir(),
+		Env:   env,
+		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		m.pid = 0
+		cause := forge.StopNodeEnv // not there, not executable, of another machine
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM) {
+			cause = forge.StopLaunch
+		}
+		return refuse(cause, "cannot start %s: %v", path, err)
+	}
+	return nil
+}
+
+// openStreams opens stdin, stdout and stderr of a rank: files and never pipes, so that no reader has
+// to live for the rank to go on.
+func (s *shim) openStreams(rank int) ([]*os.File, error) {
+	if err := rundir.MakeDir(s.at.RankDir(rank)); err != nil {
+		return nil, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	files := []*os.File{null}
+	for _, path := range []string{s.at.StdoutPath(rank), s.at.StderrPath(rank)} {
+		f, err := rundir.CreateAppend(path)
+		if err != nil {
+			return files, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// lookPath finds a command by the rank's PATH, not by the shim's own.
+func lookPath(name string, env []string, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		return name, executable(name)
+	}
+	path := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, d := range filepath.SplitList(path) {
+		if p := filepath.Join(d, name); filepath.IsAbs(d) && executable(p) == nil {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("not found in PATH=%s", path)
+}
+
+func executable(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return errors.Unwrap(err) // the path is in the sentence already
+	}
+	if st.IsDir() {
+		return errors.New("is a directory")
+	}
+	return unix.Access(path, unix.X_OK)
+}
+
+func home() string {
+	if h := os.Getenv("HOME"); h != "" {
+		return h
+	}
+	return "/"
+}
+
+// send carries out what the gang ordered. The target is a child that was not yet collected, so the
+// pid cannot have come to mean another process.
+func (s *shim) send() {
+	for _, o := range s.gang.orders() {
+		if err := syscall.Kill(o.pid, o.sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			s.log.Warn().Err(err).Int("pid", o.pid).Stringer("signal", o.sig).Msg("signal not sent")
+		}
+	}
+}
+
+// reap collects every child that has ended: ranks, and orphans that the kernel gave to us.
+func (s *shim) reap() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		now := time.Now().UTC()
+		for _, m := range s.gang.members {
+			if m.pid == pid && !m.ended {
+				s.gang.exited(m, ws, s.oom.struck(), now)
+				s.recordExit(m.exit)
+			}
+		}
+	}
+}
+
+// recordExit writes a rank's record at once, so that it survives whatever happens to the shim, and
+// beside the loop, so that a hanging filesystem does not stop limits from being enforced.
+func (s *shim) recordExit(x forge.RankExit) {
+	s.log.Info().Int("rank", x.Rank).Int("code", x.Code).Bool("by_shim", x.ByShim).Msg("rank ended")
+	s.writes.Go(func() {
+		if err := rundir.WriteJSON(s.at.RankExitPath(x.Rank), x); err != nil {
+			s.log.Error().Err(err).Int("rank", x.Rank).Msg("exit record of the rank not written")
+		}
+	})
+}

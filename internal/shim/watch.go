@@ -1,0 +1,135 @@
+package shim
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+// peersEvery is how often the other nodes of the gang are looked at.
+const peersEvery = time.Second
+
+// watch runs until every local rank has ended and, on node 0 after a good end, every other node has
+// said how it went: the output belongs to the whole gang.
+func (s *shim) watch() {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	s.peers = peers{at: s.at, self: s.node, n: len(s.perNode), zero: true}
+	s.look()
+	for {
+		s.reap()
+		s.send()
+		if s.gang.running() == 0 && (s.node > 0 || !s.gang.allZero() || s.peers.allEnded() || s.gang.level == levelKill) {
+			return
+		}
+		select {
+		case <-s.events.child:
+		case <-s.events.look:
+			s.look()
+		case uid := <-s.events.term:
+			s.look() // forged may have cancelled through an executor that sends TERM by itself
+			s.gang.terminated(uid, time.Now())
+		case <-tick.C:
+			now := time.Now()
+			s.look()
+			s.gang.tick(s.statSigns(), now)
+			if l, detail := s.peers.look(now); l > levelNone {
+				s.gang.peer(l, detail, now)
+			}
+		}
+	}
+}
+
+// look reads what forged asks for. A file that cannot be read is no request: a network filesystem
+// that hiccups must not end a run.
+func (s *shim) look() {
+	if stop, err := rundir.ReadStop(s.at); err == nil {
+		s.gang.asked(stop.Signal, time.Now())
+	}
+}
+
+// abandon ends the ranks that were started before one of them could not be.
+func (s *shim) abandon() {
+	s.gang.level = levelKill
+	for s.gang.running() > 0 {
+		s.send()
+		s.reap()
+		if s.gang.running() > 0 {
+			<-s.events.child
+		}
+	}
+}
+
+// peers looks at the other shims of a gang over the run directory.
+type peers struct {
+	at      rundir.Attempt
+	self, n int
+	next    time.Time
+	ended   map[int]bool
+	zero    bool // every rank of every node that has ended exited 0
+}
+
+// look says whether another node's end is to end this one too. A node that is gone without a record
+// ends the gang: its ranks will not answer again.
+func (p *peers) look(now time.Time) (level, string) {
+	if p.n == 1 || now.Before(p.next) {
+		return levelNone, ""
+	}
+	p.next = now.Add(peersEvery)
+	if p.ended == nil {
+		p.ended = map[int]bool{}
+	}
+	worst, words := levelNone, ""
+	for node := range p.n {
+		if node == p.self || p.ended[node] {
+			continue
+		}
+		lock, lerr := rundir.ProbeLock(p.at.LockPath(node)) // before exit.json, which is written under it
+		x, err := rundir.ReadExit(p.at, node)
+		l, detail := levelNone, ""
+		switch {
+		case err == nil:
+			p.ended[node] = true
+			l, detail = peerEnd(node, x)
+		case os.IsNotExist(err) && lerr == nil && lock.Dead():
+			p.ended[node] = true
+			l, detail = levelEnd, fmt.Sprintf("the shim of node %d is gone", node)
+		}
+		p.zero = p.zero && l == levelNone
+		if l > worst {
+			worst, words = l, detail
+		}
+	}
+	return worst, words
+}
+
+func (p *peers) allEnded() bool { return p.n == 1 || len(p.ended) == p.n-1 }
+
+// peerEnd reads another node's last word.
+func peerEnd(node int, x rundir.Exit) (level, string) {
+	if len(x.Ranks) == 0 {
+		return levelEnd, fmt.Sprintf("node %d did not start: %s", node, x.Detail)
+	}
+	l := levelNone
+	for _, r := range x.Ranks {
+		switch r.Code {
+		case 0:
+		case forge.ExitCheckpointed:
+			l = max(l, levelWait)
+		default:
+			l = levelEnd
+		}
+	}
+	return l, fmt.Sprintf("node %d ended: %s", node, x.Detail)
+}
+
+// becomeSubreaper makes the kernel give orphaned descendants to this process, so that none is left
+// when it says that the attempt has ended.
+func becomeSubreaper() error {
+	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+}
