@@ -238,7 +238,7 @@ func daemon(root string) int {
 	l := launchIn(root, run, 2, executortest.Command(path, executortest.Program{Ranks: []executortest.Act{{Hold: true, OnTerm: executortest.TermSaves}}}))
 	id, err := e.Submit(context.Background(), l)
 	fmt.Println(id, err)
-	time.Sleep(time.Minute)
+	<-time.After(time.Minute)
 	return 0
 }
 

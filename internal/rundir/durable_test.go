@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	case "sleep":
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 			fmt.Println(child.Process.Pid)
 			os.Exit(0)
 		case "idle":
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			os.Exit(0)
 		case "print":
 			fmt.Println(strings.Join(os.Environ(), "\n"))

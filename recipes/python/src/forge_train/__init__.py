@@ -1,0 +1,20 @@
+"""forge_train: the training runtime and the recipes of forge-ml.
+
+A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
+(docs/run-contract.md). How a start runs, and which module does it:
+
+    environment   are the packages here in the supported range          exit 88
+    params        parameters of config.json, checked against one table   exit 87
+    rows, base    dataset rows and base model, before anything heavy     exit 87
+    gang          the ranks find each other, agree, gather               exit 89
+    runtime       signals, stop file, fence, metrics, status.json        exits 85, 86, 143
+    bridge        all of the above as callbacks of a Hugging Face trainer
+    checkpoint    manifests that make checkpoints durable; retention
+    outcome       which exception means which exit code, in one table
+    rundir        the run directory: paths, durable writes, fence
+
+Everything up to ``gang`` imports the standard library only: bad input is found in a
+tenth of a second, not after six seconds of importing torch.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,81 @@
+"""The base model: what must lie in its directory, and how it is loaded.
+
+Only the directory is looked at, never the network: a missing shard is named before ranks
+spend minutes on the shards that are there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .outcome import BadInput
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+
+
+def inspect(path: Path, needs_chat_template: bool) -> None:
+    """Raise BadInput for the first thing that a base model directory lacks."""
+    if not path.is_dir():
+        raise BadInput(f"base model {path} is not a directory on this node")
+    _read_json(path / "config.json", path)
+    index = next((path / f"{w}.index.json" for w in _WEIGHTS if (path / f"{w}.index.json").is_file()), None)
+    if index is not None:
+        shards = sorted(set(_read_json(index, path).get("weight_map", {}).values()))
+        missing = [s for s in shards if not (path / s).is_file()]
+        if missing or not shards:
+            raise BadInput(
+                f"base model {path}: {index.name} names {len(shards)} shards, missing: {', '.join(missing) or 'all'}"
+            )
+    elif not any((path / w).is_file() for w in _WEIGHTS):
+        raise BadInput(
+            f"base model {path} has no weights: want {_WEIGHTS[0]}, or {_WEIGHTS[0]}.index.json and its shards"
+        )
+    if not any((path / t).is_file() for t in _TOKENIZERS):
+        raise BadInput(f"base model {path} has no tokenizer: want one of {', '.join(_TOKENIZERS)}")
+    if needs_chat_template and not _has_chat_template(path):
+        raise BadInput(
+            f"base model {path}: the tokenizer has no chat template, and the dataset is of messages. "
+            "Put a chat_template.jinja into the model's directory, or give the dataset as text"
+        )
+
+
+def _has_chat_template(path: Path) -> bool:
+    if (path / "chat_template.jinja").is_file() or (path / "chat_template.json").is_file():
+        return True
+    config = path / "tokenizer_config.json"
+    return config.is_file() and bool(_read_json(config, path).get("chat_template"))
+
+
+def _read_json(file: Path, base: Path) -> dict:
+    try:
+        data = json.loads(file.read_bytes())
+    except FileNotFoundError as e:
+        raise BadInput(f"base model {base} has no {file.name}") from e
+    except OSError as e:
+        raise BadInput(f"base model {base}: {file.name} cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise BadInput(f"base model {base}: {file.name} is not JSON: {e}") from e
+    if not isinstance(data, dict):
+        raise BadInput(f"base model {base}: {file.name} is not a JSON object")
+    return data
+
+
+def load(path: Path, dtype):
+    """The model and its tokenizer, from this directory alone."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as e:
+        # Torn weights, weights that do not fit config.json, unknown architectures, code that
+        # would have to be trusted. An error number comes from the filesystem, not from the content.
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise BadInput(f"base model {path} cannot be loaded: {e}") from e
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise BadInput(f"base model {path}: the tokenizer has neither a padding nor an end token")
+    return model, tokenizer

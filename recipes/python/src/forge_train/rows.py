@@ -1,0 +1,168 @@
+"""Dataset rows: read, and refused with file and line before anything heavy is imported.
+
+Two passes over the file instead of one that keeps every row: the first only looks, so a
+malformed last line of a large dataset is found before the model is loaded; the second
+fills Arrow tables chunk by chunk, which hold text far more tightly than Python objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .outcome import BadInput
+
+KINDS = ("messages", "text", "prompt_completion")
+_COLUMNS = {"messages": ("messages",), "text": ("text",), "prompt_completion": ("prompt", "completion")}
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A dataset that has been looked at, row by row."""
+
+    files: tuple[Path, ...]
+    kind: str
+    conversational: bool  # the row's columns hold messages, not text
+    count: int
+
+    def read(self) -> Iterator[dict]:
+        """The rows again, only with the columns that training uses."""
+        keep = _keeper(self.kind, self.conversational)
+        for _, row in _parse(self.files):
+            yield keep(row)
+
+    def to_dataset(self):
+        """The rows as a datasets.Dataset in memory."""
+        import datasets
+        import pyarrow as pa
+
+        message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+        value = message if self.conversational else pa.string()
+        schema = pa.schema([(c, value) for c in _COLUMNS[self.kind]])
+        tables, chunk = [], []
+        for row in self.read():
+            chunk.append(row)
+            if len(chunk) == _CHUNK:
+                tables.append(pa.Table.from_pylist(chunk, schema=schema))
+                chunk = []
+        tables.append(pa.Table.from_pylist(chunk, schema=schema))
+        return datasets.Dataset(pa.concat_tables(tables))
+
+
+def inspect(path: Path, kind: str = "", assistant_only: bool = False) -> Rows:
+    """Look at every row of a .jsonl file or a directory of them; raise BadInput for the first that does not do."""
+    files = _files(path)
+    count = 0
+    conversational = False
+    for where, row in _parse(files):
+        if count == 0:
+            kind = _kind_of(where, row, kind)
+            conversational = kind == "messages" or (kind == "prompt_completion" and isinstance(row.get("prompt"), list))
+            if assistant_only and not conversational:
+                raise BadInput(f"train.assistant_only_loss is on and dataset {path} holds no messages")
+        _check_row(where, row, kind, conversational, assistant_only)
+        count += 1
+    if count == 0:
+        raise BadInput(f"dataset {path} is empty: it has no rows")
+    return Rows(files, kind, conversational, count)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    if path.is_file():
+        return (path,)
+    if not path.is_dir():
+        raise BadInput(f"dataset {path} does not exist on this node")
+    files = sorted(
+        p
+        for p in path.rglob("*.jsonl")
+        if p.is_file() and not any(s.startswith(".") for s in p.relative_to(path).parts)
+    )
+    if not files:
+        raise BadInput(f"dataset {path} holds no .jsonl file")
+    return tuple(files)
+
+
+def _parse(files: tuple[Path, ...]) -> Iterator[tuple[str, dict]]:
+    for path in files:
+        try:
+            with open(path, "rb") as f:
+                for number, line in enumerate(f, 1):
+                    where = f"{path} line {number}"
+                    if number == 1:
+                        line = line.removeprefix(b"\xef\xbb\xbf")
+                    if not line.strip():
+                        continue
+                    try:
+                        row = json.loads(line.decode("utf-8"))
+                    except UnicodeDecodeError as e:
+                        raise BadInput(f"{where} is not UTF-8: byte {e.start + 1} is 0x{line[e.start]:02x}") from e
+                    except ValueError as e:
+                        raise BadInput(f"{where} is not JSON: {e}") from e
+                    if not isinstance(row, dict):
+                        raise BadInput(f"{where}: want a JSON object, have {_type(row)}")
+                    yield where, row
+        except OSError as e:
+            raise BadInput(f"dataset {path} cannot be read: {e.strerror}") from e
+
+
+def _kind_of(where: str, row: dict, wanted: str) -> str:
+    if wanted:
+        if wanted not in KINDS:
+            raise BadInput(
+                f"dataset kind {wanted!r} does not suit supervised fine-tuning: want one of {', '.join(KINDS)}"
+            )
+        return wanted
+    for kind in KINDS:
+        if all(c in row for c in _COLUMNS[kind]):
+            return kind
+    raise BadInput(
+        f"{where}: columns are {', '.join(sorted(row)) or 'none'}; want messages, or text, or prompt and completion"
+    )
+
+
+def _check_row(where: str, row: dict, kind: str, conversational: bool, assistant_only: bool) -> None:
+    for column in _COLUMNS[kind]:
+        if column not in row:
+            raise BadInput(
+                f"{where}: column {column} is missing (dataset kind {kind}); "
+                f"columns are {', '.join(sorted(row)) or 'none'}"
+            )
+        value = row[column]
+        if conversational:
+            _check_messages(where, column, value)
+        elif not isinstance(value, str):
+            raise BadInput(f"{where}: {column} must be a text, is {_type(value)}")
+        elif not value and column != "prompt":
+            raise BadInput(f"{where}: {column} is empty")
+    if assistant_only and not any(m["role"] == "assistant" for m in row[_COLUMNS[kind][-1]]):
+        raise BadInput(f"{where}: train.assistant_only_loss is on and the row has no assistant message")
+
+
+def _check_messages(where: str, column: str, value: object) -> None:
+    if not isinstance(value, list):
+        raise BadInput(f"{where}: {column} must be a list of messages, is {_type(value)}")
+    if not value:
+        raise BadInput(f"{where}: {column} is an empty list")
+    for i, message in enumerate(value):
+        if not isinstance(message, dict):
+            raise BadInput(f"{where}: {column}[{i}] must be an object with role and content, is {_type(message)}")
+        for field in ("role", "content"):
+            if not isinstance(message.get(field), str):
+                have = _type(message[field]) if field in message else "missing"
+                raise BadInput(f"{where}: {column}[{i}].{field} must be a text, is {have}")
+
+
+def _keeper(kind: str, conversational: bool) -> Callable[[dict], dict]:
+    columns = _COLUMNS[kind]
+    if not conversational:
+        return lambda row: {c: row[c] for c in columns}
+    return lambda row: {c: [{"role": m["role"], "content": m["content"]} for m in row[c]] for c in columns}
+
+
+def _type(value: object) -> str:
+    return {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(
+        type(value), "a number"
+    )

@@ -1,0 +1,55 @@
+"""Fixtures: the tiny model, the shipped dataset, runs below short temporary directories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gang_of import RUN_ID, SRC, Attempt
+
+DATA = SRC.parent / "data" / "support_chat.jsonl"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """The tiny base model, made as a user makes it."""
+    path = tmp_path_factory.mktemp("base") / "tiny"
+    env = os.environ | {"PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "forge_train.tiny", path], env=env, check=True, timeout=120)
+    return path
+
+
+@pytest.fixture
+def configure(tiny):
+    """config(**params): a configuration over the tiny model and the shipped dataset."""
+    return lambda **overrides: configuration(tiny, **overrides)
+
+
+def configuration(base: Path, dataset: Path = DATA, kind: str = "messages", **params) -> dict:
+    """A config.json; parameters are given with __ for the dot."""
+    return {
+        "run_id": RUN_ID,
+        "run_number": 1,
+        "recipe": "lora_sft",
+        "params": {k.replace("__", "."): v for k, v in params.items()},
+        "dataset": {"name": "chat@1", "path": str(dataset)},
+        "dataset_kind": kind,
+        "base": {"name": "tiny@1", "path": str(base)},
+    }
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    """attempt(config, world, resume): the next attempt of this test's run, not yet started."""
+    made: list[Attempt] = []
+
+    def make(config: dict, world: int = 1, resume: Path | None = None) -> Attempt:
+        made.append(Attempt(tmp_path / "run", len(made) + 1, config, world, resume))
+        return made[-1]
+
+    yield make
+    for a in made:
+        a.kill()

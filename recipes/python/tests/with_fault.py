@@ -1,0 +1,105 @@
+"""Runs lora_sft with one planted fault: python with_fault.py FAULT RANK STEP.
+
+Each fault strikes on one rank at one step, at a place that a test from outside could only
+hit by luck. Everything else is the real program.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from forge_train import checkpoint, lora_sft
+from forge_train.runtime import Runtime
+
+FAULT, RANK, STEP = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+here = int(os.environ["RANK"]) == RANK
+
+
+def raise_fence() -> None:
+    Path(os.environ["FORGE_FENCE_FILE"]).write_text(f"{int(os.environ['FORGE_ATTEMPT']) + 1}\n")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_boundary(act):
+    real = Runtime.boundary
+
+    def boundary(self):
+        if here and self.step == STEP:
+            act()
+        return real(self)
+
+    Runtime.boundary = boundary
+
+
+def in_commit(act, before: bool):
+    real = checkpoint.describe
+
+    def describe(root, files, rank):
+        mine = here and root.name == f"checkpoint-{STEP}"
+        if mine and before:
+            act()
+        entries = real(root, files, rank)
+        if mine and not before:
+            act()
+        return entries
+
+    checkpoint.describe = describe
+
+
+def in_trainer(name: str, act):
+    """At the next call of a trainer's method once STEP is reached."""
+    real_import = lora_sft._import_libraries
+
+    def import_libraries(quiet):
+        real_import(quiet)
+        from transformers import Trainer
+
+        real = getattr(Trainer, name)
+
+        def method(self, *args, **kwargs):
+            if here and self.state.global_step == STEP:
+                return act(real, self, *args, **kwargs)
+            return real(self, *args, **kwargs)
+
+        setattr(Trainer, name, method)
+
+    lora_sft._import_libraries = import_libraries
+
+
+if FAULT == "fence_at_step":
+    at_boundary(raise_fence)
+elif FAULT == "fence_in_save":
+    in_commit(raise_fence, before=False)
+elif FAULT == "die_at_step":
+    at_boundary(die)
+elif FAULT == "die_before_manifest":
+    in_commit(die, before=True)
+elif FAULT == "die_while_writing":  # adapter and optimizer are written, the random state is not
+    in_trainer("_save_rng_state", lambda real, self, *a, **k: die())
+elif FAULT == "nan_loss":
+    in_trainer("training_step", lambda real, self, *a, **k: real(self, *a, **k) * float("nan"))
+elif FAULT == "infinite_gradients":
+    in_trainer("_get_grad_norm", lambda real, self, *a, **k: real(self, *a, **k) * float("inf"))
+elif FAULT == "full_disk":
+
+    def full(root, files, rank, real=checkpoint.describe):
+        if here and root.name == f"checkpoint-{STEP}":
+            raise OSError(28, "No space left on device")
+        return real(root, files, rank)
+
+    checkpoint.describe = full
+elif FAULT == "signal_at_step":
+    at_boundary(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+else:
+    raise SystemExit(f"unknown fault {FAULT}")
+
+code = lora_sft.main()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
