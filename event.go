@@ -42,6 +42,7 @@ const (
 	EventKeyRevoked        EventType = "key.revoked"
 	EventNodeChanged       EventType = "node.changed"
 	EventClusterPaused     EventType = "cluster.paused"
+	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
 	EventPlanRefused       EventType = "plan.refused"
 )

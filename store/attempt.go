@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -197,7 +198,7 @@ func (t *tx) started(r *runRow, a *attemptRow, at time.Time, resume *forge.Resum
 	}
 	for _, s := range resume.Skipped {
 		if err := t.runEvent(r, forge.Event{Type: forge.EventCheckpointSkipped, Attempt: a.Number,
-			Message: fmt.Sprintf("checkpoint of step %d skipped: %s", s.Step, s.Why), Data: map[string]any{"path": s.Path, "step": s.Step}}); err != nil {
+			Message: fmt.Sprintf("%s skipped: %s", inRun(a.RunDir, s.Path), s.Why), Data: map[string]any{"path": s.Path, "step": s.Step}}); err != nil {
 			return err
 		}
 	}
@@ -206,7 +207,7 @@ func (t *tx) started(r *runRow, a *attemptRow, at time.Time, resume *forge.Resum
 		return nil
 	}
 	return t.runEvent(r, forge.Event{Type: forge.EventRunResumed, Attempt: a.Number,
-		Message: fmt.Sprintf("attempt %d of %s resumed from step %d: %s", a.Number, r.name(), resume.Step, resume.Path),
+		Message: fmt.Sprintf("attempt %d of %s resumed from verified %s", a.Number, r.name(), inRun(a.RunDir, resume.Path)),
 		Data:    map[string]any{"path": resume.Path, "step": resume.Step, "attempt": resume.Attempt, "sha256": resume.SHA256}})
 }
 
@@ -272,4 +273,13 @@ func nouns[R, N any](rows []R, noun func(*R) (N, error)) ([]N, error) {
 		all = append(all, n)
 	}
 	return all, nil
+}
+
+// inRun names a file by its place in the run directory; the whole path is in the event's data, and
+// on a terminal it would push out of sight which checkpoint it is.
+func inRun(runDir, path string) string {
+	if rel, ok := strings.CutPrefix(path, runDir+"/"); ok {
+		return rel
+	}
+	return path
 }

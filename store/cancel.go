@@ -27,26 +27,12 @@ func (t *Tenant) RequestCancel(ctx context.Context, numberOrID string, mode forg
 	if cancelIntents[mode] == forge.IntentNone {
 		return forge.Run{}, forge.Invalidf("mode", "cancel mode %q does not exist; want one of %v", mode, cancelModes[1:]).WithOp(op)
 	}
-	var r *runRow
-	err := t.db.write(ctx, op, func(tx *tx) error {
-		r = &runRow{}
-		err := byNumberOrID(selectRuns(tx.NewSelect(), r), numberOrID).Where("r.tenant = ?", t.p.Tenant).Scan(tx.ctx)
-		if absent(err) {
-			return noRun(numberOrID)
-		}
-		if err != nil {
-			return err
-		}
+	return t.change(ctx, op, numberOrID, func(tx *tx, op string, r *runRow) error {
 		if r.State.Terminal() {
 			return forge.Errorf(forge.KindPrecondition, op, "%s is %s already", r.name(), r.State)
 		}
 		return tx.cancel(r, mode, t.p.User)
 	})
-	if err != nil {
-		return forge.Run{}, err
-	}
-	run, err := r.forge(&t.db.specs)
-	return run, classify(op, err)
 }
 
 func (t *tx) cancel(r *runRow, mode forge.CancelMode, user string) error {

@@ -52,7 +52,7 @@ func (t *tx) checkpoints(r *runRow, a *attemptRow, seen []forge.Checkpoint) erro
 			continue
 		}
 		if err := t.runEvent(r, forge.Event{Type: forge.EventRunCheckpoint, Attempt: c.Attempt,
-			Message: fmt.Sprintf("%s saved a checkpoint at step %d: %s", r.name(), c.Step, c.Path), Data: map[string]any{"path": c.Path, "step": c.Step}}); err != nil {
+			Message: fmt.Sprintf("%s saved %s", r.name(), inRun(a.RunDir, c.Path)), Data: map[string]any{"path": c.Path, "step": c.Step}}); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/uptrace/bun"
 
@@ -14,6 +15,24 @@ type clusterRow struct {
 	Name         forge.ClusterName `bun:"name,pk"`
 	PausedReason string            `bun:"paused_reason"`
 	PausedAt     stamp             `bun:"paused_at"`
+	ResumedAt    stamp             `bun:"resumed_at"`
+}
+
+// Clusters lists every cluster that there ever was a node of, by name. Their kinds are not the
+// store's to know.
+func (db *DB) Clusters(ctx context.Context) ([]forge.Cluster, error) {
+	var rows []clusterRow
+	if err := db.read.NewSelect().Model(&rows).Order("c.name").Scan(ctx); err != nil {
+		return nil, classify("cluster.list", err)
+	}
+	clusters := make([]forge.Cluster, len(rows))
+	for i, r := range rows {
+		clusters[i].Name = r.Name
+		if r.PausedAt != 0 {
+			clusters[i].Paused = &forge.Pause{Reason: r.PausedReason, Since: r.PausedAt.time()}
+		}
+	}
+	return clusters, nil
 }
 
 func (t *tx) ensureCluster(name forge.ClusterName) error {
@@ -34,19 +53,33 @@ func (db *DB) PauseCluster(ctx context.Context, cluster forge.ClusterName, reaso
 			return err
 		}
 		t.emit(forge.Delta{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: cluster, Reason: clean(reason)}}})
-		return t.event(forge.Event{Type: forge.EventClusterPaused, Message: "cluster " + string(cluster) + " takes no new work: " + reason,
-			Data: map[string]any{"cluster": string(cluster)}})
+		return t.event(forge.Event{Type: forge.EventClusterPaused, Data: map[string]any{"cluster": string(cluster)},
+			Message: fmt.Sprintf("cluster %s takes no new work: %s; next: forgectl cluster resume %[1]s", cluster, reason)})
 	})
 }
 
-// ResumeCluster lets a paused cluster take work again; one that is not paused stays as it is.
-func (db *DB) ResumeCluster(ctx context.Context, cluster forge.ClusterName) error {
-	return db.write(ctx, "cluster.resume", func(t *tx) error {
-		n, err := t.exec(`UPDATE clusters SET paused_reason = '', paused_at = 0 WHERE name = ? AND paused_at <> 0`, string(cluster))
-		if err != nil || n == 0 {
+// ResumeCluster lets a paused cluster take work again. KindNotFound when there is no such cluster,
+// KindPrecondition when it is not paused.
+func (db *DB) ResumeCluster(ctx context.Context, cluster forge.ClusterName, actor string) error {
+	const op = "cluster.resume"
+	return db.write(ctx, op, func(t *tx) error {
+		var row clusterRow
+		err := t.NewSelect().Model(&row).Where("c.name = ?", clean(string(cluster))).Scan(t.ctx)
+		if absent(err) {
+			return notFound(op, "there is no cluster %q", cluster).WithHint("forgectl cluster list")
+		}
+		if err != nil {
+			return err
+		}
+		if row.PausedAt == 0 {
+			return forge.Errorf(forge.KindPrecondition, op, "cluster %s is not paused", cluster).WithHint("forgectl cluster list")
+		}
+		if _, err := t.exec(`UPDATE clusters SET paused_reason = '', paused_at = 0, resumed_at = ? WHERE name = ?`,
+			int64(stampOf(t.now)), string(cluster)); err != nil {
 			return err
 		}
 		t.emit(forge.Delta{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: cluster}, Gone: true}})
-		return nil
+		return t.event(forge.Event{Actor: actor, Type: forge.EventClusterResumed, Data: map[string]any{"cluster": string(cluster)},
+			Message: fmt.Sprintf("cluster %s takes new work again; it was paused: %s", cluster, row.PausedReason)})
 	})
 }

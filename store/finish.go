@@ -191,12 +191,8 @@ func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
 	if err := t.saveRun(r); err != nil {
 		return err
 	}
-	from := "from the start"
-	if r.SavedStep > 0 {
-		from = fmt.Sprintf("from step %d", r.SavedStep)
-	}
 	return t.runEvent(r, forge.Event{Type: forge.EventRunRequeued, Attempt: a.Number, Reason: string(e.Reason),
-		Message: fmt.Sprintf("%s waits again, to go on %s", r.name(), from)})
+		Message: fmt.Sprintf("%s waits again, to go on %s", r.name(), r.goesOn())})
 }
 
 // registerOutput registers the model that the run was asked for. A refusal for the name's sake

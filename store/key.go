@@ -65,6 +65,9 @@ func (db *DB) CreateKey(ctx context.Context, tenant forge.TenantID, user string,
 	if err := forge.CheckName(user); err != nil {
 		return forge.Key{}, "", forge.Invalidf("user", "%w", err).WithOp(op)
 	}
+	if user == actorForged { // holds of that name count towards pausing a cluster
+		return forge.Key{}, "", forge.Invalidf("user", "%q is how forge signs what it does by itself; want another name", user).WithOp(op)
+	}
 	if roles := []forge.Role{forge.RoleViewer, forge.RoleMember, forge.RoleAdmin, forge.RoleOperator}; !slices.Contains(roles, role) {
 		return forge.Key{}, "", forge.Invalidf("role", "role %q does not exist; want one of %v", role, roles).WithOp(op)
 	}

@@ -127,7 +127,7 @@ func TestApplyRefuses(t *testing.T) {
 		if placed, refused := apply(t, db, forge.Plan{Place: []forge.Place{with(nil, "gpu-1", 0, 1)}}); len(placed) != 0 || !refused[0].Retry {
 			t.Fatalf("placed %v, refused %v", placed, refused)
 		}
-		must(t, db.ResumeCluster(ctx, storetest.Cluster))
+		must(t, db.ResumeCluster(ctx, storetest.Cluster, "root"))
 		if placed, refused := apply(t, db, forge.Plan{Place: []forge.Place{with(nil, "gpu-1", 0, 1)}}); len(placed) != 1 {
 			t.Fatalf("refused %v", refused)
 		}

@@ -95,14 +95,13 @@ func newRunRow(s forge.RunSpec) (*runRow, error) {
 // forge makes the noun of a row. Params and Origins come from the cache: see specCache.
 func (r *runRow) forge(c *specCache) (forge.Run, error) {
 	run := r.brief()
-	run.Spec = forge.RunSpec{}
 	if err := decode(r.Avoid, &run.Avoid); err != nil {
 		return forge.Run{}, err
 	}
-	if err := decode(r.Spec, &run.Spec); err != nil {
+	var err error
+	if run.Spec, err = c.specs.get(r.Spec); err != nil {
 		return forge.Run{}, err
 	}
-	var err error
 	if run.Spec.Params, err = c.params.get(r.Params); err != nil {
 		return forge.Run{}, err
 	}
@@ -134,9 +133,10 @@ func (r *runRow) brief() forge.Run {
 	return run
 }
 
-// specCache shares decoded parameters between runs: thousands of pending runs of one recipe mostly
-// say the same, and each decoded copy costs kilobytes and a JSON parse per delta.
+// specCache shares decoded specs between runs, which nobody changes: thousands of pending runs of one
+// recipe mostly say the same, and each decoded copy costs kilobytes and a JSON parse per delta.
 type specCache struct {
+	specs   interned[forge.RunSpec] // without the two below
 	params  interned[map[string]any]
 	origins interned[map[string]string]
 }
@@ -248,4 +248,25 @@ func (t *Tenant) owned(ctx context.Context, run forge.RunID) error {
 		return noRun(string(run))
 	}
 	return classify("run.show", err)
+}
+
+// change is a write to one run of the tenant, which answers with the run as it then is.
+func (t *Tenant) change(ctx context.Context, op, numberOrID string, do func(tx *tx, op string, r *runRow) error) (forge.Run, error) {
+	var r *runRow
+	err := t.db.write(ctx, op, func(tx *tx) error {
+		r = &runRow{}
+		err := byNumberOrID(selectRuns(tx.NewSelect(), r), numberOrID).Where("r.tenant = ?", t.p.Tenant).Scan(tx.ctx)
+		if absent(err) {
+			return noRun(numberOrID)
+		}
+		if err != nil {
+			return err
+		}
+		return do(tx, op, r)
+	})
+	if err != nil {
+		return forge.Run{}, err
+	}
+	run, err := r.forge(&t.db.specs)
+	return run, classify(op, err)
 }

@@ -33,6 +33,8 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 		"checkpoints": {string(s.run.ID), func(n string) error { _, err := rival.Checkpoints(ctx, forge.RunID(n)); return err }},
 		"metrics":     {string(s.run.ID), func(n string) error { _, err := rival.Metrics(ctx, forge.RunID(n), nil, 0, 0, 0); return err }},
 		"cancel":      {string(s.run.ID), func(n string) error { _, err := rival.RequestCancel(ctx, n, forge.CancelNow); return err }},
+		"hold":        {string(s.run.ID), func(n string) error { _, err := rival.HoldRun(ctx, n, ""); return err }},
+		"release":     {string(s.run.ID), func(n string) error { _, err := rival.ReleaseRun(ctx, n); return err }},
 		"after": {string(s.run.ID), func(n string) error {
 			_, err := rival.SubmitRun(ctx, store.NewRun{Spec: storetest.Spec(storetest.After(forge.RunID(n)))})
 			return err
@@ -79,6 +81,8 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 			t.Fatalf("got %+v", got)
 		}
 		_, err = rival.RequestCancel(ctx, "2", forge.CancelTerm) // acme has a second run
+		wantKind(t, err, forge.KindNotFound)
+		_, err = rival.HoldRun(ctx, "2", "")
 		wantKind(t, err, forge.KindNotFound)
 	})
 	t.Run("an idempotency key of another tenant is not one's own", func(t *testing.T) {
@@ -197,6 +201,8 @@ func TestKeys(t *testing.T) {
 		must(t, err)
 		wantInt(t, db, `SELECT count(*) FROM users`, 1)
 		_, _, err = db.CreateKey(ctx, tenant.ID, "Ana B", forge.RoleMember, "ana")
+		wantKind(t, err, forge.KindInvalid)
+		_, _, err = db.CreateKey(ctx, tenant.ID, "forged", forge.RoleMember, "ana") // its holds would count as forge's own
 		wantKind(t, err, forge.KindInvalid)
 		_, _, err = db.CreateKey(ctx, tenant.ID, "ana", "root", "ana")
 		wantKind(t, err, forge.KindInvalid)

@@ -185,7 +185,7 @@ func step(db *store.DB, acme *store.Tenant, w store.World, nodes []forge.Node, o
 	case "pause":
 		return db.PauseCluster(ctx, storetest.Cluster, "a test")
 	case "resume":
-		return db.ResumeCluster(ctx, storetest.Cluster)
+		return db.ResumeCluster(ctx, storetest.Cluster, "root")
 	}
 	return db.AttemptUnknown(ctx, a.Run, a.Number, now)
 }

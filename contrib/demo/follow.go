@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
@@ -64,7 +65,7 @@ func (d *demo) leave(ctx context.Context) error {
 		err = d.claim(len(left) == 0, "scan of /proc for the state directory", "nothing of it runs any more")
 	}
 	if err == nil {
-		err = d.claim(len(foreign) == 0, "sampled /proc/PID/net/tcp of every process", "it talked to loopback only %s", foreign)
+		err = d.claim(len(foreign) == 0, "sampled /proc/PID/net/tcp of every process", "it talked to loopback only%s", strings.Join(append([]string{""}, foreign...), ", "))
 	}
 	return errors.Join(err, d.site.Close())
 }

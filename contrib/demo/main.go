@@ -173,7 +173,7 @@ func (d *demo) inputs(ctx context.Context) error {
 func submitArgs(register bool) []string {
 	a := []string{"run", "submit", "lora_sft", "--dataset", "chat@1", "--base", "tiny", "--nodes", "1", "--gpus-per-node", "2", "--cpus-per-gpu", "1", "--mem-per-gpu", "2G",
 		"--time", "30m", "--priority", "60", "--set", "train.max_steps=" + strconv.Itoa(steps), "--set", "checkpoint.every_steps=" + strconv.Itoa(saveEvery),
-		"--set", "train.learning_rate=1e-3", "--set", "train.batch_size=4"}
+		"--set", "train.learning_rate=5e-3", "--set", "train.batch_size=4"}
 	if register {
 		a = append(a, "--register", "chat-bot")
 	}

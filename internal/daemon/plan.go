@@ -13,7 +13,7 @@ import (
 // without delay; under a flood of events a plan may take at most 1 part in planShare of the
 // time, so that accepting runs is never starved by planning them.
 const (
-	planShare  = 5
+	planShare  = 10
 	planMaxGap = 500 * time.Millisecond
 )
 

@@ -33,7 +33,13 @@ func binDir(t *testing.T) string {
 // open starts a site of its own with the probe recipe and two CPU slots.
 func open(t *testing.T, change ...func(*forgedtest.Options)) (context.Context, *forgedtest.Site) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
+	return openFor(t, caseTimeout, change...)
+}
+
+// openFor is open for a test that takes longer than a case may.
+func openFor(t *testing.T, limit time.Duration, change ...func(*forgedtest.Options)) (context.Context, *forgedtest.Site) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	o := forgedtest.Options{Bin: binDir(t), CPUSlots: 2, WithProbe: true, PollEvery: 50 * time.Millisecond, Extra: "retry: {backoff_min: 50ms, backoff_max: 1s}\n"}
 	for _, c := range change {

@@ -1,0 +1,16 @@
+package forge
+
+import "time"
+
+// Cluster is a named set of nodes behind one executor.
+type Cluster struct {
+	Name   ClusterName `json:"name"`
+	Kind   string      `json:"kind,omitempty" doc:"direct; absent when the cluster is not configured any more"`
+	Paused *Pause      `json:"paused,omitempty"`
+}
+
+// Pause keeps new work away from a cluster until an operator resumes it; what runs goes on.
+type Pause struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
