@@ -11,7 +11,8 @@ import (
 )
 
 // HoldRun puts a waiting run of the tenant on hold. KindNotFound; KindPrecondition when it is on
-// hold already, has ended, or has an attempt that has not: what runs is not held but cancelled.
+// hold already, has ended, or has an attempt that has not: what runs is not held but cancelled. (A
+// run becomes pending again in the write that ends its attempt, so its state alone says so.)
 func (t *Tenant) HoldRun(ctx context.Context, numberOrID, reason string) (forge.Run, error) {
 	return t.change(ctx, "run.hold", numberOrID, func(tx *tx, op string, r *runRow) error {
 		switch {
@@ -24,14 +25,6 @@ func (t *Tenant) HoldRun(ctx context.Context, numberOrID, reason string) (forge.
 		case r.State != forge.RunPending:
 			return forge.Errorf(forge.KindPrecondition, op, "%s is %s; only a run that waits can be put on hold", r.name(), r.State).
 				WithHint("forgectl run cancel %d stops it", r.Number)
-		}
-		a, err := tx.liveAttempt(r)
-		if err != nil {
-			return err
-		}
-		if a != nil {
-			return forge.Errorf(forge.KindPrecondition, op, "attempt %d of %s is %s and has not ended", a.Number, r.name(), a.State).
-				WithHint("try again when it has: forgectl run why %d", r.Number)
 		}
 		return tx.holdRun(r, forge.Hold{By: t.p.User, Reason: reason})
 	})
@@ -108,8 +101,11 @@ func (t *tx) releaseRun(r *runRow, actor string) error {
 	if err := t.saveRun(r); err != nil {
 		return err
 	}
-	return t.runEvent(r, forge.Event{Actor: actor, Type: forge.EventRunReleased, Attempt: r.Attempt,
-		Message: r.name() + " is released, to go on " + r.goesOn()})
+	message := r.name() + " is released"
+	if r.Attempt > 0 {
+		message += ", to go on " + r.goesOn()
+	}
+	return t.runEvent(r, forge.Event{Actor: actor, Type: forge.EventRunReleased, Attempt: r.Attempt, Message: message})
 }
 
 // goesOn says where the next attempt begins.

@@ -55,7 +55,7 @@ func (a *app) tree() *cli.App {
 		},
 		Before: func(*cli.Context) error { return a.checkOutput() },
 		Commands: []*cli.Command{
-			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.keyCommand(), a.versionCommand(),
+			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.keyCommand(), a.versionCommand(),
 		},
 	}
 	prepare(t.Commands)

@@ -11,7 +11,8 @@ import (
 )
 
 // seed makes the site of the scripts: run 1 completed, 2 failed, 3 running in its second
-// attempt, 4 pending; one dataset, one base model, one node of CPU slots and one of GPUs.
+// attempt, 4 pending; one dataset, one base model, one node of CPU slots and one of GPUs in a
+// cluster that is paused.
 func seed(f *apitest.Fake) {
 	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
 	_, _ = f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
@@ -62,6 +63,9 @@ func seed(f *apitest.Fake) {
 	sick.Slot, sick.Sick = 1, "XID 79: fallen off the bus"
 	f.SetNodes(api.NodeView{Node: forge.Node{Name: "box", Cluster: "local", State: forge.NodeReady, CPUs: 4, MemoryMiB: 16384, GPUs: []forge.GPU{slot, slot}, SeenAt: at(0)}, FreeCPUs: 2, FreeMemoryMiB: 12288},
 		api.NodeView{Node: forge.Node{Name: "gpu-1", Cluster: "local", State: forge.NodeReady, CPUs: 64, MemoryMiB: 1 << 20, GPUs: []forge.GPU{h, sick}, SeenAt: at(1)}, FreeGPUs: 1, FreeCPUs: 64, FreeMemoryMiB: 1 << 20})
+	f.SetClusters(api.ClusterView{Cluster: forge.Cluster{Name: "local", Kind: "direct",
+		Paused: &forge.Pause{Reason: "5 runs were put on hold within 10m", Since: at(3)}}, Nodes: 2, FreeGPUs: 1, GPUs: 4},
+		api.ClusterView{Cluster: forge.Cluster{Name: "old"}, Nodes: 1, GPUs: 8})
 	f.AddEvent(forge.Event{Time: at(10), Run: runID(3), Number: 3, Actor: "ada", Type: forge.EventRunSubmitted, Message: "submitted"})
 	f.AddEvent(forge.Event{Time: at(5), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventAttemptEnded, Attempt: 1, Reason: "killed_externally", Message: "rank 1 on box was killed\x1b[2J"})
 	f.AddEvent(forge.Event{Time: at(4), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventRunResumed, Attempt: 2, Message: "resumed from step 20"})

@@ -17,9 +17,11 @@ type Services struct {
 	Datasets Datasets
 	Models   Models
 	Runs     Runs
+	Holds    Holds
 	RunData  RunData
 	Keys     Keys
 	Site     Site
+	Clusters Clusters
 	Events   Events
 }
 
@@ -53,6 +55,12 @@ type Runs interface {
 	RetryRun(ctx context.Context, p forge.Principal, run string) (Submitted, error)
 }
 
+// Holds keeps waiting runs from being placed, and lets them go on.
+type Holds interface {
+	HoldRun(ctx context.Context, p forge.Principal, run, reason string) (forge.Run, error)
+	ReleaseRun(ctx context.Context, p forge.Principal, run string) (forge.Run, error)
+}
+
 // RunData reads what a run produced and why it waits.
 type RunData interface {
 	Why(ctx context.Context, p forge.Principal, run string) (Why, error)
@@ -74,6 +82,13 @@ type Site interface {
 	Nodes(ctx context.Context, p forge.Principal) ([]NodeView, error)
 	// Ready returns why the daemon is not ready; empty means that it is.
 	Ready(ctx context.Context) []string
+}
+
+// Clusters shows clusters and lets those go on that were paused. ResumeCluster is for operators:
+// KindForbidden for anyone else, before it is said whether there is such a cluster.
+type Clusters interface {
+	Clusters(ctx context.Context, p forge.Principal) ([]ClusterView, error)
+	ResumeCluster(ctx context.Context, p forge.Principal, name string) (ClusterView, error)
 }
 
 // Events is the audit trail as a stream.
@@ -246,6 +261,14 @@ type NodeView struct {
 	FreeGPUs      int   `json:"free_gpus"`
 	FreeCPUs      int   `json:"free_cpus"`
 	FreeMemoryMiB int64 `json:"free_memory_mib"`
+}
+
+// ClusterView is a cluster with what is free in it.
+type ClusterView struct {
+	forge.Cluster
+	Nodes    int `json:"nodes"`
+	FreeGPUs int `json:"free_gpus"`
+	GPUs     int `json:"gpus"`
 }
 
 // CreateKeyRequest makes a key for a user of the tenant.

@@ -69,6 +69,11 @@ type CancelRequest struct {
 	Mode forge.CancelMode `json:"mode,omitempty" enum:"term,save,now" doc:"term: TERM, grace, KILL; save: write a checkpoint first; now: KILL. Default term"`
 }
 
+// HoldRequest keeps a waiting run from being placed.
+type HoldRequest struct {
+	Reason string `json:"reason,omitempty" maxLength:"500" doc:"For people; shown wherever it is asked why the run waits"`
+}
+
 // Version is what a daemon says of itself.
 type Version struct {
 	Version string `json:"version"`

@@ -34,6 +34,7 @@ type Options struct {
 // Cluster is one executor and what the daemon must know about it.
 type Cluster struct {
 	Name      forge.ClusterName
+	Kind      string // direct
 	Executor  Executor
 	Files     Files
 	RunRoot   string
@@ -139,7 +140,8 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		d.clusters[c.Name] = &c
 		d.order = append(d.order, c.Name)
 	}
-	d.handler = server.New(api.Services{Auth: d, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, RunData: rundata{d}, Keys: keys{d}, Site: site{d}, Events: events{d}},
+	d.handler = server.New(api.Services{Auth: d, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
+		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Events: events{d}},
 		server.Options{Log: d.log, Version: d.version, MaxBody: d.cfg.Limits.MaxBodyBytes})
 	if err := d.listen(ctx); err != nil {
 		return nil, err

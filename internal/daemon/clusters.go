@@ -53,7 +53,7 @@ func openClusters(c Config, pythonPath string, log zerolog.Logger) ([]Cluster, e
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Cluster{Name: forge.ClusterName(cl.Name), Executor: x, Files: x, RunRoot: cl.RunRoot, PollEvery: cl.PollEvery.D(), Modules: cl.Python != ""})
+		out = append(out, Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, PollEvery: cl.PollEvery.D(), Modules: cl.Python != ""})
 	}
 	return out, nil
 }

@@ -63,7 +63,7 @@ func serveOn(t *testing.T, dir string, fake *executortest.Fake) *rig {
 		t.Fatal(err)
 	}
 	d, err := New(t.Context(), Options{Config: cfg, Log: zerolog.Nop(), Version: "test",
-		Clusters: []Cluster{{Name: "local", Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond, Modules: true}}})
+		Clusters: []Cluster{{Name: "local", Kind: KindDirect, Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond, Modules: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,28 +296,6 @@ func TestALostAttemptGoesOnElsewhereFromItsCheckpoint(t *testing.T) {
 	}
 }
 
-func TestFiveHeldRunsPauseTheCluster(t *testing.T) {
-	r := start(t, 5)
-	r.cfg.Retry.FruitlessLimit = 1
-	var ids []forge.RunID
-	for range 5 {
-		run := r.submit(t, script(1))
-		key := r.launched(t, run.ID, 1)
-		r.fake.Start(key)
-		r.fake.Lose(key)
-		ids = append(ids, run.ID)
-	}
-	for _, id := range ids {
-		r.await(t, id, "held", func(x forge.Run) bool { return x.Hold != nil })
-	}
-	next := r.submit(t, script(1))
-	r.await(t, next.ID, "paused", func(forge.Run) bool { return len(r.world.snapshot(time.Now()).Paused) == 1 })
-	w, err := rundata{r.Daemon}.Why(t.Context(), r.op, string(next.ID))
-	if err != nil || w.Code != forge.HoldPaused || !strings.Contains(w.Sentence, "5 runs were put on hold") {
-		t.Errorf("why says %+v, %v", w, err)
-	}
-}
-
 func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 	r := start(t, 1)
 	run := r.submit(t, script(1))
@@ -339,10 +317,12 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 	}
 	ctx, theirs, absent := t.Context(), string(run.ID), strings.Repeat("0", 26)
 	for name, ask := range map[string]func(id string) error{
-		"show":   func(id string) error { _, err := runs{r.Daemon}.Run(ctx, eve, id); return err },
-		"cancel": func(id string) error { _, err := runs{r.Daemon}.CancelRun(ctx, eve, id, forge.CancelNow); return err },
-		"retry":  func(id string) error { _, err := runs{r.Daemon}.RetryRun(ctx, eve, id); return err },
-		"why":    func(id string) error { _, err := rundata{r.Daemon}.Why(ctx, eve, id); return err },
+		"show":    func(id string) error { _, err := runs{r.Daemon}.Run(ctx, eve, id); return err },
+		"cancel":  func(id string) error { _, err := runs{r.Daemon}.CancelRun(ctx, eve, id, forge.CancelNow); return err },
+		"retry":   func(id string) error { _, err := runs{r.Daemon}.RetryRun(ctx, eve, id); return err },
+		"hold":    func(id string) error { _, err := holds{r.Daemon}.HoldRun(ctx, eve, id, "mine"); return err },
+		"release": func(id string) error { _, err := holds{r.Daemon}.ReleaseRun(ctx, eve, id); return err },
+		"why":     func(id string) error { _, err := rundata{r.Daemon}.Why(ctx, eve, id); return err },
 		"log": func(id string) error {
 			_, err := rundata{r.Daemon}.Log(ctx, eve, id, api.LogQuery{Stream: "stdout"})
 			return err

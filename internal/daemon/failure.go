@@ -14,7 +14,7 @@ type ending struct {
 	attempt forge.Attempt
 	reason  forge.EndReason
 	detail  string
-	saved   int64         // highest verified step over all attempts
+	saved   int64         // highest verified step that this attempt saved
 	used    time.Duration // running time of all attempts together
 	handed  bool          // it had been given to the executor
 	now     time.Time

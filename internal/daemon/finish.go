@@ -37,11 +37,17 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err != nil {
 		return fmt.Errorf("verify checkpoints of run %d: %w", r.Number, err)
 	}
+	// Only what this attempt saved itself: one that never started would else be credited with the
+	// checkpoints of those before it, and a node that starts nothing would be tried for ever.
 	var saved int64
+	kept := false
 	for _, s := range saves {
-		if s.Verdict == forge.VerdictVerified {
-			saved = max(saved, s.Step)
+		if s.Attempt == a.Number && s.Verdict == forge.VerdictVerified {
+			saved, kept = max(saved, s.Step), true
 		}
+	}
+	if !kept && checkpointed[reason] && len(obs.Exits) > 0 {
+		detail += "; no checkpoint of this attempt verifies" // e.g. asked before its first step
 	}
 	attempts, err := d.db.AttemptsOf(ctx, a.Run)
 	if err != nil {
@@ -64,6 +70,10 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	}
 	return nil
 }
+
+// checkpointed are the ends whose words may say that something was saved.
+var checkpointed = map[forge.EndReason]bool{forge.EndCheckpointedPreempt: true, forge.EndCheckpointedLimit: true,
+	forge.EndCheckpointedDrain: true, forge.EndCheckpointedUser: true}
 
 // lastWord reads the records that the shims left.
 func (d *Daemon) lastWord(ctx context.Context, c *Cluster, a forge.Attempt) (forge.Observation, error) {

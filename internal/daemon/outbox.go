@@ -15,6 +15,7 @@ const (
 	outboxEvery   = 2 * time.Second // rows that could not be done are tried again
 	outboxWorkers = 16
 	execTimeout   = 30 * time.Second // of one call to an executor
+	worldPatience = time.Second      // from a commit to its deltas
 )
 
 func (d *Daemon) outboxLoop(ctx context.Context) {
@@ -72,7 +73,11 @@ func (w *outboxWork) step(ctx context.Context) {
 				w.mu.Unlock()
 			}()
 			if err := w.d.work(ctx, row); err != nil && ctx.Err() == nil {
-				w.d.log.Warn().Err(err).Str("kind", string(row.Kind)).Str("run", string(row.Run)).Int("attempt", row.Attempt).Msg("outbox row not done; it stays")
+				e := w.d.log.Warn()
+				if forge.KindOf(err) == forge.KindConflict { // it moved on while we looked
+					e = w.d.log.Debug()
+				}
+				e.Err(err).Str("kind", string(row.Kind)).Str("run", string(row.Run)).Int("attempt", row.Attempt).Msg("outbox row not done; it stays")
 				_ = w.d.db.OutboxTried(ctx, row.ID)
 			}
 		})
@@ -81,8 +86,11 @@ func (w *outboxWork) step(ctx context.Context) {
 
 // work does one row. An error leaves the row for the next step.
 func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
-	a, ok := d.world.attempt(row.Run)
-	if !ok || a.Number != row.Attempt { // ended, or superseded: nothing is left to do
+	a, err := d.attemptOf(ctx, row)
+	if err != nil {
+		return err
+	}
+	if a.Number > row.Attempt { // superseded: nothing is left to do
 		return d.db.OutboxDone(ctx, row.ID)
 	}
 	c, ok := d.clusters[a.Cluster]
@@ -98,6 +106,28 @@ func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
 		return d.finish(ctx, c, a, row)
 	}
 	return forge.Errorf(forge.KindInternal, "outbox", "row %d has unknown kind %q", row.ID, row.Kind)
+}
+
+// attemptOf is the attempt of a row as the world knows it. The row comes from the tables, where a commit
+// shows before its deltas reach the world: a row that the world does not know yet is waited for. To
+// take it for one of an attempt that is past would lose a launch, and with it a run and its GPUs, for
+// good. (Rows of an attempt that is past leave the tables in the transaction that ends it.)
+func (d *Daemon) attemptOf(ctx context.Context, row store.OutboxRow) (forge.Attempt, error) {
+	ctx, cancel := context.WithTimeout(ctx, worldPatience)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		a, ok := d.world.attempt(row.Run)
+		if ok && (a.Number > row.Attempt || a.Number == row.Attempt && (row.Kind != store.OutboxFinish || !a.State.Open())) {
+			return a, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return a, forge.Errorf(forge.KindConflict, "outbox", "attempt %d is past, or not known yet", row.Attempt)
+		}
+	}
 }
 
 // signal passes on what the row's transaction recorded as our intent.

@@ -53,9 +53,7 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 			w.Sentence = "is about to be placed"
 		}
 		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy, r.ID)
-		if r.Hold != nil {
-			w.Next = append(w.Next, fmt.Sprintf("forgectl run retry %d", r.Number))
-		}
+		wayOut(&w, r, snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
 	case r.State == forge.RunRunning && last != nil:
@@ -73,6 +71,25 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		w.Sentence += "; cancel was requested"
 	}
 	return w, nil
+}
+
+// wayOut names the commands that let a run go on which nothing else will: a release keeps the
+// checkpoints, a retry starts from zero.
+func wayOut(w *api.Why, r forge.Run, snap forge.Snapshot, p forge.Principal) {
+	if r.Hold != nil {
+		w.Next = append(w.Next, fmt.Sprintf("forgectl run release %d", r.Number), fmt.Sprintf("forgectl run retry %d", r.Number))
+	}
+	if w.Code != forge.HoldPaused {
+		return
+	}
+	for _, c := range snap.Paused {
+		if r.Spec.Cluster == "" || r.Spec.Cluster == c.Cluster {
+			w.Next = append(w.Next, "forgectl cluster resume "+string(c.Cluster))
+		}
+	}
+	if p.Role != forge.RoleOperator {
+		w.Evidence = append(w.Evidence, "only an operator may resume a cluster")
+	}
 }
 
 func nodeNames(a forge.Attempt) string {

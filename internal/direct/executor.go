@@ -65,9 +65,10 @@ type attempt struct {
 	at      rundir.Attempt
 	run     forge.RunID
 	perNode []int
-	made    time.Time    // when its launch was written
-	ours    map[int]bool // nodes whose shim is a living child of this process
-	watched map[int]bool // nodes whose shim's end wakes us
+	grace   time.Duration // from a stop to the ranks' KILL
+	made    time.Time     // when its launch was written
+	ours    map[int]bool  // nodes whose shim is a living child of this process
+	watched map[int]bool  // nodes whose shim's end wakes us
 }
 
 // New prepares the executor; Close ends its watching, never an attempt.
@@ -167,7 +168,7 @@ func (e *Executor) learn(l forge.Launch, made time.Time) *attempt {
 	if a := e.known[id]; a != nil {
 		return a
 	}
-	a := &attempt{at: at, run: l.Run, perNode: perNode, made: made, ours: map[int]bool{}, watched: map[int]bool{}}
+	a := &attempt{at: at, run: l.Run, perNode: perNode, grace: l.Spec.Grace.D(), made: made, ours: map[int]bool{}, watched: map[int]bool{}}
 	e.known[id] = a
 	return a
 }

@@ -2,6 +2,7 @@ package direct_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"testing"
 
@@ -25,6 +26,9 @@ func TestMain(m *testing.M) {
 			os.Exit(shim.Main(context.Background(), os.Args[2:]))
 		case "die": // a forged that cannot even become a shim
 			os.Exit(9)
+		case "late": // a shim that has not come to its lock yet
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
 		case "daemon":
 			os.Exit(daemon(os.Args[2]))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -94,6 +95,7 @@ func (e *Executor) look(a *attempt, o *forge.Observation) error {
 		v := &views[i]
 		if v.lock.Held {
 			held++
+			e.endStubborn(a, v)
 			e.watchShim(a, i, v.lock.By)
 		}
 		switch {
@@ -134,6 +136,33 @@ func (e *Executor) look(a *attempt, o *forge.Observation) error {
 		return e.judgeMissing(a, unclaimed, o)
 	}
 	return e.release(a, held, o)
+}
+
+// endStubborn kills a shim that does not carry out a stop: it is frozen, or hangs in a read of its run
+// directory. Its ranks die with it. A shim that has written its last word holds its lock as the proof
+// about leftovers, and is left alone; so is one that was asked to save, which is worth waiting for.
+func (e *Executor) endStubborn(a *attempt, v *shimView) {
+	if v.exit != nil || v.lock.By.PID == 0 {
+		return
+	}
+	stop, err := rundir.ReadStop(a.at)
+	if err != nil {
+		return
+	}
+	patience := stubborn
+	switch stop.Signal {
+	case forge.SignalCheckpoint:
+		return
+	case forge.SignalCancel:
+		patience += a.grace
+	}
+	if time.Since(stop.At) < patience {
+		return
+	}
+	e.log.Warn().Str("run", string(a.run)).Int("attempt", a.at.Number).Int("shim", v.lock.By.PID).Msg("a shim that did not stop in time is killed")
+	if err := v.lock.By.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		e.log.Warn().Err(err).Int("shim", v.lock.By.PID).Msg("shim not killed")
+	}
 }
 
 // judgeMissing decides about shims of which nothing is seen. While one may still come it is starting.

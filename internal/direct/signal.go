@@ -12,8 +12,8 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// stubborn is how long a shim may take to act on a kill before it is killed itself; its ranks die
-// with it, and the attempt is lost instead of killed.
+// stubborn is how long a shim may take to carry out a stop, beyond the grace of its ranks, before Poll
+// kills it: a stop is asked for once, so nobody else would.
 const stubborn = 10 * time.Second
 
 // Signal asks an attempt to save, to stop, or to die. The request is durable before anyone is
@@ -50,11 +50,7 @@ func (e *Executor) Signal(ctx context.Context, id forge.ExternalID, s forge.Sign
 		case err != nil:
 			errs = append(errs, err)
 		case lock.Held && lock.By.PID != 0:
-			sig := syscall.SIGUSR1
-			if asked && s == forge.SignalKill && time.Since(before.At) > stubborn {
-				sig = syscall.SIGKILL
-			}
-			if err := lock.By.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			if err := lock.By.Signal(syscall.SIGUSR1); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				errs = append(errs, fmt.Errorf("signal shim of node %d: %w", node, err))
 			}
 		case lock.Dead() && s == forge.SignalKill:

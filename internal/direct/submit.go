@@ -135,9 +135,7 @@ func (e *Executor) startShim(a *attempt, node int) error {
 	}
 	defer log.Close()
 	e.notify.add(a.at.NodeDir(node))
-	args := slices.Concat(e.o.ShimArgs, []string{
-		"--run-dir", a.at.RunDir, "--attempt", strconv.Itoa(a.at.Number), "--node", strconv.Itoa(node),
-	})
+	args := slices.Concat(e.o.ShimArgs, shimFlags(a.at), []string{"--node", strconv.Itoa(node)})
 	cmd := exec.Command(e.o.Self, args...)
 	cmd.Args[0] = "forged"
 	cmd.Dir = a.at.Dir()
@@ -159,6 +157,11 @@ func (e *Executor) startShim(a *attempt, node int) error {
 		e.nudge()
 	}()
 	return nil
+}
+
+// shimFlags name the attempt on the command line of each of its shims.
+func shimFlags(at rundir.Attempt) []string {
+	return []string{"--run-dir", at.RunDir, "--attempt", strconv.Itoa(at.Number)}
 }
 
 // Find says whether an attempt exists. When nothing of it is found its claim is revoked, so that a
@@ -184,6 +187,11 @@ func (e *Executor) Find(ctx context.Context, key, runDir string) forge.Lookup {
 		return forge.Lookup{State: forge.LookupUnknown, Evidence: err.Error()}
 	case started:
 		return e.found(at, run, "a shim has claimed it or is there")
+	}
+	// A forged that died right after the fork leaves a shim that has not locked yet: to revoke its
+	// claim would be safe, and would cost the run an attempt for nothing.
+	if coming, err := rundir.Invoked(shimFlags(at)...); err == nil && coming {
+		return e.found(at, run, "its shim was started and has not claimed it yet")
 	}
 	won, err := e.revoke(at)
 	switch {

@@ -95,7 +95,7 @@ func (x *torture) submit() {
 	if len(x.runs) >= tortureRuns {
 		return
 	}
-	a := &asked{ranks: 1 + x.rnd.IntN(4), steps: 20 + x.rnd.IntN(100)}
+	a := &asked{ranks: 1 + x.rnd.IntN(4), steps: 40 + x.rnd.IntN(260)}
 	args := []string{"run", "submit", "probe", "--gpus-per-node", strconv.Itoa(a.ranks), "--priority", strconv.Itoa(x.oneOf(10, 50, 50, 90)),
 		"--set", fmt.Sprint("steps=", a.steps), "--set", fmt.Sprint("step_ms=", x.oneOf(5, 10, 20)), "--set", fmt.Sprint("save_every=", x.oneOf(1, 5, 10))}
 	switch x.rnd.IntN(6) {

@@ -143,6 +143,23 @@ func parseStat(data []byte) (stat, error) {
 	return stat{state: f[0][0], parent: parent, start: start}, nil
 }
 
+// Invoked says whether a living process of our uid was called with these arguments, in a row. It
+// finds a program that was started and has not yet left a sign of its own.
+func Invoked(args ...string) (bool, error) {
+	all, err := pids()
+	if err != nil {
+		return false, err
+	}
+	want := []byte("\x00" + strings.Join(args, "\x00") + "\x00")
+	for _, pid := range all {
+		line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if err == nil && bytes.Contains(line, want) && pid != os.Getpid() && ownedBy(pid, os.Getuid()) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Children lists the direct children of a process, zombies left out. It reads every process and not
 // /proc/PID/task/*/children, which not every kernel has.
 func Children(pid int) ([]int, error) {

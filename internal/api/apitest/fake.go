@@ -36,6 +36,7 @@ type Fake struct {
 	whys     map[forge.RunID]api.Why
 	queue    *api.Queue
 	nodes    []api.NodeView
+	clusters []api.ClusterView
 	notReady []string
 	events   []forge.Event
 	changed  chan struct{}
@@ -73,7 +74,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Datasets: f, Models: f, Runs: f, RunData: f, Keys: f, Site: f, Events: f}
+	return api.Services{Auth: f, Datasets: f, Models: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Events: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

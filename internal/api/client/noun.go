@@ -132,6 +132,20 @@ func (c *Client) Nodes(ctx context.Context) ([]api.NodeView, error) {
 	return out.Items, err
 }
 
+// Clusters lists clusters with what is free.
+func (c *Client) Clusters(ctx context.Context) ([]api.ClusterView, error) {
+	var out api.List[api.ClusterView]
+	err := c.ask(ctx, http.MethodGet, "/v1/clusters", nil, nil, &out)
+	return out.Items, err
+}
+
+// ResumeCluster lets a paused cluster take work again.
+func (c *Client) ResumeCluster(ctx context.Context, name string) (api.ClusterView, error) {
+	var out api.ClusterView
+	err := c.ask(ctx, http.MethodPost, "/v1/clusters/"+url.PathEscape(name)+"/resume", nil, nil, &out)
+	return out, err
+}
+
 // Queue shows what waits and runs.
 func (c *Client) Queue(ctx context.Context) (api.Queue, error) {
 	var out api.Queue

@@ -119,6 +119,20 @@ func (c *Client) CancelRun(ctx context.Context, run string, mode forge.CancelMod
 	return out, err
 }
 
+// HoldRun keeps a waiting run from being placed.
+func (c *Client) HoldRun(ctx context.Context, run, reason string) (forge.Run, error) {
+	var out forge.Run
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/hold"), nil, api.HoldRequest{Reason: reason}, &out)
+	return out, err
+}
+
+// ReleaseRun lets a held run go on.
+func (c *Client) ReleaseRun(ctx context.Context, run string) (forge.Run, error) {
+	var out forge.Run
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/release"), nil, nil, &out)
+	return out, err
+}
+
 // RetryRun submits the same run again.
 func (c *Client) RetryRun(ctx context.Context, run string) (api.Submitted, error) {
 	var out api.Submitted

@@ -53,6 +53,7 @@ func TestOpenAPI(t *testing.T) {
 		"POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}",
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
+		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "POST /v1/keys/{key}/revoke",
 	}
@@ -109,7 +110,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	t.Run("bodies refuse what they do not know", func(t *testing.T) {
-		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest"} {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest"} {
 			sc := o.Components.Schemas.Map()[name]
 			if sc == nil || sc.AdditionalProperties != false {
 				t.Errorf("%s is open", name)
@@ -139,6 +140,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 	s.SetQueue(api.Queue{Entries: []api.QueueEntry{{Run: 1, State: forge.RunRunning, Since: now}}, Others: api.OthersLoad{Running: 1, GPUs: 8}})
 	s.SetNodes(api.NodeView{Node: forge.Node{Name: "n1", Cluster: "local", State: forge.NodeReady, SeenAt: now,
 		GPUs: []forge.GPU{{Slot: 0, Kind: forge.GPUCPUSlot, Type: "cpu"}}}})
+	s.SetClusters(api.ClusterView{Cluster: forge.Cluster{Name: "local", Kind: "direct", Paused: &forge.Pause{Reason: "five runs held", Since: now}}, Nodes: 1, GPUs: 1})
+	s.addRun(3, forge.RunPending)
 	s.AddEvent(forge.Event{Type: forge.EventRunRunning, Run: id, Number: 1, Message: "running", Data: map[string]any{"step": 1}})
 
 	o := description(t, s)
@@ -155,6 +158,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
 		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", ""},
+		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
+		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""},
 	}
 	seen := map[string]bool{"GET /v1/events": true} // streams: events_test.go
 	for _, c := range calls {

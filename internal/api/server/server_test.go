@@ -164,6 +164,15 @@ func TestKeys(t *testing.T) {
 			t.Errorf("got %d %s", status, text)
 		}
 	})
+	t.Run("a member may not resume a cluster, an operator may", func(t *testing.T) {
+		s.SetClusters(api.ClusterView{Cluster: forge.Cluster{Name: "local", Paused: &forge.Pause{Reason: "five runs held", Since: now}}})
+		if p, _ := s.problem(t, "POST", "/v1/clusters/local/resume", ""); p.Kind != forge.KindForbidden || p.Hint == "" {
+			t.Errorf("got %+v", p)
+		}
+		if status, _, text := s.call(t, "POST", "/v1/clusters/local/resume", "", api.HeaderKey, apitest.OperatorSecret); status != 200 {
+			t.Errorf("got %d %s", status, text)
+		}
+	})
 	t.Run("another tenant's run is not found", func(t *testing.T) {
 		s.addRun(1, forge.RunPending)
 		if p, _ := s.problem(t, "GET", "/v1/runs/1", "", api.HeaderKey, apitest.StrangerSecret); p.Status != 404 {
@@ -247,6 +256,7 @@ func TestErrors(t *testing.T) {
 		{"a duration that is none", "POST", "/v1/runs", `{"recipe":"lora_sft","time_limit":"soon"}`, 422, "", "Go's form"},
 		{"a body that is not JSON", "POST", "/v1/runs", `{"recipe":`, 422, "", "unexpected end"},
 		{"a body over the limit", "POST", "/v1/runs", `{"recipe":"` + strings.Repeat("x", 8192) + `"}`, 413, "", "4096"},
+		{"a reason longer than a page", "POST", "/v1/runs/1/hold", `{"reason":"` + strings.Repeat("x", 501) + `"}`, 422, "reason", "500"},
 		{"an operation's own refusal", "POST", "/v1/runs", `{"recipe":"lora_sft","set":["lora.rr=1"]}`, 422, "params.lora.rr", "lora.r"},
 		{"a path that is nothing", "GET", "/v1/nothing", "", 404, "", "/v1/nothing"},
 		{"a method that is not there", "PUT", "/v1/runs", "{}", 405, "", "POST"},
@@ -265,6 +275,17 @@ func TestErrors(t *testing.T) {
 			t.Errorf("got %d", p.Status)
 		}
 	})
+}
+
+func TestHoldNeedsNoBody(t *testing.T) {
+	s := start(t)
+	s.addRun(1, forge.RunPending)
+	if status, _, text := s.call(t, "POST", "/v1/runs/1/hold", ""); status != 200 || !strings.Contains(text, `"by":"ada","reason":""`) {
+		t.Errorf("got %d %s", status, text)
+	}
+	if p, _ := s.problem(t, "POST", "/v1/runs/1/hold", ""); p.Kind != forge.KindPrecondition || !strings.Contains(p.Hint, "run release 1") {
+		t.Errorf("got %+v", p)
+	}
 }
 
 func TestReady(t *testing.T) {
