@@ -3,10 +3,12 @@ package direct
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
@@ -77,7 +79,8 @@ func unavailable(err error) error {
 const maxVerified = 4096
 
 // Checkpoints lists the checkpoints of a run. A good verdict is kept for as long as the manifest is
-// the same, byte for byte: hashing gigabytes once is enough.
+// the same, byte for byte, and no file looks different: hashing gigabytes once is enough. A new attempt
+// does not rest on it: its shim reads every byte again.
 func (e *Executor) Checkpoints(ctx context.Context, run forge.RunID, runDir string, verify bool) ([]forge.Checkpoint, error) {
 	if err := e.confined(runDir); err != nil {
 		return nil, err
@@ -90,7 +93,11 @@ func (e *Executor) Checkpoints(ctx context.Context, run forge.RunID, runDir stri
 		if c.Verdict == forge.VerdictTorn {
 			continue
 		}
-		key := c.Path + "#" + c.SHA256
+		stamp, err := rundir.Stamp(c.Path) // before the hashing, so that a change during it is seen later
+		if err != nil {
+			stamp = fmt.Sprint(time.Now().UnixNano()) // never met again
+		}
+		key := c.Path + "#" + c.SHA256 + "#" + stamp
 		e.mu.Lock()
 		known, ok := e.verified[key]
 		e.mu.Unlock()

@@ -397,40 +397,46 @@ func TestReadStaysInsideTheAttempt(t *testing.T) {
 	}
 }
 
-func TestVerdictIsKeptForAsLongAsTheManifestIsTheSame(t *testing.T) {
+func TestVerdictIsKeptForAsLongAsNothingLooksDifferent(t *testing.T) {
 	b := newBench(t, 1, nil)
 	save := executortest.Save{Run: b.l.Run, Attempt: 1, Step: 5, World: 1, Files: map[string]string{"w.bin": "good"}}
-	verdict := func() forge.Verdict {
+	file := filepath.Join(b.at.CheckpointDir(), "checkpoint-5", "w.bin")
+	saved := func() time.Time {
+		t.Helper()
+		if err := save.Write(b.at.CheckpointDir()); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.ModTime()
+	}
+	spoil := func(when time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(file, []byte("BAD!"), 0o640), os.Chtimes(file, when, when)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(v forge.Verdict, why string) {
 		t.Helper()
 		list, err := b.Checkpoints(t.Context(), b.l.Run, b.l.RunDir, true)
-		if err != nil || len(list) != 1 {
-			t.Fatalf("%+v, %v", list, err)
+		if err != nil || len(list) != 1 || list[0].Verdict != v {
+			t.Errorf("%s: want %s, got %+v, %v", why, v, list, err)
 		}
-		return list[0].Verdict
 	}
-	if err := save.Write(b.at.CheckpointDir()); err != nil {
-		t.Fatal(err)
-	}
-	if got := verdict(); got != forge.VerdictVerified {
-		t.Fatalf("verdict %s", got)
-	}
-	file := filepath.Join(b.at.CheckpointDir(), "checkpoint-5", "w.bin")
-	if err := os.WriteFile(file, []byte("BAD!"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if got := verdict(); got != forge.VerdictVerified {
-		t.Errorf("hashed again although the manifest is the same: %s", got)
-	}
+	at := saved()
+	want(forge.VerdictVerified, "at first")
+	spoil(at)
+	want(forge.VerdictVerified, "hashed again although nothing looks different")
+	spoil(at.Add(time.Second))
+	want(forge.VerdictTorn, "a file that was written to was believed by the old verdict")
+	at = saved()
+	want(forge.VerdictVerified, "saved again")
 	save.World = 2
-	if err := save.Write(b.at.CheckpointDir()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte("BAD!"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if got := verdict(); got != forge.VerdictTorn {
-		t.Errorf("a new manifest was believed by the old verdict: %s", got)
-	}
+	saved()
+	spoil(at)
+	want(forge.VerdictTorn, "a new manifest was believed by the old verdict")
 }
 
 func TestNodes(t *testing.T) {
