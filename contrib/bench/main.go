@@ -70,13 +70,6 @@ func main() {
 	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()
-	if len(os.Args) > 1 && os.Args[1] == nullServerArg {
-		if err := nullServer(); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, e, *only); err != nil {

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,21 +15,16 @@ import (
 	"time"
 
 	_ "github.com/mattn/go-sqlite3" // to read the counters of forged's tables
-	"github.com/rs/zerolog"
 
-	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/api/server"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
 )
 
 const (
-	clients       = 64
-	submitWarm    = time.Second
-	submitTime    = 5 * time.Second
-	submitRounds  = 3
-	nullServerArg = "null-server"
-	submitBody    = `{"recipe":"probe","set":["steps=2"]}`
+	clients      = 64
+	submitWarm   = time.Second
+	submitTime   = 5 * time.Second
+	submitRounds = 3
+	submitBody   = `{"recipe":"probe","set":["steps=2"]}`
 )
 
 // submitRate compares durable submissions with the same server over a store that answers at
@@ -49,11 +43,15 @@ func submitRate(ctx context.Context, e env) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	null, stop, err := startNull(ctx)
+	peer, err := instantSite(ctx, e)
+	if err != nil {
+		return nil, fmt.Errorf("instant store: %w", err)
+	}
+	defer func() { _ = peer.Close() }()
+	peerAddr, err := peer.TCP()
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
 	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.State(), "forge.db")+"?mode=ro&_busy_timeout=5000")
 	if err != nil {
 		return nil, err
@@ -62,9 +60,9 @@ func submitRate(ctx context.Context, e env) ([]figure, error) {
 	var real, at []float64
 	var perCommit float64
 	for range submitRounds {
-		n, err := load(ctx, null, s.Key)
+		n, err := load(ctx, peerAddr, peer.Key)
 		if err != nil {
-			return nil, fmt.Errorf("null server: %w", err)
+			return nil, fmt.Errorf("instant store: %w", err)
 		}
 		at = append(at, n)
 		before, err := commits(ctx, db)
@@ -82,7 +80,7 @@ func submitRate(ctx context.Context, e env) ([]figure, error) {
 		perCommit = max(perCommit, (after[1]-before[1])/(after[0]-before[0]))
 	}
 	return []figure{
-		atLeast("submit_rate", median(real), "runs/s", "null-store", median(at), 0.5),
+		atLeast("submit_rate", median(real), "runs/s", "instant-store", median(at), 0.5),
 		atLeast("submit_group", perCommit, "submits/commit", "limit", 8, 1),
 	}, nil
 }
@@ -151,50 +149,21 @@ func commits(ctx context.Context, db *sql.DB) ([2]float64, error) {
 	return out, err
 }
 
-// startNull runs this program again as the server over a store that answers at once.
-func startNull(ctx context.Context) (string, func(), error) {
-	self, err := os.Executable()
+// instantSite starts the same server over a store that answers at once: the daemon's own test
+// binary in that mode.
+func instantSite(ctx context.Context, e env) (*forgedtest.Site, error) {
+	dir, err := os.MkdirTemp("", "forge")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, nullServerArg)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	binary := filepath.Join(dir, "instant.test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-trimpath", "-tags", "urfave_cli_no_docs", "-o", binary, "./internal/daemon")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true, Dir: dir})
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	var addr string
-	if _, err := fmt.Fscanln(out, &addr); err != nil {
-		return "", nil, fmt.Errorf("null server said nothing: %w", err)
-	}
-	return addr, func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, nil
-}
-
-func nullServer() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println("http://" + l.Addr().String())
-	h := server.New(api.Services{Auth: nullAuth{}, Runs: nullRuns{}}, server.Options{Log: zerolog.Nop(), Version: "null", MaxBody: 1 << 20})
-	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(l)
-}
-
-// nullAuth and nullRuns are a store that answers at once.
-type (
-	nullAuth struct{}
-	others   = api.Runs // an embedded field called Runs would hide the method of that name
-	nullRuns struct{ others }
-)
-
-func (nullAuth) Authenticate(context.Context, string) (forge.Principal, error) {
-	return forge.Principal{Tenant: "t", User: "bench", Role: forge.RoleOperator}, nil
-}
-
-func (nullRuns) SubmitRun(_ context.Context, p forge.Principal, q api.SubmitRunRequest) (api.Submitted, error) {
-	return api.Submitted{Run: forge.Run{ID: "01J00000000000000000000000", Number: 1, User: p.User, State: forge.RunPending, SubmittedAt: time.Now(),
-		Spec: forge.RunSpec{Recipe: q.Recipe, Launch: forge.LaunchRank, Entry: forge.Entry{Command: []string{"proberank"}}, Params: map[string]any{"steps": 2}}}, Position: 1, Waiting: 1}, nil
+	return s, s.StartAs(ctx, binary, "FORGE_BENCH_INSTANT="+s.State())
 }

@@ -48,6 +48,7 @@ type Daemon struct {
 	log      zerolog.Logger
 	version  string
 	db       *store.DB
+	submitTo func(forge.Principal) submitter
 	world    *world
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
@@ -123,6 +124,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.stop.push("database", d.db.Close)
+	d.submitTo = func(p forge.Principal) submitter { return d.db.For(p) }
 
 	w, err := d.db.World(ctx)
 	if err != nil {

@@ -66,15 +66,21 @@ func seeShim(at rundir.Attempt, node int) (shimView, error) {
 	}
 	if live, err := rundir.ReadLive(at, node); err == nil {
 		v.live = &live
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if !noRecord(err) {
 		return v, err
 	}
 	if exit, err := rundir.ReadExit(at, node); err == nil {
 		v.exit = &exit
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if !noRecord(err) {
 		return v, err
 	}
 	return v, nil
+}
+
+// noRecord: one that is broken tells as little as one that is absent, and will not get better. To call
+// the attempt unknown for it would hold its GPUs for ever.
+func noRecord(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, rundir.ErrBroken)
 }
 
 func (e *Executor) look(a *attempt, o *forge.Observation) error {

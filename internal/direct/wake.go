@@ -27,7 +27,7 @@ func (e *Executor) nudgeSoon() { time.AfterFunc(50*time.Millisecond, e.nudge) }
 // watchShim wakes when a shim that is not our child ends: one that a forged before us started.
 func (e *Executor) watchShim(a *attempt, node int, by rundir.Process) {
 	e.mu.Lock()
-	skip := a.watched[node] || by.PID == 0
+	skip := a.watched[node] || by.PID <= 0
 	if !skip {
 		a.watched[node] = true
 	}

@@ -142,13 +142,17 @@ func (s *Site) command(ctx context.Context, name string, args ...string) *exec.C
 }
 
 // Start runs `forged serve` and waits until it is ready, or says why it is not.
-func (s *Site) Start(ctx context.Context) error {
+func (s *Site) Start(ctx context.Context) error { return s.StartAs(ctx, s.o.Forged) }
+
+// StartAs runs another program in forged's place, with more environment.
+func (s *Site) StartAs(ctx context.Context, program string, env ...string) error {
 	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	s.cmd = s.command(context.WithoutCancel(ctx), s.o.Forged, "serve", "--state-dir", s.State())
+	s.cmd = s.command(context.WithoutCancel(ctx), program, "serve", "--state-dir", s.State())
+	s.cmd.Env = append(s.cmd.Env, env...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		return err

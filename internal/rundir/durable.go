@@ -169,6 +169,10 @@ func readRegular(f *os.File, path string, limit int64) ([]byte, error) {
 	return data, err
 }
 
+// ErrBroken says that a record is there and does not parse. Records are renamed into place whole, so
+// that waiting does not help: the disk lost what it had, or a rank wrote over it.
+var ErrBroken = errors.New("the record is broken")
+
 // readJSON reads one record. A missing file is fs.ErrNotExist.
 func readJSON[T any](path string, limit int64) (T, error) {
 	var v T
@@ -177,7 +181,7 @@ func readJSON[T any](path string, limit int64) (T, error) {
 		return v, err
 	}
 	if err := json.Unmarshal(data, &v); err != nil {
-		return v, fmt.Errorf("read %s: %w", path, err)
+		return v, fmt.Errorf("read %s: %w: %w", path, ErrBroken, err)
 	}
 	return v, nil
 }

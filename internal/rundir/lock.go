@@ -79,7 +79,7 @@ func (l *Lock) Close() error { return l.f.Close() }
 // LockState is what a look at a shim's lock says.
 type LockState struct {
 	Held bool    // a shim lives
-	By   Process // who took it; zero when nobody ever did
+	By   Process // who took it; zero when nobody ever did, pid -1 when its name cannot be read
 }
 
 // Dead says that a shim was there and is there no more.
@@ -98,7 +98,9 @@ func ProbeLock(path string) (LockState, error) {
 	}
 	defer f.Close()
 	by, err := lockOwner(f)
-	if err != nil {
+	if errors.Is(err, ErrBroken) {
+		by = Process{PID: -1} // power was lost under it: somebody was there, and lives only if the lock is held
+	} else if err != nil {
 		return LockState{}, err
 	}
 	for {
@@ -127,7 +129,7 @@ func lockOwner(f *os.File) (Process, error) {
 	}
 	var p Process
 	if err := json.Unmarshal(buf[:n], &p); err != nil {
-		return Process{}, fmt.Errorf("shim lock: %w", err)
+		return Process{}, fmt.Errorf("shim lock: %w: %w", ErrBroken, err)
 	}
 	return p, nil
 }
