@@ -143,7 +143,9 @@ func (w *writer) gather(group []*job) []*job {
 
 // run takes one group through one transaction and leaves each job's err.
 func (w *writer) run(group []*job) {
-	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
+	// A savepoint is opened in the statement that closes the one before, and one that was rolled
+	// back is still open: half the calls into SQLite that a pair for each closure would be.
+	if err := w.exec("BEGIN IMMEDIATE; SAVEPOINT closure"); err != nil {
 		fail(group, err)
 		return
 	}
@@ -175,25 +177,19 @@ func (w *writer) run(group []*job) {
 	}
 }
 
-// runOne runs a closure inside a savepoint. It returns an error only when the shared transaction
+// runOne runs a closure inside the open savepoint and leaves a fresh one open. It returns an error only when the shared transaction
 // cannot go on; what is the closure's own stays in j.err.
 func (w *writer) runOne(j *job) (broken error) {
-	if err := w.exec("SAVEPOINT closure"); err != nil {
-		return err
-	}
 	t := &tx{Conn: w.conn, ctx: context.Background(), w: w, now: w.db.now().UTC()}
 	j.err = w.guard(j, t)
 	if j.err != nil {
 		if breaksGroup(j.err) || w.aborted() {
 			return j.err
 		}
-		if err := w.exec("ROLLBACK TO closure"); err != nil {
-			return err
-		}
-	} else {
-		j.deltas = t.deltas
+		return w.exec("ROLLBACK TO closure")
 	}
-	return w.exec("RELEASE closure")
+	j.deltas = t.deltas
+	return w.exec("RELEASE closure; SAVEPOINT closure")
 }
 
 // guard turns a panic in a closure into its error: one caller's bug must not stop all writes.
@@ -208,12 +204,10 @@ func (w *writer) guard(j *job, t *tx) (err error) {
 }
 
 func (w *writer) commit(changed bool) error {
-	if changed {
-		if err := w.exec("UPDATE site SET revision = revision + 1"); err != nil {
-			return err
-		}
+	if !changed {
+		return w.exec("RELEASE closure; COMMIT")
 	}
-	return w.exec("COMMIT")
+	return w.exec("RELEASE closure; UPDATE site SET revision = revision + 1; COMMIT")
 }
 
 func (w *writer) exec(stmt string) error {

@@ -244,6 +244,50 @@ func (d *world) dependencies(after []forge.RunID) []forge.Dependency {
 	return out
 }
 
+// full says that no well slot of a ready node is free, so that no plan could place anything. It
+// is looked at before a snapshot is made: under a flood of submissions to a busy cluster nearly
+// every plan would come out empty, after copying the whole queue.
+func (d *world) full() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	free := map[nodeKey]int{}
+	for k, n := range d.nodes {
+		if n.State != forge.NodeReady {
+			continue
+		}
+		for _, g := range n.GPUs {
+			if g.Sick == "" {
+				free[k]++
+			}
+		}
+	}
+	for _, a := range d.attempts {
+		if !a.State.Open() {
+			continue
+		}
+		for _, s := range a.Placement {
+			free[nodeKey{a.Cluster, s.Node}] -= d.well(nodeKey{a.Cluster, s.Node}, s.Slots)
+		}
+	}
+	for _, n := range free {
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// well counts the slots of a node that full counted as there.
+func (d *world) well(k nodeKey, slots []int) int {
+	n := 0
+	for _, g := range d.nodes[k].GPUs {
+		if g.Sick == "" && slices.Contains(slots, g.Slot) {
+			n++
+		}
+	}
+	return n
+}
+
 // open lists the attempts that are not ended, by run.
 func (d *world) open() []forge.Attempt {
 	d.mu.RLock()
