@@ -2,6 +2,7 @@ package forge
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 )
 
@@ -216,6 +217,9 @@ func judgeGone(e Evidence) (EndReason, string) {
 	return EndLaunchFailed, orElse(e.Detail, "the executor never started it")
 }
 
+// askingSignals ask a process to end.
+var askingSignals = []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+
 func judgeRank(x RankExit, st *StatusFile) (EndReason, string) {
 	where := fmt.Sprintf("rank %d on %s", x.Rank, x.Node)
 	said := ""
@@ -227,6 +231,11 @@ func judgeRank(x RankExit, st *StatusFile) (EndReason, string) {
 		return EndHostOOM, where + " was ended by the kernel's out-of-memory killer"
 	case x.Signal == int(syscall.SIGKILL):
 		return EndKilledExternally, where + " was killed with SIGKILL, not by forged and without an out-of-memory record"
+	case slices.Contains(askingSignals, syscall.Signal(x.Signal)):
+		// Programs do not send these to themselves: somebody stopped the rank, and not through us.
+		return EndKilledExternally, fmt.Sprintf("%s ended by signal %d (%s), which forged did not send", where, x.Signal, syscall.Signal(x.Signal))
+	case x.Code == ExitCheckpointed:
+		return EndKilledExternally, where + " saved and stopped, which forged had not asked for"
 	case x.Signal != 0:
 		return EndUserExit, fmt.Sprintf("%s ended by signal %d (%s)%s", where, x.Signal, syscall.Signal(x.Signal), said)
 	}

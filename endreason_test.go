@@ -64,7 +64,8 @@ func TestJudge(t *testing.T) {
 		{"no first step in time", with(shot, func(e *forge.Evidence) { e.Cause = forge.StopStartTimeout }), forge.EndStalled},
 		{"saved without our intent, by a known uid", with(saved, func(e *forge.Evidence) { e.Cause, e.ByUID = forge.StopSignal, 1000 }), forge.EndCancelledBy},
 		{"saved without our intent, by nobody known", with(saved, func(e *forge.Evidence) { e.Cause = forge.StopSignal }), forge.EndKilledExternally},
-		{"only one of two ranks saved", exited(forge.StopRankExit, exit(0, 85), exit(1, 1)), forge.EndUserExit},
+		{"a rank that was sent TERM, not by us", exited(forge.StopRankExit, forge.RankExit{Code: 143, Signal: int(syscall.SIGTERM)}), forge.EndKilledExternally},
+		{"only one of two ranks saved, without our intent", exited(forge.StopRankExit, exit(0, 85), exit(1, 1)), forge.EndKilledExternally},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, detail := forge.Judge(tc.e)

@@ -336,7 +336,7 @@ func (x *torture) calm() {
 	for {
 		var list []forge.Run
 		must(x.t, x.s.CtlJSON(x.ctx, &list, "run", "list", "--limit", "200"))
-		open := slices.DeleteFunc(list, x.settled(list))
+		open := slices.DeleteFunc(list, x.settled(slices.Clone(list)))
 		if len(open) == 0 {
 			return
 		}
@@ -356,22 +356,24 @@ func (x *torture) calm() {
 // settled says that nothing more will happen to a run: it ended, forged holds it, or it waits for
 // one that will never complete.
 func (x *torture) settled(all []forge.Run) func(forge.Run) bool {
-	byNumber := map[string]forge.Run{}
+	byID := map[forge.RunID]forge.Run{}
 	for _, r := range all {
-		byNumber[fmt.Sprint(r.Number)] = r
+		byID[r.ID] = r
 	}
 	var is func(r forge.Run) bool
 	is = func(r forge.Run) bool {
 		if r.State.Terminal() || r.State == forge.RunPending && r.Hold != nil {
 			return true
 		}
-		for _, a := range x.runs {
-			if a.id == r.ID && a.after != "" {
-				on := byNumber[a.after]
-				return r.State == forge.RunPending && on.State != forge.RunCompleted && is(on)
-			}
+		if r.State != forge.RunPending {
+			return false
 		}
-		return false
+		// What it waits for comes from forged: a submission that was cut off is known to nobody else. The
+		// listing leaves it out.
+		after := show(x.t, x.ctx, x.s, fmt.Sprint(r.Number)).Spec.After
+		return slices.ContainsFunc(after, func(id forge.RunID) bool {
+			return byID[id].State != forge.RunCompleted && is(byID[id])
+		})
 	}
 	return is
 }
@@ -400,6 +402,15 @@ func (x *torture) judge() {
 	}
 	if len(f.Allocations)+len(f.Claims) > 0 {
 		x.t.Errorf("slots are still held: %v, claimed: %v", f.Allocations, f.Claims)
+	}
+	logs, err := filepath.Glob(filepath.Join(x.s.RunDir("*"), "attempts", "*", "nodes", "*", "shim.log"))
+	must(x.t, err)
+	for _, path := range append(logs, x.s.LogFile()) {
+		for _, word := range []string{"panic:", "DATA RACE", "fatal error:"} {
+			if _, text, found := strings.Cut(read(x.t, path), word); found {
+				x.t.Errorf("%s: %s%.3000s", path, word, text)
+			}
+		}
 	}
 	left, err := forgedtest.Survivors(x.s.Dir)
 	must(x.t, err)
