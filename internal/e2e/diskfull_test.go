@@ -31,6 +31,7 @@ func TestAFullDiskRefusesAndLosesNothing(t *testing.T) {
 	copyBin(t, bin)
 	ctx, s := open(t, func(o *forgedtest.Options) {
 		o.KeepOnStop = true // it is a mount point
+		o.Network = "host"  // an unprivileged user may not be allowed a network namespace
 		o.Dir, o.Bin, o.User = dir, bin, &syscall.Credential{Uid: 65534, Gid: 65534}
 	})
 	kept := submit(t, ctx, s, "--set", "steps=2")

@@ -41,7 +41,7 @@ func openFor(t *testing.T, limit time.Duration, change ...func(*forgedtest.Optio
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
-	o := forgedtest.Options{Bin: binDir(t), CPUSlots: 2, WithProbe: true, PollEvery: 50 * time.Millisecond, Extra: "retry: {backoff_min: 50ms, backoff_max: 1s}\n"}
+	o := forgedtest.Options{Bin: binDir(t), CPUSlots: 2, WithProbe: true, Network: "none", PollEvery: 50 * time.Millisecond, Extra: "retry: {backoff_min: 50ms, backoff_max: 1s}\n"}
 	for _, c := range change {
 		c(&o)
 	}
