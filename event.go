@@ -40,9 +40,40 @@ const (
 	EventDatasetAdded      EventType = "dataset.added"
 	EventKeyCreated        EventType = "key.created"
 	EventKeyRevoked        EventType = "key.revoked"
+	EventKeyRotated        EventType = "key.rotated"
+	EventTenantCreated     EventType = "tenant.created"
+	EventUserCreated       EventType = "user.created"
+	EventUserChanged       EventType = "user.changed"
+	EventUserDisabled      EventType = "user.disabled"
+	EventUserEnabled       EventType = "user.enabled"
+	EventRunPreempted      EventType = "run.preempted"
 	EventNodeChanged       EventType = "node.changed"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
+	EventDaemonStopped     EventType = "daemon.stopped"
+	EventConfigReloaded    EventType = "config.reloaded"
+	EventConfigRefused     EventType = "config.refused"
+	EventBackupMade        EventType = "backup.made"
+	EventBackupRestored    EventType = "backup.restored"
 	EventPlanRefused       EventType = "plan.refused"
 )
+
+// Why is the typed reason of an administrative event, from a closed set.
+type Why string
+
+// The reasons.
+const (
+	WhyRequested Why = "requested" // somebody asked, and gave no other reason
+	WhyBootstrap Why = "bootstrap" // forged init, or forged key for a lost one
+	WhyRotated   Why = "rotated"   // replaced by a newer key
+	WhyLeaked    Why = "leaked"    // the secret may be known to others
+	WhyLeft      Why = "left"      // the person does not work here any more
+	WhyUnused    Why = "unused"
+	WhyPreempted Why = "preempted" // a run of higher priority needs the GPUs
+	WhySignal    Why = "signal"    // SIGHUP, SIGTERM
+	WhyUpgrade   Why = "upgrade"   // a new version of forged changed the tables
+)
+
+// RevokeReasons are those that a person may give when ending a key or disabling a user.
+var RevokeReasons = []Why{WhyRequested, WhyLeaked, WhyLeft, WhyUnused}

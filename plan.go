@@ -54,15 +54,16 @@ const (
 	HoldUser        HoldCode = "held"         // run.hold is set
 	HoldBackoff     HoldCode = "backoff"      // not before a time
 	HoldCancel      HoldCode = "cancelling"
-	HoldCapacity    HoldCode = "capacity" // fits an empty cluster, not now
-	HoldNever       HoldCode = "never"    // fits no cluster as the nodes are
-	HoldPaused      HoldCode = "paused"   // the cluster takes no new work
-	HoldNoNodes     HoldCode = "no_nodes" // no node is ready
-	HoldBehind      HoldCode = "behind"   // would fit, and must not overtake the head of the queue
+	HoldCapacity    HoldCode = "capacity"   // fits an empty cluster, not now
+	HoldNever       HoldCode = "never"      // fits no cluster as the nodes are
+	HoldPaused      HoldCode = "paused"     // the cluster takes no new work
+	HoldNoNodes     HoldCode = "no_nodes"   // no node is ready
+	HoldBehind      HoldCode = "behind"     // would fit, and must not overtake the head of the queue
+	HoldPreempting  HoldCode = "preempting" // GPUs are claimed for it; runs there save and stop
 )
 
 // HoldCodes lists the whole set.
-var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind}
+var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting}
 
 // Refusal is a decision that no longer held when it was to be committed.
 type Refusal struct {

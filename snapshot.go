@@ -51,7 +51,10 @@ type ActiveAttempt struct {
 	Cluster   ClusterName
 	Placement []Share
 	PlacedAt  time.Time
+	StartedAt time.Time // when its ranks had started; zero before
+	SavedAt   time.Time // when its newest durable checkpoint was saved; zero when it has none
 	EndsBy    time.Time // by its time limit; zero when it has none
+	Intent    Intent    // what it was asked to do already
 }
 
 // Claim keeps a GPU for one waiting run while what was preempted for it stops.
@@ -60,6 +63,7 @@ type Claim struct {
 	Node    NodeName
 	Slot    int
 	For     RunID
+	From    RunID // the run that is stopped for it, so that "2 of 3 have saved" can be said
 }
 
 // PausedCluster takes no new work until an operator resumes it.

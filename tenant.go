@@ -1,18 +1,31 @@
 package forge
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Role says what a key or user may do. Viewer, member and admin act inside a tenant;
 // operator runs the site.
 type Role string
 
-// The roles. Issue 2 hands out member and operator; viewer and admin come with the front door.
+// The roles.
 const (
-	RoleViewer   Role = "viewer"
-	RoleMember   Role = "member"
-	RoleAdmin    Role = "admin"
-	RoleOperator Role = "operator"
+	RoleViewer   Role = "viewer"   // reads everything of the tenant but keys and users of others
+	RoleMember   Role = "member"   // registers data, submits runs, acts on its own
+	RoleAdmin    Role = "admin"    // acts on every run of the tenant, manages its users and keys
+	RoleOperator Role = "operator" // runs the site; the only one who may name another tenant
 )
+
+// Roles lists them, weakest first; each may do all that the ones before it may.
+var Roles = []Role{RoleViewer, RoleMember, RoleAdmin, RoleOperator}
+
+// Includes says whether r may do what needs the role at least. A role that does not exist
+// includes nothing and is included by nothing.
+func (r Role) Includes(least Role) bool {
+	i, j := slices.Index(Roles, r), slices.Index(Roles, least)
+	return i >= 0 && j >= 0 && i >= j
+}
 
 // DefaultTenant is the tenant that `forged init` makes.
 const DefaultTenant = "default"
@@ -24,30 +37,69 @@ type Tenant struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// User is a person or program that acts inside a tenant.
+// User is a person or program that acts inside a tenant. The same person in two tenants is two
+// users: what one of them may do says nothing about the other.
 type User struct {
-	ID        UserID    `json:"id"`
-	Tenant    TenantID  `json:"-"`
-	Name      string    `json:"name"`
-	CreatedAt time.Time `json:"created_at"`
+	ID          UserID     `json:"id"`
+	Tenant      TenantID   `json:"-"`
+	Name        string     `json:"name"`
+	Role        Role       `json:"role" doc:"The most that any key of the user may do"`
+	MaxPriority *int       `json:"max_priority,omitempty" doc:"Highest priority that the user may ask for, 0 to 100; absent: the site's default for the role"`
+	UnixUID     *int64     `json:"unix_uid,omitempty" doc:"The uid that is this user on the daemon's unix socket"`
+	CreatedAt   time.Time  `json:"created_at"`
+	DisabledAt  *time.Time `json:"disabled_at,omitempty" doc:"No key of a disabled user works, nor its uid"`
 }
 
 // Key is an API key. The secret itself is shown once and stored only as a hash.
 type Key struct {
-	ID        KeyID      `json:"id"`
-	Tenant    TenantID   `json:"-"`
-	User      string     `json:"user"`
-	Role      Role       `json:"role"`
-	Prefix    string     `json:"prefix" doc:"First characters of the secret, to tell keys apart"`
-	CreatedAt time.Time  `json:"created_at"`
-	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+	ID         KeyID      `json:"id"`
+	Tenant     TenantID   `json:"-"`
+	User       string     `json:"user"`
+	Name       string     `json:"name,omitempty" doc:"What it is for, in its maker's words"`
+	Role       Role       `json:"role"`
+	Prefix     string     `json:"prefix" doc:"First characters of the secret, to tell keys apart"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at,omitempty" doc:"Absent: never"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty" doc:"To the minute; absent: never used"`
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	Replaces   KeyID      `json:"replaces,omitempty" doc:"The key that this one was made from by a rotation"`
 }
 
 // Principal is who is asking: the answer of authentication, and the only thing handlers trust.
 type Principal struct {
-	Tenant TenantID
-	User   string // user name, for events
-	UserID UserID
-	Key    KeyID
-	Role   Role
+	Tenant      TenantID // where it acts
+	Home        TenantID // where the user belongs; another than Tenant for an operator who named one
+	User        string   // user name, for events
+	UserID      UserID
+	Key         KeyID // empty on the unix socket
+	Role        Role
+	MaxPriority *int // the user's own cap; nil: the site's default for the role
+	Via         Via
+	Once        Once // the request's Idempotency-Key; zero when it has none
+}
+
+// Actor is how events name the principal. An operator who acts in a tenant that is not its own is
+// named as one: its user name may be somebody else's there.
+func (p Principal) Actor() string {
+	if p.Home != "" && p.Home != p.Tenant {
+		return p.User + " (operator)"
+	}
+	return p.User
+}
+
+// Via says how a principal was recognised.
+type Via string
+
+// The ways.
+const (
+	ViaKey    Via = "key"    // an API key
+	ViaSocket Via = "socket" // the kernel named the uid at the other end of the unix socket
+)
+
+// Once makes a request safe to repeat: whoever carries out the first stores, in the same transaction, what
+// it made, and a second one with the same key is answered with that.
+type Once struct {
+	Op     string // operation id
+	Key    string // of the client; empty: no promise was asked for
+	Digest string // SHA-256 of the request; another one under the same key is a conflict
 }

@@ -14,16 +14,17 @@ type claimRow struct {
 	Slot      int               `bun:"slot,pk"`
 	For       forge.RunID       `bun:"for_run"`
 	CreatedAt stamp             `bun:"created_at"`
+	From      forge.RunID       `bun:"from_run"`
 }
 
 func (r *claimRow) forge() forge.Claim {
-	return forge.Claim{Cluster: r.Cluster, Node: r.Node, Slot: r.Slot, For: r.For}
+	return forge.Claim{Cluster: r.Cluster, Node: r.Node, Slot: r.Slot, For: r.For, From: r.From}
 }
 
 // claim keeps a slot for a run. A claim of a run with lower priority gives way; any other answers
 // with a refusal: two gangs must not both wait for the same slot to become free.
 func (t *tx) claim(c forge.Claim, priority int) error {
-	row := claimRow{Cluster: c.Cluster, Node: c.Node, Slot: c.Slot, For: c.For, CreatedAt: stampOf(t.now)}
+	row := claimRow{Cluster: c.Cluster, Node: c.Node, Slot: c.Slot, For: c.For, From: c.From, CreatedAt: stampOf(t.now)}
 	var holder forge.RunID
 	var holderPriority int
 	err := t.one(`SELECT c.for_run, r.priority FROM claims c JOIN runs r ON r.id = c.for_run WHERE c.cluster = ? AND c.node = ? AND c.slot = ?`,

@@ -36,7 +36,7 @@ func TestTheSchemaItselfRefuses(t *testing.T) {
 		{"an attempt number given twice", attempt(s.run.ID, 1, "ended"), forge.KindConflict},
 		{"a slot held twice", fmt.Sprintf(`INSERT INTO allocations VALUES ('local', 'gpu-1', 0, '%s', 1)`, s.run.ID), forge.KindConflict},
 		{"a slot of a node that does not exist", fmt.Sprintf(`INSERT INTO allocations VALUES ('local', 'gpu-9', 0, '%s', 1)`, s.run.ID), forge.KindPrecondition},
-		{"a slot claimed twice", fmt.Sprintf(`INSERT INTO claims VALUES ('local', 'gpu-1', 3, '%[1]s', 0), ('local', 'gpu-1', 3, '%[2]s', 0)`, other.ID, s.run.ID), forge.KindConflict},
+		{"a slot claimed twice", fmt.Sprintf(`INSERT INTO claims (cluster, node, slot, for_run, created_at) VALUES ('local', 'gpu-1', 3, '%[1]s', 0), ('local', 'gpu-1', 3, '%[2]s', 0)`, other.ID, s.run.ID), forge.KindConflict},
 		{"two versions of a model in production", fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, v2.ID), forge.KindConflict},
 		{"a terminal run that moves", fmt.Sprintf(`UPDATE runs SET state = 'pending', version = version + 1 WHERE id = '%s'`, done.ID), forge.KindPrecondition},
 		{"a run whose spec changes", `UPDATE run_specs SET spec = '{}'`, forge.KindPrecondition},

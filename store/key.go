@@ -31,6 +31,10 @@ type keyRow struct {
 	Hash      string         `bun:"hash"`
 	CreatedAt stamp          `bun:"created_at"`
 	RevokedAt stamp          `bun:"revoked_at"`
+	Name      string         `bun:"name"`
+	ExpiresAt stamp          `bun:"expires_at"`
+	UsedAt    stamp          `bun:"last_used_at"`
+	Replaces  forge.KeyID    `bun:"replaces,nullzero"`
 
 	User string `bun:"user_name,scanonly"`
 }
@@ -46,10 +50,14 @@ func (r keyRow) forge() forge.Key {
 type userRow struct {
 	bun.BaseModel `bun:"table:users,alias:u"`
 
-	ID        forge.UserID   `bun:"id,pk"`
-	Tenant    forge.TenantID `bun:"tenant"`
-	Name      string         `bun:"name"`
-	CreatedAt stamp          `bun:"created_at"`
+	ID          forge.UserID   `bun:"id,pk"`
+	Tenant      forge.TenantID `bun:"tenant"`
+	Name        string         `bun:"name"`
+	CreatedAt   stamp          `bun:"created_at"`
+	Role        forge.Role     `bun:"role"`
+	MaxPriority *int           `bun:"max_priority"`
+	UnixUID     *int64         `bun:"unix_uid"`
+	DisabledAt  stamp          `bun:"disabled_at"`
 }
 
 func hashSecret(secret string) string {
@@ -109,7 +117,7 @@ func (t *tx) ensureUser(tenant forge.TenantID, name string) (forge.UserID, error
 	if !absent(err) {
 		return id, err
 	}
-	row := userRow{ID: forge.UserID(t.id()), Tenant: tenant, Name: name, CreatedAt: stampOf(t.now)}
+	row := userRow{ID: forge.UserID(t.id()), Tenant: tenant, Name: name, Role: forge.RoleMember, CreatedAt: stampOf(t.now)}
 	_, err = t.NewInsert().Model(&row).Exec(t.ctx)
 	return row.ID, err
 }

@@ -91,7 +91,7 @@ func (t *tx) submit(row *runRow, n NewRun, digest string) error {
 		}
 	}
 	if n.IdempotencyKey != "" {
-		if _, err := t.exec(`INSERT INTO idempotency (tenant, op, key, request, ref, created_at) VALUES (?, ?, ?, ?, ?, ?)`,
+		if _, err := t.exec(`INSERT INTO idempotency (tenant, user_id, op, key, request, ref, created_at) VALUES (?, '', ?, ?, ?, ?, ?)`,
 			string(row.Tenant), "run.submit", n.IdempotencyKey, digest, string(row.ID), int64(stampOf(t.now))); err != nil {
 			return err
 		}

@@ -11,6 +11,9 @@ const (
 	HeaderKey         = "X-API-Key"
 	HeaderRequestID   = "X-Request-Id"
 	HeaderLastEventID = "Last-Event-ID"
+	HeaderTenant      = "X-Tenant-ID"     // operators only
+	HeaderOnce        = "Idempotency-Key" // 1 to 128 printable ASCII characters
+	HeaderReplayed    = "Idempotency-Replayed"
 )
 
 // The bounds of listings and reads. A listing of rows may be long: 10,000 runs are one page.
