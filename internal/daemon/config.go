@@ -70,6 +70,8 @@ type ClusterConfig struct {
 	Network   string            `yaml:"network"` // host | none
 	Ports     string            `yaml:"ports"`   // range for MASTER_PORT
 	PollEvery forge.Duration    `yaml:"poll_every"`
+	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
+	ShimSocket string `yaml:"shim_socket"`
 }
 
 // The defaults, each one named.
@@ -253,6 +255,9 @@ func (c Config) validate() error {
 		}
 		if _, _, err := parsePorts(cl.Ports); err != nil {
 			bad(at("ports"), "%v", err)
+		}
+		if cl.ShimSocket != "" && (!filepath.IsAbs(cl.ShimSocket) || len(cl.ShimSocket) > maxSocketPath) {
+			bad(at("shim_socket"), "%q: want an absolute path of at most %d bytes", cl.ShimSocket, maxSocketPath)
 		}
 		if cl.PollEvery.D() < 50*time.Millisecond {
 			bad(at("poll_every"), "%s: want at least 50ms", cl.PollEvery)
