@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 )
@@ -21,6 +23,14 @@ type request struct {
 }
 
 type requestKey struct{}
+
+// log is for a line about a request: by these words it is found, and whose it was.
+func (r *request) log(l zerolog.Logger) *zerolog.Logger {
+	if r != nil {
+		l = l.With().Str("request_id", r.id).Str("tenant", string(r.principal.Tenant)).Str("user", r.principal.User).Logger()
+	}
+	return &l
+}
 
 func requestOf(ctx context.Context) *request {
 	r, _ := ctx.Value(requestKey{}).(*request)
@@ -53,14 +63,13 @@ func (s *server) record(next http.Handler) http.Handler {
 				if v == http.ErrAbortHandler {
 					panic(v)
 				}
-				s.opts.Log.Error().Str("request_id", in.id).Str("path", r.URL.Path).
+				in.log(s.opts.Log).Error().Str("path", r.URL.Path).
 					Str("panic", fmt.Sprint(v)).Str("stack", string(debug.Stack())).Msg("handler panicked")
 				if rec.status == 0 {
 					writeProblem(rec, api.ProblemOf(fmt.Errorf("panic"), in.id))
 				}
 			}
-			s.opts.Log.Debug().Str("request_id", in.id).Str("method", r.Method).Str("path", r.URL.Path).
-				Str("user", in.principal.User).Str("key", string(in.principal.Key)).
+			in.log(s.opts.Log).Debug().Str("method", r.Method).Str("path", r.URL.Path).Str("key", string(in.principal.Key)).
 				Int("status", rec.status).Int64("bytes", rec.bytes).Dur("took", time.Since(began)).Msg("request")
 		}()
 		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), requestKey{}, in)))
