@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint bench demo run-forged clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs bench demo run-forged clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-long: bootstrap ## Run everything, and what is marked long
 
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint
+
+docs: ## Write the pages that are made from the code: docs/api.md
+	@go run ./contrib/apidoc
 
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
