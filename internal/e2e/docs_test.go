@@ -26,7 +26,7 @@ ready() {
 	for _ in $(seq 200); do forgectl version >/dev/null 2>&1 && return; sleep 0.05; done
 	echo "forged did not come up" >&2; exit 1
 }
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT
 `
 
 func pages(t *testing.T, root string) []string {
