@@ -140,6 +140,10 @@ func (s *server) key(next http.Handler) http.Handler {
 				return
 			}
 			defer leave()
+			if s.opts.Followers != nil {
+				s.opts.Followers(1)
+				defer s.opts.Followers(-1)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -43,6 +43,8 @@ type Options struct {
 	Streams int
 	// Metrics answers GET /metrics; nil: there is no such page.
 	Metrics http.Handler
+	// Followers is told of each event stream that opens (1) and ends (-1); may be nil.
+	Followers func(delta int)
 	// Observe is told of every request that was answered; may be nil.
 	Observe func(Observation)
 }
