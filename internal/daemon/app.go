@@ -63,6 +63,8 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
+	lookedAt   int64     // of the plan loop: the stamp of the last plan for a full world …
+	lookAgain  time.Time // … and when to plan again even if nothing happens
 
 	listeners []net.Listener
 	handler   http.Handler
@@ -84,7 +86,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		cfg: o.Config, log: o.Log, version: o.Version,
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, policy: scheduler.DefaultPolicy(), fatal: make(chan error, 1),
+		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, policy: o.Config.Policy.policy(), lookedAt: -1, fatal: make(chan error, 1),
 		clusters: map[forge.ClusterName]*Cluster{},
 	}
 	defer func() {
