@@ -58,6 +58,9 @@ func (w *writer) prepare(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := checkBeforeMigration(ctx, w.conn.Conn, w.db.path, all); err != nil {
+		return err
+	}
 	return migrate(ctx, w.conn.Conn, all, now)
 }
 
@@ -170,6 +173,7 @@ func (w *writer) run(group []*job) {
 		fail(group, err)
 		return
 	}
+	w.db.noteInUse()
 	w.commits.Add(1)
 	w.closures.Add(int64(ran))
 	if len(deltas) > 0 {

@@ -3,10 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -63,6 +61,8 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
+	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
 	listeners []net.Listener
 	handler   http.Handler
@@ -116,14 +116,16 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.code = recipes.PythonDigest()
 
 	dbPath := filepath.Join(d.cfg.StateDir, dbFile)
-	if _, err := os.Stat(dbPath); err != nil {
-		return nil, (&forge.Error{Kind: forge.KindPrecondition, Op: "serve", Field: "state_dir",
-			Err: fmt.Errorf("%s has no database", d.cfg.StateDir)}).WithHint("make one: forged init --state-dir %s", d.cfg.StateDir)
-	}
-	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
+	if err := databasePresent(d.cfg.StateDir, dbPath); err != nil {
 		return nil, err
 	}
+	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
+		return nil, sayWayOut(d.cfg.StateDir, err)
+	}
 	d.stop.push("database", d.db.Close)
+	if err := d.checkNow(ctx); err != nil {
+		return nil, err
+	}
 	d.submitTo = func(p forge.Principal) submitter { return d.db.For(p) }
 
 	w, err := d.db.World(ctx)
@@ -158,10 +160,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.stop.push("loops", func() error { cancel(); d.wg.Wait(); return nil })
 	d.adopt(loops)
 	d.refreshNodes(loops)
-	d.loop(loops, "plan", d.planLoop)
-	d.loop(loops, "outbox", d.outboxLoop)
-	d.loop(loops, "watch", d.watchLoop)
+	d.afterRestore(loops, func() {
+		d.loop(loops, "plan", d.planLoop)
+		d.loop(loops, "outbox", d.outboxLoop)
+		d.loop(loops, "watch", d.watchLoop)
+	})
 	d.loop(loops, "nodes", d.nodesLoop)
+	d.loop(loops, "check", d.checkBeside)
 	d.serve(loops)
 	d.ready.Store(true)
 	d.log.Info().Str("socket", d.cfg.Listen.Socket).Str("version", d.version).Msg("serving")

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -48,6 +49,12 @@ func (s site) Ready(context.Context) []string {
 	}
 	if f := s.d.planFault.Load(); f != nil {
 		why = append(why, "planning stands still: "+*f)
+	}
+	if w := s.d.settling.Load(); w != nil {
+		why = append(why, "restored from a backup, nothing is placed yet: "+strings.Join(*w, "; "))
+	}
+	if x := s.d.damage.Load(); x != nil {
+		why = append(why, *x)
 	}
 	return why
 }
