@@ -34,7 +34,7 @@ type Remainer interface {
 
 const (
 	restoredFile  = "restored.json" // from a restore until the comparison is done
-	settleEvery   = 5 * time.Second
+	settleEvery   = 2 * time.Second
 	maxLost       = 1000 // attempts of one run; more is a fence that nobody of ours wrote
 	maxNamed      = 20   // in a message
 	maxMarkerSize = 64 << 10
