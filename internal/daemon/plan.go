@@ -29,6 +29,8 @@ func (d *Daemon) planLoop(ctx context.Context) {
 		}
 		began := time.Now()
 		at := d.planStep(ctx, began)
+		d.meter.plan.Observe(time.Since(began).Seconds())
+		d.planned.Add(1) // notify.go looks whether it does
 		if at.IsZero() {
 			wake.Reset(planAnyway)
 		} else {
@@ -72,14 +74,15 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	}
 	again := plan.WakeAt
 	for _, r := range refused {
-		e := d.log.Debug()
+		log := d.runLog(r.Run).Logger()
+		e := log.Debug()
 		if r.Broken {
-			e = d.log.Error()
+			e = log.Error()
 			again = now.Add(planAnyway)
 		} else if r.Retry {
 			again = now.Add(time.Millisecond)
 		}
-		e.Str("run", string(r.Run)).Str("why", r.Why).Msg("decision refused")
+		e.Str("why", r.Why).Msg("decision refused")
 	}
 	if len(placed) > 0 || len(plan.Preempt) > 0 {
 		kick(d.kickOutbox)

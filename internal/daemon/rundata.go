@@ -142,7 +142,7 @@ func (s rundata) Log(ctx context.Context, p forge.Principal, run string, q api.L
 		out.End = over
 		return out, nil
 	}
-	c, ok := s.d.clusters[a.Cluster]
+	c, ok := s.d.live().clusters[a.Cluster]
 	if !ok {
 		return out, forge.Errorf(forge.KindUnavailable, "run.logs", "cluster %q is not configured any more", a.Cluster)
 	}
