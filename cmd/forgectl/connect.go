@@ -37,7 +37,7 @@ func (a *app) connect() (*client.Client, error) {
 }
 
 func (a *app) open(w place) (*client.Client, error) {
-	return client.New(client.Options{Address: w.server, Key: w.key, Tenant: w.tenant, UserAgent: "forgectl/" + version, Timeout: a.timeout})
+	return client.New(client.Options{Address: w.server, Key: w.key, Tenant: w.tenant, CAFile: expandHome(w.ca, a.Getenv("HOME")), Fingerprint: w.fingerprint, UserAgent: "forgectl/" + version, Timeout: a.timeout})
 }
 
 // where resolves every word on its own. What a context holds is for its own server alone: its key

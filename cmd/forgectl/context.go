@@ -92,7 +92,7 @@ func (a *app) contextList() error {
 func trustText(c contextOut) string {
 	switch {
 	case c.Fingerprint != "":
-		return "sha256 " + short(c.Fingerprint)
+		return "sha256 " + short(c.Fingerprint) + "…"
 	case c.CA != "":
 		return c.CA
 	case strings.HasPrefix(c.Server, "https:"):

@@ -173,6 +173,8 @@ func (d *examination) reached(w place, err error) bool {
 		d.say("server", api.CheckFail, "on the server: systemctl status forged, and listen in its configuration", "nobody listens at %s", w.server)
 	case errors.As(err, &dns):
 		d.say("server", api.CheckFail, "correct the address: forgectl login SERVER", "the name %s is not known here", dns.Name)
+	case errors.Is(err, client.ErrFingerprint):
+		d.say("tls", api.CheckFail, "on the server: forged tls fingerprint; if it was changed: forgectl login "+w.server+" --fingerprint HEX", "%s", err)
 	case errors.As(err, &verify):
 		d.say("tls", api.CheckFail, "compare fingerprints with the operator, then: forgectl login "+w.server+" --fingerprint HEX, or --ca FILE", "the certificate of %s is not trusted: %s", w.server, verify.Err)
 	case errors.As(err, &record):

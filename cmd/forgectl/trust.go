@@ -3,9 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
 const trustTimeout = 5 * time.Second
@@ -27,7 +26,7 @@ func (a *app) trust(ctx context.Context, t *target) error {
 		return nil // not encrypted, or refused by the client
 	}
 	if t.Fingerprint != "" {
-		t.Fingerprint, err = tidyFingerprint(t.Fingerprint)
+		t.Fingerprint, err = client.ParseFingerprint(t.Fingerprint)
 		return err
 	}
 	if t.CA != "" {
@@ -41,8 +40,7 @@ func (a *app) trust(ctx context.Context, t *target) error {
 	if cert, err = leaf(ctx, u, true); err != nil {
 		return nil
 	}
-	sum := sha256.Sum256(cert)
-	print := hex.EncodeToString(sum[:])
+	print := client.Fingerprint(cert)
 	fmt.Fprintf(a.Err, "the certificate of %s is signed by nobody that this host knows (%s)\nits SHA-256 fingerprint is %s\n",
 		clean(u.Host), clean(unknown.Err.Error()), print)
 	e := forge.Invalidf("fingerprint", "the certificate of %s is not known", u.Host).
@@ -78,14 +76,4 @@ func leaf(ctx context.Context, u *url.URL, blindly bool) ([]byte, error) {
 		return nil, errors.New("no certificate")
 	}
 	return tc.ConnectionState().PeerCertificates[0].Raw, nil
-}
-
-// tidyFingerprint takes the forms in which tools print one.
-func tidyFingerprint(s string) (string, error) {
-	hexa := strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(s))
-	hexa = strings.TrimPrefix(strings.TrimPrefix(hexa, "sha256"), "=")
-	if b, err := hex.DecodeString(hexa); err != nil || len(b) != sha256.Size {
-		return "", forge.Invalidf("fingerprint", "%q is no SHA-256 fingerprint; want 64 hexadecimal digits, with or without colons", s)
-	}
-	return hexa, nil
 }

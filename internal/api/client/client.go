@@ -39,9 +39,12 @@ type Options struct {
 	Address string
 	Key     string
 	// Tenant is where an operator acts, by id or name; empty: where the key belongs.
-	Tenant   string
-	Timeout  time.Duration
-	Patience time.Duration
+	Tenant string
+	// CAFile holds the certificates that may have signed the server's; empty: those of the system.
+	// Fingerprint is the SHA-256 of the server's own, which then is trusted for that alone.
+	CAFile, Fingerprint string
+	Timeout             time.Duration
+	Patience            time.Duration
 	// Insist is how long a request is sent again whose answer was lost; it is carried out once.
 	Insist    time.Duration
 	UserAgent string
@@ -88,6 +91,9 @@ func New(o Options) (*Client, error) {
 		}
 		c.base = strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/")
 		t.Proxy = http.ProxyFromEnvironment
+		if t.TLSClientConfig, err = tlsConfig(o); err != nil {
+			return nil, err
+		}
 	}
 	// A redirect would carry the key to wherever it points.
 	c.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

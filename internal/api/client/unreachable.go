@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +22,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	}
 	e := &forge.Error{Kind: forge.KindUnavailable, Hint: startHint}
 	var timeout net.Error
+	var verify *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Err = saying(err, "no forged answers at %s: there is no such socket", c.shown)
@@ -33,6 +35,12 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		e.Err = saying(err, "forged at %s did not answer in time", c.shown)
 		e.Hint = "try again; forged's log says what it is busy with"
+	case errors.Is(err, ErrFingerprint):
+		e.Err = saying(err, "%s shows another certificate than the one that is pinned for it", c.shown)
+		e.Hint = "ask the operator whether it was changed (forged tls fingerprint); if so: forgectl login with --fingerprint and the new one; if not, somebody is in between"
+	case errors.As(err, &verify):
+		e.Err = saying(err, "the certificate of %s is not trusted: %v", c.shown, verify.Err)
+		e.Hint = "forgectl login pins it by its fingerprint (the operator's forged tls fingerprint says it), or takes --ca FILE"
 	case lost(err):
 		e.Err = saying(err, "the connection to forged at %s was lost before it answered", c.shown)
 		e.Hint = "if it was to change something, look whether it did before you repeat it"
