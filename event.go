@@ -74,6 +74,7 @@ const (
 	WhyUnused    Why = "unused"
 	WhyPreempted Why = "preempted" // a run of higher priority needs the GPUs
 	WhySignal    Why = "signal"    // SIGHUP, SIGTERM
+	WhyFault     Why = "fault"     // forged could not go on by itself
 	WhyUpgrade   Why = "upgrade"   // a new version of forged changed the tables
 )
 

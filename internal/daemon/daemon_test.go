@@ -81,6 +81,13 @@ func serveOn(t *testing.T, dir string, fake *executortest.Fake) *rig {
 	return r
 }
 
+// configure puts a changed configuration in force, without a reload's checks.
+func (r *rig) configure(change func(c *Config)) {
+	s := *r.live()
+	change(&s.cfg)
+	r.settings.Store(&s)
+}
+
 // script is a spec that needs nothing registered.
 func script(gpus int, change ...func(*forge.RunSpec)) forge.RunSpec {
 	s := forge.RunSpec{Recipe: "probe", Launch: forge.LaunchRank, Entry: forge.Entry{Command: []string{"true"}}, Priority: forge.DefaultPriority,
@@ -189,7 +196,7 @@ func TestSixtyFourSubmittersAtFullSpeedDoNotStarveDecisions(t *testing.T) {
 func (r *rig) sameWorld(t *testing.T) {
 	t.Helper()
 	r.stop()
-	db, err := store.Open(t.Context(), filepath.Join(r.cfg.StateDir, dbFile), store.Options{})
+	db, err := store.Open(t.Context(), filepath.Join(r.live().cfg.StateDir, dbFile), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +275,7 @@ func TestGPUsStayAllocatedUntilTheirProcessesAreProvenGone(t *testing.T) {
 	waits := r.submit(t, script(1))
 	r.fake.Hold(key)
 	r.fake.Finish(key, 0)
-	r.watchStep(t.Context(), r.clusters["local"], time.Now())
+	r.watchStep(t.Context(), r.live().clusters["local"], time.Now())
 	r.planStep(t.Context(), time.Now())
 	if got, _ := r.world.run(waits.ID); got.State != forge.RunPending {
 		t.Errorf("the GPU was given to another run (%s) without proof", got.State)
@@ -332,7 +339,10 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 			return err
 		},
 		"checkpoints": func(id string) error { _, err := rundata{r.Daemon}.Checkpoints(ctx, eve, id); return err },
-		"events":      func(id string) error { _, err := events{r.Daemon}.EventsAfter(ctx, eve, id, 0, 10); return err },
+		"events": func(id string) error {
+			_, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{Run: id}, 10)
+			return err
+		},
 		"register": func(id string) error {
 			_, err := models{r.Daemon}.RegisterModel(ctx, eve, api.RegisterModelRequest{Name: "m", Run: id})
 			return err
@@ -343,17 +353,17 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 			t.Errorf("%s tells them apart: %v / %v", name, a, b)
 		}
 	}
-	if _, err := (keys{r.Daemon}).RevokeKey(ctx, eve, string(ours.ID)); forge.KindOf(err) != forge.KindNotFound {
+	if _, err := (keys{r.Daemon}).RevokeKey(ctx, eve, string(ours.ID), forge.WhyRequested); forge.KindOf(err) != forge.KindNotFound {
 		t.Errorf("revoking another tenant's key: %v", err)
 	}
-	if list, err := (runs{r.Daemon}).Runs(ctx, eve, api.RunFilter{Limit: 10}); err != nil || len(list) != 0 {
+	if list, err := (runs{r.Daemon}).Runs(ctx, eve, api.RunFilter{Limit: 10}); err != nil || len(list.Items) != 0 {
 		t.Errorf("another tenant's listing shows %+v, %v", list, err)
 	}
 	q, err := rundata{r.Daemon}.Queue(ctx, eve)
 	if err != nil || len(q.Entries) != 0 || q.Others.Waiting+q.Others.Running != 1 {
 		t.Errorf("the queue of others is %+v, %v", q, err)
 	}
-	evs, err := events{r.Daemon}.EventsAfter(ctx, eve, "", 0, 1000)
+	evs, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{}, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +381,7 @@ func TestARestartedDaemonGoesOnWithWhatItFinds(t *testing.T) {
 	r.fake.Start(key)
 	r.await(t, run.ID, "running", inState(forge.RunRunning))
 	r.stop()
-	again := serveOn(t, r.cfg.StateDir, r.fake)
+	again := serveOn(t, r.live().cfg.StateDir, r.fake)
 	again.op = r.op
 	r.fake.Finish(key, 0)
 	if got := again.await(t, run.ID, "completed", inState(forge.RunCompleted)); got.Attempt != 1 {

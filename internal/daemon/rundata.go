@@ -47,7 +47,7 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		w.Sentence = fmt.Sprintf("attempt %d has exited and is being judged: its checkpoints are hashed", last.Number)
 	case r.State == forge.RunPending:
 		snap := s.d.world.snapshot(time.Now())
-		held := scheduler.Explain(snap, s.d.policy, r.ID)
+		held := scheduler.Explain(snap, s.d.policy(), r.ID)
 		w.Code, w.Sentence = held.Code, "waits: "+held.Text
 		if held.Code == forge.HoldPreempting {
 			w.Sentence = held.Text
@@ -56,7 +56,7 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		if held.Text == "" {
 			w.Sentence = "is about to be placed"
 		}
-		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy, r.ID)
+		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy(), r.ID)
 		wayOut(&w, r, snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
@@ -174,7 +174,7 @@ func (s rundata) Log(ctx context.Context, p forge.Principal, run string, q api.L
 		out.End = over
 		return out, nil
 	}
-	c, ok := s.d.clusters[a.Cluster]
+	c, ok := s.d.live().clusters[a.Cluster]
 	if !ok {
 		return out, forge.Errorf(forge.KindUnavailable, "run.logs", "cluster %q is not configured any more", a.Cluster)
 	}
@@ -239,14 +239,14 @@ func (s rundata) Queue(_ context.Context, p forge.Principal) (api.Queue, error) 
 		}
 		q.Entries = append(q.Entries, queueEntry(r, 0, "", a.PlacedAt))
 	}
-	plan := scheduler.Plan(snap, s.d.policy)
+	plan := scheduler.Plan(snap, s.d.policy())
 	why := map[forge.RunID]string{}
 	for _, h := range plan.Hold {
 		for _, id := range h.Runs {
 			why[id] = h.Text
 		}
 	}
-	for i, id := range scheduler.Order(snap, s.d.policy) {
+	for i, id := range scheduler.Order(snap, s.d.policy()) {
 		r, ok := s.d.world.run(id)
 		if !ok {
 			continue
