@@ -20,6 +20,7 @@ const (
 	exitOK      = 0
 	exitFailed  = 1
 	exitInvalid = 2 // configuration or arguments
+	exitDamaged = 3 // the database is not whole: restore a backup (docs/backup.md)
 	exitBusy    = 6 // another forged serves this state directory
 )
 
@@ -32,6 +33,9 @@ func run(args []string, out, errOut io.Writer) int {
 	_, _ = fmt.Fprintf(errOut, "forged: %v\n", err)
 	if h := forge.HintOf(err); h != "" {
 		_, _ = fmt.Fprintf(errOut, "hint: %s\n", h)
+	}
+	if daemon.Damaged(err) {
+		return exitDamaged
 	}
 	switch forge.KindOf(err) {
 	case forge.KindInvalid, forge.KindPrecondition:
@@ -54,7 +58,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return &forge.Error{Kind: forge.KindInvalid, Err: err, Hint: "forged --help"}
 		},
-		Commands: []*cli.Command{
+		Commands: append(backupCommands(out, errOut, stateDir, config), []*cli.Command{
 			{Name: "init", Usage: "make a state directory and print the first operator key, this once", Flags: []cli.Flag{stateDir, user, keyFile},
 				Action: func(c *cli.Context) error { return initState(c, out) }},
 			{Name: "key", Usage: "make a new operator key for a stopped daemon (a lost one cannot be shown again)", Flags: []cli.Flag{stateDir, user, keyFile},
@@ -63,6 +67,10 @@ func newApp(out, errOut io.Writer) *cli.App {
 				Action: func(c *cli.Context) error { return serve(c, errOut) }},
 			{Name: "reload", Usage: "let the daemon read its configuration again, and say what became of it", Flags: []cli.Flag{stateDir},
 				Action: func(c *cli.Context) error { return reload(c, out) }},
+			{Name: "tls", Usage: "look at the certificate", Subcommands: []*cli.Command{
+				{Name: "fingerprint", Usage: "print the SHA-256 of the certificate, for clients to pin", Flags: []cli.Flag{stateDir, config},
+					Action: func(c *cli.Context) error { return tlsFingerprint(c, out) }},
+			}},
 			{Name: "config", Usage: "look at the configuration", Subcommands: []*cli.Command{
 				{Name: "check", Usage: "say what is wrong with it", Flags: []cli.Flag{stateDir, config}, Action: func(c *cli.Context) error {
 					if _, err := load(c); err != nil {
@@ -91,7 +99,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 					}
 					return nil
 				}},
-		},
+		}...),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &forge.Error{Kind: forge.KindInvalid, Err: fmt.Errorf("unknown command %q", c.Args().First()), Hint: "forged --help"}
@@ -106,6 +114,19 @@ func load(c *cli.Context) (daemon.Config, error) {
 		return daemon.Config{}, err
 	}
 	return daemon.LoadConfig(c.String("config"), c.String("state-dir"))
+}
+
+func tlsFingerprint(c *cli.Context, out io.Writer) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	print, _, err := daemon.TLSFingerprint(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, print)
+	return err
 }
 
 func noLeftovers(c *cli.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	stdlog "log"
 	"net"
 	"net/http"
 	"os"
@@ -48,8 +49,10 @@ func (d *Daemon) bind(ctx context.Context, cfg Config, old doors, undo *stopStac
 		at   string
 		bind func(context.Context, string) (net.Listener, error)
 	}{
-		doorSocket: {cfg.Listen.Socket, listenSocket},
-		doorTCP:    {cfg.Listen.TCP, listenTCP},
+		doorSocket: {cfg.Listen.Socket, func(ctx context.Context, path string) (net.Listener, error) {
+			return listenSocket(ctx, path, cfg.Listen.mode())
+		}},
+		doorTCP: {cfg.Listen.TCP, d.listenTCP},
 	} {
 		if want.at == TCPOff {
 			continue
@@ -84,6 +87,7 @@ func (d *Daemon) useDoors(fresh doors) {
 		}
 	}
 	d.doors = fresh
+	d.sayCertificate(d.live().certificate)
 	addr := filepath.Join(d.live().cfg.StateDir, addrFile)
 	var err error
 	if l := fresh[doorTCP]; l != nil {
@@ -96,7 +100,7 @@ func (d *Daemon) useDoors(fresh doors) {
 	}
 }
 
-func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	bad := func(err error) error { return forge.Invalidf("listen.socket", "%s: %v", path, err) }
 	// The state lock is ours, so a socket that is here was left by a daemon that is dead. Anything else
 	// that is here is not ours to remove.
@@ -115,19 +119,19 @@ func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, bad(err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(bad(err), l.Close())
 	}
 	return l, nil
 }
 
-func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
+func (d *Daemon) listenTCP(ctx context.Context, addr string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, (&forge.Error{Kind: forge.KindConflict, Op: "serve", Field: "listen.tcp", Err: fmt.Errorf("%s: %w", addr, err)}).
 			WithHint("set listen.tcp to a free port (127.0.0.1:0 picks one) or to %q", TCPOff)
 	}
-	return l, nil
+	return tlsListener{l, d, d.tlsConfig()}, nil
 }
 
 // newServer answers with the handler that is in force when a request comes.
@@ -139,6 +143,7 @@ func (d *Daemon) newServer() *http.Server {
 			d.live().handler.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ConnContext: withPeer, ErrorLog: stdlog.New(httpLog{d.log}, "", 0),
 	}
 }
 

@@ -1,15 +1,18 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
 	"reflect"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/api/server"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 )
 
 // settings is all that a reload may replace, in one value that never changes once it is in force:
@@ -20,10 +23,15 @@ type settings struct {
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
 	handler  http.Handler
+
+	certificate *tls.Certificate // nil: TCP is served without TLS
 }
 
 // live is what is in force now. Take it once for what belongs together.
 func (d *Daemon) live() *settings { return d.settings.Load() }
+
+// policy is the scheduler's, as the configuration in force has it.
+func (d *Daemon) policy() scheduler.Policy { return d.live().cfg.Policy.policy() }
 
 // build makes settings of a configuration and touches nothing that is in force. What it opened is
 // pushed on undo; given is what tests have opened in place of the configuration's clusters.
@@ -66,7 +74,10 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 			add(c)
 		}
 	}
-	if old != nil && reflect.DeepEqual(old.cfg.Limits, cfg.Limits) {
+	if s.certificate, err = loadCertificate(cfg, time.Now()); err != nil {
+		return nil, err
+	}
+	if old != nil && reflect.DeepEqual(old.cfg.Limits, cfg.Limits) && *old.cfg.Listen.Metrics == *cfg.Listen.Metrics {
 		s.handler = old.handler
 	} else {
 		s.handler = d.newHandler(cfg)
@@ -75,9 +86,8 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 }
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
-	return server.New(api.Services{Auth: d, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
-		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Events: events{d}},
-		server.Options{Log: d.log, Version: d.version, MaxBody: cfg.Limits.MaxBodyBytes, Stop: d.stopping})
+	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
+		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Events: events{d}}, d.options(cfg))
 }
 
 func checkPython(cl ClusterConfig, i int) error {

@@ -10,6 +10,9 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
+// readyPath answers 503 while the daemon starts and stops, which is no news for the log.
+const readyPath = "/readyz"
+
 type healthAnswer struct {
 	Status int
 	Body   api.Health
@@ -21,7 +24,7 @@ func (s *server) site() {
 	huma.Register(s.huma, health.huma(s, nil), func(context.Context, *none) (*answer[api.Health], error) {
 		return &answer[api.Health]{Body: api.Health{Status: "ok"}}, nil
 	})
-	ready := spec{id: "readyz", method: http.MethodGet, path: "/readyz", tag: "site",
+	ready := spec{id: "readyz", method: http.MethodGet, path: readyPath, tag: "site",
 		summary: "Say whether the daemon can work", doc: "Needs no key. 503 with the reasons when it cannot.",
 		responses: map[string]*huma.Response{"503": {Description: "Not ready; the body has the reasons", Content: map[string]*huma.MediaType{
 			"application/json": {Schema: &huma.Schema{Ref: "#/components/schemas/Health"}},
@@ -33,14 +36,27 @@ func (s *server) site() {
 		return &healthAnswer{Status: http.StatusOK, Body: api.Health{Status: "ok"}}, nil
 	})
 	operation(s, spec{
-		id: "version", method: http.MethodGet, path: "/v1/version", tag: "site",
+		id: "version", method: http.MethodGet, path: "/v1/version", tag: "site", role: forge.RoleViewer,
 		summary: "Say which forged this is", doc: "Version, commit and Go version.",
 	}, func(context.Context, forge.Principal, *none) (api.Version, error) { return s.version(), nil })
 	operation(s, spec{
-		id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", tag: "nodes",
+		id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", tag: "nodes", role: forge.RoleViewer,
 		summary: "List nodes", doc: "With their GPUs and what is free. Memory is MiB. A slot of kind cpu_slot is no GPU but CPUs standing in for one.",
 	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.NodeView], error) {
 		items, err := s.Site.Nodes(ctx, p)
-		return list(items, 0, func(api.NodeView) string { return "" }), err
+		return whole(items), err
+	})
+	operation(s, spec{
+		id: "whoami", method: http.MethodGet, path: "/v1/whoami", tag: "site", role: forge.RoleViewer,
+		summary: "Say who is asking", doc: "How the daemon sees the key or the uid: tenant, user, role, highest priority.",
+	}, func(ctx context.Context, p forge.Principal, _ *none) (api.WhoAmI, error) {
+		return s.Site.WhoAmI(ctx, p)
+	})
+	operation(s, spec{
+		id: "doctor", method: http.MethodGet, path: "/v1/doctor", tag: "site", role: forge.RoleOperator,
+		summary: "Look at what commonly breaks", doc: "From the daemon's side: disks, clocks, Python environments, what waits too long. May take seconds.",
+	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.Check], error) {
+		items, err := s.Site.Doctor(ctx, p)
+		return whole(items), err
 	})
 }
