@@ -224,6 +224,7 @@ func TestAGoodConfigurationIsInForceWholeAndNamesWhatChanged(t *testing.T) {
 log: {level: debug}
 recipes_dir: %s
 retry: {fruitless_limit: 7}
+policy: {preempt_gap: 55}
 limits: {max_body_bytes: 2048}
 clusters:
   - {name: local, poll_every: 77ms, env: {HF_TOKEN: hunter2}, python: /bin/sh}
@@ -235,7 +236,7 @@ clusters:
 	}
 	want := []string{
 		"clusters.local.env.HF_TOKEN: set", "clusters.local.poll_every: 1s → 77ms", `clusters.local.python: "" → /bin/sh`, "clusters.second: unset → direct",
-		"limits.max_body_bytes: 1048576 → 2048", "listen.tcp: 127.0.0.1:0 → " + fresh, "log.level: info → debug", `recipes_dir: "" → ` + recipesDir,
+		"limits.max_body_bytes: 1048576 → 2048", "listen.tcp: 127.0.0.1:0 → " + fresh, "log.level: info → debug", "policy.preempt_gap: 20 → 55", `recipes_dir: "" → ` + recipesDir,
 		"retry.fruitless_limit: 3 → 7", "recipe mine added",
 	}
 	if !slices.Equal(v.Changed, want) {
@@ -268,6 +269,9 @@ clusters:
 	}
 	if _, err := live.recipes.Get("mine"); err != nil {
 		t.Error(err)
+	}
+	if r.policy().PreemptGap != 55 {
+		t.Errorf("planning goes by %+v", r.policy())
 	}
 	if live.cfg.Retry.FruitlessLimit != 7 {
 		t.Errorf("retry is %+v", live.cfg.Retry)
@@ -346,7 +350,7 @@ func TestReloadsUnderLoadLoseNoRequest(t *testing.T) {
 // Every key is decided: whoever adds one says here or in onReload whether it may change.
 func TestEachKeyOfTheConfigurationMayChangeOrNeedsARestart(t *testing.T) {
 	restart := []string{
-		"state_dir", "clusters.local.name", "clusters.local.kind", "clusters.local.node", "clusters.local.cpu_slots", "clusters.local.cpus",
+		"state_dir", "listen.socket_mode", "clusters.local.name", "clusters.local.kind", "clusters.local.node", "clusters.local.cpu_slots", "clusters.local.cpus",
 		"clusters.local.memory", "clusters.local.run_root", "clusters.local.network", "clusters.local.ports",
 	}
 	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: map[string]string{"A": "b"}}}}.resolve()
