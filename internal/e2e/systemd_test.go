@@ -42,7 +42,9 @@ func bootMachine(t *testing.T) *machine {
 	boot, err := filepath.Abs("systemd/boot")
 	must(t, err)
 	var said bytes.Buffer
-	cmd := exec.Command(boot, dir)
+	repo, err := filepath.Abs("../..")
+	must(t, err)
+	cmd := exec.Command(boot, dir, repo, binDir(t))
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, cmd.Start())
@@ -190,9 +192,7 @@ clusters:
 // what they promise.
 func TestUnderSystemd(t *testing.T) {
 	m := bootMachine(t)
-	repo, err := filepath.Abs("../..")
-	must(t, err)
-	install := []string{filepath.Join(repo, "contrib/systemd/install"), "--bin", binDir(t)}
+	install := []string{"/srv/repo/contrib/systemd/install", "--bin", "/srv/bin"}
 
 	said := m.do(install...)
 	key := regexp.MustCompile(`(?m)^operator key\s+(\S+)$`).FindStringSubmatch(said)
@@ -205,7 +205,7 @@ func TestUnderSystemd(t *testing.T) {
 		}
 	}
 	m.env = []string{"FORGE_SERVER=unix:///run/forge/forged.sock", "FORGE_API_KEY=" + key[1]}
-	m.do("install", "-m", "755", filepath.Join(binDir(t), "proberank"), "/usr/local/bin/proberank")
+	m.do("install", "-m", "755", "/srv/bin/proberank", "/usr/local/bin/proberank")
 
 	t.Run("systemd finds no fault in the units", func(t *testing.T) {
 		for _, unit := range []string{"forged.service", "forge-shim.socket", "forge-shim@.service", "forge-ranks.slice"} {
