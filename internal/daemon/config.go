@@ -27,6 +27,7 @@ type Config struct {
 	RecipesDir string          `yaml:"recipes_dir"`
 	Retry      RetryConfig     `yaml:"retry"`
 	Limits     LimitsConfig    `yaml:"limits"`
+	DataRoots  []string        `yaml:"data_roots"` // where datasets and models may lie; empty: anywhere but in what is the daemon's own
 	Clusters   []ClusterConfig `yaml:"clusters"`
 }
 
@@ -53,7 +54,8 @@ type RetryConfig struct {
 
 // LimitsConfig bounds what the API accepts.
 type LimitsConfig struct {
-	MaxBodyBytes int64 `yaml:"max_body_bytes"`
+	MaxBodyBytes      int64 `yaml:"max_body_bytes"`
+	MemberMaxPriority *int  `yaml:"member_max_priority"` // of members whose user says nothing else; 0 is a cap, too
 }
 
 // ClusterConfig is one set of nodes behind one executor.
@@ -84,6 +86,7 @@ const (
 	DefaultPauseAfter     = 5
 	DefaultPauseWindow    = 10 * time.Minute
 	DefaultMaxBodyBytes   = 1 << 20
+	DefaultMemberPriority = 60
 	DefaultClusterName    = "local"
 	DefaultNetwork        = "host"
 	DefaultPorts          = "29500-29999"
@@ -165,6 +168,10 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Retry.PauseAfter, DefaultPauseAfter)
 	def(&c.Retry.PauseWindow, forge.Duration(DefaultPauseWindow))
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
+	if c.Limits.MemberMaxPriority == nil {
+		limit := DefaultMemberPriority
+		c.Limits.MemberMaxPriority = &limit
+	}
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}
@@ -221,6 +228,14 @@ func (c Config) validate() error {
 	}
 	if c.Limits.MaxBodyBytes < 1024 {
 		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)
+	}
+	if m := *c.Limits.MemberMaxPriority; m < forge.MinPriority || m > forge.MaxPriority {
+		bad("limits.member_max_priority", "%d: want %d to %d", m, forge.MinPriority, forge.MaxPriority)
+	}
+	for i, root := range c.DataRoots {
+		if !filepath.IsAbs(root) {
+			bad(fmt.Sprintf("data_roots[%d]", i), "%q: want an absolute path", root)
+		}
 	}
 	seen := map[string]bool{}
 	for i, cl := range c.Clusters {
