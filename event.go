@@ -46,7 +46,9 @@ const (
 	EventUserChanged       EventType = "user.changed"
 	EventUserDisabled      EventType = "user.disabled"
 	EventUserEnabled       EventType = "user.enabled"
+	EventRunPreemptAsked   EventType = "run.preempt_asked"
 	EventRunPreempted      EventType = "run.preempted"
+	EventRunClaimed        EventType = "run.claimed"
 	EventNodeChanged       EventType = "node.changed"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
@@ -58,6 +60,16 @@ const (
 	EventBackupRestored    EventType = "backup.restored"
 	EventPlanRefused       EventType = "plan.refused"
 )
+
+// EventTypes lists them, for those who check or offer a name.
+var EventTypes = []EventType{
+	EventRunSubmitted, EventRunPlaced, EventRunRunning, EventRunResumed, EventRunCheckpoint, EventCheckpointSkipped,
+	EventAttemptEnded, EventRunRequeued, EventRunHeld, EventRunReleased, EventRunCancelAsked, EventRunEnded,
+	EventExecutorUnknown, EventRunAdopted, EventModelRegistered, EventDatasetAdded, EventKeyCreated, EventKeyRevoked,
+	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
+	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
+	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
+}
 
 // Why is the typed reason of an administrative event, from a closed set.
 type Why string
@@ -72,6 +84,7 @@ const (
 	WhyUnused    Why = "unused"
 	WhyPreempted Why = "preempted" // a run of higher priority needs the GPUs
 	WhySignal    Why = "signal"    // SIGHUP, SIGTERM
+	WhyFault     Why = "fault"     // forged could not go on by itself
 	WhyUpgrade   Why = "upgrade"   // a new version of forged changed the tables
 )
 

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/goccy/go-yaml"
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -24,6 +20,7 @@ const (
 	exitOK      = 0
 	exitFailed  = 1
 	exitInvalid = 2 // configuration or arguments
+	exitDamaged = 3 // the database is not whole: restore a backup (docs/backup.md)
 	exitBusy    = 6 // another forged serves this state directory
 )
 
@@ -36,6 +33,9 @@ func run(args []string, out, errOut io.Writer) int {
 	_, _ = fmt.Fprintf(errOut, "forged: %v\n", err)
 	if h := forge.HintOf(err); h != "" {
 		_, _ = fmt.Fprintf(errOut, "hint: %s\n", h)
+	}
+	if daemon.Damaged(err) {
+		return exitDamaged
 	}
 	switch forge.KindOf(err) {
 	case forge.KindInvalid, forge.KindPrecondition:
@@ -59,13 +59,19 @@ func newApp(out, errOut io.Writer) *cli.App {
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return &forge.Error{Kind: forge.KindInvalid, Err: err, Hint: "forged --help"}
 		},
-		Commands: []*cli.Command{
+		Commands: append(backupCommands(out, errOut, stateDir, config), []*cli.Command{
 			{Name: "init", Usage: "make a state directory and print the first operator key, this once", Flags: []cli.Flag{stateDir, user, uid, keyFile},
 				Action: func(c *cli.Context) error { return initState(c, out) }},
 			{Name: "key", Usage: "make a new operator key for a stopped daemon (a lost one cannot be shown again)", Flags: []cli.Flag{stateDir, user, keyFile},
 				Action: func(c *cli.Context) error { return newKey(c, out) }},
-			{Name: "serve", Usage: "serve until SIGTERM; attempts go on without the daemon", Flags: []cli.Flag{stateDir, config},
+			{Name: "serve", Usage: "serve until SIGTERM (a second one hurries); SIGHUP reads the configuration again; attempts go on without the daemon", Flags: []cli.Flag{stateDir, config},
 				Action: func(c *cli.Context) error { return serve(c, errOut) }},
+			{Name: "reload", Usage: "let the daemon read its configuration again, and say what became of it", Flags: []cli.Flag{stateDir},
+				Action: func(c *cli.Context) error { return reload(c, out) }},
+			{Name: "tls", Usage: "look at the certificate", Subcommands: []*cli.Command{
+				{Name: "fingerprint", Usage: "print the SHA-256 of the certificate, for clients to pin", Flags: []cli.Flag{stateDir, config},
+					Action: func(c *cli.Context) error { return tlsFingerprint(c, out) }},
+			}},
 			{Name: "config", Usage: "look at the configuration", Subcommands: []*cli.Command{
 				{Name: "check", Usage: "say what is wrong with it", Flags: []cli.Flag{stateDir, config}, Action: func(c *cli.Context) error {
 					if _, err := load(c); err != nil {
@@ -94,7 +100,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 					}
 					return nil
 				}},
-		},
+		}...),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &forge.Error{Kind: forge.KindInvalid, Err: fmt.Errorf("unknown command %q", c.Args().First()), Hint: "forged --help"}
@@ -109,6 +115,19 @@ func load(c *cli.Context) (daemon.Config, error) {
 		return daemon.Config{}, err
 	}
 	return daemon.LoadConfig(c.String("config"), c.String("state-dir"))
+}
+
+func tlsFingerprint(c *cli.Context, out io.Writer) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	print, _, err := daemon.TLSFingerprint(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, print)
+	return err
 }
 
 func noLeftovers(c *cli.Context) error {
@@ -157,31 +176,4 @@ func writeKey(path, secret string) error {
 	}
 	_, err = f.WriteString(secret + "\n")
 	return errors.Join(err, f.Close())
-}
-
-func serve(c *cli.Context, errOut io.Writer) error {
-	cfg, err := load(c)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	// After the first signal the default handling is back: a second one ends a stop that hangs.
-	context.AfterFunc(ctx, stop)
-	d, err := daemon.New(ctx, daemon.Options{Config: cfg, Log: logger(cfg.Log, errOut), Version: version})
-	if err != nil {
-		return err
-	}
-	return d.Run(ctx)
-}
-
-func logger(c daemon.LogConfig, w io.Writer) zerolog.Logger {
-	if c.Format == "console" {
-		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != ""}
-	}
-	level, err := zerolog.ParseLevel(c.Level)
-	if err != nil {
-		level = zerolog.InfoLevel
-	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }

@@ -254,7 +254,7 @@ func TestNobodyAsksForMoreThanTheirPriority(t *testing.T) {
 
 func TestWhatADatasetOrModelMayBe(t *testing.T) {
 	r := start(t, 1)
-	ctx, dir, state := t.Context(), t.TempDir(), r.cfg.StateDir
+	ctx, dir, state := t.Context(), t.TempDir(), r.live().cfg.StateDir
 	write := func(path string) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -313,7 +313,9 @@ func TestWhatADatasetOrModelMayBe(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
-	r.cfg.DataRoots = []string{filepath.Join(dir, "good"), filepath.Join(dir, "roots")}
+	inForce := *r.live()
+	inForce.cfg.DataRoots = []string{filepath.Join(dir, "good"), filepath.Join(dir, "roots")}
+	r.settings.Store(&inForce)
 	link(filepath.Join(dir, "other"), filepath.Join(dir, "good", "out"))
 	const outside = "not below a directory that this site takes data from"
 	refused("outside of the roots", filepath.Join(dir, "other", "rows.jsonl"), outside)
