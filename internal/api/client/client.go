@@ -37,6 +37,10 @@ type Options struct {
 	Timeout   time.Duration
 	Patience  time.Duration
 	UserAgent string
+	// CAFile names a PEM file of the authorities to believe, instead of the system's; Fingerprint is the SHA-256 of
+	// the one certificate to believe. For https only.
+	CAFile      string
+	Fingerprint string
 }
 
 // Client asks one server. It is safe for concurrent use.
@@ -58,6 +62,13 @@ func New(o Options) (*Client, error) {
 	c := &Client{opts: o, shown: o.Address}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	t := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, DialContext: dialer.DialContext}
+	if (o.CAFile != "" || o.Fingerprint != "") && !strings.HasPrefix(o.Address, "https://") {
+		return nil, forge.Invalidf("server", "%q: a certificate can be checked at an https:// address only", o.Address)
+	}
+	var err error
+	if t.TLSClientConfig, err = trust(o); err != nil {
+		return nil, err
+	}
 	switch {
 	case strings.HasPrefix(o.Address, "unix://"), strings.HasPrefix(o.Address, "/"):
 		path := strings.TrimPrefix(o.Address, "unix://")
@@ -184,7 +195,7 @@ func (c *Client) foreign(resp *http.Response) error {
 		kind = k
 	}
 	return forge.Errorf(kind, "", "%s answered %s, and not as forged does", c.shown, resp.Status).
-		WithHint("is this the address of forged? a proxy in between may have answered")
+		WithHint("is this the address of forged, and is it http:// or https:// there? a proxy in between may have answered")
 }
 
 // Close gives idle connections back.

@@ -19,6 +19,9 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
+	if e := c.distrust(err); e != nil {
+		return e
+	}
 	e := &forge.Error{Kind: forge.KindUnavailable, Hint: startHint}
 	var timeout net.Error
 	switch {
