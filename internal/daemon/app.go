@@ -16,7 +16,6 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
-	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -56,9 +55,8 @@ type Daemon struct {
 	submitTo   func(forge.Principal) submitter
 	world      *world
 	settings   atomic.Pointer[settings] // what a reload may replace; read through live
-	policy     scheduler.Policy
-	code       string // digest of the embedded training package
-	self       string // path of this program
+	code       string                   // digest of the embedded training package
+	self       string                   // path of this program
 	pythonPath string
 	prober     *nvml.Prober
 
@@ -78,6 +76,8 @@ type Daemon struct {
 	planned    atomic.Int64           // turns of the plan loop
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now
+	lookedAt   int64                  // of the plan loop: the stamp of the last plan for a full world …
+	lookAgain  time.Time              // … and when to plan again even if nothing happens
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -100,7 +100,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, policy: scheduler.DefaultPolicy(), fatal: make(chan error, 1),
+		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})
