@@ -236,11 +236,6 @@ func (d *Daemon) runByID(id forge.RunID) (forge.Run, bool) {
 	return r, err == nil
 }
 
-// Authenticate implements api.Auth.
-func (d *Daemon) Authenticate(ctx context.Context, secret string) (forge.Principal, error) {
-	return d.db.Authenticate(ctx, secret)
-}
-
 // kick wakes a loop without ever waiting for it.
 func kick(c chan struct{}) {
 	select {

@@ -44,7 +44,7 @@ func shortDir(t *testing.T) string {
 func start(t *testing.T, slots int) *rig {
 	t.Helper()
 	dir := shortDir(t)
-	made, err := Init(t.Context(), dir, "admin")
+	made, err := Init(t.Context(), dir, "admin", NoUID)
 	if err != nil {
 		t.Fatal(err)
 	}
