@@ -64,7 +64,7 @@ func (d *Daemon) maxPriority(p forge.Principal) int {
 	case p.Role.Includes(forge.RoleAdmin):
 		return forge.MaxPriority
 	}
-	return *d.cfg.Limits.MemberMaxPriority
+	return *d.live().cfg.Limits.MemberMaxPriority
 }
 
 // mayAskFor holds that nobody asks for a priority above their cap.

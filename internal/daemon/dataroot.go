@@ -57,22 +57,22 @@ func (d *Daemon) readable(path string) error {
 				WithHint("put data where only data is")
 		}
 	}
-	if len(d.cfg.DataRoots) == 0 {
+	if len(d.live().cfg.DataRoots) == 0 {
 		return nil
 	}
-	for _, root := range d.cfg.DataRoots {
+	for _, root := range d.live().cfg.DataRoots {
 		if below(real, resolved(root)) {
 			return nil
 		}
 	}
 	return forge.Invalidf("path", "%q is not below a directory that this site takes data from", path).
-		WithHint("those are: %s", strings.Join(d.cfg.DataRoots, ", "))
+		WithHint("those are: %s", strings.Join(d.live().cfg.DataRoots, ", "))
 }
 
 // ownDirs is where the daemon keeps its state and what runs leave, with links resolved.
 func (d *Daemon) ownDirs() []string {
-	dirs := []string{resolved(d.cfg.StateDir)}
-	for _, c := range d.clusters {
+	dirs := []string{resolved(d.live().cfg.StateDir)}
+	for _, c := range d.live().clusters {
 		dirs = append(dirs, resolved(c.RunRoot))
 	}
 	return dirs
