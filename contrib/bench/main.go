@@ -55,19 +55,25 @@ type bench struct {
 	f     func(context.Context, env) ([]figure, error)
 }
 
-// env is where the binaries are.
-type env struct{ bin string }
+// env is where the binaries are, and whether parts of a figure are printed too.
+type env struct {
+	bin     string
+	verbose bool
+}
 
 var benches = []bench{
 	{[]string{"submit_rate", "submit_group"}, submitRate},
 	{[]string{"launch_p50"}, launchP50},
 	{[]string{"cli_start"}, cliStart},
 	{[]string{"cli_list", "idle_cpu", "idle_rss"}, withManyPending},
+	{[]string{"sse_lag_p99"}, sseLag},
+	{[]string{"read_p99"}, readP99},
 }
 
 func main() {
 	var e env
 	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
+	flag.BoolVar(&e.verbose, "v", false, "print the parts of a figure too")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
