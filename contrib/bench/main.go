@@ -68,6 +68,7 @@ var benches = []bench{
 	{[]string{"cli_list", "idle_cpu", "idle_rss"}, withManyPending},
 	{[]string{"sse_lag_p99"}, sseLag},
 	{[]string{"read_p99"}, readP99},
+	{[]string{"restart_ready"}, restartReady},
 }
 
 func main() {
