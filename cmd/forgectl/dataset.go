@@ -92,7 +92,7 @@ func (a *app) datasetList(ctx context.Context) error {
 		return err
 	}
 	p := a.printer()
-	all := client.Every(ctx, cl.Datasets, func(d forge.Dataset) string { return d.Name })
+	all := client.Every(ctx, api.Listing{}, cl.Datasets)
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}

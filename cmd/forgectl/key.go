@@ -9,6 +9,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
 func (a *app) keyCommand() *cli.Command {
@@ -65,16 +66,16 @@ func (a *app) keyList(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	keys, err := cl.Keys(ctx)
-	if err != nil {
-		return err
-	}
 	p := a.printer()
+	all := client.Every(ctx, api.Listing{}, cl.Keys)
 	if p.mode == modeJSON {
-		return p.done(jsonList(p, each(keys)))
+		return p.done(jsonList(p, all))
 	}
 	t := p.table("KEY", "USER", "ROLE", "PREFIX", "CREATED", "REVOKED")
-	for _, k := range keys {
+	for k, err := range all {
+		if err != nil {
+			return p.done(err)
+		}
 		var revoked time.Time
 		if k.RevokedAt != nil {
 			revoked = *k.RevokedAt
@@ -90,7 +91,7 @@ func (a *app) keyRevoke(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	k, err := cl.RevokeKey(ctx, id)
+	k, err := cl.RevokeKey(ctx, id, forge.WhyRequested)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func (a *app) modelList(ctx context.Context) error {
 		return err
 	}
 	p := a.printer()
-	all := client.Every(ctx, cl.Models, func(m forge.Model) string { return m.Name })
+	all := client.Every(ctx, api.Listing{}, cl.Models)
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}

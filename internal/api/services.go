@@ -14,6 +14,9 @@ import (
 // tenant's, KindInvalid with Field for bad input, KindForbidden for a role that may not.
 type Services struct {
 	Auth     Auth
+	Once     Once
+	Tenants  Tenants
+	Users    Users
 	Datasets Datasets
 	Models   Models
 	Runs     Runs
@@ -25,16 +28,51 @@ type Services struct {
 	Events   Events
 }
 
-// Auth turns a secret into a principal. KindUnauthorized for a key that is unknown or revoked,
-// by the same text.
+// Auth says who is asking.
 type Auth interface {
+	// Authenticate turns a secret into a principal. KindUnauthorized, by the same text, for a key that is
+	// unknown, expired or revoked, or whose user is disabled.
 	Authenticate(ctx context.Context, secret string) (forge.Principal, error)
+	// AuthenticatePeer does the same for a uid that the kernel named at the other end of the unix
+	// socket. KindUnauthorized for a uid that is no user's, or a disabled one's.
+	AuthenticatePeer(ctx context.Context, uid uint32) (forge.Principal, error)
+	// ActIn lets an operator act in the tenant that X-Tenant-ID names, by id or name. KindForbidden for any
+	// other role, before it is said whether there is such a tenant; KindNotFound.
+	ActIn(ctx context.Context, p forge.Principal, tenant string) (forge.Principal, error)
+}
+
+// Once answers repeated requests. Whatever a POST makes or changes, the store writes p.Once with its id
+// in the same transaction, so that no crash can separate the two.
+type Once interface {
+	// Earlier is the id that the first request with p.Once left; empty when there was none. KindConflict
+	// when that request was another one.
+	Earlier(ctx context.Context, p forge.Principal) (ref string, err error)
+}
+
+// Tenants makes and shows tenants. Operators see all; everyone else its own. KindForbidden for
+// creation by anyone but an operator.
+type Tenants interface {
+	CreateTenant(ctx context.Context, p forge.Principal, r CreateTenantRequest) (forge.Tenant, error)
+	Tenants(ctx context.Context, p forge.Principal, q Listing) (List[forge.Tenant], error)
+	Tenant(ctx context.Context, p forge.Principal, tenant string) (forge.Tenant, error) // id or name
+}
+
+// Users manages the people of the principal's tenant. For admins; viewers and members see
+// themselves. Nobody gives a role above their own: KindForbidden.
+type Users interface {
+	CreateUser(ctx context.Context, p forge.Principal, r CreateUserRequest) (forge.User, error)
+	Users(ctx context.Context, p forge.Principal, q Listing) (List[forge.User], error)
+	User(ctx context.Context, p forge.Principal, user string) (forge.User, error) // id or name
+	UpdateUser(ctx context.Context, p forge.Principal, user string, r UpdateUserRequest) (forge.User, error)
+	DisableUser(ctx context.Context, p forge.Principal, user string, why forge.Why) (forge.User, error)
+	EnableUser(ctx context.Context, p forge.Principal, user string) (forge.User, error)
 }
 
 // Datasets registers and shows datasets. Paths are read on the server's host.
 type Datasets interface {
 	AddDataset(ctx context.Context, p forge.Principal, r AddDatasetRequest) (forge.DatasetVersion, error)
-	Datasets(ctx context.Context, p forge.Principal, page Page) ([]forge.Dataset, error)
+	Datasets(ctx context.Context, p forge.Principal, q Listing) (List[forge.Dataset], error)
+	DatasetVersion(ctx context.Context, p forge.Principal, id string) (forge.DatasetVersion, error)
 	Dataset(ctx context.Context, p forge.Principal, name string) (forge.Dataset, error)
 }
 
@@ -42,15 +80,18 @@ type Datasets interface {
 type Models interface {
 	ImportModel(ctx context.Context, p forge.Principal, r ImportModelRequest) (forge.ModelVersion, error)
 	RegisterModel(ctx context.Context, p forge.Principal, r RegisterModelRequest) (forge.ModelVersion, error)
-	Models(ctx context.Context, p forge.Principal, page Page) ([]forge.Model, error)
+	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
+	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)
 }
 
-// Runs submits runs and acts on them. A run is named by its number or its id.
+// Runs submits runs and acts on them. A run is named by its number or its id. Members act on their own
+// runs, admins on all of the tenant: KindForbidden. A priority above the principal's cap is
+// KindForbidden naming the field.
 type Runs interface {
 	SubmitRun(ctx context.Context, p forge.Principal, r SubmitRunRequest) (Submitted, error)
 	Run(ctx context.Context, p forge.Principal, run string) (RunDetail, error)
-	Runs(ctx context.Context, p forge.Principal, f RunFilter) ([]forge.Run, error)
+	Runs(ctx context.Context, p forge.Principal, f RunFilter) (List[forge.Run], error)
 	CancelRun(ctx context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error)
 	RetryRun(ctx context.Context, p forge.Principal, run string) (Submitted, error)
 }
@@ -70,11 +111,15 @@ type RunData interface {
 	Queue(ctx context.Context, p forge.Principal) (Queue, error)
 }
 
-// Keys manages the API keys of the principal's tenant.
+// Keys manages the API keys of the principal's tenant. Members see and manage their own, admins
+// those of all. A key's role is at most that of its user, and at most that of its maker.
 type Keys interface {
 	CreateKey(ctx context.Context, p forge.Principal, r CreateKeyRequest) (CreatedKey, error)
-	Keys(ctx context.Context, p forge.Principal) ([]forge.Key, error)
-	RevokeKey(ctx context.Context, p forge.Principal, id string) (forge.Key, error)
+	Keys(ctx context.Context, p forge.Principal, q Listing) (List[forge.Key], error)
+	Key(ctx context.Context, p forge.Principal, id string) (forge.Key, error)
+	// RotateKey makes a new key with the name, role and lifetime of an old one, which goes on working for overlap.
+	RotateKey(ctx context.Context, p forge.Principal, id string, overlap time.Duration) (CreatedKey, error)
+	RevokeKey(ctx context.Context, p forge.Principal, id string, why forge.Why) (forge.Key, error)
 }
 
 // Site answers about the daemon itself.
@@ -82,6 +127,10 @@ type Site interface {
 	Nodes(ctx context.Context, p forge.Principal) ([]NodeView, error)
 	// Ready returns why the daemon is not ready; empty means that it is.
 	Ready(ctx context.Context) []string
+	// WhoAmI says how the daemon sees the principal.
+	WhoAmI(ctx context.Context, p forge.Principal) (WhoAmI, error)
+	// Doctor looks at what commonly breaks, from the daemon's side. For operators.
+	Doctor(ctx context.Context, p forge.Principal) ([]Check, error)
 }
 
 // Clusters shows clusters and lets those go on that were paused. ResumeCluster is for operators:
@@ -93,17 +142,31 @@ type Clusters interface {
 
 // Events is the audit trail as a stream.
 type Events interface {
-	// EventsAfter returns at most limit events with Seq > after, oldest first, of the principal's
-	// tenant; run narrows to one run when not empty.
-	EventsAfter(ctx context.Context, p forge.Principal, run string, after int64, limit int) ([]forge.Event, error)
+	// EventsAfter returns at most limit events with Seq > f.After, oldest first, of the principal's
+	// tenant and as f says.
+	EventsAfter(ctx context.Context, p forge.Principal, f EventFilter, limit int) ([]forge.Event, error)
 	// Changed returns a channel that is closed at the next committed event.
 	Changed() <-chan struct{}
 }
 
-// Page is a slice of a listing: at most Limit items after the cursor.
-type Page struct {
-	Limit int
-	After string
+// Listing asks for a page of a listing. Cursor is opaque: next of the page before. One that is of another
+// listing, another order or another tenant is KindInvalid. Pages are stable: what is inserted
+// meanwhile neither repeats nor hides an item.
+type Listing struct {
+	Limit  int
+	Cursor string
+	Sort   string // a field, descending with a leading '-'; empty: the listing's own order
+	Name   string // names that begin with this
+	Kind   string // of models and datasets
+}
+
+// EventFilter narrows the trail.
+type EventFilter struct {
+	After int64 // only greater seqs
+	Run   string
+	Types []forge.EventType
+	Actor string
+	Since time.Time
 }
 
 // AddDatasetRequest registers a file or directory as the next version of a dataset.
@@ -169,12 +232,18 @@ type RunDetail struct {
 	ETA      time.Time       `json:"eta,omitzero" doc:"When the last step is expected, from the steps seen"`
 }
 
-// RunFilter narrows a listing of runs; newest first.
+// RunFilter narrows and orders a listing of runs; newest first when Sort is empty.
 type RunFilter struct {
 	States []forge.RunState
 	User   string
+	Recipe string
+	Name   string    // names that begin with this
+	Model  string    // registered as a version of this model
+	Since  time.Time // submitted at or after
+	Until  time.Time // submitted before
+	Sort   string    // number, priority, submitted_at, ended_at or loss; descending with a leading '-'
 	Limit  int
-	Before int64 // run number; 0: from the newest
+	Cursor string // next of the page before, bound to tenant, filters and order
 }
 
 // Why says why a run is where it is.
@@ -271,14 +340,81 @@ type ClusterView struct {
 	GPUs     int `json:"gpus"`
 }
 
-// CreateKeyRequest makes a key for a user of the tenant.
+// CreateTenantRequest makes a tenant.
+type CreateTenantRequest struct {
+	Name string `json:"name" maxLength:"64" doc:"1 to 64 characters of a-z, 0-9, '.', '-', '_'"`
+}
+
+// CreateUserRequest makes a user of the tenant.
+type CreateUserRequest struct {
+	Name        string     `json:"name" maxLength:"64"`
+	Role        forge.Role `json:"role,omitempty" enum:"viewer,member,admin,operator" doc:"Default member"`
+	MaxPriority *int       `json:"max_priority,omitempty" minimum:"0" maximum:"100" doc:"Highest priority that the user may ask for; absent: the site's default"`
+	UnixUID     *int64     `json:"unix_uid,omitempty" minimum:"0" maximum:"4294967294" doc:"The uid that is this user on the unix socket"`
+}
+
+// UpdateUserRequest changes what is given.
+type UpdateUserRequest struct {
+	Role        *forge.Role `json:"role,omitempty" enum:"viewer,member,admin,operator"`
+	MaxPriority *int        `json:"max_priority,omitempty" minimum:"-1" maximum:"100" doc:"-1: the site's default again"`
+	UnixUID     *int64      `json:"unix_uid,omitempty" minimum:"-1" maximum:"4294967294" doc:"-1: none any more"`
+}
+
+// DisableUserRequest says why.
+type DisableUserRequest struct {
+	Reason forge.Why `json:"reason,omitempty" enum:"requested,leaked,left,unused" doc:"Default requested"`
+}
+
+// CreateKeyRequest makes a key for a user of the tenant. An admin's request makes the user where there is none.
 type CreateKeyRequest struct {
-	User string     `json:"user"`
-	Role forge.Role `json:"role,omitempty" enum:"member,operator"`
+	User      string         `json:"user,omitempty" maxLength:"64" doc:"Default: who asks"`
+	Role      forge.Role     `json:"role,omitempty" enum:"viewer,member,admin,operator" doc:"At most the user's; default the user's"`
+	Name      string         `json:"name,omitempty" maxLength:"64" doc:"What it is for"`
+	ExpiresIn forge.Duration `json:"expires_in,omitzero" doc:"Default: never; durations as everywhere: 90 is minutes, 30-0 is days, 720h"`
+}
+
+// RotateKeyRequest says how long the old key goes on working.
+type RotateKeyRequest struct {
+	Overlap forge.Duration `json:"overlap,omitzero" doc:"Default 0: the old key ends at once"`
+}
+
+// RevokeKeyRequest says why.
+type RevokeKeyRequest struct {
+	Reason forge.Why `json:"reason,omitempty" enum:"requested,leaked,left,unused" doc:"Default requested"`
 }
 
 // CreatedKey carries the secret, this once.
 type CreatedKey struct {
 	forge.Key
-	Secret string `json:"secret"`
+	Secret string `json:"secret,omitempty" doc:"Absent when a repeated request is answered: it was shown to the first"`
+}
+
+// WhoAmI is how the daemon sees who asks.
+type WhoAmI struct {
+	Tenant      forge.Tenant `json:"tenant" doc:"Where requests act"`
+	Home        string       `json:"home,omitempty" doc:"Name of the user's own tenant, when it is another"`
+	User        string       `json:"user"`
+	Role        forge.Role   `json:"role"`
+	Via         forge.Via    `json:"via" enum:"key,socket"`
+	MaxPriority int          `json:"max_priority" doc:"Highest priority that it may ask for"`
+	Key         *forge.Key   `json:"key,omitempty"`
+}
+
+// CheckStatus is how a check came out.
+type CheckStatus string
+
+// The outcomes, best first.
+const (
+	CheckOK      CheckStatus = "ok"
+	CheckWarn    CheckStatus = "warn"
+	CheckFail    CheckStatus = "fail"
+	CheckUnknown CheckStatus = "unknown" // could not be looked at; Found says why
+)
+
+// Check is one thing that the doctor looked at.
+type Check struct {
+	Name   string      `json:"name" doc:"Stable name" example:"clock_skew"`
+	Status CheckStatus `json:"status" enum:"ok,warn,fail,unknown"`
+	Found  string      `json:"found" doc:"What was seen, with its value and limit"`
+	Fix    string      `json:"fix,omitempty" doc:"What to do, as a command where there is one"`
 }

@@ -142,7 +142,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		d.clusters[c.Name] = &c
 		d.order = append(d.order, c.Name)
 	}
-	d.handler = server.New(api.Services{Auth: d, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
+	d.handler = server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
 		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Events: events{d}},
 		server.Options{Log: d.log, Version: d.version, MaxBody: d.cfg.Limits.MaxBodyBytes})
 	if err := d.listen(ctx); err != nil {

@@ -332,7 +332,7 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 			return err
 		},
 		"checkpoints": func(id string) error { _, err := rundata{r.Daemon}.Checkpoints(ctx, eve, id); return err },
-		"events":      func(id string) error { _, err := events{r.Daemon}.EventsAfter(ctx, eve, id, 0, 10); return err },
+		"events":      func(id string) error { _, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{Run: id}, 10); return err },
 		"register": func(id string) error {
 			_, err := models{r.Daemon}.RegisterModel(ctx, eve, api.RegisterModelRequest{Name: "m", Run: id})
 			return err
@@ -343,17 +343,17 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 			t.Errorf("%s tells them apart: %v / %v", name, a, b)
 		}
 	}
-	if _, err := (keys{r.Daemon}).RevokeKey(ctx, eve, string(ours.ID)); forge.KindOf(err) != forge.KindNotFound {
+	if _, err := (keys{r.Daemon}).RevokeKey(ctx, eve, string(ours.ID), forge.WhyRequested); forge.KindOf(err) != forge.KindNotFound {
 		t.Errorf("revoking another tenant's key: %v", err)
 	}
-	if list, err := (runs{r.Daemon}).Runs(ctx, eve, api.RunFilter{Limit: 10}); err != nil || len(list) != 0 {
+	if list, err := (runs{r.Daemon}).Runs(ctx, eve, api.RunFilter{Limit: 10}); err != nil || len(list.Items) != 0 {
 		t.Errorf("another tenant's listing shows %+v, %v", list, err)
 	}
 	q, err := rundata{r.Daemon}.Queue(ctx, eve)
 	if err != nil || len(q.Entries) != 0 || q.Others.Waiting+q.Others.Running != 1 {
 		t.Errorf("the queue of others is %+v, %v", q, err)
 	}
-	evs, err := events{r.Daemon}.EventsAfter(ctx, eve, "", 0, 1000)
+	evs, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{}, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,8 +44,26 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	return t.AddDataset(ctx, v)
 }
 
-func (s datasets) Datasets(ctx context.Context, p forge.Principal, page api.Page) ([]forge.Dataset, error) {
-	return s.d.db.For(p).Datasets(ctx, page.Limit, page.After)
+func (s datasets) Datasets(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Dataset], error) {
+	items, err := s.d.db.For(p).Datasets(ctx, l.Limit, l.Cursor)
+	return page(items, l.Limit, func(d forge.Dataset) string { return d.Name }), err
+}
+
+func (s datasets) DatasetVersion(ctx context.Context, p forge.Principal, id string) (forge.DatasetVersion, error) {
+	v, err := s.d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(id))
+	if err == nil && v.Tenant != p.Tenant {
+		err = forge.Errorf(forge.KindNotFound, "dataset.show", "there is no dataset version %q", id)
+	}
+	return v, err
+}
+
+// page is one page of a listing; a full one may have a next.
+func page[T any](items []T, limit int, cursor func(T) string) api.List[T] {
+	l := api.List[T]{Items: items}
+	if limit > 0 && len(items) >= limit {
+		l.Next = cursor(items[len(items)-1])
+	}
+	return l
 }
 
 func (s datasets) Dataset(ctx context.Context, p forge.Principal, name string) (forge.Dataset, error) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -18,8 +19,6 @@ func (s keys) CreateKey(ctx context.Context, p forge.Principal, r api.CreateKeyR
 		r.Role = forge.RoleMember
 	}
 	switch {
-	case r.Role != forge.RoleMember && r.Role != forge.RoleOperator:
-		return api.CreatedKey{}, forge.Invalidf("role", "%q: want member or operator", r.Role)
 	case p.Role != forge.RoleOperator && (r.Role != forge.RoleMember || r.User != p.User):
 		return api.CreatedKey{}, forge.Errorf(forge.KindForbidden, "key.create", "a member makes member keys for itself (%s) only", p.User).
 			WithHint("ask an operator")
@@ -29,10 +28,10 @@ func (s keys) CreateKey(ctx context.Context, p forge.Principal, r api.CreateKeyR
 }
 
 // Keys lists all keys of the tenant to operators, a member's own to members.
-func (s keys) Keys(ctx context.Context, p forge.Principal) ([]forge.Key, error) {
+func (s keys) Keys(ctx context.Context, p forge.Principal, _ api.Listing) (api.List[forge.Key], error) {
 	all, err := s.d.db.For(p).Keys(ctx)
 	if err != nil || p.Role == forge.RoleOperator {
-		return all, err
+		return api.List[forge.Key]{Items: all}, err
 	}
 	own := all[:0]
 	for _, k := range all {
@@ -40,24 +39,33 @@ func (s keys) Keys(ctx context.Context, p forge.Principal) ([]forge.Key, error) 
 			own = append(own, k)
 		}
 	}
-	return own, nil
+	return api.List[forge.Key]{Items: own}, nil
+}
+
+// Key shows a key that the principal may see.
+func (s keys) Key(ctx context.Context, p forge.Principal, id string) (forge.Key, error) {
+	visible, err := s.Keys(ctx, p, api.Listing{})
+	if err != nil {
+		return forge.Key{}, err
+	}
+	for _, k := range visible.Items {
+		if string(k.ID) == id {
+			return k, nil
+		}
+	}
+	return forge.Key{}, forge.Errorf(forge.KindNotFound, "key.show", "there is no key %q", id).WithHint("forgectl key list")
+}
+
+// RotateKey replaces a key.
+func (s keys) RotateKey(context.Context, forge.Principal, string, time.Duration) (api.CreatedKey, error) {
+	return api.CreatedKey{}, errComing("key.rotate")
 }
 
 // RevokeKey takes effect with the next request. A key that a member may not see does not exist
 // for it.
-func (s keys) RevokeKey(ctx context.Context, p forge.Principal, id string) (forge.Key, error) {
-	if p.Role != forge.RoleOperator {
-		visible, err := s.Keys(ctx, p)
-		if err != nil {
-			return forge.Key{}, err
-		}
-		found := false
-		for _, k := range visible {
-			found = found || string(k.ID) == id
-		}
-		if !found {
-			return forge.Key{}, forge.Errorf(forge.KindNotFound, "key.revoke", "no key %q", id)
-		}
+func (s keys) RevokeKey(ctx context.Context, p forge.Principal, id string, _ forge.Why) (forge.Key, error) {
+	if _, err := s.Key(ctx, p, id); err != nil {
+		return forge.Key{}, err
 	}
 	return s.d.db.For(p).RevokeKey(ctx, forge.KeyID(id))
 }

@@ -77,8 +77,17 @@ func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.Regi
 	return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d has no attempt that completed", r.Number)
 }
 
-func (s models) Models(ctx context.Context, p forge.Principal, page api.Page) ([]forge.Model, error) {
-	return s.d.db.For(p).Models(ctx, page.Limit, page.After)
+func (s models) Models(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Model], error) {
+	items, err := s.d.db.For(p).Models(ctx, l.Limit, l.Cursor)
+	return page(items, l.Limit, func(m forge.Model) string { return m.Name }), err
+}
+
+func (s models) ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error) {
+	v, err := s.d.db.ModelVersionByID(ctx, forge.ModelVersionID(id))
+	if err == nil && v.Tenant != p.Tenant {
+		err = forge.Errorf(forge.KindNotFound, "model.show", "there is no model version %q", id)
+	}
+	return v, err
 }
 
 func (s models) Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -86,8 +87,16 @@ func eta(r forge.Run, attempts []forge.Attempt, now time.Time) time.Time {
 	return now.Add(per * time.Duration(r.TotalSteps-r.Step))
 }
 
-func (s runs) Runs(ctx context.Context, p forge.Principal, f api.RunFilter) ([]forge.Run, error) {
-	return s.d.db.For(p).Runs(ctx, store.RunFilter{States: f.States, User: f.User, Limit: f.Limit, Before: f.Before})
+func (s runs) Runs(ctx context.Context, p forge.Principal, f api.RunFilter) (api.List[forge.Run], error) {
+	var before int64
+	if f.Cursor != "" {
+		var err error
+		if before, err = strconv.ParseInt(f.Cursor, 10, 64); err != nil || before < 1 {
+			return api.List[forge.Run]{}, forge.Invalidf("cursor", "%.80q is not a cursor of this listing; pass next of the page before", f.Cursor)
+		}
+	}
+	items, err := s.d.db.For(p).Runs(ctx, store.RunFilter{States: f.States, User: f.User, Limit: f.Limit, Before: before})
+	return page(items, f.Limit, func(r forge.Run) string { return strconv.FormatInt(r.Number, 10) }), err
 }
 
 func (s runs) CancelRun(ctx context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error) {

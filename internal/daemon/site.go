@@ -55,17 +55,17 @@ func (s site) Ready(context.Context) []string {
 // events implements api.Events.
 type events struct{ d *Daemon }
 
-func (s events) EventsAfter(ctx context.Context, p forge.Principal, run string, after int64, limit int) ([]forge.Event, error) {
+func (s events) EventsAfter(ctx context.Context, p forge.Principal, f api.EventFilter, limit int) ([]forge.Event, error) {
 	t := s.d.db.For(p)
 	var id forge.RunID
-	if run != "" {
-		r, err := t.Run(ctx, run)
+	if f.Run != "" {
+		r, err := t.Run(ctx, f.Run)
 		if err != nil {
 			return nil, err
 		}
 		id = r.ID
 	}
-	return t.Events(ctx, id, after, limit)
+	return t.Events(ctx, id, f.After, limit)
 }
 
 func (s events) Changed() <-chan struct{} { return s.d.events.changed() }

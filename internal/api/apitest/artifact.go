@@ -3,6 +3,7 @@ package apitest
 import (
 	"context"
 	"path/filepath"
+	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -40,19 +41,13 @@ func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDataset
 }
 
 // Datasets implements api.Datasets.
-func (f *Fake) Datasets(_ context.Context, p forge.Principal, page api.Page) ([]forge.Dataset, error) {
+func (f *Fake) Datasets(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.Dataset], error) {
 	leave, err := f.enter("Datasets")
 	if err != nil {
-		return nil, err
+		return api.List[forge.Dataset]{}, err
 	}
 	defer leave()
-	var out []forge.Dataset
-	for _, d := range f.datasets {
-		if d.Tenant == p.Tenant && d.Name > page.After && len(out) < page.Limit {
-			out = append(out, d)
-		}
-	}
-	return out, nil
+	return paged(f.datasets, l, func(d forge.Dataset) (string, bool) { return d.Name, d.Tenant == p.Tenant }), nil
 }
 
 // Dataset implements api.Datasets.
@@ -128,19 +123,13 @@ func (f *Fake) addVersion(p forge.Principal, v forge.ModelVersion) forge.ModelVe
 }
 
 // Models implements api.Models.
-func (f *Fake) Models(_ context.Context, p forge.Principal, page api.Page) ([]forge.Model, error) {
+func (f *Fake) Models(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.Model], error) {
 	leave, err := f.enter("Models")
 	if err != nil {
-		return nil, err
+		return api.List[forge.Model]{}, err
 	}
 	defer leave()
-	var out []forge.Model
-	for _, m := range f.models {
-		if m.Tenant == p.Tenant && m.Name > page.After && len(out) < page.Limit {
-			out = append(out, m)
-		}
-	}
-	return out, nil
+	return paged(f.models, l, func(m forge.Model) (string, bool) { return m.Name, m.Tenant == p.Tenant }), nil
 }
 
 // Model implements api.Models.
@@ -156,4 +145,55 @@ func (f *Fake) Model(_ context.Context, p forge.Principal, name string) (forge.M
 		}
 	}
 	return forge.Model{}, notFound("model", name)
+}
+
+// paged is a page of what is there, in the order of its names; the cursor is the last name.
+func paged[T any](all []T, l api.Listing, look func(T) (name string, visible bool)) api.List[T] {
+	var out api.List[T]
+	for _, it := range all {
+		name, visible := look(it)
+		switch {
+		case !visible || name <= l.Cursor || !strings.HasPrefix(name, l.Name):
+		case l.Limit > 0 && len(out.Items) == l.Limit:
+			out.Next, _ = look(out.Items[len(out.Items)-1])
+			return out
+		default:
+			out.Items = append(out.Items, it)
+		}
+	}
+	return out
+}
+
+// DatasetVersion implements api.Datasets.
+func (f *Fake) DatasetVersion(_ context.Context, p forge.Principal, id string) (forge.DatasetVersion, error) {
+	leave, err := f.enter("DatasetVersion")
+	if err != nil {
+		return forge.DatasetVersion{}, err
+	}
+	defer leave()
+	for _, d := range f.datasets {
+		for _, v := range d.Versions {
+			if d.Tenant == p.Tenant && string(v.ID) == id {
+				return v, nil
+			}
+		}
+	}
+	return forge.DatasetVersion{}, notFound("dataset version", id)
+}
+
+// ModelVersion implements api.Models.
+func (f *Fake) ModelVersion(_ context.Context, p forge.Principal, id string) (forge.ModelVersion, error) {
+	leave, err := f.enter("ModelVersion")
+	if err != nil {
+		return forge.ModelVersion{}, err
+	}
+	defer leave()
+	for _, m := range f.models {
+		for _, v := range m.Versions {
+			if m.Tenant == p.Tenant && string(v.ID) == id {
+				return v, nil
+			}
+		}
+	}
+	return forge.ModelVersion{}, notFound("model version", id)
 }

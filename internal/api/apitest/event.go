@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
 )
 
 // AddEvent commits an event, of tenant T1 when it names none, and tells those who wait.
@@ -29,7 +30,8 @@ func (f *Fake) addEvent(e forge.Event) int64 {
 }
 
 // EventsAfter implements api.Events.
-func (f *Fake) EventsAfter(_ context.Context, p forge.Principal, run string, after int64, limit int) ([]forge.Event, error) {
+func (f *Fake) EventsAfter(_ context.Context, p forge.Principal, q api.EventFilter, limit int) ([]forge.Event, error) {
+	run, after := q.Run, q.After
 	leave, err := f.enter("EventsAfter")
 	if err != nil {
 		return nil, err

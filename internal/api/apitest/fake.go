@@ -3,7 +3,6 @@ package apitest
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +26,9 @@ type Fake struct {
 	secrets  map[string]forge.Principal
 	revoked  map[forge.KeyID]bool
 	keys     []forge.Key
+	tenants  []forge.Tenant
+	users    []forge.User
+	done     map[onceKey]onceDone
 	datasets []forge.Dataset
 	models   []forge.Model
 	runs     []*api.RunDetail
@@ -56,12 +58,15 @@ type logName struct {
 func New(now time.Time) *Fake {
 	f := &Fake{now: now, secrets: map[string]forge.Principal{}, revoked: map[forge.KeyID]bool{}, changed: make(chan struct{}),
 		logs: map[logName]string{}, metrics: map[forge.RunID]api.Metrics{}, saves: map[forge.RunID][]forge.Checkpoint{},
-		whys: map[forge.RunID]api.Why{}, fail: map[string]error{}, calls: map[string]int{}}
+		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, fail: map[string]error{}, calls: map[string]int{}}
 	f.secrets[MemberSecret] = forge.Principal{Tenant: "T1", User: "ada", UserID: "U1", Key: "K1", Role: forge.RoleMember}
 	f.secrets[OperatorSecret] = forge.Principal{Tenant: "T1", User: "root", UserID: "U2", Key: "K2", Role: forge.RoleOperator}
 	f.secrets[RevokedSecret] = forge.Principal{Tenant: "T1", User: "eve", UserID: "U3", Key: "K3", Role: forge.RoleMember}
 	f.secrets[StrangerSecret] = forge.Principal{Tenant: "T2", User: "bob", UserID: "U4", Key: "K4", Role: forge.RoleMember}
 	f.revoked["K3"] = true
+	f.tenants = []forge.Tenant{{ID: "T1", Name: "default", CreatedAt: now}, {ID: "T2", Name: "other", CreatedAt: now}}
+	f.users = []forge.User{{ID: "U1", Tenant: "T1", Name: "ada", Role: forge.RoleMember, CreatedAt: now}, {ID: "U2", Tenant: "T1", Name: "root", Role: forge.RoleOperator, CreatedAt: now},
+		{ID: "U3", Tenant: "T1", Name: "eve", Role: forge.RoleMember, CreatedAt: now}, {ID: "U4", Tenant: "T2", Name: "bob", Role: forge.RoleMember, CreatedAt: now}}
 	revokedAt := now.Add(-time.Hour)
 	f.keys = []forge.Key{
 		{ID: "K1", Tenant: "T1", User: "ada", Role: forge.RoleMember, Prefix: "fk_member", CreatedAt: now.Add(-24 * time.Hour)},
@@ -74,7 +79,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Datasets: f, Models: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Events: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Events: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.
@@ -158,6 +163,16 @@ func (f *Fake) CreateKey(_ context.Context, p forge.Principal, r api.CreateKeyRe
 		return api.CreatedKey{}, err
 	}
 	defer leave()
+	if r.User == "" {
+		r.User = p.User
+	}
+	if r.Role == "" {
+		r.Role = forge.RoleMember
+	}
+	if !p.Role.Includes(r.Role) {
+		return api.CreatedKey{}, (&forge.Error{Kind: forge.KindForbidden, Field: "role", Err: fmt.Errorf("a %s makes no key of role %s", p.Role, r.Role)}).
+			WithHint("ask an operator")
+	}
 	if err := forge.CheckName(r.User); err != nil {
 		return api.CreatedKey{}, forge.Invalidf("user", "%w", err)
 	}
@@ -169,17 +184,41 @@ func (f *Fake) CreateKey(_ context.Context, p forge.Principal, r api.CreateKeyRe
 }
 
 // Keys implements api.Keys.
-func (f *Fake) Keys(_ context.Context, p forge.Principal) ([]forge.Key, error) {
+func (f *Fake) Keys(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.Key], error) {
 	leave, err := f.enter("Keys")
 	if err != nil {
-		return nil, err
+		return api.List[forge.Key]{}, err
 	}
 	defer leave()
-	return slices.DeleteFunc(slices.Clone(f.keys), func(k forge.Key) bool { return k.Tenant != p.Tenant }), nil
+	return paged(f.keys, l, func(k forge.Key) (string, bool) { return string(k.ID), k.Tenant == p.Tenant }), nil
+}
+
+// Key implements api.Keys.
+func (f *Fake) Key(_ context.Context, p forge.Principal, id string) (forge.Key, error) {
+	leave, err := f.enter("Key")
+	if err != nil {
+		return forge.Key{}, err
+	}
+	defer leave()
+	for _, k := range f.keys {
+		if string(k.ID) == id && k.Tenant == p.Tenant {
+			return k, nil
+		}
+	}
+	return forge.Key{}, notFound("key", id)
+}
+
+// RotateKey implements api.Keys.
+func (f *Fake) RotateKey(ctx context.Context, p forge.Principal, id string, _ time.Duration) (api.CreatedKey, error) {
+	old, err := f.RevokeKey(ctx, p, id, forge.WhyRotated)
+	if err != nil {
+		return api.CreatedKey{}, err
+	}
+	return f.CreateKey(ctx, p, api.CreateKeyRequest{User: old.User, Role: old.Role, Name: old.Name})
 }
 
 // RevokeKey implements api.Keys.
-func (f *Fake) RevokeKey(_ context.Context, p forge.Principal, id string) (forge.Key, error) {
+func (f *Fake) RevokeKey(_ context.Context, p forge.Principal, id string, _ forge.Why) (forge.Key, error) {
 	leave, err := f.enter("RevokeKey")
 	if err != nil {
 		return forge.Key{}, err

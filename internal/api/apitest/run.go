@@ -208,23 +208,28 @@ func (f *Fake) Run(_ context.Context, p forge.Principal, run string) (api.RunDet
 }
 
 // Runs implements api.Runs.
-func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) ([]forge.Run, error) {
+func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) (api.List[forge.Run], error) {
 	leave, err := f.enter("Runs")
 	if err != nil {
-		return nil, err
+		return api.List[forge.Run]{}, err
 	}
 	defer leave()
-	var out []forge.Run
+	var out api.List[forge.Run]
+	before, err := strconv.ParseInt(q.Cursor, 10, 64)
+	if q.Cursor != "" && err != nil {
+		return out, forge.Invalidf("cursor", "%q is not a cursor of this listing", q.Cursor)
+	}
 	for _, r := range slices.Backward(f.runs) {
 		switch {
-		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, q.Before > 0 && r.Number >= q.Before,
+		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, before > 0 && r.Number >= before,
 			len(q.States) > 0 && !slices.Contains(q.States, r.State):
 			continue
 		}
-		if len(out) == q.Limit {
+		if len(out.Items) == q.Limit {
+			out.Next = strconv.FormatInt(out.Items[q.Limit-1].Number, 10)
 			break
 		}
-		out = append(out, r.Run)
+		out.Items = append(out.Items, r.Run)
 	}
 	return out, nil
 }

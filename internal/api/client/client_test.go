@@ -80,7 +80,7 @@ func TestErrorsComeBackAsTheyWere(t *testing.T) {
 		})
 	}
 	t.Run("a wrong key", func(t *testing.T) {
-		if _, err := connect(t, ts.URL, func(o *client.Options) { o.Key = "wrong" }).Keys(t.Context()); forge.KindOf(err) != forge.KindUnauthorized {
+		if _, err := connect(t, ts.URL, func(o *client.Options) { o.Key = "wrong" }).Keys(t.Context(), api.Listing{}); forge.KindOf(err) != forge.KindUnauthorized {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -103,7 +103,7 @@ func TestNobodyThere(t *testing.T) {
 		"a closed port":         {closed.URL, "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := connect(t, c.address).Keys(t.Context())
+			_, err := connect(t, c.address).Keys(t.Context(), api.Listing{})
 			if forge.KindOf(err) != forge.KindUnavailable || !strings.Contains(err.Error(), c.says) || !strings.Contains(forge.HintOf(err), "forged serve") {
 				t.Errorf("got %v, hint %q", err, forge.HintOf(err))
 			}
@@ -119,7 +119,7 @@ func TestNobodyThere(t *testing.T) {
 		}))
 		defer ts.Close()
 		defer close(stop)
-		_, err := connect(t, ts.URL, func(o *client.Options) { o.Timeout = 50 * time.Millisecond }).Keys(t.Context())
+		_, err := connect(t, ts.URL, func(o *client.Options) { o.Timeout = 50 * time.Millisecond }).Keys(t.Context(), api.Listing{})
 		if forge.KindOf(err) != forge.KindUnavailable || !strings.Contains(err.Error(), "in time") {
 			t.Errorf("got %v", err)
 		}
@@ -131,7 +131,7 @@ func TestNobodyThere(t *testing.T) {
 				w.Header().Set("Location", "http://example.invalid/")
 				w.WriteHeader(status)
 			}))
-			if _, err := connect(t, ts.URL).Keys(t.Context()); forge.KindOf(err) != kind {
+			if _, err := connect(t, ts.URL).Keys(t.Context(), api.Listing{}); forge.KindOf(err) != kind {
 				t.Errorf("%d: got %v", status, err)
 			}
 			ts.Close()
@@ -148,7 +148,7 @@ func TestNobodyThere(t *testing.T) {
 		_, ts := start(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := connect(t, ts.URL).Keys(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := connect(t, ts.URL).Keys(ctx, api.Listing{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -199,16 +199,16 @@ func TestEveryMethod(t *testing.T) {
 	}
 	dv, err := c.AddDataset(ctx, api.AddDatasetRequest{Name: "chat", Path: "/d", License: "MIT"})
 	must(err, dv.License == "MIT" && dv.Number == 1, "AddDataset")
-	ds, err := c.Datasets(ctx, api.Page{})
-	must(err, len(ds) == 1, "Datasets")
+	ds, err := c.Datasets(ctx, api.Listing{})
+	must(err, len(ds.Items) == 1, "Datasets")
 	d, err := c.Dataset(ctx, "chat")
 	must(err, d.Name == "chat", "Dataset")
 	mv, err := c.ImportModel(ctx, api.ImportModelRequest{Name: "tiny", Path: "/m"})
 	must(err, mv.Kind == forge.ModelBase, "ImportModel")
 	mv, err = c.RegisterModel(ctx, api.RegisterModelRequest{Name: "bot", Run: "1"})
 	must(err, mv.Lineage.RunNumber == 1, "RegisterModel")
-	ms, err := c.Models(ctx, api.Page{After: "bot", Limit: 5})
-	must(err, len(ms) == 1 && ms[0].Name == "tiny", "Models")
+	ms, err := c.Models(ctx, api.Listing{Cursor: "bot", Limit: 5})
+	must(err, len(ms.Items) == 1 && ms.Items[0].Name == "tiny", "Models")
 	m, err := c.Model(ctx, "bot")
 	must(err, m.Name == "bot", "Model")
 	prio := 0
@@ -217,9 +217,9 @@ func TestEveryMethod(t *testing.T) {
 	r, err := c.Run(ctx, "2")
 	must(err, r.Number == 2, "Run")
 	rs, err := c.Runs(ctx, api.RunFilter{States: []forge.RunState{forge.RunPending, forge.RunCompleted}, User: "ada", Limit: 1})
-	must(err, len(rs) == 1 && rs[0].Number == 2, "Runs")
-	rows, err := c.RunRows(ctx, api.RunFilter{Before: 2})
-	must(err, len(rows) == 1 && rows[0].Number == 1 && rows[0].GPUs == 8, "RunRows")
+	must(err, len(rs.Items) == 1 && rs.Items[0].Number == 2, "Runs")
+	rows, err := c.RunRows(ctx, api.RunFilter{Cursor: "2"})
+	must(err, len(rows.Items) == 1 && rows.Items[0].Number == 1 && rows.Items[0].GPUs == 8, "RunRows")
 	hr, err := c.HoldRun(ctx, "2", "the data is late")
 	must(err, hr.Hold != nil && hr.Hold.Reason == "the data is late", "HoldRun")
 	hr, err = c.ReleaseRun(ctx, "2")
@@ -250,9 +250,9 @@ func TestEveryMethod(t *testing.T) {
 	must(err, len(ns) == 1 && ns[0].FreeGPUs == 2, "Nodes")
 	k, err := c.CreateKey(ctx, api.CreateKeyRequest{User: "carl"})
 	must(err, k.Secret != "" && k.Role == forge.RoleMember, "CreateKey")
-	ks, err := c.Keys(ctx)
-	must(err, len(ks) == 4, "Keys")
-	rk, err := c.RevokeKey(ctx, string(k.ID))
+	ks, err := c.Keys(ctx, api.Listing{})
+	must(err, len(ks.Items) == 4, "Keys")
+	rk, err := c.RevokeKey(ctx, string(k.ID), forge.WhyLeaked)
 	must(err, rk.RevokedAt != nil, "RevokeKey")
 	v, err := c.Version(ctx)
 	must(err, v.Version == "1.2.3", "Version")

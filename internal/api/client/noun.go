@@ -7,15 +7,19 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
-func pageQuery(p api.Page) url.Values {
+func listingQuery(l api.Listing) url.Values {
 	q := url.Values{}
-	setInt(q, "limit", int64(p.Limit))
-	setText(q, "cursor", p.After)
+	setInt(q, "limit", int64(l.Limit))
+	setText(q, "cursor", l.Cursor)
+	setText(q, "sort", l.Sort)
+	setText(q, "name", l.Name)
+	setText(q, "kind", l.Kind)
 	return q
 }
 
@@ -38,11 +42,11 @@ func (c *Client) AddDataset(ctx context.Context, r api.AddDatasetRequest) (forge
 	return out, err
 }
 
-// Datasets lists datasets by name.
-func (c *Client) Datasets(ctx context.Context, p api.Page) ([]forge.Dataset, error) {
+// Datasets lists datasets by name: one page.
+func (c *Client) Datasets(ctx context.Context, l api.Listing) (api.List[forge.Dataset], error) {
 	var out api.List[forge.Dataset]
-	err := c.ask(ctx, http.MethodGet, "/v1/datasets", pageQuery(p), nil, &out)
-	return out.Items, err
+	err := c.ask(ctx, http.MethodGet, "/v1/datasets", listingQuery(l), nil, &out)
+	return out, err
 }
 
 // Dataset shows a dataset with its versions.
@@ -66,11 +70,11 @@ func (c *Client) RegisterModel(ctx context.Context, r api.RegisterModelRequest) 
 	return out, err
 }
 
-// Models lists models by name.
-func (c *Client) Models(ctx context.Context, p api.Page) ([]forge.Model, error) {
+// Models lists models by name: one page.
+func (c *Client) Models(ctx context.Context, l api.Listing) (api.List[forge.Model], error) {
 	var out api.List[forge.Model]
-	err := c.ask(ctx, http.MethodGet, "/v1/models", pageQuery(p), nil, &out)
-	return out.Items, err
+	err := c.ask(ctx, http.MethodGet, "/v1/models", listingQuery(l), nil, &out)
+	return out, err
 }
 
 // Model shows a model with its versions.
@@ -80,26 +84,25 @@ func (c *Client) Model(ctx context.Context, name string) (forge.Model, error) {
 	return out, err
 }
 
-// Every pages through a listing of named things until it ends; page asks for one page.
-func Every[T any](ctx context.Context, page func(context.Context, api.Page) ([]T, error), name func(T) string) iter.Seq2[T, error] {
+// Every pages through a listing until it ends; page asks for one page.
+func Every[T any](ctx context.Context, l api.Listing, page func(context.Context, api.Listing) (api.List[T], error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		p := api.Page{Limit: api.MaxLimit}
+		l.Limit = api.MaxLimit
 		for {
-			items, err := page(ctx, p)
+			got, err := page(ctx, l)
 			if err != nil {
 				var none T
 				yield(none, err)
 				return
 			}
-			for _, it := range items {
+			for _, it := range got.Items {
 				if !yield(it, nil) {
 					return
 				}
 			}
-			if len(items) < p.Limit {
+			if l.Cursor = got.Next; l.Cursor == "" {
 				return
 			}
-			p.After = name(items[len(items)-1])
 		}
 	}
 }
@@ -111,17 +114,31 @@ func (c *Client) CreateKey(ctx context.Context, r api.CreateKeyRequest) (api.Cre
 	return out, err
 }
 
-// Keys lists the tenant's keys.
-func (c *Client) Keys(ctx context.Context) ([]forge.Key, error) {
+// Keys lists keys: one page.
+func (c *Client) Keys(ctx context.Context, l api.Listing) (api.List[forge.Key], error) {
 	var out api.List[forge.Key]
-	err := c.ask(ctx, http.MethodGet, "/v1/keys", nil, nil, &out)
-	return out.Items, err
+	err := c.ask(ctx, http.MethodGet, "/v1/keys", listingQuery(l), nil, &out)
+	return out, err
+}
+
+// Key shows a key, never its secret.
+func (c *Client) Key(ctx context.Context, id string) (forge.Key, error) {
+	var out forge.Key
+	err := c.ask(ctx, http.MethodGet, "/v1/keys/"+url.PathEscape(id), nil, nil, &out)
+	return out, err
+}
+
+// RotateKey replaces a key; the new secret is in this answer only.
+func (c *Client) RotateKey(ctx context.Context, id string, overlap time.Duration) (api.CreatedKey, error) {
+	var out api.CreatedKey
+	err := c.ask(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(id)+"/rotate", nil, api.RotateKeyRequest{Overlap: forge.Duration(overlap)}, &out)
+	return out, err
 }
 
 // RevokeKey revokes a key at once.
-func (c *Client) RevokeKey(ctx context.Context, id string) (forge.Key, error) {
+func (c *Client) RevokeKey(ctx context.Context, id string, why forge.Why) (forge.Key, error) {
 	var out forge.Key
-	err := c.ask(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(id)+"/revoke", nil, nil, &out)
+	err := c.ask(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(id)+"/revoke", nil, api.RevokeKeyRequest{Reason: why}, &out)
 	return out, err
 }
 

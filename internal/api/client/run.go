@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -31,23 +32,35 @@ func filterQuery(f api.RunFilter) url.Values {
 	q := url.Values{}
 	setText(q, "state", joinStates(f.States))
 	setText(q, "user", f.User)
+	setText(q, "recipe", f.Recipe)
+	setText(q, "name", f.Name)
+	setText(q, "model", f.Model)
+	setTime(q, "since", f.Since)
+	setTime(q, "until", f.Until)
+	setText(q, "sort", f.Sort)
 	setInt(q, "limit", int64(f.Limit))
-	setInt(q, "cursor", f.Before)
+	setText(q, "cursor", f.Cursor)
 	return q
 }
 
+func setTime(q url.Values, key string, t time.Time) {
+	if !t.IsZero() {
+		q.Set(key, t.UTC().Format(time.RFC3339Nano))
+	}
+}
+
 // Runs lists runs, newest first: one page.
-func (c *Client) Runs(ctx context.Context, f api.RunFilter) ([]forge.Run, error) {
+func (c *Client) Runs(ctx context.Context, f api.RunFilter) (api.List[forge.Run], error) {
 	var out api.List[forge.Run]
 	err := c.ask(ctx, http.MethodGet, "/v1/runs", filterQuery(f), nil, &out)
-	return out.Items, err
+	return out, err
 }
 
 // RunRows lists runs without their specs, newest first: one page.
-func (c *Client) RunRows(ctx context.Context, f api.RunFilter) ([]api.RunRow, error) {
+func (c *Client) RunRows(ctx context.Context, f api.RunFilter) (api.List[api.RunRow], error) {
 	var out api.List[api.RunRow]
 	err := c.ask(ctx, http.MethodGet, "/v1/runs/rows", filterQuery(f), nil, &out)
-	return out.Items, err
+	return out, err
 }
 
 // rowPage is the page size of EveryRunRow: while one page is decoded and printed here, the
@@ -56,38 +69,38 @@ const rowPage = 2500
 
 // EveryRunRow yields rows of runs until f.Limit of them came, or all when it is 0.
 func (c *Client) EveryRunRow(ctx context.Context, f api.RunFilter) iter.Seq2[api.RunRow, error] {
-	return everyRun(ctx, f, rowPage, c.RunRows, func(r api.RunRow) int64 { return r.Number })
+	return everyRun(ctx, f, rowPage, c.RunRows)
 }
 
 // EveryRun yields whole runs until f.Limit of them came, or all when it is 0.
 func (c *Client) EveryRun(ctx context.Context, f api.RunFilter) iter.Seq2[forge.Run, error] {
-	return everyRun(ctx, f, api.MaxLimit, c.Runs, func(r forge.Run) int64 { return r.Number })
+	return everyRun(ctx, f, api.MaxLimit, c.Runs)
 }
 
 func everyRun[T any](ctx context.Context, f api.RunFilter, size int,
-	page func(context.Context, api.RunFilter) ([]T, error), number func(T) int64) iter.Seq2[T, error] {
+	page func(context.Context, api.RunFilter) (api.List[T], error)) iter.Seq2[T, error] {
 	type result struct {
-		items []T
-		err   error
+		api.List[T]
+		err error
 	}
 	return func(yield func(T, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		left := f.Limit
-		fetch := func(before int64) chan result {
+		fetch := func(cursor string) chan result {
 			q := f
-			q.Before, q.Limit = before, size
+			q.Cursor, q.Limit = cursor, size
 			if left > 0 {
 				q.Limit = min(size, left)
 			}
 			out := make(chan result, 1) // buffered: nobody may wait for it any more
 			go func() {
-				items, err := page(ctx, q)
-				out <- result{items, err}
+				l, err := page(ctx, q)
+				out <- result{l, err}
 			}()
 			return out
 		}
-		next := fetch(f.Before)
+		next := fetch(f.Cursor)
 		for next != nil {
 			got := <-next
 			if got.err != nil {
@@ -95,15 +108,14 @@ func everyRun[T any](ctx context.Context, f api.RunFilter, size int,
 				yield(none, got.err)
 				return
 			}
-			n := len(got.items)
 			if left > 0 {
-				left -= n
+				left -= len(got.Items)
 			}
 			next = nil
-			if full := n >= size; full && (f.Limit == 0 || left > 0) {
-				next = fetch(number(got.items[n-1]))
+			if got.Next != "" && (f.Limit == 0 || left > 0) {
+				next = fetch(got.Next)
 			}
-			for _, it := range got.items {
+			for _, it := range got.Items {
 				if !yield(it, nil) {
 					return
 				}

@@ -8,28 +8,34 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
-// errOperator is the answer to members, before it is said whether there is such a cluster.
-var errOperator = forge.Errorf(forge.KindForbidden, "", "only an operator may resume a cluster").
-	WithHint("ask an operator; forgectl cluster list says which clusters are paused, and why")
-
 func (s *server) clusters() {
 	operation(s, spec{
-		id: "list-clusters", method: http.MethodGet, path: "/v1/clusters", tag: "clusters",
+		id: "list-clusters", method: http.MethodGet, path: "/v1/clusters", tag: "clusters", role: forge.RoleViewer,
 		summary: "List clusters", doc: "With how many of their GPUs are free, and since when and why they take no new work if they are paused. A CPU slot counts as a GPU.",
 	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.ClusterView], error) {
 		items, err := s.Clusters.Clusters(ctx, p)
-		return list(items, 0, func(api.ClusterView) string { return "" }), err
+		return whole(items), err
 	})
-	operation(s, spec{
-		id: "resume-cluster", method: http.MethodPost, path: "/v1/clusters/{cluster}/resume", tag: "clusters",
+	acting(s, spec{
+		id: "resume-cluster", method: http.MethodPost, path: "/v1/clusters/{cluster}/resume", tag: "clusters", role: forge.RoleOperator,
 		summary: "Let a paused cluster take work again", doc: "For operators. Runs that were put on hold stay there until each is released.",
 		errors: []forge.Kind{forge.KindNotFound, forge.KindPrecondition},
 	}, func(ctx context.Context, p forge.Principal, in *struct {
 		Cluster string `path:"cluster" maxLength:"64" doc:"Cluster name" example:"local"`
 	}) (api.ClusterView, error) {
-		if p.Role != forge.RoleOperator {
-			return api.ClusterView{}, errOperator
-		}
 		return s.Clusters.ResumeCluster(ctx, p, in.Cluster)
-	})
+	}, s.clusterAgain)
+}
+
+func (s *server) clusterAgain(ctx context.Context, p forge.Principal, ref string) (api.ClusterView, error) {
+	all, err := s.Clusters.Clusters(ctx, p)
+	for _, c := range all {
+		if string(c.Name) == ref {
+			return c, nil
+		}
+	}
+	if err == nil {
+		err = forge.Errorf(forge.KindNotFound, "cluster.resume", "there is no cluster %q any more", ref)
+	}
+	return api.ClusterView{}, err
 }

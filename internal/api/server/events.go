@@ -38,16 +38,20 @@ type runEventsInput struct {
 
 func (s *server) events() {
 	operation(s, spec{
-		id: "list-run-events", method: http.MethodGet, path: "/v1/runs/{run}/events", tag: "events",
+		id: "list-run-events", method: http.MethodGet, path: "/v1/runs/{run}/events", tag: "events", role: forge.RoleViewer,
 		summary: "List a run's events", doc: "Oldest first; next is the seq to ask after.",
 		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *runEventsInput) (api.List[forge.Event], error) {
-		items, err := s.Events.EventsAfter(ctx, p, in.Run, in.After, in.Limit)
-		return list(items, in.Limit, func(e forge.Event) string { return strconv.FormatInt(e.Seq, 10) }), err
+		items, err := s.Events.EventsAfter(ctx, p, api.EventFilter{Run: in.Run, After: in.After}, in.Limit)
+		l := whole(items)
+		if n := len(items); n >= in.Limit {
+			l.Next = strconv.FormatInt(items[n-1].Seq, 10)
+		}
+		return l, err
 	})
 	event := s.huma.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")
 	streaming(s, spec{
-		id: "stream-events", method: http.MethodGet, path: "/v1/events", tag: "events",
+		id: "stream-events", method: http.MethodGet, path: "/v1/events", tag: "events", role: forge.RoleViewer,
 		summary: "Follow events",
 		doc: "Server-sent events, oldest first, from the start or after the one named; id is the event's seq, data the event as JSON. " +
 			"A comment comes every few seconds when there is nothing to say. Reconnect with Last-Event-ID and nothing is missed.",
@@ -71,7 +75,7 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 		st.after = n
 	}
 	changed := s.Events.Changed()
-	first, err := s.Events.EventsAfter(ctx, p, st.run, st.after, eventPage)
+	first, err := s.Events.EventsAfter(ctx, p, api.EventFilter{Run: st.run, After: st.after}, eventPage)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +128,7 @@ func (st *eventStream) serve(ctx context.Context, page []forge.Event, changed <-
 		}
 		changed = st.Events.Changed()
 		var err error
-		if page, err = st.Events.EventsAfter(ctx, st.principal, st.run, st.after, eventPage); err != nil {
+		if page, err = st.Events.EventsAfter(ctx, st.principal, api.EventFilter{Run: st.run, After: st.after}, eventPage); err != nil {
 			return err
 		}
 	}

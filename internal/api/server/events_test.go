@@ -69,8 +69,8 @@ type lateEvent struct {
 	n    int
 }
 
-func (l *lateEvent) EventsAfter(ctx context.Context, p forge.Principal, run string, after int64, limit int) ([]forge.Event, error) {
-	page, err := l.Events.EventsAfter(ctx, p, run, after, limit)
+func (l *lateEvent) EventsAfter(ctx context.Context, p forge.Principal, f api.EventFilter, limit int) ([]forge.Event, error) {
+	page, err := l.Events.EventsAfter(ctx, p, f, limit)
 	if l.n++; l.n <= 2 {
 		l.site.AddEvent(forge.Event{Type: forge.EventNodeChanged})
 	}
@@ -168,7 +168,7 @@ func TestEventStream(t *testing.T) {
 		s := start(t, func(o *server.Options) { o.Heartbeat = 20 * time.Millisecond })
 		st := s.stream(t, "")
 		st.next(": beat")
-		if _, err := s.RevokeKey(t.Context(), forge.Principal{Tenant: "T1"}, "K1"); err != nil {
+		if _, err := s.RevokeKey(t.Context(), forge.Principal{Tenant: "T1"}, "K1", forge.WhyRequested); err != nil {
 			t.Fatal(err)
 		}
 		for st.lines.Scan() {

@@ -55,7 +55,9 @@ func TestOpenAPI(t *testing.T) {
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
-		"POST /v1/keys", "GET /v1/keys", "POST /v1/keys/{key}/revoke",
+		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke",
+		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "GET /v1/whoami", "GET /v1/doctor",
+		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
 	ops := operations(o)
 	slices.Sort(want)
@@ -157,7 +159,13 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
 		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
-		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", ""},
+		{"GET /v1/keys/{key}", "/v1/keys/K1", ""}, {"POST /v1/keys/{key}/rotate", "/v1/keys/K3/rotate", `{"overlap":"24h"}`},
+		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", `{"reason":"leaked"}`},
+		{"POST /v1/tenants", "", `{"name":"physics"}`}, {"GET /v1/tenants", "", ""}, {"GET /v1/tenants/{tenant}", "/v1/tenants/physics", ""},
+		{"GET /v1/whoami", "", ""}, {"GET /v1/doctor", "", ""},
+		{"POST /v1/users", "", `{"name":"carla","role":"admin","max_priority":80,"unix_uid":1000}`}, {"GET /v1/users", "", ""},
+		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},
+		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""},
 	}

@@ -16,9 +16,11 @@ import (
 type spec struct {
 	id, method, path, tag string
 	summary, doc          string
+	role                  forge.Role   // the least that may call it; every operation under /v1 says so
 	created               bool         // answers 201
 	errors                []forge.Kind // besides unauthorized, forbidden, unavailable and internal, which every operation may answer
 	responses             map[string]*huma.Response
+	once                  bool // takes an Idempotency-Key
 }
 
 // answer is huma's form of a body.
@@ -27,15 +29,12 @@ type answer[O any] struct{ Body O }
 // none is the input of operations without any.
 type none struct{}
 
-// open says that an operation of any role may be called by members and operators. The roles
-// that later issues hand out get nothing here until somebody decides what they may.
-func open(p forge.Principal) bool { return p.Role == forge.RoleMember || p.Role == forge.RoleOperator }
-
-// operation registers an operation under /v1. It is the only way there: the principal comes
-// out of the context, and without one nothing runs, however the request got here.
+// operation registers an operation under /v1 that changes nothing. The principal comes out of the
+// context, and without one of the role that the operation asks for nothing runs, however the
+// request got here.
 func operation[I, O any](s *server, op spec, do func(context.Context, forge.Principal, *I) (O, error)) {
 	huma.Register(s.huma, op.huma(s, bodyFields(reflect.TypeFor[I]())), func(ctx context.Context, in *I) (*answer[O], error) {
-		p, err := principal(ctx)
+		p, err := principal(ctx, op)
 		if err != nil {
 			return nil, s.fail(ctx, op.id, err)
 		}
@@ -47,10 +46,31 @@ func operation[I, O any](s *server, op spec, do func(context.Context, forge.Prin
 	})
 }
 
+// acting registers an operation that makes or changes something. A request that repeats an
+// earlier one (Idempotency-Key) is not carried out again: again answers it, from the id that the first one left.
+func acting[I, O any](s *server, op spec, do func(context.Context, forge.Principal, *I) (O, error), again func(ctx context.Context, p forge.Principal, ref string) (O, error)) {
+	op.once = true
+	operation(s, op, func(ctx context.Context, p forge.Principal, in *I) (O, error) {
+		p.Once = requestOf(ctx).once(op.id)
+		if p.Once.Key == "" {
+			return do(ctx, p, in)
+		}
+		ref, err := s.Once.Earlier(ctx, p)
+		var none O
+		switch {
+		case err != nil:
+			return none, err
+		case ref != "":
+			return again(ctx, p, ref)
+		}
+		return do(ctx, p, in)
+	})
+}
+
 // streaming registers an operation that writes its own body.
 func streaming[I any](s *server, op spec, do func(context.Context, forge.Principal, *I) (func(huma.Context), error)) {
 	huma.Register(s.huma, op.huma(s, nil), func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
-		p, err := principal(ctx)
+		p, err := principal(ctx, op)
 		if err != nil {
 			return nil, s.fail(ctx, op.id, err)
 		}
@@ -62,13 +82,14 @@ func streaming[I any](s *server, op spec, do func(context.Context, forge.Princip
 	})
 }
 
-func principal(ctx context.Context) (forge.Principal, error) {
+func principal(ctx context.Context, op spec) (forge.Principal, error) {
 	in := requestOf(ctx)
 	if in == nil || in.principal.Tenant == "" {
 		return forge.Principal{}, errKey
 	}
-	if !open(in.principal) {
-		return forge.Principal{}, forge.Errorf(forge.KindForbidden, "", "a key of role %s may not do this", in.principal.Role)
+	if !in.principal.Role.Includes(op.role) {
+		return forge.Principal{}, forge.Errorf(forge.KindForbidden, "", "this needs the role %s; yours is %s", op.role, in.principal.Role).
+			WithHint("forgectl whoami says who you are here; an admin of the tenant or an operator of the site can do it")
 	}
 	return in.principal, nil
 }
@@ -88,6 +109,10 @@ func (op spec) huma(s *server, fields []string) huma.Operation {
 	}
 	kinds := op.errors
 	if strings.HasPrefix(op.path, "/v1/") {
+		if !op.role.Includes(forge.RoleViewer) {
+			panic("operation " + op.id + " does not say which role it needs")
+		}
+		o.Extensions = map[string]any{RoleExtension: op.role}
 		o.Security = []map[string][]string{{"key": {}}}
 		kinds = append([]forge.Kind{forge.KindUnauthorized, forge.KindForbidden, forge.KindUnavailable}, kinds...)
 	}
@@ -102,6 +127,9 @@ func (op spec) huma(s *server, fields []string) huma.Operation {
 	}
 	return o
 }
+
+// RoleExtension is where the description of an operation says which role it needs at least.
+const RoleExtension = "x-forge-role"
 
 // fieldsKey is where an operation keeps the names that its body may have.
 const fieldsKey = "forge.fields"

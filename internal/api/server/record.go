@@ -18,6 +18,12 @@ import (
 type request struct {
 	id        string
 	principal forge.Principal
+	onceKey   string // Idempotency-Key, checked
+	digest    string // of the request; only made where there is such a key
+}
+
+func (r *request) once(op string) forge.Once {
+	return forge.Once{Op: op, Key: r.onceKey, Digest: r.digest}
 }
 
 type requestKey struct{}

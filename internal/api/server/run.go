@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
-	"strconv"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -16,13 +16,19 @@ type RunInput struct {
 
 // RunQuery is what both listings of runs take besides their limit.
 type RunQuery struct {
-	State  []string `query:"state" enum:"pending,provisioning,running,completed,failed,cancelled" doc:"Only these states, comma-separated"`
-	User   string   `query:"user" maxLength:"64" doc:"Only this user's"`
-	Cursor int64    `query:"cursor" minimum:"0" doc:"next of the page before"`
+	State  []string  `query:"state" enum:"pending,provisioning,running,completed,failed,cancelled" doc:"Only these states, comma-separated"`
+	User   string    `query:"user" maxLength:"64" doc:"Only this user's"`
+	Recipe string    `query:"recipe" maxLength:"64" doc:"Only of this recipe"`
+	Name   string    `query:"name" maxLength:"64" doc:"Only names that begin with this"`
+	Model  string    `query:"model" maxLength:"64" doc:"Only runs registered as a version of this model"`
+	Since  time.Time `query:"since" doc:"Only runs submitted at this time or later, RFC 3339"`
+	Until  time.Time `query:"until" doc:"Only runs submitted before this time, RFC 3339"`
+	Sort   string    `query:"sort" enum:"number,-number,priority,-priority,submitted_at,-submitted_at,ended_at,-ended_at,loss,-loss" default:"-number" doc:"Order; descending with a leading -"`
+	Cursor string    `query:"cursor" maxLength:"512" doc:"next of the page before"`
 }
 
 func (f RunQuery) filter(limit int) api.RunFilter {
-	out := api.RunFilter{User: f.User, Limit: limit, Before: f.Cursor}
+	out := api.RunFilter{User: f.User, Recipe: f.Recipe, Name: f.Name, Model: f.Model, Since: f.Since, Until: f.Until, Sort: f.Sort, Limit: limit, Cursor: f.Cursor}
 	for _, s := range f.State {
 		out.States = append(out.States, forge.RunState(s))
 	}
@@ -39,32 +45,30 @@ type runRowsInput struct {
 	RunQuery
 }
 
-func runCursor(n int64) string { return strconv.FormatInt(n, 10) }
-
 func (s *server) runs() {
 	s.runActions()
 	operation(s, spec{
-		id: "list-runs", method: http.MethodGet, path: "/v1/runs", tag: "runs",
+		id: "list-runs", method: http.MethodGet, path: "/v1/runs", tag: "runs", role: forge.RoleViewer,
 		summary: "List runs", doc: "Newest first, whole. Durations are Go's form, memory is MiB per GPU, steps are optimizer steps.",
 		errors: []forge.Kind{forge.KindInvalid},
 	}, func(ctx context.Context, p forge.Principal, in *runsInput) (api.List[forge.Run], error) {
-		items, err := s.Runs.Runs(ctx, p, in.filter(in.Limit))
-		return list(items, in.Limit, func(r forge.Run) string { return runCursor(r.Number) }), err
+		l, err := s.Runs.Runs(ctx, p, in.filter(in.Limit))
+		return filled(l), err
 	})
 	operation(s, spec{
-		id: "list-run-rows", method: http.MethodGet, path: "/v1/runs/rows", tag: "runs",
+		id: "list-run-rows", method: http.MethodGet, path: "/v1/runs/rows", tag: "runs", role: forge.RoleViewer,
 		summary: "List runs without their specs", doc: "Newest first; for listings of thousands. Steps are optimizer steps, gpus counts the whole gang.",
 		errors: []forge.Kind{forge.KindInvalid},
 	}, func(ctx context.Context, p forge.Principal, in *runRowsInput) (api.List[api.RunRow], error) {
-		items, err := s.Runs.Runs(ctx, p, in.filter(in.Limit))
-		rows := make([]api.RunRow, len(items))
-		for i := range items {
-			rows[i] = api.RowOf(&items[i])
+		l, err := s.Runs.Runs(ctx, p, in.filter(in.Limit))
+		rows := api.List[api.RunRow]{Items: make([]api.RunRow, len(l.Items)), Next: l.Next}
+		for i := range l.Items {
+			rows.Items[i] = api.RowOf(&l.Items[i])
 		}
-		return list(rows, in.Limit, func(r api.RunRow) string { return runCursor(r.Number) }), err
+		return rows, err
 	})
 	operation(s, spec{
-		id: "get-run", method: http.MethodGet, path: "/v1/runs/{run}", tag: "runs",
+		id: "get-run", method: http.MethodGet, path: "/v1/runs/{run}", tag: "runs", role: forge.RoleViewer,
 		summary: "Show a run with its attempts", doc: "Durations are Go's form, memory is MiB per GPU, steps are optimizer steps, eta is a time in UTC.",
 		errors: []forge.Kind{forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *RunInput) (api.RunDetail, error) {
@@ -77,17 +81,17 @@ func (s *server) runs() {
 }
 
 func (s *server) runActions() {
-	operation(s, spec{
-		id: "submit-run", method: http.MethodPost, path: "/v1/runs", tag: "runs", created: true,
+	acting(s, spec{
+		id: "submit-run", method: http.MethodPost, path: "/v1/runs", tag: "runs", role: forge.RoleMember, created: true,
 		summary: "Submit a run",
 		doc: "Durable before it is answered. Zero values mean the recipe's default. Durations are strings: minutes (\"90\"), Slurm's form (\"1-12:00:00\") or Go's (\"36h\"); " +
 			"memory is MiB per GPU; GPUs are counted per node, or in all with gpus.",
 		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindConflict, forge.KindPrecondition},
 	}, func(ctx context.Context, p forge.Principal, in *struct{ Body api.SubmitRunRequest }) (api.Submitted, error) {
 		return s.Runs.SubmitRun(ctx, p, in.Body)
-	})
-	operation(s, spec{
-		id: "cancel-run", method: http.MethodPost, path: "/v1/runs/{run}/cancel", tag: "runs",
+	}, s.submittedAgain)
+	acting(s, spec{
+		id: "cancel-run", method: http.MethodPost, path: "/v1/runs/{run}/cancel", tag: "runs", role: forge.RoleMember,
 		summary: "Cancel a run",
 		doc:     "term: TERM, then KILL after the run's grace (a duration); save: write a checkpoint first; now: KILL. Checkpoints stay.",
 		errors:  []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindPrecondition},
@@ -100,12 +104,26 @@ func (s *server) runActions() {
 			mode = in.Body.Mode
 		}
 		return s.Runs.CancelRun(ctx, p, in.Run, mode)
-	})
-	operation(s, spec{
-		id: "retry-run", method: http.MethodPost, path: "/v1/runs/{run}/retry", tag: "runs", created: true,
+	}, s.runAgain)
+	acting(s, spec{
+		id: "retry-run", method: http.MethodPost, path: "/v1/runs/{run}/retry", tag: "runs", role: forge.RoleMember, created: true,
 		summary: "Submit the same run again", doc: "Makes a new run with the old one as its parent.",
 		errors: []forge.Kind{forge.KindNotFound, forge.KindPrecondition},
 	}, func(ctx context.Context, p forge.Principal, in *RunInput) (api.Submitted, error) {
 		return s.Runs.RetryRun(ctx, p, in.Run)
-	})
+	}, s.submittedAgain)
+}
+
+func (s *server) runAgain(ctx context.Context, p forge.Principal, ref string) (forge.Run, error) {
+	d, err := s.Runs.Run(ctx, p, ref)
+	return d.Run, err
+}
+
+func (s *server) submittedAgain(ctx context.Context, p forge.Principal, ref string) (api.Submitted, error) {
+	r, err := s.runAgain(ctx, p, ref)
+	if err != nil || r.State != forge.RunPending {
+		return api.Submitted{Run: r}, err
+	}
+	w, err := s.RunData.Why(ctx, p, ref)
+	return api.Submitted{Run: r, Position: w.Position, Waiting: w.Waiting}, err
 }

@@ -27,21 +27,21 @@ type metricsInput struct {
 
 func (s *server) runData() {
 	operation(s, spec{
-		id: "why-run", method: http.MethodGet, path: "/v1/runs/{run}/why", tag: "runs",
+		id: "why-run", method: http.MethodGet, path: "/v1/runs/{run}/why", tag: "runs", role: forge.RoleViewer,
 		summary: "Say why a run is where it is", doc: "One sentence, what it rests on, and commands that may help.",
 		errors: []forge.Kind{forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *RunInput) (api.Why, error) {
 		return s.RunData.Why(ctx, p, in.Run)
 	})
 	operation(s, spec{
-		id: "get-run-log", method: http.MethodGet, path: "/v1/runs/{run}/log", tag: "runs",
+		id: "get-run-log", method: http.MethodGet, path: "/v1/runs/{run}/log", tag: "runs", role: forge.RoleViewer,
 		summary: "Read a rank's output", doc: "From an offset in bytes. A follower asks again with the answer's attempt and next.",
 		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *logInput) (api.LogChunk, error) {
 		return s.RunData.Log(ctx, p, in.Run, api.LogQuery{Rank: in.Rank, Attempt: in.Attempt, Stream: in.Stream, Offset: in.Offset, Max: in.Max})
 	})
 	operation(s, spec{
-		id: "get-run-metrics", method: http.MethodGet, path: "/v1/runs/{run}/metrics", tag: "runs",
+		id: "get-run-metrics", method: http.MethodGet, path: "/v1/runs/{run}/metrics", tag: "runs", role: forge.RoleViewer,
 		summary: "Read a run's curves", doc: "Rolled up to buckets of steps with min, max and last. Steps are optimizer steps.",
 		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *metricsInput) (api.Metrics, error) {
@@ -58,15 +58,15 @@ func (s *server) runData() {
 		return m, err
 	})
 	operation(s, spec{
-		id: "list-run-checkpoints", method: http.MethodGet, path: "/v1/runs/{run}/checkpoints", tag: "runs",
+		id: "list-run-checkpoints", method: http.MethodGet, path: "/v1/runs/{run}/checkpoints", tag: "runs", role: forge.RoleViewer,
 		summary: "List a run's checkpoints", doc: "Highest step first, with what a look at the bytes said. Sizes are bytes.",
 		errors: []forge.Kind{forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *RunInput) (api.List[forge.Checkpoint], error) {
 		items, err := s.RunData.Checkpoints(ctx, p, in.Run)
-		return list(items, 0, func(forge.Checkpoint) string { return "" }), err
+		return whole(items), err
 	})
 	operation(s, spec{
-		id: "get-queue", method: http.MethodGet, path: "/v1/queue", tag: "queue",
+		id: "get-queue", method: http.MethodGet, path: "/v1/queue", tag: "queue", role: forge.RoleViewer,
 		summary: "Show what waits and runs", doc: "In the order of the plan. Other tenants' load is a count of runs and GPUs.",
 	}, func(ctx context.Context, p forge.Principal, _ *none) (api.Queue, error) {
 		q, err := s.RunData.Queue(ctx, p)

@@ -73,6 +73,8 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.runs()
 	srv.holds()
 	srv.runData()
+	srv.tenants()
+	srv.users()
 	srv.keys()
 	srv.clusters()
 	srv.events()

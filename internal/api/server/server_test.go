@@ -249,7 +249,7 @@ func TestErrors(t *testing.T) {
 		{"a missing field is named", "POST", "/v1/datasets", `{"name":"x"}`, 422, "path", "required"},
 		{"a wrong type is named", "POST", "/v1/runs", `{"recipe":"lora_sft","nodes":"two"}`, 422, "nodes", "integer"},
 		{"a value out of range is named with the range", "POST", "/v1/runs", `{"recipe":"lora_sft","nodes":-1}`, 422, "nodes", ">= 0"},
-		{"a value outside a set is named with the set", "POST", "/v1/keys", `{"user":"x","role":"king"}`, 422, "role", "member, operator"},
+		{"a value outside a set is named with the set", "POST", "/v1/keys", `{"user":"x","role":"king"}`, 422, "role", "viewer, member, admin, operator"},
 		{"a bad query is named with the set", "GET", "/v1/runs?state=sleeping", "", 422, "state", "running"},
 		{"an unknown query parameter is refused", "GET", "/v1/runs?colour=red", "", 422, "colour", "unknown"},
 		{"a limit out of range is refused", "GET", "/v1/runs?limit=100000", "", 422, "limit", "1000"},

@@ -33,14 +33,27 @@ func (s *server) site() {
 		return &healthAnswer{Status: http.StatusOK, Body: api.Health{Status: "ok"}}, nil
 	})
 	operation(s, spec{
-		id: "version", method: http.MethodGet, path: "/v1/version", tag: "site",
+		id: "version", method: http.MethodGet, path: "/v1/version", tag: "site", role: forge.RoleViewer,
 		summary: "Say which forged this is", doc: "Version, commit and Go version.",
 	}, func(context.Context, forge.Principal, *none) (api.Version, error) { return s.version(), nil })
 	operation(s, spec{
-		id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", tag: "nodes",
+		id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", tag: "nodes", role: forge.RoleViewer,
 		summary: "List nodes", doc: "With their GPUs and what is free. Memory is MiB. A slot of kind cpu_slot is no GPU but CPUs standing in for one.",
 	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.NodeView], error) {
 		items, err := s.Site.Nodes(ctx, p)
-		return list(items, 0, func(api.NodeView) string { return "" }), err
+		return whole(items), err
+	})
+	operation(s, spec{
+		id: "whoami", method: http.MethodGet, path: "/v1/whoami", tag: "site", role: forge.RoleViewer,
+		summary: "Say who is asking", doc: "How the daemon sees the key or the uid: tenant, user, role, highest priority.",
+	}, func(ctx context.Context, p forge.Principal, _ *none) (api.WhoAmI, error) {
+		return s.Site.WhoAmI(ctx, p)
+	})
+	operation(s, spec{
+		id: "doctor", method: http.MethodGet, path: "/v1/doctor", tag: "site", role: forge.RoleOperator,
+		summary: "Look at what commonly breaks", doc: "From the daemon's side: disks, clocks, Python environments, what waits too long. May take seconds.",
+	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.Check], error) {
+		items, err := s.Site.Doctor(ctx, p)
+		return whole(items), err
 	})
 }

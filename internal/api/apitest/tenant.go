@@ -1,0 +1,253 @@
+package apitest
+
+import (
+	"context"
+	"slices"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// AddTenant makes a tenant; T1 (default) and T2 (other) are there from the start.
+func (f *Fake) AddTenant(t forge.Tenant) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tenants = append(f.tenants, t)
+}
+
+// AddUser makes a user.
+func (f *Fake) AddUser(u forge.User) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.users = append(f.users, u)
+}
+
+// AuthenticatePeer implements api.Auth: by the uid of a user.
+func (f *Fake) AuthenticatePeer(_ context.Context, uid uint32) (forge.Principal, error) {
+	leave, err := f.enter("AuthenticatePeer")
+	if err != nil {
+		return forge.Principal{}, err
+	}
+	defer leave()
+	for _, u := range f.users {
+		if u.UnixUID != nil && *u.UnixUID == int64(uid) && u.DisabledAt == nil {
+			return forge.Principal{Tenant: u.Tenant, Home: u.Tenant, User: u.Name, UserID: u.ID, Role: u.Role, Via: forge.ViaSocket}, nil
+		}
+	}
+	return forge.Principal{}, forge.Errorf(forge.KindUnauthorized, "", "unknown uid")
+}
+
+// ActIn implements api.Auth.
+func (f *Fake) ActIn(_ context.Context, p forge.Principal, tenant string) (forge.Principal, error) {
+	leave, err := f.enter("ActIn")
+	if err != nil {
+		return forge.Principal{}, err
+	}
+	defer leave()
+	if p.Role != forge.RoleOperator {
+		return forge.Principal{}, forge.Errorf(forge.KindForbidden, "", "only an operator may name a tenant")
+	}
+	t, err := f.tenant(tenant)
+	p.Home, p.Tenant = p.Tenant, t.ID
+	return p, err
+}
+
+// Earlier implements api.Once: what was remembered by Remember.
+func (f *Fake) Earlier(_ context.Context, p forge.Principal) (string, error) {
+	leave, err := f.enter("Earlier")
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	got, ok := f.done[onceKey{p.Tenant, p.UserID, p.Once.Op, p.Once.Key}]
+	if ok && got.digest != p.Once.Digest {
+		return "", forge.Errorf(forge.KindConflict, "", "the Idempotency-Key %q was used for another request", p.Once.Key)
+	}
+	return got.ref, nil
+}
+
+type onceKey struct {
+	tenant  forge.TenantID
+	user    forge.UserID
+	op, key string
+}
+
+type onceDone struct{ digest, ref string }
+
+// remember notes what a request made, as the store does in its transaction.
+func (f *Fake) remember(p forge.Principal, ref string) {
+	if p.Once.Key != "" {
+		f.done[onceKey{p.Tenant, p.UserID, p.Once.Op, p.Once.Key}] = onceDone{p.Once.Digest, ref}
+	}
+}
+
+func (f *Fake) tenant(name string) (forge.Tenant, error) {
+	for _, t := range f.tenants {
+		if t.Name == name || string(t.ID) == name {
+			return t, nil
+		}
+	}
+	return forge.Tenant{}, notFound("tenant", name)
+}
+
+// CreateTenant implements api.Tenants.
+func (f *Fake) CreateTenant(_ context.Context, p forge.Principal, r api.CreateTenantRequest) (forge.Tenant, error) {
+	leave, err := f.enter("CreateTenant")
+	if err != nil {
+		return forge.Tenant{}, err
+	}
+	defer leave()
+	if err := forge.CheckName(r.Name); err != nil {
+		return forge.Tenant{}, forge.Invalidf("name", "%w", err)
+	}
+	if _, err := f.tenant(r.Name); err == nil {
+		return forge.Tenant{}, forge.Errorf(forge.KindConflict, "", "tenant %q exists already", r.Name)
+	}
+	t := forge.Tenant{ID: forge.TenantID(f.id("T")), Name: r.Name, CreatedAt: f.now}
+	f.tenants = append(f.tenants, t)
+	f.remember(p, string(t.ID))
+	return t, nil
+}
+
+// Tenants implements api.Tenants.
+func (f *Fake) Tenants(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.Tenant], error) {
+	leave, err := f.enter("Tenants")
+	if err != nil {
+		return api.List[forge.Tenant]{}, err
+	}
+	defer leave()
+	return paged(f.tenants, l, func(t forge.Tenant) (string, bool) { return t.Name, p.Role == forge.RoleOperator || t.ID == p.Tenant }), nil
+}
+
+// Tenant implements api.Tenants.
+func (f *Fake) Tenant(_ context.Context, p forge.Principal, tenant string) (forge.Tenant, error) {
+	leave, err := f.enter("Tenant")
+	if err != nil {
+		return forge.Tenant{}, err
+	}
+	defer leave()
+	t, err := f.tenant(tenant)
+	if err == nil && p.Role != forge.RoleOperator && t.ID != p.Tenant {
+		return forge.Tenant{}, notFound("tenant", tenant)
+	}
+	return t, err
+}
+
+func (f *Fake) user(p forge.Principal, name string) (*forge.User, error) {
+	i := slices.IndexFunc(f.users, func(u forge.User) bool {
+		return u.Tenant == p.Tenant && (u.Name == name || string(u.ID) == name) && (p.Role.Includes(forge.RoleAdmin) || u.ID == p.UserID)
+	})
+	if i < 0 {
+		return nil, notFound("user", name)
+	}
+	return &f.users[i], nil
+}
+
+// CreateUser implements api.Users.
+func (f *Fake) CreateUser(_ context.Context, p forge.Principal, r api.CreateUserRequest) (forge.User, error) {
+	leave, err := f.enter("CreateUser")
+	if err != nil {
+		return forge.User{}, err
+	}
+	defer leave()
+	if err := forge.CheckName(r.Name); err != nil {
+		return forge.User{}, forge.Invalidf("name", "%w", err)
+	}
+	if _, err := f.user(p, r.Name); err == nil {
+		return forge.User{}, forge.Errorf(forge.KindConflict, "", "user %q exists already", r.Name)
+	}
+	if r.Role == "" {
+		r.Role = forge.RoleMember
+	}
+	u := forge.User{ID: forge.UserID(f.id("U")), Tenant: p.Tenant, Name: r.Name, Role: r.Role, MaxPriority: r.MaxPriority, UnixUID: r.UnixUID, CreatedAt: f.now}
+	f.users = append(f.users, u)
+	f.remember(p, string(u.ID))
+	return u, nil
+}
+
+// Users implements api.Users.
+func (f *Fake) Users(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.User], error) {
+	leave, err := f.enter("Users")
+	if err != nil {
+		return api.List[forge.User]{}, err
+	}
+	defer leave()
+	return paged(f.users, l, func(u forge.User) (string, bool) {
+		return u.Name, u.Tenant == p.Tenant && (p.Role.Includes(forge.RoleAdmin) || u.ID == p.UserID)
+	}), nil
+}
+
+// User implements api.Users.
+func (f *Fake) User(_ context.Context, p forge.Principal, user string) (forge.User, error) {
+	leave, err := f.enter("User")
+	if err != nil {
+		return forge.User{}, err
+	}
+	defer leave()
+	u, err := f.user(p, user)
+	if err != nil {
+		return forge.User{}, err
+	}
+	return *u, nil
+}
+
+func (f *Fake) changeUser(p forge.Principal, method, user string, change func(*forge.User)) (forge.User, error) {
+	leave, err := f.enter(method)
+	if err != nil {
+		return forge.User{}, err
+	}
+	defer leave()
+	u, err := f.user(p, user)
+	if err != nil {
+		return forge.User{}, err
+	}
+	change(u)
+	f.remember(p, string(u.ID))
+	return *u, nil
+}
+
+// UpdateUser implements api.Users.
+func (f *Fake) UpdateUser(_ context.Context, p forge.Principal, user string, r api.UpdateUserRequest) (forge.User, error) {
+	return f.changeUser(p, "UpdateUser", user, func(u *forge.User) {
+		if r.Role != nil {
+			u.Role = *r.Role
+		}
+		if r.MaxPriority != nil {
+			u.MaxPriority = r.MaxPriority
+		}
+		if r.UnixUID != nil {
+			u.UnixUID = r.UnixUID
+		}
+	})
+}
+
+// DisableUser implements api.Users.
+func (f *Fake) DisableUser(_ context.Context, p forge.Principal, user string, _ forge.Why) (forge.User, error) {
+	return f.changeUser(p, "DisableUser", user, func(u *forge.User) { u.DisabledAt = &f.now })
+}
+
+// EnableUser implements api.Users.
+func (f *Fake) EnableUser(_ context.Context, p forge.Principal, user string) (forge.User, error) {
+	return f.changeUser(p, "EnableUser", user, func(u *forge.User) { u.DisabledAt = nil })
+}
+
+// WhoAmI implements api.Site.
+func (f *Fake) WhoAmI(_ context.Context, p forge.Principal) (api.WhoAmI, error) {
+	leave, err := f.enter("WhoAmI")
+	if err != nil {
+		return api.WhoAmI{}, err
+	}
+	defer leave()
+	t, err := f.tenant(string(p.Tenant))
+	return api.WhoAmI{Tenant: t, User: p.User, Role: p.Role, Via: forge.ViaKey, MaxPriority: forge.MaxPriority}, err
+}
+
+// Doctor implements api.Site.
+func (f *Fake) Doctor(context.Context, forge.Principal) ([]api.Check, error) {
+	leave, err := f.enter("Doctor")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return []api.Check{{Name: "clock_skew", Status: api.CheckOK, Found: "0s, limit 2s"}}, nil
+}
