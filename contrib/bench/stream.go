@@ -75,6 +75,10 @@ func sseLag(ctx context.Context, e env) ([]figure, error) {
 	for _, a := range ears {
 		listening.Go(a.listen)
 	}
+	before, err := cpuTicks(s.Pid())
+	if err != nil {
+		return nil, err
+	}
 	submitted, err := steadily(ctx, hc, addr, busy, streamSubmits, streamTime)
 	if err != nil {
 		return nil, err
@@ -95,6 +99,11 @@ func sseLag(ctx context.Context, e env) ([]figure, error) {
 			return nil, fmt.Errorf("follower %d heard %d events of %d: %w", i, a.heard.Load(), want, a.err)
 		}
 		lags = append(lags, a.lags...)
+	}
+	if e.verbose {
+		after, err := cpuTicks(s.Pid())
+		fmt.Printf("  p50 %.2f ms, worst %.2f ms over %d; the daemon took %.1f %% of a core (%v)\n", percentile(lags, 50), slices.Max(lags), len(lags),
+			float64(after-before)/clockTicks/streamTime.Seconds()*100, err)
 	}
 	return []figure{atMost("sse_lag_p99", percentile(lags, 99), "ms", "limit", 100, 1)}, nil
 }

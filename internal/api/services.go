@@ -145,8 +145,9 @@ type Events interface {
 	// EventsAfter returns at most limit events with Seq > f.After, oldest first, of the principal's
 	// tenant and as f says.
 	EventsAfter(ctx context.Context, p forge.Principal, f EventFilter, limit int) ([]forge.Event, error)
-	// Changed returns a channel that is closed at the next committed event.
-	Changed() <-chan struct{}
+	// Changed returns the newest seq of the site, whoever's it is, and a channel that is closed at the
+	// next: EventsAfter, called later, leaves out nothing up to that seq.
+	Changed() (newest int64, next <-chan struct{})
 }
 
 // Listing asks for a page of a listing. Cursor is opaque: next of the page before. One that is of another

@@ -59,7 +59,8 @@ type Daemon struct {
 	kickPlan   chan struct{}
 	kickOutbox chan struct{}
 	kickWatch  chan struct{}
-	events     *notifier
+	tail       *tail
+	runIDs     runIDs
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
@@ -84,7 +85,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		cfg: o.Config, log: o.Log, version: o.Version,
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, policy: scheduler.DefaultPolicy(), fatal: make(chan error, 1),
+		cursors: cursors{m: map[string]*cursor{}}, policy: scheduler.DefaultPolicy(), fatal: make(chan error, 1),
 		clusters: map[forge.ClusterName]*Cluster{},
 	}
 	defer func() {
@@ -130,6 +131,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
+	d.tail = newTail(w.LastSeq)
 	d.world = newWorld(w, d.runByID)
 
 	list := o.Clusters
@@ -191,12 +193,7 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
-	for _, x := range deltas {
-		if x.Event != nil {
-			d.events.notify()
-			break
-		}
-	}
+	d.tail.add(deltas)
 }
 
 func (d *Daemon) runByID(id forge.RunID) (forge.Run, bool) {
@@ -217,25 +214,4 @@ func kick(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// notifier wakes everyone who waits for a change, by closing a channel.
-type notifier struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func newNotifier() *notifier { return &notifier{ch: make(chan struct{})} }
-
-func (n *notifier) changed() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.ch
-}
-
-func (n *notifier) notify() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	close(n.ch)
-	n.ch = make(chan struct{})
 }

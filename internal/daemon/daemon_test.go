@@ -332,7 +332,10 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 			return err
 		},
 		"checkpoints": func(id string) error { _, err := rundata{r.Daemon}.Checkpoints(ctx, eve, id); return err },
-		"events":      func(id string) error { _, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{Run: id}, 10); return err },
+		"events": func(id string) error {
+			_, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{Run: id}, 10)
+			return err
+		},
 		"register": func(id string) error {
 			_, err := models{r.Daemon}.RegisterModel(ctx, eve, api.RegisterModelRequest{Name: "m", Run: id})
 			return err
