@@ -56,11 +56,7 @@ func (t *Tenant) Runs(ctx context.Context, f RunFilter) ([]forge.Run, error) {
 	var pages [][]forge.Run
 	for rows.Next() {
 		r := runRow{Tenant: t.p.Tenant}
-		if err := rows.Scan((*string)(&r.ID), &r.Number, &r.User, (*string)(&r.State), (*string)(&r.Reason), &r.HoldBy, &r.HoldReason,
-			(*int64)(&r.HoldAt), (*string)(&r.Cancel), &r.Attempt, &r.Retries, &r.Fruitless, (*int64)(&r.NotBefore), &r.Step, &r.TotalSteps,
-			&r.SavedStep, &r.Loss, &r.Model, (*string)(&r.Parent), (*int64)(&r.SubmittedAt), (*int64)(&r.StartedAt), (*int64)(&r.EndedAt),
-			&r.Version, &r.Name, &r.Recipe, &r.Dataset, &r.Base, &r.Priority, (*string)(&r.Cluster), &r.Register, &r.Nodes, &r.GPUs,
-			&r.CPUs, &r.MemoryMiB, &r.TimeLimit); err != nil {
+		if err := rows.Scan(r.listed()...); err != nil {
 			return nil, classify(op, err)
 		}
 		if n := len(pages); n == 0 || len(pages[n-1]) == cap(pages[n-1]) {
@@ -73,4 +69,13 @@ func (t *Tenant) Runs(ctx context.Context, f RunFilter) ([]forge.Run, error) {
 		return []forge.Run{}, classify(op, rows.Err())
 	}
 	return slices.Concat(pages...), classify(op, rows.Err())
+}
+
+// listed is where the columns of that name go.
+func (r *runRow) listed() []any {
+	return []any{(*string)(&r.ID), &r.Number, &r.User, (*string)(&r.State), (*string)(&r.Reason), &r.HoldBy, &r.HoldReason,
+		(*int64)(&r.HoldAt), (*string)(&r.Cancel), &r.Attempt, &r.Retries, &r.Fruitless, (*int64)(&r.NotBefore), &r.Step, &r.TotalSteps,
+		&r.SavedStep, &r.Loss, &r.Model, (*string)(&r.Parent), (*int64)(&r.SubmittedAt), (*int64)(&r.StartedAt), (*int64)(&r.EndedAt),
+		&r.Version, &r.Name, &r.Recipe, &r.Dataset, &r.Base, &r.Priority, (*string)(&r.Cluster), &r.Register, &r.Nodes, &r.GPUs,
+		&r.CPUs, &r.MemoryMiB, &r.TimeLimit}
 }
