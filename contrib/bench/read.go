@@ -23,7 +23,7 @@ const (
 var polls = []func() string{
 	func() string { return "/v1/runs/rows?limit=100" },
 	func() string { return fmt.Sprintf("/v1/runs/%d", 1+rand.IntN(pendingRuns)) },
-	func() string { return "/v1/queue" },
+	func() string { return "/v1/queue?limit=100" },
 	func() string { return fmt.Sprintf("/v1/runs/%d/why", 1+rand.IntN(pendingRuns)) },
 }
 

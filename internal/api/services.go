@@ -108,7 +108,7 @@ type RunData interface {
 	Log(ctx context.Context, p forge.Principal, run string, q LogQuery) (LogChunk, error)
 	Metrics(ctx context.Context, p forge.Principal, run string, q MetricsQuery) (Metrics, error)
 	Checkpoints(ctx context.Context, p forge.Principal, run string) ([]forge.Checkpoint, error)
-	Queue(ctx context.Context, p forge.Principal) (Queue, error)
+	Queue(ctx context.Context, p forge.Principal, limit int) (Queue, error)
 }
 
 // Keys manages the API keys of the principal's tenant. Members see and manage their own, admins
@@ -301,6 +301,7 @@ type Metrics struct {
 // Queue is what waits and runs, in the order of the plan. Other tenants' load is anonymous.
 type Queue struct {
 	Entries []QueueEntry `json:"entries"`
+	More    int          `json:"more,omitempty" doc:"Entries after these"`
 	Others  OthersLoad   `json:"others"`
 }
 

@@ -61,6 +61,7 @@ type Daemon struct {
 	kickWatch  chan struct{}
 	tail       *tail
 	runIDs     runIDs
+	outlooks   outlooks
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
