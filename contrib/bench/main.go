@@ -69,6 +69,7 @@ var benches = []bench{
 	{[]string{"sse_lag_p99"}, sseLag},
 	{[]string{"read_p99"}, readP99},
 	{[]string{"restart_ready"}, restartReady},
+	{[]string{"completion_ms"}, completionMS},
 }
 
 func main() {
