@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint bench demo run-forged clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs bench demo demo-front run-forged clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,14 @@ test-long: bootstrap ## Run everything, and what is marked long
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint
 
+docs: ## Write the pages that are made from the code: docs/api.md
+	@go run ./contrib/apidoc
+
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
+
+demo-front: ## Live through a site's first day: tenants, keys, preemption, backup and restore
+	@contrib/demo/demo --story front
 
 demo: ## Train a tiny model, break it half-way and watch it finish
 	@contrib/demo/demo

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
 )
@@ -69,3 +70,22 @@ func (d *demo) leave(ctx context.Context) error {
 	}
 	return errors.Join(err, d.site.Close())
 }
+
+func (d *demo) closing() {
+	fmt.Printf("\n\033[1m== %d claims shown\033[0m\n", d.claims)
+	for _, p := range d.phases {
+		fmt.Println(" ", p)
+	}
+	fmt.Printf("  %6.1f s  altogether\n", time.Since(d.began).Seconds())
+	fmt.Print(d.last)
+}
+
+const nextOnYourOwn = `
+Next, on a machine of your own:
+  bin/forged init --state-dir ~/forge          # prints the first operator key
+  bin/forged serve --state-dir ~/forge &
+  export FORGE_SERVER=unix://$HOME/forge/forged.sock FORGE_API_KEY=...
+  bin/forgectl dataset add my-chat /path/to/chat.jsonl
+  bin/forgectl model import my-base /path/to/model
+  bin/forgectl run submit lora_sft --dataset my-chat --base my-base --register my-bot --wait
+`

@@ -1,5 +1,6 @@
-// Command demo is `make demo`: the main job, for real, on this machine. Each claim is printed
-// with the command that shows it; a claim that is false ends the demo with exit code 1.
+// Command demo tells a story of forge-ml for real, on this machine: `make demo` the main job, `make
+// demo-front` a site's first day. Each claim is printed with the command that shows it; a claim that
+// is false ends the demo with exit code 1.
 package main
 
 import (
@@ -7,34 +8,35 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
 )
 
-// The story. The run must be long enough to be killed half-way, twice, and short enough for a
-// person who watches.
-const (
-	steps     = 120
-	saveEvery = 20
-	killRank  = 50 // kill one rank once this step was reported
-	killForge = 90 // kill forged once this step was reported
-	tolerance = 1e-6
-	budget    = 8 * time.Minute
-)
+// budget bounds a story whose machine is in trouble.
+const budget = 8 * time.Minute
+
+// chapter is one part of a story.
+type chapter struct {
+	name string
+	tell func(context.Context) error
+}
+
+// stories by the name that --story takes.
+var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay}
 
 func main() {
 	d := &demo{began: time.Now()}
+	story := flag.String("story", "main", "which story to tell: "+strings.Join(slices.Sorted(maps.Keys(stories)), " or "))
 	flag.StringVar(&d.bin, "bin", "bin", "directory of forged and forgectl")
 	flag.StringVar(&d.python, "python", "", "interpreter of the training environment")
 	flag.StringVar(&d.data, "data", "recipes/python/data/support_chat.jsonl", "chat dataset")
@@ -44,7 +46,11 @@ func main() {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	if err := d.run(ctx); err != nil {
+	err := fmt.Errorf("there is no story %q", *story)
+	if chapters, ok := stories[*story]; ok {
+		err = d.run(ctx, chapters(d))
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: FAILED: %v\n", err)
 		os.Exit(1)
 	}
@@ -58,9 +64,10 @@ type demo struct {
 	site              *forgedtest.Site
 	net               *netWatch
 	claims            int
+	last              string // what there is to say at the end
 }
 
-func (d *demo) run(ctx context.Context) (err error) {
+func (d *demo) run(ctx context.Context, chapters []chapter) (err error) {
 	for _, p := range []*string{&d.bin, &d.data} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
@@ -77,22 +84,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 			d.closing()
 		}
 	}()
-	for _, step := range []struct {
-		name string
-		f    func(context.Context) error
-	}{
-		{"start forged on a state directory of its own", d.start},
-		{"make a tiny base model offline, register it and a chat dataset", d.inputs},
-		{"train on 2 ranks; kill a rank, then forged itself", d.train},
-		{"look at what came out", d.result},
-		{"the same run undisturbed", d.undisturbed},
-	} {
-		fmt.Printf("\n\033[1m== %s\033[0m\n", step.name)
+	for _, c := range chapters {
+		fmt.Printf("\n\033[1m== %s\033[0m\n", c.name)
 		at := time.Now()
-		if err := step.f(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
+		if err := c.tell(ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		d.phases = append(d.phases, fmt.Sprintf("%6.1f s  %s", time.Since(at).Seconds(), step.name))
+		d.phases = append(d.phases, fmt.Sprintf("%6.1f s  %s", time.Since(at).Seconds(), c.name))
 	}
 	return nil
 }
@@ -108,33 +106,13 @@ func (d *demo) claim(ok bool, shownBy, format string, args ...any) error {
 	return nil
 }
 
-func (d *demo) start(ctx context.Context) error {
-	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: d.bin, Python: d.python, CPUSlots: 2, Network: "none", KeepOnStop: d.keep, PollEvery: 500 * time.Millisecond})
-	if err != nil {
-		return err
-	}
-	d.site = s
-	if err := s.Start(ctx); err != nil {
-		return err
-	}
-	d.net = watchNet(s.Dir)
-	var nodes []api.NodeView
-	if err := s.CtlJSON(ctx, &nodes, "node", "list"); err != nil {
-		return err
-	}
-	if len(nodes) != 1 || len(nodes[0].GPUs) < 2 {
-		return fmt.Errorf("node list shows %+v", nodes)
-	}
-	if err := d.show(ctx, "node", "list"); err != nil {
-		return err
-	}
-	return d.claim(nodes[0].GPUs[0].Kind == forge.GPUCPUSlot, "forgectl node list", "no GPU is needed: 2 CPU slots stand in for GPUs, and say so")
-}
-
 // show runs a command for the reader's eyes: on a terminal it draws what people see there.
-func (d *demo) show(ctx context.Context, args ...string) error {
+func (d *demo) show(ctx context.Context, args ...string) error { return d.showOn(ctx, d.site, args...) }
+
+// showOn is show for somebody else's key.
+func (d *demo) showOn(ctx context.Context, site *forgedtest.Site, args ...string) error {
 	fmt.Printf("  $ forgectl %s\n", strings.Join(args, " "))
-	cmd := d.site.Command(ctx, args...)
+	cmd := site.Command(ctx, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("forgectl %s: %w", strings.Join(args, " "), err)
@@ -142,202 +120,42 @@ func (d *demo) show(ctx context.Context, args ...string) error {
 	return nil
 }
 
-func (d *demo) inputs(ctx context.Context) error {
+// tinyModel makes a model offline, small enough to be trained on a CPU in seconds.
+func (d *demo) tinyModel(ctx context.Context) (string, error) {
 	tiny := filepath.Join(d.site.Dir, "tiny")
 	cmd := exec.CommandContext(ctx, d.python, "-m", "forge_train.tiny", tiny)
 	paths, err := filepath.Glob(filepath.Join(d.site.State(), "python", "forge_train-*"))
 	if err != nil || len(paths) == 0 {
-		return fmt.Errorf("the training package was not unpacked: %w", err)
+		return "", fmt.Errorf("the training package was not unpacked: %w", err)
 	}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.site.Dir, "PYTHONPATH=" + paths[0], "HF_HUB_OFFLINE=1", "OMP_NUM_THREADS=1"}
 	fmt.Printf("  $ python -m forge_train.tiny %s\n", tiny)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("tiny model: %w\n%s", err, out)
+		return "", fmt.Errorf("tiny model: %w\n%s", err, out)
 	}
-	for _, args := range [][]string{
-		{"model", "import", "tiny", tiny, "--license", "Apache-2.0"},
-		{"dataset", "add", "chat", d.data, "--license", "Apache-2.0"},
-	} {
-		if err := d.show(ctx, args...); err != nil {
-			return err
-		}
-	}
-	var ds forge.Dataset
-	if err := d.site.CtlJSON(ctx, &ds, "dataset", "show", "chat"); err != nil {
-		return err
-	}
-	return d.claim(len(ds.Versions) == 1 && len(ds.Versions[0].SHA256) == 64 && ds.Versions[0].Rows > 0, "forgectl dataset show chat",
-		"dataset chat@1 has %d rows, sha256 %.12s…", ds.Versions[0].Rows, ds.Versions[0].SHA256)
-}
-
-func submitArgs(register bool) []string {
-	a := []string{"run", "submit", "lora_sft", "--dataset", "chat@1", "--base", "tiny", "--nodes", "1", "--gpus-per-node", "2", "--cpus-per-gpu", "1", "--mem-per-gpu", "2G",
-		"--time", "30m", "--priority", "60", "--set", "train.max_steps=" + strconv.Itoa(steps), "--set", "checkpoint.every_steps=" + strconv.Itoa(saveEvery),
-		"--set", "train.learning_rate=5e-3", "--set", "train.batch_size=4"}
-	if register {
-		a = append(a, "--register", "chat-bot")
-	}
-	return a
-}
-
-func (d *demo) train(ctx context.Context) error {
-	if err := d.show(ctx, submitArgs(true)...); err != nil {
-		return err
-	}
-	var r api.RunDetail
-	if err := d.site.CtlJSON(ctx, &r, "run", "show", "1"); err != nil {
-		return err
-	}
-	watch := d.follow(ctx, "1")
-	defer watch()
-
-	if err := d.until(ctx, "1", fmt.Sprintf("step %d", killRank), func(r api.RunDetail) bool { return r.Step >= killRank && r.SavedStep > 0 }); err != nil {
-		return err
-	}
-	pid, err := rankPid(d.site.RunDir(string(r.ID)), 1, 1)
-	if err != nil {
-		return err
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill -9 rank 1 (pid %d): %w", pid, err)
-	}
-	fmt.Printf("\n  >>> kill -9 %d   # rank 1 of 2\n", pid)
-	if err := d.until(ctx, "1", "a second attempt", func(r api.RunDetail) bool { return r.Attempt == 2 && r.State == forge.RunRunning }); err != nil {
-		return err
-	}
-	if err := d.until(ctx, "1", fmt.Sprintf("step %d", killForge), func(r api.RunDetail) bool { return r.Step >= killForge }); err != nil {
-		return err
-	}
-	old := d.site.Pid()
-	d.site.Kill()
-	fmt.Printf("\n  >>> kill -9 %d   # forged itself; the ranks go on\n", old)
-	if err := d.site.Start(ctx); err != nil {
-		return err
-	}
-	fmt.Printf("  >>> forged serve   # started again, pid %d\n", d.site.Pid())
-	if err := d.until(ctx, "1", "the end", func(r api.RunDetail) bool { return r.State.Terminal() }); err != nil {
-		return err
-	}
-	watch()
-	return d.story(ctx)
-}
-
-// story checks what happened against the audit trail.
-func (d *demo) story(ctx context.Context) error {
-	var evs []forge.Event
-	if err := d.site.CtlJSON(ctx, &evs, "run", "events", "1"); err != nil {
-		return err
-	}
-	find := func(t forge.EventType) *forge.Event {
-		for i := range evs {
-			if evs[i].Type == t {
-				return &evs[i]
-			}
-		}
-		return nil
-	}
-	var r api.RunDetail
-	if err := d.site.CtlJSON(ctx, &r, "run", "show", "1"); err != nil {
-		return err
-	}
-	if len(r.Attempts) != 2 {
-		return fmt.Errorf("run 1 has %d attempts, want 2: %+v", len(r.Attempts), r.Attempts)
-	}
-	a1, a2 := r.Attempts[0], r.Attempts[1]
-	if err := d.claim(a1.Reason == forge.EndKilledExternally, "forgectl run show 1", "attempt 1 ended: %s (%s)", a1.Reason, a1.Detail); err != nil {
-		return err
-	}
-	if err := d.claim(find(forge.EventRunResumed) != nil && a2.ResumeStep > 0 && strings.Contains(a2.ResumeFrom, fmt.Sprintf("checkpoint-%d", a2.ResumeStep)),
-		"forgectl run events 1", "attempt 2 resumed from the verified checkpoint %s", short(a2.ResumeFrom)); err != nil {
-		return err
-	}
-	if err := d.claim(find(forge.EventRunAdopted) != nil && a2.Reason == forge.EndCompleted, "forgectl run events 1",
-		"the restarted forged adopted attempt 2 and saw it through"); err != nil {
-		return err
-	}
-	return d.claim(r.State == forge.RunCompleted && r.Step == steps, "forgectl run show 1", "run 1 is %s at step %d of %d", r.State, r.Step, r.TotalSteps)
-}
-
-// short leaves out the state directory of a path.
-func short(p string) string {
-	if i := strings.Index(p, "attempts/"); i >= 0 {
-		return p[i:]
-	}
-	return p
-}
-
-func (d *demo) result(ctx context.Context) error {
-	if err := d.show(ctx, "run", "show", "1"); err != nil {
-		return err
-	}
-	if err := d.show(ctx, "run", "metrics", "1", "--plot"); err != nil {
-		return err
-	}
-	if err := d.show(ctx, "model", "show", "chat-bot"); err != nil {
-		return err
-	}
-	var m forge.Model
-	if err := d.site.CtlJSON(ctx, &m, "model", "show", "chat-bot"); err != nil {
-		return err
-	}
-	if len(m.Versions) != 1 || m.Versions[0].Lineage == nil {
-		return fmt.Errorf("chat-bot has %d versions, want one with its lineage", len(m.Versions))
-	}
-	v, l := m.Versions[0], m.Versions[0].Lineage
-	digests := true
-	for _, x := range []string{v.SHA256, l.DatasetSHA256, l.BaseSHA256, l.RecipeSHA256, l.CodeSHA256, l.ParamsSHA256} {
-		digests = digests && len(x) == 64
-	}
-	if err := d.claim(v.Stage == forge.StageStaging, "forgectl model show chat-bot", "chat-bot@1 is registered in %s, sha256 %.12s…", v.Stage, v.SHA256); err != nil {
-		return err
-	}
-	return d.claim(digests && l.Dataset == "chat@1" && l.Base == "tiny@1" && l.Recipe == "lora_sft", "forgectl model show chat-bot",
-		"its lineage names dataset %s %.8s…, base %s %.8s…, recipe %s %.8s…, code %.8s…", l.Dataset, l.DatasetSHA256, l.Base, l.BaseSHA256, l.Recipe, l.RecipeSHA256, l.CodeSHA256)
-}
-
-func (d *demo) undisturbed(ctx context.Context) error {
-	if err := d.show(ctx, submitArgs(false)...); err != nil {
-		return err
-	}
-	if err := d.until(ctx, "2", "the end", func(r api.RunDetail) bool { return r.State.Terminal() }); err != nil {
-		return err
-	}
-	var loss [2]float64
-	for i, run := range []string{"1", "2"} {
-		var r api.RunDetail
-		if err := d.site.CtlJSON(ctx, &r, "run", "show", run); err != nil {
-			return err
-		}
-		var m api.Metrics
-		if err := d.site.CtlJSON(ctx, &m, "run", "metrics", run, "--key", "loss"); err != nil {
-			return err
-		}
-		curve := m.Curves["loss"]
-		if r.State != forge.RunCompleted || len(curve) == 0 || curve[len(curve)-1].Step+curve[len(curve)-1].Span-1 < steps {
-			return fmt.Errorf("run %s is %s with %d points of loss, want all %d steps", run, r.State, len(curve), steps)
-		}
-		loss[i] = curve[len(curve)-1].Last
-	}
-	diff := math.Abs(loss[0] - loss[1])
-	return d.claim(diff <= tolerance, "forgectl run metrics 1 --key loss; forgectl run metrics 2 --key loss",
-		"last loss: %.9f disturbed twice, %.9f undisturbed, difference %.1e ≤ %.0e", loss[0], loss[1], diff, tolerance)
+	return tiny, nil
 }
 
 // until polls a run until something is so. A run that ends first makes it false.
 func (d *demo) until(ctx context.Context, run, what string, ok func(api.RunDetail) bool) error {
+	return d.untilOn(ctx, d.site, run, what, ok)
+}
+
+// untilOn is until for somebody else's run.
+func (d *demo) untilOn(ctx context.Context, site *forgedtest.Site, run, what string, ok func(api.RunDetail) bool) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var r api.RunDetail
-		if err := d.site.CtlJSON(ctx, &r, "run", "show", run); err != nil {
+		if err := site.CtlJSON(ctx, &r, "run", "show", run); err != nil {
 			return err
 		}
 		switch {
 		case ok(r):
 			return nil
 		case r.State.Terminal(), r.Hold != nil:
-			out, _ := d.site.Ctl(context.WithoutCancel(ctx), "run", "why", run)
-			logs, _ := d.site.Ctl(context.WithoutCancel(ctx), "run", "logs", run, "--stderr")
+			out, _ := site.Ctl(context.WithoutCancel(ctx), "run", "why", run)
+			logs, _ := site.Ctl(context.WithoutCancel(ctx), "run", "logs", run, "--stderr")
 			return fmt.Errorf("run %s is %s before %s\n%s\n%s", run, r.State, what, out, logs)
 		}
 		select {

@@ -108,20 +108,3 @@ func parseIP(s string) net.IP {
 	}
 	return net.IP(b)
 }
-
-func (d *demo) closing() {
-	fmt.Printf("\n\033[1m== %d claims shown\033[0m\n", d.claims)
-	for _, p := range d.phases {
-		fmt.Println(" ", p)
-	}
-	fmt.Printf("  %6.1f s  altogether\n", time.Since(d.began).Seconds())
-	fmt.Print(`
-Next, on a machine of your own:
-  bin/forged init --state-dir ~/forge          # prints the first operator key
-  bin/forged serve --state-dir ~/forge &
-  export FORGE_SERVER=unix://$HOME/forge/forged.sock FORGE_API_KEY=...
-  bin/forgectl dataset add my-chat /path/to/chat.jsonl
-  bin/forgectl model import my-base /path/to/model
-  bin/forgectl run submit lora_sft --dataset my-chat --base my-base --register my-bot --wait
-`)
-}

@@ -14,7 +14,14 @@ import (
 
 // TestTheMainJobForReal is `make demo`: real PEFT and TRL training on two ranks, a rank and then
 // forged killed with -9, the same last loss as undisturbed, a registered model, nothing left.
-func TestTheMainJobForReal(t *testing.T) {
+func TestTheMainJobForReal(t *testing.T) { tell(t, "main") }
+
+// TestASitesFirstDay is `make demo-front`: tenants that cannot see each other, a run preempted and
+// resumed with the same result, backup, wipe and restore.
+func TestASitesFirstDay(t *testing.T) { tell(t, "front") }
+
+func tell(t *testing.T, story string) {
+	t.Helper()
 	python := os.Getenv("FORGE_PYTHON")
 	if python == "" {
 		t.Fatal("FORGE_PYTHON is not set; run these tests through make test")
@@ -30,7 +37,7 @@ func TestTheMainJobForReal(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cmd := exec.CommandContext(ctx, demo, "--bin", binDir(t), "--python", python)
+	cmd := exec.CommandContext(ctx, demo, "--bin", binDir(t), "--python", python, "--story", story)
 	cmd.Dir = root
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it tidies up after itself
 	cmd.WaitDelay = 30 * time.Second

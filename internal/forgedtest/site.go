@@ -31,6 +31,7 @@ type Options struct {
 	Extra      string            // more YAML at the top level of config.yaml
 	ServeEnv   []string          // added to forged's own environment
 	PollEvery  time.Duration     // default 200ms
+	RunRoot    string            // default: below the state directory
 	Dir        string            // default: a new directory under TMPDIR, short enough for sockets
 	WithProbe  bool              // install the "probe" recipe
 	User       *syscall.Credential
@@ -88,6 +89,9 @@ func New(ctx context.Context, o Options) (*Site, error) {
 	if o.Python != "" {
 		python = fmt.Sprintf("    python: %q\n", o.Python)
 	}
+	if o.RunRoot != "" {
+		python += fmt.Sprintf("    run_root: %q\n", o.RunRoot)
+	}
 	cfg := fmt.Sprintf("listen:\n  tcp: 127.0.0.1:0\nrecipes_dir: %q\n%sclusters:\n  - name: local\n    kind: direct\n    node: host-1\n    cpu_slots: %d\n    cpus: %d\n    memory: 64G\n    network: %s\n    poll_every: %s\n%s%s",
 		s.RecipesDir(), o.Extra, o.CPUSlots, max(o.CPUSlots, 1), o.Network, o.PollEvery, python, env)
 	keyFile := filepath.Join(dir, "operator.key")
@@ -124,7 +128,19 @@ func (s *Site) Socket() string { return filepath.Join(s.State(), "forged.sock") 
 func (s *Site) Server() string { return "unix://" + s.Socket() }
 
 // RunDir is the directory of a run.
-func (s *Site) RunDir(run string) string { return filepath.Join(s.State(), "runs", run) }
+func (s *Site) RunDir(run string) string {
+	if s.o.RunRoot != "" {
+		return filepath.Join(s.o.RunRoot, run)
+	}
+	return filepath.Join(s.State(), "runs", run)
+}
+
+// As is the same site for whoever holds another key, with a home of its own.
+func (s *Site) As(key string) *Site {
+	c := *s
+	c.Key = key
+	return &c
+}
 
 // TCP is the loopback address that was bound.
 func (s *Site) TCP() (string, error) {
