@@ -132,7 +132,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.tail = newTail(w.LastSeq)
+	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
 
 	list := o.Clusters

@@ -23,8 +23,8 @@ type tail struct {
 	changed chan struct{} // closed at the next commit with an event
 }
 
-func newTail(last int64) *tail {
-	return &tail{ring: make([]forge.Event, tailLength), first: last + 1, last: last, changed: make(chan struct{})}
+func newTail(last int64, length int) *tail {
+	return &tail{ring: make([]forge.Event, length), first: last + 1, last: last, changed: make(chan struct{})}
 }
 
 // add takes a commit's events, in commit order, and wakes the followers once.
@@ -40,8 +40,9 @@ func (t *tail) add(deltas []forge.Delta) {
 			t.first = d.Event.Seq
 		}
 		t.last = d.Event.Seq
-		t.ring[t.last%tailLength] = *d.Event
-		t.first = max(t.first, t.last-tailLength+1)
+		length := int64(len(t.ring))
+		t.ring[t.last%length] = *d.Event
+		t.first = max(t.first, t.last-length+1)
 	}
 	if t.last != before {
 		close(t.changed)
@@ -65,7 +66,7 @@ func (t *tail) after(seq int64, limit int, wanted func(*forge.Event) bool) (out 
 		return nil, false
 	}
 	for s := seq + 1; s <= t.last && len(out) < limit; s++ {
-		if e := &t.ring[s%tailLength]; wanted(e) {
+		if e := &t.ring[s%int64(len(t.ring))]; wanted(e) {
 			out = append(out, *e)
 		}
 	}
