@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -14,13 +15,21 @@ import (
 // by run and number, nodes and claims by cluster and name. A run is whole when it has an attempt or waits for
 // another run; of every other one the spec has what listings show.
 type World struct {
-	Revision int64           // commits so far that changed something
-	Runs     []forge.Run     // not terminal, and those that pending runs wait for; see below
-	Attempts []forge.Attempt // not ended
-	Nodes    []forge.Node
-	Claims   []forge.Claim
-	Paused   []forge.PausedCluster
-	LastSeq  int64 // of the newest event
+	Revision  int64           // commits so far that changed something
+	Runs      []forge.Run     // not terminal, and those that pending runs wait for; see above
+	Attempts  []forge.Attempt // not ended
+	Nodes     []forge.Node
+	Claims    []forge.Claim
+	Paused    []forge.PausedCluster
+	Preempted []Preempted // of the runs that have not ended, those that were preempted; by run
+	LastSeq   int64       // of the newest event
+}
+
+// Preempted says how often a run was preempted, and when it last was.
+type Preempted struct {
+	Run   forge.RunID
+	Times int
+	Last  time.Time
 }
 
 // World reads the world in one read transaction. The daemon calls it before it starts its loops
@@ -37,7 +46,7 @@ func (db *DB) World(ctx context.Context) (World, error) {
 			return err
 		}
 		var attempts []attemptRow
-		if err := t.NewSelect().Model(&attempts).Where("a.state <> 'ended'").Order("a.run", "a.number").Scan(ctx); err != nil {
+		if err := selectAttempts(t.NewSelect(), &attempts).Where("a.state <> 'ended'").Order("a.run", "a.number").Scan(ctx); err != nil {
 			return err
 		}
 		if w.Attempts, err = nouns(attempts, func(r *attemptRow) (forge.Attempt, error) { return r.forge() }); err != nil {
@@ -52,6 +61,9 @@ func (db *DB) World(ctx context.Context) (World, error) {
 		}
 		for i := range claims {
 			w.Claims = append(w.Claims, claims[i].forge())
+		}
+		if w.Preempted, err = preempted(ctx, t); err != nil {
+			return err
 		}
 		var paused []clusterRow
 		if err := t.NewSelect().Model(&paused).Where("c.paused_at <> 0").Order("c.name").Scan(ctx); err != nil {
@@ -78,7 +90,24 @@ const (
 	// What has an attempt, or waits for others.
 	wholeCondition = `r.id IN (SELECT id FROM runs WHERE ` + live + ` AND state <> 'pending'
 		UNION SELECT run FROM attempts WHERE state <> 'ended' UNION SELECT a.run FROM ` + waitingFor + `)`
+	preemptedQuery = `SELECT a.run, count(*) AS times, max(a.ended_at) AS last
+		FROM (SELECT id FROM runs WHERE ` + live + ` AND attempt > 0) AS r CROSS JOIN attempts AS a ON a.run = r.id
+		WHERE a.reason = '` + string(forge.EndCheckpointedPreempt) + `' GROUP BY a.run ORDER BY a.run`
 )
+
+func preempted(ctx context.Context, t bun.Tx) ([]Preempted, error) {
+	var rows []struct {
+		Run   forge.RunID
+		Times int
+		Last  stamp
+	}
+	err := t.NewRaw(preemptedQuery).Scan(ctx, &rows)
+	var out []Preempted
+	for _, r := range rows {
+		out = append(out, Preempted{r.Run, r.Times, r.Last.time()})
+	}
+	return out, err
+}
 
 // liveRuns reads the runs of the world. The queue may be 100,000 long and a daemon that was down has to be
 // back in seconds: of a run that only waits, what is read is its row, by hand, and not its spec.

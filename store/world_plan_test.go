@@ -16,7 +16,7 @@ func TestAStartScansNoTableOfEndedRuns(t *testing.T) {
 	}
 	defer db.Close()
 	for name, query := range map[string]string{
-		"live runs": liveQuery, "needed runs": neededQuery, "how many": countQuery,
+		"live runs": liveQuery, "needed runs": neededQuery, "how many": countQuery, "preempted runs": preemptedQuery,
 		"whole runs": "SELECT r.*, s.spec FROM runs AS r JOIN run_specs AS s ON s.run = r.id WHERE " + wholeCondition,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -119,9 +119,9 @@ func TestFollowersGetEveryEventOfTheirsOnceAndInOrder(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r := start(t, 1)
-	dir, fake := r.cfg.StateDir, r.fake
+	dir, fake := r.live().cfg.StateDir, r.fake
 	site := &trailSite{written: make(chan struct{})}
-	site.socket.Store(&r.cfg.Listen.Socket)
+	site.socket.Store(&r.live().cfg.Listen.Socket)
 
 	var tenants []forge.Principal
 	var followers []*follower
@@ -182,7 +182,7 @@ func TestFollowersGetEveryEventOfTheirsOnceAndInOrder(t *testing.T) {
 			r.stop()
 			r = serveOn(t, dir, executortest.NewFake(fakeNode(1)))
 			r.fake = fake
-			site.socket.Store(&r.cfg.Listen.Socket)
+			site.socket.Store(&r.live().cfg.Listen.Socket)
 		}
 	}
 	// Each follower knows its end by an event that is in all its filters.

@@ -24,6 +24,8 @@ type outlook struct {
 	snap forge.Snapshot
 	plan forge.Plan
 	cost time.Duration // what it took to make
+	by   scheduler.Policy
+	at   [2]int64 // of the world
 
 	once  sync.Once
 	order []*forge.PendingRun
@@ -63,11 +65,12 @@ type outlooks struct {
 func (c *outlooks) of(w *world, p scheduler.Policy, now time.Time) *outlook {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.last != nil && c.last.snap.Revision == w.at() && now.Sub(c.last.snap.Now) < outlookAge {
+	at := w.at() // before the snapshot, which may be of later
+	if c.last != nil && c.last.at == at && c.last.by == p && now.Sub(c.last.snap.Now) < outlookAge {
 		return c.last
 	}
 	began := time.Now()
-	o := &outlook{snap: w.snapshot(now)}
+	o := &outlook{snap: w.snapshot(now), by: p, at: at}
 	o.plan = scheduler.Plan(o.snap, p)
 	o.cost = time.Since(began)
 	c.last = o
@@ -81,15 +84,15 @@ func (c *outlooks) about(r forge.Run, w *world, p scheduler.Policy, now time.Tim
 	c.mu.Lock()
 	last := c.last
 	c.mu.Unlock()
-	if last != nil && len(last.snap.Pending) >= longQueue && now.Sub(last.snap.Now) < min(planShare*last.cost, planMaxGap) && last.knows(r) {
+	if last != nil && last.by == p && len(last.snap.Pending) >= longQueue && now.Sub(last.snap.Now) < min(planShare*last.cost, planMaxGap) && last.knows(r) {
 		return last
 	}
 	return c.of(w, p, now)
 }
 
-// at is the revision that a snapshot of now would have.
-func (d *world) at() int64 {
+// at changes with whatever a plan could come out differently by.
+func (d *world) at() [2]int64 {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.revision
+	return [2]int64{d.revision, d.moved}
 }

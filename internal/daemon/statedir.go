@@ -66,11 +66,13 @@ func stateDirError(dir string, err error) error {
 	return e
 }
 
+const lockFile = "forged.lock"
+
 // stateLock keeps a second daemon off a state directory for as long as the process lives.
 type stateLock struct{ f *os.File }
 
 func lockState(dir string) (*stateLock, error) {
-	path := filepath.Join(dir, "forged.lock")
+	path := filepath.Join(dir, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, stateDirError(dir, err)
@@ -87,6 +89,25 @@ func lockState(dir string) (*stateLock, error) {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
 	return &stateLock{f}, nil
+}
+
+// lockHolder is the pid of the forged that serves a state directory. The lock lives as long as the
+// process, so the pid in it is nobody else's.
+func lockHolder(dir string) (int, error) {
+	f, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return 0, stateDirError(dir, err)
+	}
+	defer f.Close()
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); {
+	case err == nil:
+		return 0, forge.Errorf(forge.KindPrecondition, "reload", "no forged serves %s", dir).WithHint("forged serve --state-dir %s", dir)
+	case !errors.Is(err, unix.EWOULDBLOCK):
+		return 0, stateDirError(dir, err)
+	}
+	text := make([]byte, 16)
+	n, _ := f.ReadAt(text, 0)
+	return strconv.Atoi(string(text[:n]))
 }
 
 func (l *stateLock) release() error { return l.f.Close() }

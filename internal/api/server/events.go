@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	eventPage = 500
+	eventsPath = "/v1/events"
+	eventPage  = 500
 	// eventWrite bounds one write to a client that does not read. It is dropped then, and
 	// resumes where it was.
 	eventWrite = 20 * time.Second
@@ -90,7 +91,7 @@ func (s *server) events() {
 	})
 	event := s.huma.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")
 	streaming(s, spec{
-		id: "stream-events", method: http.MethodGet, path: "/v1/events", tag: "events", role: forge.RoleViewer,
+		id: "stream-events", method: http.MethodGet, path: eventsPath, tag: "events", role: forge.RoleViewer,
 		summary: "Follow events",
 		doc: "Server-sent events, oldest first, from the start or after the one named; id is the event's seq, data the event as JSON. " +
 			"A comment comes every few seconds when there is nothing to say. Reconnect with Last-Event-ID and nothing is missed.",
@@ -138,8 +139,7 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 		return nil, err
 	}
 	return func(c huma.Context) {
-		r, w := humago.Unwrap(c)
-		st.secret = r.Header.Get(api.HeaderKey)
+		_, w := humago.Unwrap(c)
 		st.w, st.rc = w, http.NewResponseController(w)
 		h := w.Header()
 		h.Set("Content-Type", "text/event-stream")
@@ -157,7 +157,6 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 type eventStream struct {
 	*server
 	principal forge.Principal
-	secret    string
 	filter    api.EventFilter // After is the client's place
 	w         http.ResponseWriter
 	rc        *http.ResponseController
@@ -197,8 +196,8 @@ func (st *eventStream) serve(ctx context.Context, page []forge.Event, newest int
 	}
 }
 
-// wait returns when there may be news, and no sooner than the gap after the last. On every beat the key is looked at again: a stream may
-// live for weeks, and must not outlive its key.
+// wait returns when there may be news, and no sooner than the gap after the last. On every beat it
+// is looked again who asks: a stream may live for weeks, and must not outlive its key.
 func (st *eventStream) wait(ctx context.Context, next <-chan struct{}, beat, gap <-chan time.Time) (bool, error) {
 	for news, rested := false, false; !news || !rested; {
 		select {
@@ -211,8 +210,12 @@ func (st *eventStream) wait(ctx context.Context, next <-chan struct{}, beat, gap
 		case <-st.opts.Stop:
 			return false, nil
 		case <-beat:
-			if _, err := st.Auth.Authenticate(ctx, st.secret); forge.KindOf(err) == forge.KindUnauthorized && err != nil {
+			p, err := st.identify(ctx, requestOf(ctx).caller)
+			if err != nil && forge.KindOf(err) == forge.KindUnauthorized {
 				return false, err
+			}
+			if err == nil {
+				st.principal = p // an operator who is one no more sees less from now on
 			}
 			if err := st.write([]byte(": beat\n\n")); err != nil {
 				return false, err
