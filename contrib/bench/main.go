@@ -122,9 +122,15 @@ func run(ctx context.Context, e env, only string) error {
 	return errors.Join(errs...)
 }
 
-// site starts a forged whose one CPU slot can be kept busy, so that what is submitted waits.
+// options are those of a forged whose one CPU slot can be kept busy, so that what is submitted waits.
+// It counts no requests: one key stands here for all of a site's users.
+func options(e env) forgedtest.Options {
+	return forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true, Extra: "limits:\n  requests_per_second: 0\n"}
+}
+
+// site starts such a forged.
 func site(ctx context.Context, e env) (*forgedtest.Site, error) {
-	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true})
+	s, err := forgedtest.New(ctx, options(e))
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -31,7 +30,7 @@ const (
 // sync are in it; both ends are on this host and read one clock. Ten followers of another
 // tenant must hear nothing, and everyone must get every event once: else there is no figure.
 func sseLag(ctx context.Context, e env) ([]figure, error) {
-	s, err := newSite(ctx, e)
+	s, err := forgedtest.New(ctx, options(e))
 	if err != nil {
 		return nil, err
 	}
@@ -186,15 +185,6 @@ func steadily(ctx context.Context, hc *http.Client, addr, key string, perSecond 
 		return 0, *err
 	}
 	return n.Load(), nil
-}
-
-// newSite is site without its start.
-func newSite(ctx context.Context, e env) (*forgedtest.Site, error) {
-	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true})
-	if err != nil && s != nil {
-		err = errors.Join(err, s.Close())
-	}
-	return s, err
 }
 
 func percentile(v []float64, p int) float64 {

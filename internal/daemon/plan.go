@@ -51,6 +51,9 @@ const planAnyway = time.Minute
 // planStep decides once and commits what still holds. It returns when to plan again even if
 // nothing happens.
 func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
+	if d.damage.Load() != nil {
+		return time.Time{}
+	}
 	stamp, preemptible := d.world.preemptible(d.policy().PreemptGap)
 	if d.world.full() {
 		switch {
