@@ -359,7 +359,7 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 	if list, err := (runs{r.Daemon}).Runs(ctx, eve, api.RunFilter{Limit: 10}); err != nil || len(list.Items) != 0 {
 		t.Errorf("another tenant's listing shows %+v, %v", list, err)
 	}
-	q, err := rundata{r.Daemon}.Queue(ctx, eve)
+	q, err := rundata{r.Daemon}.Queue(ctx, eve, 1000)
 	if err != nil || len(q.Entries) != 0 || q.Others.Waiting+q.Others.Running != 1 {
 		t.Errorf("the queue of others is %+v, %v", q, err)
 	}
