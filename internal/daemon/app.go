@@ -62,7 +62,8 @@ type Daemon struct {
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
+	doctor     doctor
+	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	listeners []net.Listener
 	handler   http.Handler

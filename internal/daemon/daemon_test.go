@@ -55,15 +55,18 @@ func start(t *testing.T, slots int) *rig {
 	return r
 }
 
-func serveOn(t *testing.T, dir string, fake *executortest.Fake) *rig {
+func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(*Cluster)) *rig {
 	t.Helper()
 	cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join("/tmp", fmt.Sprintf("f%d.sock", time.Now().UnixNano())), TCP: TCPOff},
 		Retry: RetryConfig{BackoffMin: forge.Duration(time.Millisecond), BackoffMax: forge.Duration(time.Second)}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(t.Context(), Options{Config: cfg, Log: zerolog.Nop(), Version: "test",
-		Clusters: []Cluster{{Name: "local", Kind: KindDirect, Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond, Modules: true}}})
+	c := Cluster{Name: "local", Kind: KindDirect, Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond, Modules: true}
+	for _, f := range change {
+		f(&c)
+	}
+	d, err := New(t.Context(), Options{Config: cfg, Log: zerolog.Nop(), Version: "test", Clusters: []Cluster{c}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func (d *Daemon) checkNow(ctx context.Context) error {
 	if file+log > checkAtOnce {
 		return nil
 	}
-	return sayWayOut(d.cfg.StateDir, d.db.Check(ctx))
+	return sayWayOut(d.configured().StateDir, d.db.Check(ctx))
 }
 
 // checkBeside reads a large database once, while the daemon works. Damage stops planning and turns /readyz red: what runs is
@@ -66,7 +66,7 @@ func (d *Daemon) checkBeside(ctx context.Context) {
 	switch {
 	case ctx.Err() != nil:
 	case Damaged(err):
-		d.foundDamage(ctx, sayWayOut(d.cfg.StateDir, err))
+		d.foundDamage(ctx, sayWayOut(d.configured().StateDir, err))
 	case err != nil:
 		d.log.Warn().Err(err).Msg("the database was not checked")
 	default:

@@ -66,11 +66,13 @@ func stateDirError(dir string, err error) error {
 	return e
 }
 
+const lockFile = "forged.lock"
+
 // stateLock keeps a second daemon off a state directory for as long as the process lives.
 type stateLock struct{ f *os.File }
 
 func lockState(dir string) (*stateLock, error) {
-	path := filepath.Join(dir, "forged.lock")
+	path := filepath.Join(dir, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, stateDirError(dir, err)

@@ -73,6 +73,6 @@ func (s site) WhoAmI(context.Context, forge.Principal) (api.WhoAmI, error) {
 }
 
 // Doctor implements api.Site.
-func (s site) Doctor(context.Context, forge.Principal) ([]api.Check, error) {
-	return nil, errComing("doctor")
+func (s site) Doctor(ctx context.Context, _ forge.Principal) ([]api.Check, error) {
+	return s.d.checks(ctx), nil
 }
