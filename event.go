@@ -46,7 +46,9 @@ const (
 	EventUserChanged       EventType = "user.changed"
 	EventUserDisabled      EventType = "user.disabled"
 	EventUserEnabled       EventType = "user.enabled"
+	EventRunPreemptAsked   EventType = "run.preempt_asked"
 	EventRunPreempted      EventType = "run.preempted"
+	EventRunClaimed        EventType = "run.claimed"
 	EventNodeChanged       EventType = "node.changed"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
@@ -72,6 +74,7 @@ const (
 	WhyUnused    Why = "unused"
 	WhyPreempted Why = "preempted" // a run of higher priority needs the GPUs
 	WhySignal    Why = "signal"    // SIGHUP, SIGTERM
+	WhyFault     Why = "fault"     // forged could not go on by itself
 	WhyUpgrade   Why = "upgrade"   // a new version of forged changed the tables
 )
 

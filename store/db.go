@@ -143,13 +143,16 @@ func (db *DB) closePools() error {
 
 // Stats counts what the writer did since Open.
 type Stats struct {
-	Commits  int64 // transactions committed
-	Closures int64 // callers' closures in them
+	Commits  int64         // transactions committed
+	Closures int64         // callers' closures in them
+	Spent    time.Duration // in committing them
+	Failing  bool          // the last write that changed something could not be committed
 }
 
 // Stats returns the writer's counters; Closures per commit is how well writes group.
 func (db *DB) Stats() Stats {
-	return Stats{Commits: db.writer.commits.Load(), Closures: db.writer.closures.Load()}
+	return Stats{Commits: db.writer.commits.Load(), Closures: db.writer.closures.Load(),
+		Spent: time.Duration(db.writer.spent.Load()), Failing: db.writer.failing.Load()}
 }
 
 // dsn makes the URI of the file; the path is escaped because ? and # may stand in it.

@@ -41,6 +41,8 @@ type writer struct {
 	ended  chan struct{}
 
 	commits, closures atomic.Int64
+	spent             atomic.Int64 // nanoseconds in COMMIT
+	failing           atomic.Bool
 }
 
 func newWriter(db *DB, conn bun.Conn) *writer {
@@ -160,6 +162,7 @@ func (w *writer) run(group []*job) {
 		broken := w.runOne(j)
 		if broken != nil {
 			w.rollback()
+			w.failing.Store(true)
 			fail(group, broken)
 			return
 		}
@@ -168,12 +171,18 @@ func (w *writer) run(group []*job) {
 			deltas = append(deltas, j.deltas...)
 		}
 	}
+	began := time.Now()
 	if err := w.commit(len(deltas) > 0); err != nil {
 		w.rollback()
+		w.failing.Store(true)
 		fail(group, err)
 		return
 	}
 	w.db.noteInUse()
+	w.spent.Add(int64(time.Since(began)))
+	if len(deltas) > 0 {
+		w.failing.Store(false)
+	}
 	w.commits.Add(1)
 	w.closures.Add(int64(ran))
 	if len(deltas) > 0 {

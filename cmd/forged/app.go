@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/goccy/go-yaml"
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -67,8 +63,14 @@ func newApp(out, errOut io.Writer) *cli.App {
 				Action: func(c *cli.Context) error { return initState(c, out) }},
 			{Name: "key", Usage: "make a new operator key for a stopped daemon (a lost one cannot be shown again)", Flags: []cli.Flag{stateDir, user, keyFile},
 				Action: func(c *cli.Context) error { return newKey(c, out) }},
-			{Name: "serve", Usage: "serve until SIGTERM; attempts go on without the daemon", Flags: []cli.Flag{stateDir, config},
+			{Name: "serve", Usage: "serve until SIGTERM (a second one hurries); SIGHUP reads the configuration again; attempts go on without the daemon", Flags: []cli.Flag{stateDir, config},
 				Action: func(c *cli.Context) error { return serve(c, errOut) }},
+			{Name: "reload", Usage: "let the daemon read its configuration again, and say what became of it", Flags: []cli.Flag{stateDir},
+				Action: func(c *cli.Context) error { return reload(c, out) }},
+			{Name: "tls", Usage: "look at the certificate", Subcommands: []*cli.Command{
+				{Name: "fingerprint", Usage: "print the SHA-256 of the certificate, for clients to pin", Flags: []cli.Flag{stateDir, config},
+					Action: func(c *cli.Context) error { return tlsFingerprint(c, out) }},
+			}},
 			{Name: "config", Usage: "look at the configuration", Subcommands: []*cli.Command{
 				{Name: "check", Usage: "say what is wrong with it", Flags: []cli.Flag{stateDir, config}, Action: func(c *cli.Context) error {
 					if _, err := load(c); err != nil {
@@ -112,6 +114,19 @@ func load(c *cli.Context) (daemon.Config, error) {
 		return daemon.Config{}, err
 	}
 	return daemon.LoadConfig(c.String("config"), c.String("state-dir"))
+}
+
+func tlsFingerprint(c *cli.Context, out io.Writer) error {
+	cfg, err := load(c)
+	if err != nil {
+		return err
+	}
+	print, _, err := daemon.TLSFingerprint(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, print)
+	return err
 }
 
 func noLeftovers(c *cli.Context) error {
@@ -160,31 +175,4 @@ func writeKey(path, secret string) error {
 	}
 	_, err = f.WriteString(secret + "\n")
 	return errors.Join(err, f.Close())
-}
-
-func serve(c *cli.Context, errOut io.Writer) error {
-	cfg, err := load(c)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	// After the first signal the default handling is back: a second one ends a stop that hangs.
-	context.AfterFunc(ctx, stop)
-	d, err := daemon.New(ctx, daemon.Options{Config: cfg, Log: logger(cfg.Log, errOut), Version: version})
-	if err != nil {
-		return err
-	}
-	return d.Run(ctx)
-}
-
-func logger(c daemon.LogConfig, w io.Writer) zerolog.Logger {
-	if c.Format == "console" {
-		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != ""}
-	}
-	level, err := zerolog.ParseLevel(c.Level)
-	if err != nil {
-		level = zerolog.InfoLevel
-	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }

@@ -49,6 +49,8 @@ func newMachine(t *testing.T) *machine {
 	}
 	m.tool("shellcheck", "exit 0")
 	m.tool("go", "echo go1.26.8")
+	m.tool("systemd-analyze", "exit 0")
+	m.tool("systemd", "exit 0")
 	m.tool("python3", `case "$*" in *print*) echo 3.11.2;; esac`)
 	m.tool("sudo", "exit 1")
 	m.tool("apt-get", `echo "apt-get $*" >>"$FORGE_TEST_LOG"; ls "$FORGE_TEST_POLICY" >>"$FORGE_TEST_LOG" 2>&1; eval "$FORGE_TEST_ON_APT"`)
@@ -62,6 +64,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	m.script = string(src)
 	m.edit("/etc/os-release", filepath.Join(m.dir, "os-release"))
+	m.edit("/lib/systemd/systemd", filepath.Join(m.dir, "bin", "systemd"))
 	m.edit("/usr/sbin/policy-rc.d", filepath.Join(m.dir, "policy-rc.d"))
 	return m
 }
@@ -177,6 +180,15 @@ func TestBootstrap(t *testing.T) {
 		}
 		if strings.Contains(log, "No such file") {
 			t.Fatalf("no policy-rc.d was in place while apt-get ran:\n%s", log)
+		}
+	})
+
+	t.Run("a machine without systemd gets it, for the test that boots one", func(t *testing.T) {
+		m := asRoot(newMachine(t))
+		m.without("systemd")
+		out, ok := m.run(`case "$*" in *install*) printf '#!/bin/sh\n' >"$B/systemd"; chmod +x "$B/systemd";; esac`)
+		if log := m.read("apt.log"); !ok || !strings.Contains(log, "install -y --no-install-recommends systemd") {
+			t.Fatalf("ok=%v output=%q, apt-get was called so:\n%s", ok, out, log)
 		}
 	})
 

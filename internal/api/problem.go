@@ -23,6 +23,8 @@ type Problem struct {
 	Field     string     `json:"field,omitempty" doc:"The input field at fault, dotted" example:"params.lora.r"`
 	Hint      string     `json:"hint,omitempty" doc:"What to do next"`
 	RequestID string     `json:"request_id,omitempty" doc:"On internal errors: what to look for in forged's log"`
+
+	RetryAfter int `json:"-"` // seconds, in the header Retry-After
 }
 
 var titles = map[forge.Kind]string{

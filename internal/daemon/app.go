@@ -3,8 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -13,10 +14,8 @@ import (
 	"github.com/rs/zerolog"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/api/server"
+	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
-	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -27,6 +26,14 @@ type Options struct {
 	Version string
 	// Clusters overrides what Config.Clusters would open. For tests.
 	Clusters []Cluster
+
+	// ReadConfig reads the configuration anew when Reload says so; nil: it never changes.
+	ReadConfig func() (Config, error)
+	Reload     <-chan struct{}
+	// Relog puts another log configuration in force; nil: the log stays as it is.
+	Relog func(LogConfig)
+	// Hurry closes when whoever asked for a stop does not want to wait.
+	Hurry <-chan struct{}
 }
 
 // Cluster is one executor and what the daemon must know about it.
@@ -42,17 +49,22 @@ type Cluster struct {
 
 // Daemon is a running forged.
 type Daemon struct {
-	cfg      Config
-	log      zerolog.Logger
-	version  string
-	db       *store.DB
-	submitTo func(forge.Principal) submitter
-	world    *world
-	clusters map[forge.ClusterName]*Cluster
-	order    []forge.ClusterName
-	recipes  recipes.Library
-	policy   scheduler.Policy
-	code     string // digest of the embedded training package
+	log        zerolog.Logger
+	version    string
+	db         *store.DB
+	submitTo   func(forge.Principal) submitter
+	world      *world
+	settings   atomic.Pointer[settings] // what a reload may replace; read through live
+	code       string                   // digest of the embedded training package
+	self       string                   // path of this program
+	pythonPath string
+	prober     *nvml.Prober
+
+	readConfig func() (Config, error)
+	relog      func(LogConfig)
+	askReload  <-chan struct{}
+	hurry      <-chan struct{}
+	stopping   chan struct{} // closed when a stop begins
 
 	kickPlan   chan struct{}
 	kickOutbox chan struct{}
@@ -64,67 +76,76 @@ type Daemon struct {
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	doctor     doctor
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
+	planned    atomic.Int64           // turns of the plan loop
+	refused    atomic.Pointer[string] // why the last reload was
+	requests   atomic.Int64           // being answered now
+	lookedAt   int64                  // of the plan loop: the stamp of the last plan for a full world …
+	lookAgain  time.Time              // … and when to plan again even if nothing happens
 
-	listeners []net.Listener
-	handler   http.Handler
-	stop      stopStack
-	wg        sync.WaitGroup
-	fatal     chan error
+	doors doors // only Run and the reload loop touch it
+	http  *http.Server
+	meter *meter
+	stop  stopStack
+	wg    sync.WaitGroup
+	turns roster // the loops that have not ended
+	fatal chan error
 }
 
 const (
-	dbFile     = "forge.db"
-	addrFile   = "forged.addr" // the TCP address that was bound, for port 0
-	pythonDir  = "python"
-	stopBudget = 10 * time.Second
+	dbFile    = "forge.db"
+	addrFile  = "forged.addr" // the TCP address that was bound, for port 0
+	pythonDir = "python"
 )
 
 // New opens everything in one straight line and serves nothing yet. What was opened is closed
 // again when a later step fails.
 func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
-		cfg: o.Config, log: o.Log, version: o.Version,
+		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, policy: scheduler.DefaultPolicy(), fatal: make(chan error, 1),
-		clusters: map[forge.ClusterName]*Cluster{},
+		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
+	}
+	d.meter = newMeter(o.Version)
+	d.meter.registry.MustRegister(siteFacts{d})
+	if d.relog == nil {
+		d.relog = func(LogConfig) {}
+	}
+	if d.readConfig == nil {
+		d.readConfig = func() (Config, error) { return o.Config, nil }
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.stop.run(d.log))
 		}
 	}()
-	if err := prepareStateDir(d.cfg.StateDir); err != nil {
+	dir := o.Config.StateDir
+	if err := prepareStateDir(dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockState(d.cfg.StateDir)
+	lock, err := lockState(dir)
 	if err != nil {
 		return nil, err
 	}
 	d.stop.push("state lock", lock.release)
 
-	if d.recipes, err = recipes.Builtin(); err != nil {
-		return nil, err
+	if d.self, err = os.Executable(); err != nil {
+		return nil, fmt.Errorf("own path: %w", err)
 	}
-	if d.cfg.RecipesDir != "" {
-		if d.recipes, err = d.recipes.With(d.cfg.RecipesDir); err != nil {
-			return nil, err
-		}
-	}
-	pythonPath, err := recipes.ExtractPython(filepath.Join(d.cfg.StateDir, pythonDir))
-	if err != nil {
+	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout}
+	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {
 		return nil, err
 	}
 	d.code = recipes.PythonDigest()
 
-	dbPath := filepath.Join(d.cfg.StateDir, dbFile)
-	if err := databasePresent(d.cfg.StateDir, dbPath); err != nil {
+	dbPath := filepath.Join(dir, dbFile)
+	if err := databasePresent(dir, dbPath); err != nil {
 		return nil, err
 	}
 	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
-		return nil, sayWayOut(d.cfg.StateDir, err)
+		return nil, sayWayOut(dir, err)
 	}
 	d.stop.push("database", d.db.Close)
-	if err := d.checkNow(ctx); err != nil {
+	if err := d.checkNow(ctx, dir); err != nil {
 		return nil, err
 	}
 	d.submitTo = func(p forge.Principal) submitter { return d.db.For(p) }
@@ -135,20 +156,19 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.world = newWorld(w, d.runByID)
 
-	list := o.Clusters
-	if list == nil {
-		if list, err = openClusters(d.cfg, pythonPath, d.log); err != nil {
-			return nil, err
+	var undo stopStack // executors hold nothing that has to be let go of at a stop
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undo.run(d.log))
 		}
+	}()
+	s, err := d.build(o.Config, nil, o.Clusters, &undo)
+	if err != nil {
+		return nil, err
 	}
-	for _, c := range list {
-		d.clusters[c.Name] = &c
-		d.order = append(d.order, c.Name)
-	}
-	d.handler = server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
-		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Events: events{d}},
-		server.Options{Log: d.log, Version: d.version, MaxBody: d.cfg.Limits.MaxBodyBytes})
-	if err := d.listen(ctx); err != nil {
+	d.settings.Store(s)
+	d.http = d.newServer()
+	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -158,7 +178,10 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 // database closed. Attempts go on: their shims need no daemon.
 func (d *Daemon) Run(ctx context.Context) error {
 	loops, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	d.stop.push("loops", func() error { cancel(); d.wg.Wait(); return nil })
+	var err error
+	d.stop.push("last event", func() error { d.recordStop(ctx, err); return nil })
+	d.stop.push("loops", func() error { cancel(); d.join(); return nil })
+	d.recordStart(loops)
 	d.adopt(loops)
 	d.refreshNodes(loops)
 	d.afterRestore(loops, func() {
@@ -168,22 +191,31 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)
-	d.serve(loops)
+	d.loop(loops, "reload", d.reloadLoop)
+	d.loop(loops, "watchdog", d.watchdogLoop)
+	d.stop.push("requests", d.drain)
+	d.useDoors(d.doors)
 	d.ready.Store(true)
-	d.log.Info().Str("socket", d.cfg.Listen.Socket).Str("version", d.version).Msg("serving")
+	d.log.Info().Str("socket", d.live().cfg.Listen.Socket).Str("version", d.version).Msg("serving")
+	d.tellStatus()
+	d.tell("READY=1")
 
-	var err error
 	select {
 	case <-ctx.Done():
-		d.log.Info().Msg("stopping; attempts go on without us")
+		d.log.Info().Str("why", context.Cause(ctx).Error()).Msg("stopping; attempts go on without us, and a second signal hurries")
 	case err = <-d.fatal:
+		d.log.Error().Err(err).Msg("stopping; attempts go on without us")
 	}
 	d.ready.Store(false)
+	d.tell("STOPPING=1\nSTATUS=stopping; attempts go on")
+	close(d.stopping)
 	return errors.Join(err, d.stop.run(d.log))
 }
 
 func (d *Daemon) loop(ctx context.Context, name string, f func(context.Context)) {
+	d.turns.add(name)
 	d.wg.Go(func() {
+		defer d.turns.remove(name)
 		f(ctx)
 		d.log.Debug().Str("loop", name).Msg("loop ended")
 	})

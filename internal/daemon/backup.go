@@ -39,7 +39,6 @@ type LastBackup struct {
 
 const (
 	lastBackupFile = "last-backup.json"
-	tlsDir         = "tls"
 	copyName       = ".forge-backup-*.db"
 )
 
@@ -148,6 +147,9 @@ func (b *bundle) addSite(ctx context.Context, o BackupOptions) error {
 		if err := b.addDir(ctx, recipesPart, cfg.RecipesDir, yaml); err != nil {
 			return err
 		}
+	}
+	if t := cfg.Listen.TLS; t.Cert != "" {
+		b.leaveOut("TLS certificate and key", t.Cert, "the configuration names files of the site's own")
 	}
 	for _, c := range cfg.Clusters {
 		b.leaveOut("run directories of cluster "+c.Name, c.RunRoot, "checkpoints, outputs and logs stay where they are")

@@ -26,8 +26,9 @@ func (s clusters) Clusters(ctx context.Context, p forge.Principal) ([]api.Cluste
 		}
 		return &out[i]
 	}
-	for _, name := range s.d.order {
-		add(forge.Cluster{Name: name, Kind: s.d.clusters[name].Kind})
+	live := s.d.live()
+	for _, name := range live.order {
+		add(forge.Cluster{Name: name, Kind: live.clusters[name].Kind})
 	}
 	for _, c := range known {
 		add(c).Paused = c.Paused

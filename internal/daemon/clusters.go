@@ -6,8 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/direct"
 	"github.com/forge-ml/forge-ml/nvml"
@@ -17,45 +15,39 @@ import (
 // daemon.
 const nvmlTimeout = 20 * time.Second
 
-// openClusters makes the executors that the configuration names.
-func openClusters(c Config, pythonPath string, log zerolog.Logger) ([]Cluster, error) {
-	self, err := os.Executable()
+// open makes the executor of one cluster, number i of the configuration.
+func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
+	field := fmt.Sprintf("clusters[%d].", i)
+	if err := os.MkdirAll(cl.RunRoot, 0o750); err != nil {
+		return Cluster{}, forge.Invalidf(field+"run_root", "%v", err)
+	}
+	if err := checkPython(cl, i); err != nil {
+		return Cluster{}, err
+	}
+	lo, hi, err := parsePorts(cl.Ports)
 	if err != nil {
-		return nil, fmt.Errorf("own path: %w", err)
+		return Cluster{}, forge.Invalidf(field+"ports", "%v", err)
 	}
-	prober := &nvml.Prober{Self: self, Timeout: nvmlTimeout}
-	var out []Cluster
-	for i, cl := range c.Clusters {
-		field := fmt.Sprintf("clusters[%d].", i)
-		if err := os.MkdirAll(cl.RunRoot, 0o750); err != nil {
-			return nil, forge.Invalidf(field+"run_root", "%v", err)
+	var mem int64
+	if cl.Memory != "" {
+		if mem, err = forge.ParseMemoryMiB(cl.Memory); err != nil {
+			return Cluster{}, forge.Invalidf(field+"memory", "%v", err)
 		}
-		if cl.Python != "" {
-			if st, err := os.Stat(cl.Python); err != nil || st.Mode()&0o111 == 0 {
-				return nil, forge.Invalidf(field+"python", "%q is not an executable file", cl.Python).WithHint("contrib/python-env/install makes an environment and prints its path")
-			}
-		}
-		lo, hi, err := parsePorts(cl.Ports)
-		if err != nil {
-			return nil, forge.Invalidf(field+"ports", "%v", err)
-		}
-		var mem int64
-		if cl.Memory != "" {
-			if mem, err = forge.ParseMemoryMiB(cl.Memory); err != nil {
-				return nil, forge.Invalidf(field+"memory", "%v", err)
-			}
-		}
-		x, err := direct.New(direct.Options{
-			Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: self, ShimArgs: []string{"shim"},
-			RunRoot: cl.RunRoot, Python: cl.Python, PythonPath: pythonPath, Env: cl.Env, Network: cl.Network, PortMin: lo, PortMax: hi,
-			CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(prober), Log: log.With().Str("cluster", cl.Name).Logger(),
-		})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, PollEvery: cl.PollEvery.D(), Modules: cl.Python != ""})
 	}
-	return out, nil
+	x, err := direct.New(direct.Options{
+		Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: d.self, ShimArgs: []string{"shim"},
+		RunRoot: cl.RunRoot, PythonPath: d.pythonPath, With: withOf(cl), Network: cl.Network, PortMin: lo, PortMax: hi,
+		CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(d.prober), Log: d.log,
+	})
+	if err != nil {
+		return Cluster{}, err
+	}
+	return Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, PollEvery: cl.PollEvery.D(), Modules: cl.Python != ""}, nil
+}
+
+// withOf is what a reload may replace of a cluster that is open.
+func withOf(cl ClusterConfig) direct.With {
+	return direct.With{Python: cl.Python, Env: cl.Env, ShimSocket: cl.ShimSocket}
 }
 
 // gpuReader asks NVML in a child process. A host without a driver has no GPUs; a driver that

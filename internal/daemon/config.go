@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
 )
 
 // Config is config.yaml: strict, every default a named constant. `forged config show` prints
@@ -26,14 +26,26 @@ type Config struct {
 	Log        LogConfig       `yaml:"log"`
 	RecipesDir string          `yaml:"recipes_dir"`
 	Retry      RetryConfig     `yaml:"retry"`
+	Policy     PolicyConfig    `yaml:"policy"`
 	Limits     LimitsConfig    `yaml:"limits"`
 	Clusters   []ClusterConfig `yaml:"clusters"`
 }
 
 // ListenConfig says where the API is served.
 type ListenConfig struct {
-	Socket string `yaml:"socket"` // path of the unix socket; default STATE_DIR/forged.sock
-	TCP    string `yaml:"tcp"`    // host:port, loopback only; "off" for none
+	Socket     string    `yaml:"socket"`      // path of the unix socket; default STATE_DIR/forged.sock
+	SocketMode string    `yaml:"socket_mode"` // who may connect to it, octal
+	TCP        string    `yaml:"tcp"`         // host:port; without TLS loopback only; "off" for none
+	TLS        TLSConfig `yaml:"tls"`
+	Metrics    *bool     `yaml:"metrics"` // serve /metrics, which needs no key
+}
+
+// TLSConfig says with which certificate TCP is served. Nothing of it: without TLS.
+type TLSConfig struct {
+	Cert     string   `yaml:"cert"`     // PEM, with the chain
+	Key      string   `yaml:"key"`      // PEM, readable by nobody else
+	Generate bool     `yaml:"generate"` // a certificate of our own instead, in STATE_DIR/tls
+	Names    []string `yaml:"names"`    // more host names and addresses for that one
 }
 
 // LogConfig is for forged's own log, on stderr.
@@ -51,9 +63,36 @@ type RetryConfig struct {
 	PauseWindow    forge.Duration `yaml:"pause_window"`    // … in this time pause the cluster
 }
 
+// PolicyConfig says who may overtake and who is stopped for whom; see scheduler.Policy. Zero has a meaning in all of them, so that
+// what is not given is a null pointer.
+type PolicyConfig struct {
+	PreemptGap       *int            `yaml:"preempt_gap"`
+	RestartCost      *forge.Duration `yaml:"restart_cost"`
+	MaxBackfillTries *int            `yaml:"max_backfill_tries"`
+	BackfillMargin   *forge.Duration `yaml:"backfill_margin"`
+}
+
+func (c PolicyConfig) policy() scheduler.Policy {
+	p := scheduler.DefaultPolicy()
+	set(&p.PreemptGap, c.PreemptGap)
+	set(&p.RestartCost, (*time.Duration)(c.RestartCost))
+	set(&p.MaxBackfillTries, c.MaxBackfillTries)
+	set(&p.BackfillMargin, (*time.Duration)(c.BackfillMargin))
+	return p
+}
+
+func set[T any](v *T, given *T) {
+	if given != nil {
+		*v = *given
+	}
+}
+
 // LimitsConfig bounds what the API accepts.
 type LimitsConfig struct {
-	MaxBodyBytes int64 `yaml:"max_body_bytes"`
+	MaxBodyBytes      int64    `yaml:"max_body_bytes"`
+	RequestsPerSecond *float64 `yaml:"requests_per_second"` // of one key; 0: any number
+	Burst             int      `yaml:"burst"`               // of one key, at once
+	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
 }
 
 // ClusterConfig is one set of nodes behind one executor.
@@ -70,6 +109,8 @@ type ClusterConfig struct {
 	Network   string            `yaml:"network"` // host | none
 	Ports     string            `yaml:"ports"`   // range for MASTER_PORT
 	PollEvery forge.Duration    `yaml:"poll_every"`
+	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
+	ShimSocket string `yaml:"shim_socket"`
 }
 
 // The defaults, each one named.
@@ -84,6 +125,11 @@ const (
 	DefaultPauseAfter     = 5
 	DefaultPauseWindow    = 10 * time.Minute
 	DefaultMaxBodyBytes   = 1 << 20
+	DefaultSocketMode     = "0600"
+	DefaultMetrics        = true
+	DefaultRequests       = 200.0 // a second
+	DefaultBurst          = 1000
+	DefaultStreams        = 64
 	DefaultClusterName    = "local"
 	DefaultNetwork        = "host"
 	DefaultPorts          = "29500-29999"
@@ -164,7 +210,17 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Retry.FruitlessLimit, DefaultFruitlessLimit)
 	def(&c.Retry.PauseAfter, DefaultPauseAfter)
 	def(&c.Retry.PauseWindow, forge.Duration(DefaultPauseWindow))
+	def(&c.Listen.SocketMode, DefaultSocketMode)
+	def(&c.Listen.Metrics, new(DefaultMetrics))
+	if len(c.Listen.TLS.Names) == 0 {
+		c.Listen.TLS.Names = nil
+	}
+	p := c.Policy.policy() // printed by config show as it will be
+	c.Policy = PolicyConfig{&p.PreemptGap, (*forge.Duration)(&p.RestartCost), &p.MaxBackfillTries, (*forge.Duration)(&p.BackfillMargin)}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
+	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
+	def(&c.Limits.Burst, DefaultBurst)
+	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}
@@ -199,18 +255,7 @@ func (c Config) validate() error {
 	if len(c.Listen.Socket) > maxSocketPath {
 		bad("listen.socket", "%q has %d bytes, unix sockets allow %d; choose a shorter state_dir or socket path", c.Listen.Socket, len(c.Listen.Socket), maxSocketPath)
 	}
-	if c.Listen.TCP != TCPOff {
-		host, port, err := net.SplitHostPort(c.Listen.TCP)
-		n, perr := strconv.ParseUint(port, 10, 16)
-		_ = n
-		ip := net.ParseIP(host)
-		switch {
-		case err != nil || perr != nil:
-			bad("listen.tcp", "%q: want HOST:PORT, or %q", c.Listen.TCP, TCPOff)
-		case host != "localhost" && (ip == nil || !ip.IsLoopback()):
-			bad("listen.tcp", "%q is not a loopback address; without TLS forged serves 127.0.0.1 and [::1] only", c.Listen.TCP)
-		}
-	}
+	c.checkListen(bad)
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "json", "console")
 	if c.Retry.BackoffMin <= 0 || c.Retry.BackoffMax < c.Retry.BackoffMin {
@@ -219,9 +264,13 @@ func (c Config) validate() error {
 	if c.Retry.FruitlessLimit < 1 || c.Retry.PauseAfter < 1 {
 		bad("retry.fruitless_limit", "fruitless_limit and pause_after must be at least 1")
 	}
+	if err := c.Policy.policy().Validate(); err != nil {
+		bad("policy", "%v", err)
+	}
 	if c.Limits.MaxBodyBytes < 1024 {
 		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)
 	}
+	c.Limits.check(bad)
 	seen := map[string]bool{}
 	for i, cl := range c.Clusters {
 		at := func(f string) string { return fmt.Sprintf("clusters[%d].%s", i, f) }
@@ -253,6 +302,9 @@ func (c Config) validate() error {
 		}
 		if _, _, err := parsePorts(cl.Ports); err != nil {
 			bad(at("ports"), "%v", err)
+		}
+		if cl.ShimSocket != "" && (!filepath.IsAbs(cl.ShimSocket) || len(cl.ShimSocket) > maxSocketPath) {
+			bad(at("shim_socket"), "%q: want an absolute path of at most %d bytes", cl.ShimSocket, maxSocketPath)
 		}
 		if cl.PollEvery.D() < 50*time.Millisecond {
 			bad(at("poll_every"), "%s: want at least 50ms", cl.PollEvery)

@@ -84,6 +84,13 @@ func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(*
 	return r
 }
 
+// configure puts a changed configuration in force, without a reload's checks.
+func (r *rig) configure(change func(c *Config)) {
+	s := *r.live()
+	change(&s.cfg)
+	r.settings.Store(&s)
+}
+
 // script is a spec that needs nothing registered.
 func script(gpus int, change ...func(*forge.RunSpec)) forge.RunSpec {
 	s := forge.RunSpec{Recipe: "probe", Launch: forge.LaunchRank, Entry: forge.Entry{Command: []string{"true"}}, Priority: forge.DefaultPriority,
@@ -192,7 +199,7 @@ func TestSixtyFourSubmittersAtFullSpeedDoNotStarveDecisions(t *testing.T) {
 func (r *rig) sameWorld(t *testing.T) {
 	t.Helper()
 	r.stop()
-	db, err := store.Open(t.Context(), filepath.Join(r.cfg.StateDir, dbFile), store.Options{})
+	db, err := store.Open(t.Context(), filepath.Join(r.live().cfg.StateDir, dbFile), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +278,7 @@ func TestGPUsStayAllocatedUntilTheirProcessesAreProvenGone(t *testing.T) {
 	waits := r.submit(t, script(1))
 	r.fake.Hold(key)
 	r.fake.Finish(key, 0)
-	r.watchStep(t.Context(), r.clusters["local"], time.Now())
+	r.watchStep(t.Context(), r.live().clusters["local"], time.Now())
 	r.planStep(t.Context(), time.Now())
 	if got, _ := r.world.run(waits.ID); got.State != forge.RunPending {
 		t.Errorf("the GPU was given to another run (%s) without proof", got.State)
@@ -377,7 +384,7 @@ func TestARestartedDaemonGoesOnWithWhatItFinds(t *testing.T) {
 	r.fake.Start(key)
 	r.await(t, run.ID, "running", inState(forge.RunRunning))
 	r.stop()
-	again := serveOn(t, r.cfg.StateDir, r.fake)
+	again := serveOn(t, r.live().cfg.StateDir, r.fake)
 	again.op = r.op
 	r.fake.Finish(key, 0)
 	if got := again.await(t, run.ID, "completed", inState(forge.RunCompleted)); got.Attempt != 1 {

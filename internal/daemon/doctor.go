@@ -149,8 +149,15 @@ func (d *Daemon) list() []check {
 
 // certificates are the files that TLS is served from.
 func (d *Daemon) certificates() []string {
-	all, _ := filepath.Glob(filepath.Join(d.configured().StateDir, tlsDir, "*.pem"))
-	return all
+	cfg := d.configured()
+	switch {
+	case cfg.Listen.TLS.Cert != "":
+		return []string{cfg.Listen.TLS.Cert}
+	case cfg.Listen.TLS.Generate:
+		all, _ := filepath.Glob(filepath.Join(cfg.StateDir, tlsDir, "*.pem"))
+		return all
+	}
+	return nil
 }
 
 // checkClock compares this host's clock with the filesystems that forged writes to, and with what it wrote last.
@@ -400,12 +407,13 @@ func (d *Daemon) planning() finding {
 }
 
 // configured is the configuration in force; clusterList its clusters, in its order.
-func (d *Daemon) configured() Config { return d.cfg }
+func (d *Daemon) configured() Config { return d.live().cfg }
 
 func (d *Daemon) clusterList() []*Cluster {
-	list := make([]*Cluster, 0, len(d.order))
-	for _, name := range d.order {
-		list = append(list, d.clusters[name])
+	s := d.live()
+	list := make([]*Cluster, 0, len(s.order))
+	for _, name := range s.order {
+		list = append(list, s.clusters[name])
 	}
 	return list
 }

@@ -54,7 +54,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		return err
 	}
 	now := time.Now()
-	n := d.cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
+	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
 		used: usedTime(attempts, now), handed: a.ExternalID != "", now: now})
 	end := store.End{Run: a.Run, Attempt: a.Number, Reason: reason, Detail: n.detail, Next: n.state, Hold: n.hold, NotBefore: n.notBefore,
 		Avoid: n.avoid, Fruitless: n.fruitless, Retries: n.retries, Checkpoints: saves, At: now, OutboxID: row.ID}
@@ -94,7 +94,7 @@ func (d *Daemon) lastWord(ctx context.Context, c *Cluster, a forge.Attempt) (for
 
 // needsOutput says whether the recipe promises output. A recipe that is gone promises nothing.
 func (d *Daemon) needsOutput(r forge.Run) bool {
-	rec, err := d.recipes.Get(r.Spec.Recipe)
+	rec, err := d.live().recipes.Get(r.Spec.Recipe)
 	return err == nil && rec.Output
 }
 
@@ -122,11 +122,12 @@ func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observat
 // pauseIfMany stops placing on a cluster that holds one run after the other: the fault is
 // then more likely its own than theirs.
 func (d *Daemon) pauseIfMany(ctx context.Context, c forge.ClusterName, now time.Time) {
-	n, err := d.db.HeldSince(ctx, c, now.Add(-d.cfg.Retry.PauseWindow.D()))
-	if err != nil || n < d.cfg.Retry.PauseAfter {
+	retry := d.live().cfg.Retry
+	n, err := d.db.HeldSince(ctx, c, now.Add(-retry.PauseWindow.D()))
+	if err != nil || n < retry.PauseAfter {
 		return
 	}
-	reason := fmt.Sprintf("%d runs were put on hold within %s", n, d.cfg.Retry.PauseWindow)
+	reason := fmt.Sprintf("%d runs were put on hold within %s", n, retry.PauseWindow)
 	if err := d.db.PauseCluster(ctx, c, reason); err != nil && !errors.Is(err, context.Canceled) {
 		d.log.Error().Err(err).Str("cluster", string(c)).Msg("cluster not paused")
 	}

@@ -89,7 +89,7 @@ func TestARunThatAUserHoldsIsNotPlacedUntilItIsReleased(t *testing.T) {
 
 func TestFiveHeldRunsPauseTheClusterUntilAnOperatorResumesIt(t *testing.T) {
 	r := start(t, 5)
-	r.cfg.Retry.FruitlessLimit = 1
+	r.configure(func(c *Config) { c.Retry.FruitlessLimit = 1 })
 	var ids []forge.RunID
 	for range 5 {
 		run := r.submit(t, script(1))

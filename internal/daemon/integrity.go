@@ -46,12 +46,12 @@ func sayWayOut(stateDir string, err error) error {
 }
 
 // checkNow reads a database that is small enough for it.
-func (d *Daemon) checkNow(ctx context.Context) error {
+func (d *Daemon) checkNow(ctx context.Context, stateDir string) error {
 	file, log := d.db.Size()
 	if file+log > checkAtOnce {
 		return nil
 	}
-	return sayWayOut(d.configured().StateDir, d.db.Check(ctx))
+	return sayWayOut(stateDir, d.db.Check(ctx))
 }
 
 // checkBeside reads a large database once, while the daemon works. Damage stops planning and turns /readyz red: what runs is

@@ -34,7 +34,7 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	defer cancel()
 	id, err := c.Executor.Submit(cctx, l)
 	if err != nil {
-		d.log.Warn().Err(err).Str("run", string(a.Run)).Int("attempt", a.Number).Msg("submit not clean; looking for it")
+		d.attemptLog(a).Warn().Err(err).Msg("submit not clean; looking for it")
 		return d.find(ctx, c, a, row, key)
 	}
 	if err := d.db.AttemptSubmitted(ctx, a.Run, a.Number, id, row.ID); err != nil {

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"os"
-	"path/filepath"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -39,66 +38,118 @@ func (s *stopStack) run(log zerolog.Logger) error {
 	return errors.Join(errs...)
 }
 
-// listen binds the unix socket and the loopback address.
-func (d *Daemon) listen(ctx context.Context) error {
-	path := d.cfg.Listen.Socket
-	// The state lock is ours, so a socket file that is here was left by a daemon that is dead.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return forge.Invalidf("listen.socket", "%s: %v", path, err)
+const (
+	stopBudget    = 10 * time.Second // for requests that are being answered when a stop begins
+	hurryPatience = time.Second      // for loops that have been told to end, when nobody wants to wait
+	sayEvery      = 2 * time.Second  // what a stop still waits for
+)
+
+// drain lets requests end within the budget, and ends them when there is a hurry.
+func (d *Daemon) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopBudget)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = d.http.Shutdown(ctx)
+	}()
+	d.wait(done, d.hurry, func() { d.log.Info().Int64("requests", d.requests.Load()).Msg("waiting for requests") })
+	cancel()
+	<-done
+	if n := d.requests.Load(); n > 0 {
+		d.log.Warn().Int64("requests", n).Msg("requests cut off")
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", path)
-	if err != nil {
-		return forge.Invalidf("listen.socket", "%s: %v", path, err)
-	}
-	d.listeners = append(d.listeners, l)
-	d.stop.push("unix socket", closeOnce(l))
-	if err := os.Chmod(path, 0o600); err != nil {
-		return forge.Invalidf("listen.socket", "%s: %v", path, err)
-	}
-	if d.cfg.Listen.TCP == TCPOff {
-		return nil
-	}
-	l, err = lc.Listen(ctx, "tcp", d.cfg.Listen.TCP)
-	if err != nil {
-		return (&forge.Error{Kind: forge.KindConflict, Op: "serve", Field: "listen.tcp", Err: fmt.Errorf("%s: %w", d.cfg.Listen.TCP, err)}).
-			WithHint("set listen.tcp to a free port (127.0.0.1:0 picks one) or to %q", TCPOff)
-	}
-	d.listeners = append(d.listeners, l)
-	d.stop.push("tcp listener", closeOnce(l))
-	return os.WriteFile(filepath.Join(d.cfg.StateDir, addrFile), []byte(l.Addr().String()+"\n"), 0o600)
+	return d.http.Close()
 }
 
-// closeOnce closes a listener that http.Server may have closed already.
-func closeOnce(l net.Listener) func() error {
-	return func() error {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
+// join waits for the loops, which have been told to end. Calls to executors and reads of run
+// directories end with their context; one that does not (a file system that hangs) is left behind when
+// there is a hurry.
+func (d *Daemon) join() {
+	done := make(chan struct{})
+	go func() { d.wg.Wait(); close(done) }()
+	say := func() { d.log.Info().Strs("loops", d.turns.names()).Msg("waiting for loops") }
+	if d.wait(done, d.hurry, say) {
+		return
+	}
+	late, stop := context.WithTimeout(context.Background(), hurryPatience)
+	defer stop()
+	if !d.wait(done, late.Done(), say) {
+		d.log.Warn().Strs("loops", d.turns.names()).Msg("loops left behind")
+	}
+}
+
+// wait waits for done or for enough, whichever is first, and says now and then that it does.
+func (d *Daemon) wait(done, enough <-chan struct{}, say func()) bool {
+	tick := time.NewTicker(sayEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return true
+		case <-enough:
+			return false
+		case <-tick.C:
+			say()
 		}
-		return nil
 	}
 }
 
-func (d *Daemon) serve(ctx context.Context) {
-	base, cut := context.WithCancel(ctx)
-	srv := &http.Server{
-		Handler: d.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return base },
+// recordTimeout bounds the last write; a disk that hangs must not hang the stop.
+const recordTimeout = 5 * time.Second
+
+func (d *Daemon) recordStart(ctx context.Context) {
+	if err := d.db.AddEvent(ctx, forge.Event{Actor: actorForged, Type: forge.EventDaemonStarted, Message: "forged " + d.version + " has started"}); err != nil {
+		d.log.Warn().Err(err).Msg("start not recorded")
 	}
-	for _, l := range d.listeners {
-		d.wg.Go(func() {
-			if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				select {
-				case d.fatal <- fmt.Errorf("serve %s: %w", l.Addr(), err):
-				default:
-				}
-			}
-		})
+}
+
+func (d *Daemon) recordStop(ctx context.Context, fault error) {
+	e := forge.Event{Actor: actorForged, Type: forge.EventDaemonStopped, Reason: string(forge.WhySignal)}
+	if fault != nil {
+		e.Reason = string(forge.WhyFault)
+		e.Message = "forged has stopped by itself: " + fault.Error()
+	} else {
+		e.Message = "forged was stopped: " + context.Cause(ctx).Error()
 	}
-	d.stop.push("http", func() error {
-		cut() // followers of events would otherwise hold the drain for its whole budget
-		c, cancel := context.WithTimeout(context.Background(), stopBudget)
-		defer cancel()
-		return srv.Shutdown(c)
-	})
+	if open, _ := d.world.counts(); open > 0 {
+		e.Message += fmt.Sprintf("; %d attempts go on", open)
+	}
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := d.db.AddEvent(rctx, e); err != nil {
+			d.log.Warn().Err(err).Msg("stop not recorded")
+		}
+	}()
+	d.wait(done, rctx.Done(), func() { d.log.Info().Msg("waiting for the database") })
+}
+
+// roster is who is at work.
+type roster struct {
+	mu sync.Mutex
+	in map[string]bool
+}
+
+func (r *roster) add(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.in == nil {
+		r.in = map[string]bool{}
+	}
+	r.in[name] = true
+}
+
+func (r *roster) remove(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.in, name)
+}
+
+func (r *roster) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.in))
 }

@@ -58,7 +58,7 @@ func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.Regi
 		if a.Reason != forge.EndCompleted {
 			continue
 		}
-		c, ok := s.d.clusters[a.Cluster]
+		c, ok := s.d.live().clusters[a.Cluster]
 		if !ok {
 			return none, forge.Errorf(forge.KindUnavailable, "model.register", "cluster %q, where run %d ran, is not configured any more", a.Cluster, r.Number)
 		}

@@ -27,9 +27,10 @@ func (d *Daemon) nodesLoop(ctx context.Context) {
 
 // refreshNodes asks each executor once. No answer changes nothing: what was known stays.
 func (d *Daemon) refreshNodes(ctx context.Context) {
-	for _, name := range d.order {
+	live := d.live()
+	for _, name := range live.order {
 		cctx, cancel := context.WithTimeout(ctx, execTimeout)
-		nodes, err := d.clusters[name].Executor.Nodes(cctx)
+		nodes, err := live.clusters[name].Executor.Nodes(cctx)
 		cancel()
 		if err == nil {
 			err = d.db.RecordNodes(ctx, name, nodes, time.Now())
@@ -44,5 +45,5 @@ func (d *Daemon) refreshNodes(ctx context.Context) {
 func attemptName(n int) string { return fmt.Sprintf("%04d", n) }
 
 func (d *Daemon) runDir(id forge.RunID, c forge.ClusterName) string {
-	return filepath.Join(d.clusters[c].RunRoot, string(id))
+	return filepath.Join(d.live().clusters[c].RunRoot, string(id))
 }

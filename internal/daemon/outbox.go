@@ -73,11 +73,13 @@ func (w *outboxWork) step(ctx context.Context) {
 				w.mu.Unlock()
 			}()
 			if err := w.d.work(ctx, row); err != nil && ctx.Err() == nil {
-				e := w.d.log.Warn()
+				a, _ := w.d.world.attempt(row.Run)
+				log := w.d.attemptLog(forge.Attempt{Run: row.Run, Number: row.Attempt, Cluster: a.Cluster})
+				e := log.Warn()
 				if forge.KindOf(err) == forge.KindConflict { // it moved on while we looked
-					e = w.d.log.Debug()
+					e = log.Debug()
 				}
-				e.Err(err).Str("kind", string(row.Kind)).Str("run", string(row.Run)).Int("attempt", row.Attempt).Msg("outbox row not done; it stays")
+				e.Err(err).Str("kind", string(row.Kind)).Msg("outbox row not done; it stays")
 				_ = w.d.db.OutboxTried(ctx, row.ID)
 			}
 		})
@@ -93,7 +95,7 @@ func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
 	if a.Number > row.Attempt { // superseded: nothing is left to do
 		return d.db.OutboxDone(ctx, row.ID)
 	}
-	c, ok := d.clusters[a.Cluster]
+	c, ok := d.live().clusters[a.Cluster]
 	if !ok {
 		return forge.Errorf(forge.KindUnavailable, "outbox", "cluster %q is not configured any more; its attempts stay as they are", a.Cluster)
 	}

@@ -29,6 +29,8 @@ func (d *Daemon) planLoop(ctx context.Context) {
 		}
 		began := time.Now()
 		at := d.planStep(ctx, began)
+		d.meter.plan.Observe(time.Since(began).Seconds())
+		d.planned.Add(1) // notify.go looks whether it does
 		if at.IsZero() {
 			wake.Reset(planAnyway)
 		} else {
@@ -52,16 +54,24 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	if d.damage.Load() != nil {
 		return time.Time{}
 	}
-	if d.world.full() { // preemption will have to look further
-		return time.Time{}
+	stamp, preemptible := d.world.preemptible(d.policy().PreemptGap)
+	if d.world.full() {
+		switch {
+		case !preemptible:
+			return time.Time{}
+		case stamp == d.lookedAt && (d.lookAgain.IsZero() || now.Before(d.lookAgain)):
+			return d.lookAgain // whoever could preempt was looked at, and nothing has changed for them
+		}
 	}
 	snap := d.world.snapshot(now)
-	plan := scheduler.Plan(snap, d.policy)
+	plan := scheduler.Plan(snap, d.policy())
+	d.lookedAt, d.lookAgain = stamp, plan.WakeAt
 	if len(plan.Place)+len(plan.Preempt) == 0 {
 		return plan.WakeAt
 	}
+	d.lookedAt = -1 // what it decides may be refused
 	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
-	if err := scheduler.CheckPlan(snap, plan); err != nil {
+	if err := scheduler.CheckPlan(snap, d.policy(), plan); err != nil {
 		d.refusePlan(ctx, err)
 		return now.Add(planAnyway)
 	}
@@ -75,14 +85,15 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	}
 	again := plan.WakeAt
 	for _, r := range refused {
-		e := d.log.Debug()
+		log := d.runLog(r.Run).Logger()
+		e := log.Debug()
 		if r.Broken {
-			e = d.log.Error()
+			e = log.Error()
 			again = now.Add(planAnyway)
 		} else if r.Retry {
 			again = now.Add(time.Millisecond)
 		}
-		e.Str("run", string(r.Run)).Str("why", r.Why).Msg("decision refused")
+		e.Str("why", r.Why).Msg("decision refused")
 	}
 	if len(placed) > 0 || len(plan.Preempt) > 0 {
 		kick(d.kickOutbox)

@@ -18,8 +18,9 @@ import (
 // one reaches it; which ones do is for placement to say.
 func (d *Daemon) checkInputs(ctx context.Context, m forge.Manifest) error {
 	var err error
-	for _, name := range d.order {
-		if err = d.clusters[name].Files.CheckInputs(ctx, m); err == nil {
+	live := d.live()
+	for _, name := range live.order {
+		if err = live.clusters[name].Files.CheckInputs(ctx, m); err == nil {
 			return nil
 		}
 	}
@@ -34,7 +35,7 @@ const maxAfter = 64
 // after a night in the queue.
 func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.SubmitRunRequest) (forge.RunSpec, []string, error) {
 	var none forge.RunSpec
-	rec, err := d.recipes.Get(q.Recipe)
+	rec, err := d.live().recipes.Get(q.Recipe)
 	if err != nil {
 		return none, nil, asField(err, "recipe")
 	}
@@ -215,10 +216,11 @@ func (d *Daemon) checkRegister(ctx context.Context, p forge.Principal, spec forg
 
 // checkPlaceable refuses what no cluster could ever hold, and a module that none can run.
 func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
+	live := d.live()
 	if spec.Cluster != "" {
-		if _, ok := d.clusters[spec.Cluster]; !ok {
-			names := make([]string, len(d.order))
-			for i, n := range d.order {
+		if _, ok := live.clusters[spec.Cluster]; !ok {
+			names := make([]string, len(live.order))
+			for i, n := range live.order {
 				names[i] = string(n)
 			}
 			return forge.Invalidf("cluster", "%q is not configured; there is %s", spec.Cluster, strings.Join(names, ", "))
@@ -226,7 +228,7 @@ func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 	}
 	if spec.Entry.Module != "" {
 		can := false
-		for _, c := range d.clusters {
+		for _, c := range live.clusters {
 			can = can || c.Modules && (spec.Cluster == "" || spec.Cluster == c.Name)
 		}
 		if !can {

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -41,6 +43,10 @@ func (s site) Nodes(_ context.Context, _ forge.Principal) ([]api.NodeView, error
 	return out, nil
 }
 
+// unknownLong is how long an executor may be silent before the daemon says that it is not ready: one that
+// is restarted comes back sooner.
+const unknownLong = 5 * time.Minute
+
 // Ready says why not.
 func (s site) Ready(context.Context) []string {
 	var why []string
@@ -56,6 +62,15 @@ func (s site) Ready(context.Context) []string {
 	if x := s.d.damage.Load(); x != nil {
 		why = append(why, *x)
 	}
+	if s.d.db.Stats().Failing {
+		why = append(why, "the store cannot be written: the last write failed; forged's log says why")
+	}
+	for cluster, since := range s.d.world.tally().unknown {
+		if d := time.Since(since); d > unknownLong {
+			why = append(why, fmt.Sprintf("the executor of cluster %s has not answered for %s; what runs there goes on", cluster, d.Round(time.Second)))
+		}
+	}
+	slices.Sort(why)
 	return why
 }
 

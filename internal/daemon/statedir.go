@@ -91,4 +91,23 @@ func lockState(dir string) (*stateLock, error) {
 	return &stateLock{f}, nil
 }
 
+// lockHolder is the pid of the forged that serves a state directory. The lock lives as long as the
+// process, so the pid in it is nobody else's.
+func lockHolder(dir string) (int, error) {
+	f, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return 0, stateDirError(dir, err)
+	}
+	defer f.Close()
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); {
+	case err == nil:
+		return 0, forge.Errorf(forge.KindPrecondition, "reload", "no forged serves %s", dir).WithHint("forged serve --state-dir %s", dir)
+	case !errors.Is(err, unix.EWOULDBLOCK):
+		return 0, stateDirError(dir, err)
+	}
+	text := make([]byte, 16)
+	n, _ := f.ReadAt(text, 0)
+	return strconv.Atoi(string(text[:n]))
+}
+
 func (l *stateLock) release() error { return l.f.Close() }

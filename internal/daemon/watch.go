@@ -11,24 +11,21 @@ import (
 )
 
 // watchLoop looks at every open attempt of every cluster: on its tick, and at once when a
-// launch was recorded or an executor says "look now".
+// launch was recorded or an executor says "look now". A cluster that a reload adds is watched from then on.
 func (d *Daemon) watchLoop(ctx context.Context) {
 	var wg sync.WaitGroup
-	var wakeups []chan struct{}
-	for _, name := range d.order {
-		c := d.clusters[name]
-		wake := make(<-chan struct{})
-		if w, ok := c.Executor.(Waker); ok {
-			wake = w.Wake()
-		}
-		own := make(chan struct{}, 1)
-		wg.Go(func() { d.watchCluster(ctx, c, wake, own) })
-		wakeups = append(wakeups, own)
-	}
+	defer wg.Wait()
+	wakeups := map[forge.ClusterName]chan struct{}{}
 	for {
+		for _, name := range d.live().order {
+			if wakeups[name] == nil {
+				own := make(chan struct{}, 1)
+				wakeups[name] = own
+				wg.Go(func() { d.watchCluster(ctx, name, own) })
+			}
+		}
 		select {
 		case <-ctx.Done():
-			wg.Wait()
 			return
 		case <-d.kickWatch:
 			for _, w := range wakeups {
@@ -38,10 +35,19 @@ func (d *Daemon) watchLoop(ctx context.Context) {
 	}
 }
 
-func (d *Daemon) watchCluster(ctx context.Context, c *Cluster, wake <-chan struct{}, own <-chan struct{}) {
+func (d *Daemon) watchCluster(ctx context.Context, name forge.ClusterName, own <-chan struct{}) {
+	c := d.live().clusters[name]
+	wake := make(<-chan struct{})
+	if w, ok := c.Executor.(Waker); ok {
+		wake = w.Wake()
+	}
 	tick := time.NewTicker(c.PollEvery)
 	defer tick.Stop()
 	for {
+		if now := d.live().clusters[name]; now.PollEvery != c.PollEvery {
+			c = now
+			tick.Reset(c.PollEvery)
+		}
 		d.watchStep(ctx, c, time.Now())
 		select {
 		case <-ctx.Done():
@@ -79,7 +85,7 @@ func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
 	}
 	for i, a := range open {
 		if err := d.observe(ctx, c, a, all[i], now); err != nil && ctx.Err() == nil && forge.KindOf(err) != forge.KindConflict {
-			d.log.Warn().Err(err).Str("run", string(a.Run)).Int("attempt", a.Number).Msg("observation not recorded; it is taken again")
+			d.attemptLog(a).Warn().Err(err).Msg("observation not recorded; it is taken again")
 		}
 	}
 }
@@ -87,7 +93,7 @@ func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
 func (d *Daemon) markUnknown(ctx context.Context, a forge.Attempt, now time.Time) {
 	if a.Unknown.IsZero() {
 		if err := d.db.AttemptUnknown(ctx, a.Run, a.Number, now); err != nil && ctx.Err() == nil {
-			d.log.Warn().Err(err).Msg("unknown not recorded")
+			d.attemptLog(a).Warn().Err(err).Msg("unknown not recorded")
 		}
 	}
 }
@@ -153,7 +159,7 @@ func (d *Daemon) adopt(ctx context.Context) {
 		r, _ := d.world.run(a.Run)
 		if err := d.db.AddEvent(ctx, forge.Event{Actor: actorForged, Tenant: r.Tenant, Type: forge.EventRunAdopted, Run: a.Run, Number: r.Number, Attempt: a.Number,
 			Message: "forged has restarted and goes on with this attempt, which was " + string(a.State)}); err != nil && !errors.Is(err, context.Canceled) {
-			d.log.Warn().Err(err).Msg("adoption not recorded")
+			d.attemptLog(a).Warn().Err(err).Msg("adoption not recorded")
 		}
 	}
 }

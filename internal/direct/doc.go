@@ -4,7 +4,8 @@
 // knowing only the ids, sees what the one before it saw.
 //
 //	executor.go  options, identity of attempts
-//	submit.go    directories, fence, detached start; Find, which makes absence instead of observing it
+//	submit.go    directories, fence; Find, which makes absence instead of observing it
+//	start.go     a shim: forked, or started by systemd through a socket
 //	poll.go      one look: records first, then locks, then proof that nothing is left
 //	signal.go    a durable stop file and a nudge
 //	wake.go      "look now", from the end of shims and from what appears in their directories

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -25,10 +26,9 @@ type Options struct {
 	Self       string   // path of forged; empty: the running program
 	ShimArgs   []string // what makes it a shim; nil: "shim"
 	RunRoot    string   // every run directory lies in it
-	Python     string   // interpreter for entries that are modules
 	PythonPath string   // where the training package is
-	Env        map[string]string
-	Network    string // rundir.NetworkHost (default) or rundir.NetworkNone
+	With       With     // what Change may replace
+	Network    string   // rundir.NetworkHost (default) or rundir.NetworkNone
 	PortMin    int
 	PortMax    int
 	NeedOutput bool // ranks that exit 0 must leave something in output/
@@ -41,9 +41,17 @@ type Options struct {
 	Log zerolog.Logger
 }
 
+// With is what later attempts start with. It may change while forged runs.
+type With struct {
+	Python     string // interpreter for entries that are modules
+	Env        map[string]string
+	ShimSocket string // where systemd starts shims; empty: they are forked
+}
+
 // Executor starts and watches attempts on this host. It is safe for concurrent use.
 type Executor struct {
 	o    Options
+	with atomic.Pointer[With]
 	log  zerolog.Logger
 	wake chan struct{}
 	done chan struct{}
@@ -62,13 +70,14 @@ type Executor struct {
 
 // attempt is what never changes of a launched attempt, so that it is read once.
 type attempt struct {
-	at      rundir.Attempt
-	run     forge.RunID
-	perNode []int
-	grace   time.Duration // from a stop to the ranks' KILL
-	made    time.Time     // when its launch was written
-	ours    map[int]bool  // nodes whose shim is a living child of this process
-	watched map[int]bool  // nodes whose shim's end wakes us
+	at        rundir.Attempt
+	run       forge.RunID
+	runNumber int64
+	perNode   []int
+	grace     time.Duration // from a stop to the ranks' KILL
+	made      time.Time     // when its launch was written
+	ours      map[int]bool  // nodes whose shim this process started, and it lives
+	watched   map[int]bool  // nodes whose shim's end wakes us
 }
 
 // New prepares the executor; Close ends its watching, never an attempt.
@@ -92,11 +101,21 @@ func New(o Options) (*Executor, error) {
 		o.ShimArgs = []string{"shim"}
 	}
 	e := &Executor{
-		o: o, log: o.Log, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		o: o, log: o.Log.With().Str("cluster", string(o.Cluster)).Logger(), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		known: map[forge.ExternalID]*attempt{}, verified: map[string]forge.Checkpoint{},
 	}
+	e.with.Store(&o.With)
 	e.notify = e.newNotifier()
 	return e, nil
+}
+
+// Change replaces what later attempts start with. Those that were started are not touched.
+func (e *Executor) Change(w With) { e.with.Store(&w) }
+
+// logOf is the log of one attempt: each of its lines can be found by the run.
+func (e *Executor) logOf(a *attempt) *zerolog.Logger {
+	l := e.log.With().Str("run", string(a.run)).Int64("run_number", a.runNumber).Int("attempt", a.at.Number).Logger()
+	return &l
 }
 
 // Close stops watching. Attempts go on.
@@ -168,7 +187,7 @@ func (e *Executor) learn(l forge.Launch, made time.Time) *attempt {
 	if a := e.known[id]; a != nil {
 		return a
 	}
-	a := &attempt{at: at, run: l.Run, perNode: perNode, grace: l.Spec.Grace.D(), made: made, ours: map[int]bool{}, watched: map[int]bool{}}
+	a := &attempt{at: at, run: l.Run, runNumber: l.Number, perNode: perNode, grace: l.Spec.Grace.D(), made: made, ours: map[int]bool{}, watched: map[int]bool{}}
 	e.known[id] = a
 	return a
 }

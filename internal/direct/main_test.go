@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 			os.Exit(shim.Main(context.Background(), os.Args[2:]))
 		case "die": // a forged that cannot even become a shim
 			os.Exit(9)
+		case "ask":
+			os.Exit(askStranger(os.Args[2]))
 		case "late": // a shim that has not come to its lock yet
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			os.Exit(0)

@@ -165,9 +165,9 @@ func (e *Executor) endStubborn(a *attempt, v *shimView) {
 	if time.Since(stop.At) < patience {
 		return
 	}
-	e.log.Warn().Str("run", string(a.run)).Int("attempt", a.at.Number).Int("shim", v.lock.By.PID).Msg("a shim that did not stop in time is killed")
+	e.logOf(a).Warn().Int("shim", v.lock.By.PID).Msg("a shim that did not stop in time is killed")
 	if err := v.lock.By.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		e.log.Warn().Err(err).Int("shim", v.lock.By.PID).Msg("shim not killed")
+		e.logOf(a).Warn().Err(err).Int("shim", v.lock.By.PID).Msg("shim not killed")
 	}
 }
 
@@ -214,11 +214,11 @@ func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 	}
 	left, err := rundir.Marker{Run: a.run, Attempt: a.at.Number, Node: -1}.Kill()
 	if err != nil {
-		e.log.Warn().Err(err).Str("run", string(a.run)).Int("attempt", a.at.Number).Msg("leftovers")
+		e.logOf(a).Warn().Err(err).Msg("leftovers")
 		return nil
 	}
 	if left > 0 {
-		e.log.Warn().Int("processes", left).Str("run", string(a.run)).Int("attempt", a.at.Number).Msg("leftovers of an attempt whose shim is gone were ended")
+		e.logOf(a).Warn().Int("processes", left).Msg("leftovers of an attempt whose shim is gone were ended")
 		e.nudgeSoon()
 		return nil
 	}

@@ -6,11 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"syscall"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -39,9 +35,9 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 	case started:
 		return id, nil
 	}
-	o := e.o
+	o, with := e.o, e.with.Load()
 	err = rundir.Prepare(rundir.LaunchFile{Launch: l, Options: rundir.LaunchOptions{
-		Python: o.Python, PythonPath: o.PythonPath, Env: o.Env, PortMin: o.PortMin, PortMax: o.PortMax,
+		Python: with.Python, PythonPath: o.PythonPath, Env: with.Env, PortMin: o.PortMin, PortMax: o.PortMax,
 		Network: o.Network, NeedOutput: o.NeedOutput,
 	}})
 	if errors.Is(err, rundir.ErrFenceAhead) {
@@ -53,7 +49,7 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 	crash.At("direct.after_fence")
 	a := e.learn(l, time.Now())
 	for node := range l.Placement {
-		if err := e.startShim(a, node); err != nil {
+		if err := e.startShim(ctx, a, node); err != nil {
 			return "", forge.Errorf(forge.KindUnavailable, "direct.submit", "attempt %s: %w", l.Key, err)
 		}
 	}
@@ -122,48 +118,6 @@ func (e *Executor) started(at rundir.Attempt) (bool, error) {
 	return false, nil
 }
 
-// startShim forks a shim and lets it go: a session of its own, an environment of its own, files and
-// no pipes. It is collected in the background so that no zombie stays while this daemon lives; when
-// the daemon dies, it goes on.
-func (e *Executor) startShim(a *attempt, node int) error {
-	if err := rundir.MakeDir(a.at.NodeDir(node)); err != nil {
-		return fmt.Errorf("start shim: %w", err)
-	}
-	log, err := rundir.CreateAppend(a.at.LogPath(node))
-	if err != nil {
-		return fmt.Errorf("start shim: %w", err)
-	}
-	defer log.Close()
-	e.notify.add(a.at.NodeDir(node))
-	args := slices.Concat(e.o.ShimArgs, shimFlags(a.at), []string{"--node", strconv.Itoa(node)})
-	cmd := exec.Command(e.o.Self, args...)
-	cmd.Args[0] = "forged"
-	cmd.Dir = a.at.Dir()
-	cmd.Env = append([]string{"HOME=" + os.Getenv("HOME")}, crash.Env()...) // nothing of forged's own leaks
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start shim: %w", err)
-	}
-	e.mu.Lock()
-	a.ours[node], a.watched[node] = true, true
-	e.mu.Unlock()
-	go func() { // ends with the shim, which may outlive Close: not waited for
-		err := cmd.Wait()
-		e.mu.Lock()
-		delete(a.ours, node)
-		e.mu.Unlock()
-		e.log.Debug().Err(err).Str("run", string(a.run)).Int("attempt", a.at.Number).Msg("shim ended")
-		e.nudge()
-	}()
-	return nil
-}
-
-// shimFlags name the attempt on the command line of each of its shims.
-func shimFlags(at rundir.Attempt) []string {
-	return []string{"--run-dir", at.RunDir, "--attempt", strconv.Itoa(at.Number)}
-}
-
 // Find says whether an attempt exists. When nothing of it is found its claim is revoked, so that a
 // shim that comes late, from wherever, exits before work: only then is it absent.
 func (e *Executor) Find(ctx context.Context, key, runDir string) forge.Lookup {
@@ -190,8 +144,12 @@ func (e *Executor) Find(ctx context.Context, key, runDir string) forge.Lookup {
 	}
 	// A forged that died right after the fork leaves a shim that has not locked yet: to revoke its
 	// claim would be safe, and would cost the run an attempt for nothing.
-	if coming, err := rundir.Invoked(shimFlags(at)...); err == nil && coming {
+	if coming, err := rundir.Invoked(rundir.AttemptFlags(at)...); err == nil && coming {
 		return e.found(at, run, "its shim was started and has not claimed it yet")
+	}
+	// Nor need one that systemd has just started have read yet what it is for.
+	if coming, err := rundir.Invoked(rundir.StartFlag); err == nil && coming {
+		return forge.Lookup{State: forge.LookupUnknown, Evidence: "a shim has just been started and does not say yet for which attempt"}
 	}
 	won, err := e.revoke(at)
 	switch {

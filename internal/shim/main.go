@@ -51,7 +51,13 @@ type shim struct {
 // Main is `forged shim`: it starts the ranks of one attempt on one node, watches them to their end
 // and returns the exit code of the process. It must be the only user of the process: it collects
 // every child and never unlocks its thread.
+//
+// Called with rundir.StartFlag it first learns what to start from the connection on its standard input.
 func Main(ctx context.Context, args []string) int {
+	if len(args) == 1 && args[0] == rundir.StartFlag {
+		fmt.Fprintln(os.Stderr, "forged shim:", fromSocket())
+		return exitUsage
+	}
 	runtime.LockOSThread()
 	began := time.Now().UTC()
 	ev := listen(ctx)
@@ -66,7 +72,9 @@ func Main(ctx context.Context, args []string) int {
 	}
 	s.gang.byUID = -1
 	var launchErr error
-	s.launch, launchErr = rundir.ReadLaunch(s.at)
+	if s.launch, launchErr = rundir.ReadLaunch(s.at); launchErr == nil {
+		s.log = s.log.With().Str("run", string(s.launch.Run)).Int64("run_number", s.launch.Number).Logger()
+	}
 	netErr := error(nil)
 	if launchErr == nil && s.launch.Options.Network == rundir.NetworkNone {
 		netErr = isolate(o.inside)

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	eventPage = 500
+	eventsPath = "/v1/events"
+	eventPage  = 500
 	// eventWrite bounds one write to a client that does not read. It is dropped then, and
 	// resumes where it was.
 	eventWrite = 20 * time.Second
@@ -51,7 +52,7 @@ func (s *server) events() {
 	})
 	event := s.huma.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")
 	streaming(s, spec{
-		id: "stream-events", method: http.MethodGet, path: "/v1/events", tag: "events", role: forge.RoleViewer,
+		id: "stream-events", method: http.MethodGet, path: eventsPath, tag: "events", role: forge.RoleViewer,
 		summary: "Follow events",
 		doc: "Server-sent events, oldest first, from the start or after the one named; id is the event's seq, data the event as JSON. " +
 			"A comment comes every few seconds when there is nothing to say. Reconnect with Last-Event-ID and nothing is missed.",
@@ -80,8 +81,7 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 		return nil, err
 	}
 	return func(c huma.Context) {
-		r, w := humago.Unwrap(c)
-		st.secret = r.Header.Get(api.HeaderKey)
+		_, w := humago.Unwrap(c)
 		st.w, st.rc = w, http.NewResponseController(w)
 		h := w.Header()
 		h.Set("Content-Type", "text/event-stream")
@@ -98,7 +98,6 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 type eventStream struct {
 	*server
 	principal forge.Principal
-	secret    string
 	run       string
 	after     int64
 	w         http.ResponseWriter
@@ -146,7 +145,7 @@ func (st *eventStream) wait(ctx context.Context, changed <-chan struct{}, beat <
 		case <-st.opts.Stop:
 			return false, nil
 		case <-beat:
-			if _, err := st.Auth.Authenticate(ctx, st.secret); forge.KindOf(err) == forge.KindUnauthorized && err != nil {
+			if _, err := st.identify(ctx, requestOf(ctx).caller); forge.KindOf(err) == forge.KindUnauthorized && err != nil {
 				return false, err
 			}
 			if err := st.write([]byte(": beat\n\n")); err != nil {

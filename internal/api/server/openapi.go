@@ -15,7 +15,10 @@ const description = `Drives forge-ml: datasets, models, runs and what became of 
 Send the key in X-API-Key. Errors are RFC 9457 problems with kind, field and hint.
 Times are RFC 3339 in UTC; durations are Go's form ("1h30m0s") and are accepted in Slurm's as well
 ("90" is minutes, "1-12:00:00"); memory is MiB, sizes are bytes, steps are optimizer steps.
-Listings answer items and next; pass next as cursor.`
+Listings answer items and next; pass next as cursor.
+Every POST takes an Idempotency-Key, by which it may be repeated: what was done is answered and not done twice. PATCH needs
+none: it sets what it names, and twice is as good as once. Operators may act in another tenant with X-Tenant-ID.
+Requests are counted by key: 429 with Retry-After says when to come again.`
 
 // config is huma's, without what we do not want: links to schemas in every body, a documentation
 // page that loads scripts from the internet, and huma's own /openapi.json, whose lazy cache is
@@ -27,7 +30,7 @@ func config(version string) huma.Config {
 	c.DocsPath, c.SchemasPath, c.OpenAPIPath = "", "", ""
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key": {Type: "apiKey", In: "header", Name: api.HeaderKey, Description: "Made by forged init or forgectl key create"},
+		"key": {Type: "apiKey", In: "header", Name: api.HeaderKey, Description: "Made by forged init or forgectl key create. On the unix socket the kernel says who asks, where no key is given"},
 	}
 	return c
 }

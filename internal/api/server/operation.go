@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,7 +19,7 @@ type spec struct {
 	summary, doc          string
 	role                  forge.Role   // the least that may call it; every operation under /v1 says so
 	created               bool         // answers 201
-	errors                []forge.Kind // besides unauthorized, forbidden, unavailable and internal, which every operation may answer
+	errors                []forge.Kind // besides those that every operation may answer
 	responses             map[string]*huma.Response
 	once                  bool // takes an Idempotency-Key
 }
@@ -61,6 +62,7 @@ func acting[I, O any](s *server, op spec, do func(context.Context, forge.Princip
 		case err != nil:
 			return none, err
 		case ref != "":
+			requestOf(ctx).replayed = true
 			return again(ctx, p, ref)
 		}
 		return do(ctx, p, in)
@@ -107,23 +109,29 @@ func (op spec) huma(s *server, fields []string) huma.Operation {
 	if op.created {
 		o.DefaultStatus = http.StatusCreated
 	}
-	kinds := op.errors
+	kinds := append([]forge.Kind{forge.KindInvalid, forge.KindInternal}, op.errors...)
 	if strings.HasPrefix(op.path, "/v1/") {
 		if !op.role.Includes(forge.RoleViewer) {
 			panic("operation " + op.id + " does not say which role it needs")
 		}
 		o.Extensions = map[string]any{RoleExtension: op.role}
 		o.Security = []map[string][]string{{"key": {}}}
-		kinds = append([]forge.Kind{forge.KindUnauthorized, forge.KindForbidden, forge.KindUnavailable}, kinds...)
+		o.Parameters = append(o.Parameters, tenantParam())
+		// Not found, wherever nothing is named: the tenant of X-Tenant-ID.
+		kinds = append(kinds, forge.KindUnauthorized, forge.KindForbidden, forge.KindNotFound, forge.KindUnavailable)
+		o.Errors = append(o.Errors, http.StatusTooManyRequests)
+	}
+	if op.once {
+		o.Parameters = append(o.Parameters, onceParam())
+		kinds = append(kinds, forge.KindConflict)
 	}
 	for _, k := range kinds {
-		o.Errors = append(o.Errors, api.StatusOf(k))
+		if status := api.StatusOf(k); !slices.Contains(o.Errors, status) {
+			o.Errors = append(o.Errors, status)
+		}
 	}
-	if op.method == http.MethodPost {
-		o.Errors = append(o.Errors, http.StatusRequestEntityTooLarge)
-	}
-	if len(o.Errors) == 0 {
-		o.Errors = []int{http.StatusInternalServerError}
+	if op.method == http.MethodPost || op.method == http.MethodPatch {
+		o.Errors = append(o.Errors, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	return o
 }

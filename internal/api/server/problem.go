@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -108,11 +109,17 @@ func (s *server) fail(ctx context.Context, op string, err error) error {
 	if p.Kind == forge.KindInternal {
 		s.opts.Log.Error().Err(err).Str("op", op).Str("request_id", requestID(ctx)).Msg("internal error")
 	}
+	if p.Kind == forge.KindUnauthorized {
+		return huma.ErrorWithHeaders(p, http.Header{"WWW-Authenticate": {challenge}})
+	}
 	if p.Kind == forge.KindUnavailable {
 		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {"1"}})
 	}
 	return p
 }
+
+// challenge names the header that a key belongs into.
+const challenge = `APIKey header="` + api.HeaderKey + `"`
 
 // writeProblem writes a problem outside of huma.
 func writeProblem(w http.ResponseWriter, p *api.Problem) {
@@ -123,7 +130,10 @@ func writeProblem(w http.ResponseWriter, p *api.Problem) {
 	h := w.Header()
 	h.Set("Content-Type", api.ProblemType)
 	if p.Kind == forge.KindUnauthorized {
-		h.Set("WWW-Authenticate", `APIKey header="`+api.HeaderKey+`"`)
+		h.Set("WWW-Authenticate", challenge)
+	}
+	if p.Kind == forge.KindUnavailable {
+		h.Set("Retry-After", strconv.Itoa(max(p.RetryAfter, 1)))
 	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(b, '\n'))
@@ -132,6 +142,13 @@ func writeProblem(w http.ResponseWriter, p *api.Problem) {
 // problems answers in our form where the mux would answer in text: no route, wrong method.
 func problems(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead && r.URL.Path == eventsPath {
+			p := api.NewProblem(forge.KindInvalid, "HEAD is not a method of "+eventsPath+", which never ends; it takes GET")
+			p.Status = http.StatusMethodNotAllowed
+			w.Header().Set("Allow", http.MethodGet)
+			writeProblem(w, p)
+			return
+		}
 		h, pattern := mux.Handler(r)
 		if pattern != "" {
 			mux.ServeHTTP(w, r)

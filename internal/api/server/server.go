@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 
 	"github.com/forge-ml/forge-ml/internal/api"
 )
@@ -17,6 +18,8 @@ const (
 	DefaultMaxBody     = 1 << 20
 	DefaultBodyTimeout = 10 * time.Second
 	DefaultHeartbeat   = 15 * time.Second
+	// writeTimeout bounds how long a client may take to read an answer.
+	writeTimeout = 2 * time.Minute
 )
 
 // Options is what the server is told besides its services. Zero values mean the defaults.
@@ -33,6 +36,24 @@ type Options struct {
 	// Stop ends event streams when it closes, so that a graceful shutdown need not wait for
 	// clients that never go. Nil: streams end with their clients.
 	Stop <-chan struct{}
+	// Rate is how many requests a second one key may make, after Burst at once. 0: any number.
+	Rate  float64
+	Burst int
+	// Streams is how many event streams one key may have open. 0: any number.
+	Streams int
+	// Metrics answers GET /metrics; nil: there is no such page.
+	Metrics http.Handler
+	// Followers is told of each event stream that opens (1) and ends (-1); may be nil.
+	Followers func(delta int)
+	// Observe is told of every request that was answered; may be nil.
+	Observe func(Observation)
+}
+
+// Observation is a request that was answered, without a word about who asked.
+type Observation struct {
+	Op     string // operation id; empty when it was none of ours
+	Status int
+	Took   time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +74,11 @@ type server struct {
 	api.Services
 	opts Options
 	huma huma.API
+
+	failures *meters  // of authentication, by address
+	trusted  *digests // secrets that were good
+	rates    *meters  // requests by key
+	streams  *slots   // event streams by key
 }
 
 // New makes the handler of the whole API. The read, header and idle timeouts are those of the
@@ -65,8 +91,15 @@ func New(s api.Services, o Options) http.Handler {
 
 func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	mux := http.NewServeMux()
-	srv := &server{Services: s, opts: o.withDefaults()}
+	srv := &server{Services: s, opts: o.withDefaults(), trusted: newDigests(), streams: newSlots(o.Streams),
+		failures: newMeters(rate.Every(failureEvery), failureBurst), rates: newMeters(rate.Limit(o.Rate), o.Burst)}
 	srv.huma = humago.New(mux, config(o.Version))
+	srv.huma.UseMiddleware(func(c huma.Context, next func(huma.Context)) {
+		if in := requestOf(c.Context()); in != nil {
+			in.op = c.Operation().OperationID
+		}
+		next(c)
+	})
 	srv.site()
 	srv.datasets()
 	srv.models()
@@ -78,6 +111,10 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.keys()
 	srv.clusters()
 	srv.events()
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics)
+	}
+	finish(srv.huma.OpenAPI())
 	serveOpenAPI(mux, srv.huma.OpenAPI())
 	return srv.record(srv.key(srv.body(problems(mux)))), srv.huma.OpenAPI()
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
+// readyPath answers 503 while the daemon starts and stops, which is no news for the log.
+const readyPath = "/readyz"
+
 type healthAnswer struct {
 	Status int
 	Body   api.Health
@@ -21,7 +24,7 @@ func (s *server) site() {
 	huma.Register(s.huma, health.huma(s, nil), func(context.Context, *none) (*answer[api.Health], error) {
 		return &answer[api.Health]{Body: api.Health{Status: "ok"}}, nil
 	})
-	ready := spec{id: "readyz", method: http.MethodGet, path: "/readyz", tag: "site",
+	ready := spec{id: "readyz", method: http.MethodGet, path: readyPath, tag: "site",
 		summary: "Say whether the daemon can work", doc: "Needs no key. 503 with the reasons when it cannot.",
 		responses: map[string]*huma.Response{"503": {Description: "Not ready; the body has the reasons", Content: map[string]*huma.MediaType{
 			"application/json": {Schema: &huma.Schema{Ref: "#/components/schemas/Health"}},

@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"reflect"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/server"
+	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
+)
+
+// settings is all that a reload may replace, in one value that never changes once it is in force:
+// whoever takes it sees one configuration, whole.
+type settings struct {
+	cfg      Config
+	recipes  recipes.Library
+	clusters map[forge.ClusterName]*Cluster
+	order    []forge.ClusterName
+	handler  http.Handler
+
+	certificate *tls.Certificate // nil: TCP is served without TLS
+}
+
+// live is what is in force now. Take it once for what belongs together.
+func (d *Daemon) live() *settings { return d.settings.Load() }
+
+// policy is the scheduler's, as the configuration in force has it.
+func (d *Daemon) policy() scheduler.Policy { return d.live().cfg.Policy.policy() }
+
+// build makes settings of a configuration and touches nothing that is in force. What it opened is
+// pushed on undo; given is what tests have opened in place of the configuration's clusters.
+func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopStack) (*settings, error) {
+	s := &settings{cfg: cfg, clusters: map[forge.ClusterName]*Cluster{}}
+	var err error
+	if s.recipes, err = recipes.Builtin(); err != nil {
+		return nil, err
+	}
+	if cfg.RecipesDir != "" {
+		if s.recipes, err = s.recipes.With(cfg.RecipesDir); err != nil {
+			return nil, err
+		}
+	}
+	add := func(c Cluster) {
+		s.clusters[c.Name], s.order = &c, append(s.order, c.Name)
+	}
+	if given != nil {
+		for _, c := range given {
+			add(c)
+		}
+	} else {
+		for i, cl := range cfg.Clusters {
+			if old != nil && old.clusters[forge.ClusterName(cl.Name)] != nil { // its executor goes on
+				if err := checkPython(cl, i); err != nil {
+					return nil, err
+				}
+				c := *old.clusters[forge.ClusterName(cl.Name)]
+				c.PollEvery, c.Modules = cl.PollEvery.D(), cl.Python != ""
+				add(c)
+				continue
+			}
+			c, err := d.open(cl, i)
+			if err != nil {
+				return nil, err
+			}
+			if x, ok := c.Executor.(interface{ Close() error }); ok {
+				undo.push("cluster "+cl.Name, x.Close)
+			}
+			add(c)
+		}
+	}
+	if s.certificate, err = loadCertificate(cfg, time.Now()); err != nil {
+		return nil, err
+	}
+	if old != nil && reflect.DeepEqual(old.cfg.Limits, cfg.Limits) && *old.cfg.Listen.Metrics == *cfg.Listen.Metrics {
+		s.handler = old.handler
+	} else {
+		s.handler = d.newHandler(cfg)
+	}
+	return s, nil
+}
+
+func (d *Daemon) newHandler(cfg Config) http.Handler {
+	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
+		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Events: events{d}}, d.options(cfg))
+}
+
+func checkPython(cl ClusterConfig, i int) error {
+	if cl.Python == "" {
+		return nil
+	}
+	if st, err := os.Stat(cl.Python); err != nil || st.Mode()&0o111 == 0 {
+		return forge.Invalidf(fmt.Sprintf("clusters[%d].python", i), "%q is not an executable file", cl.Python).
+			WithHint("contrib/python-env/install makes an environment and prints its path")
+	}
+	return nil
+}

@@ -1,0 +1,379 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// machine is a systemd of its own: see systemd/boot.
+type machine struct {
+	t   *testing.T
+	ctx context.Context
+	pid string
+	env []string
+}
+
+func bootMachine(t *testing.T) *machine {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test boots a systemd in namespaces of its own, and needs root for it")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
+	t.Cleanup(cancel)
+	m := &machine{t: t, ctx: ctx}
+	dir, err := os.MkdirTemp("", "fm")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	boot, err := filepath.Abs("systemd/boot")
+	must(t, err)
+	var said bytes.Buffer
+	cmd := exec.Command(boot, dir)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, cmd.Start())
+	gone := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(gone) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-gone:
+		case <-time.After(15 * time.Second):
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			t.Error("the machine did not go away")
+		}
+	})
+	m.until("booted", func() error {
+		select {
+		case <-gone:
+			t.Fatalf("systemd does not run here (it needs root, overlayfs, cgroup2 and Debian's package systemd):\n%s", said.String())
+		default:
+		}
+		b, err := os.ReadFile(filepath.Join(dir, "pid"))
+		if err != nil {
+			return err
+		}
+		m.pid = strings.TrimSpace(string(b))
+		out, err := m.try("systemctl", "is-system-running")
+		if err != nil {
+			return fmt.Errorf("%s: %w", out, err)
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := m.command(context.WithoutCancel(ctx), "journalctl", "-o", "short-precise", "-n", "80", "--no-pager").CombinedOutput()
+			t.Logf("journal:\n%s", out)
+		}
+	})
+	return m
+}
+
+func (m *machine) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", m.pid, "-a", "-r", "-w"}, args...)...)
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0"}, m.env...)
+	return cmd
+}
+
+// try runs a command on the machine and gives all that it said.
+func (m *machine) try(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, 45*time.Second)
+	defer cancel()
+	out, err := m.command(ctx, args...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (m *machine) do(args ...string) string {
+	m.t.Helper()
+	out, err := m.try(args...)
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (m *machine) until(what string, ok func() error) {
+	m.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		select {
+		case <-m.ctx.Done():
+			m.t.Fatalf("never %s: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *machine) write(path, text string) {
+	m.t.Helper()
+	cmd := m.command(m.ctx, "sh", "-c", `mkdir -p "$(dirname "$1")" && cat >"$1"`, "sh", path)
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("write %s: %v\n%s", path, err, out)
+	}
+}
+
+func (m *machine) property(unit, name string) string {
+	m.t.Helper()
+	return m.do("systemctl", "show", "--value", "-p", name, unit)
+}
+
+func (m *machine) ctl(v any, args ...string) {
+	m.t.Helper()
+	out := m.do(append(append([]string{"forgectl"}, args...), "-o", "json")...)
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		m.t.Fatalf("forgectl %s: %v in %q", strings.Join(args, " "), err, out)
+	}
+}
+
+func (m *machine) run(number int64) api.RunDetail {
+	m.t.Helper()
+	var r api.RunDetail
+	m.ctl(&r, "run", "show", fmt.Sprint(number))
+	return r
+}
+
+// cgroup of a process, below the machine's own.
+func (m *machine) cgroup(pid string) string {
+	m.t.Helper()
+	for line := range strings.Lines(m.do("cat", "/proc/"+pid+"/cgroup")) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path
+		}
+	}
+	m.t.Fatalf("pid %s is in no cgroup", pid)
+	return ""
+}
+
+const (
+	letGo = "/home/forge/let-go"
+
+	escapeRecipe = `name: escape
+doc: What training does and a sandbox forbids
+launch: rank
+entry: {command: [/usr/local/bin/proberank, escape, ` + letGo + `]}
+datasets: []
+needs_dataset: false
+needs_base: false
+output: false
+gang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 64}
+limits: {time_limit: 10m, grace: 2s}
+params: []
+`
+	systemdConfig = `listen: {socket: /run/forge/forged.sock, tcp: off}
+recipes_dir: /etc/forge/recipes
+clusters:
+  - {name: local, cpu_slots: 2, memory: 8G, poll_every: 100ms, shim_socket: /run/forge/shim.sock}
+`
+)
+
+// TestUnderSystemd boots a real systemd, installs forged as an operator would, and holds the units to
+// what they promise.
+func TestUnderSystemd(t *testing.T) {
+	m := bootMachine(t)
+	repo, err := filepath.Abs("../..")
+	must(t, err)
+	install := []string{filepath.Join(repo, "contrib/systemd/install"), "--bin", binDir(t)}
+
+	said := m.do(install...)
+	key := regexp.MustCompile(`(?m)^operator key\s+(\S+)$`).FindStringSubmatch(said)
+	if key == nil {
+		t.Fatalf("the installer shows no operator key:\n%s", said)
+	}
+	for _, next := range []string{"systemctl enable --now forge-shim.socket forged", "systemctl status forged", "forgectl node list"} {
+		if !strings.Contains(said, next) {
+			t.Errorf("the installer does not name the next step %q:\n%s", next, said)
+		}
+	}
+	m.env = []string{"FORGE_SERVER=unix:///run/forge/forged.sock", "FORGE_API_KEY=" + key[1]}
+	m.do("install", "-m", "755", filepath.Join(binDir(t), "proberank"), "/usr/local/bin/proberank")
+
+	t.Run("systemd finds no fault in the units", func(t *testing.T) {
+		for _, unit := range []string{"forged.service", "forge-shim.socket", "forge-shim@.service", "forge-ranks.slice"} {
+			if out, err := m.try("systemd-analyze", "verify", "/etc/systemd/system/"+unit); err != nil || out != "" {
+				t.Errorf("%s: %v\n%s", unit, err, out)
+			}
+		}
+	})
+
+	t.Run("installing again changes no configuration and makes no new key", func(t *testing.T) {
+		m.write("/etc/forge/recipes/escape.yaml", escapeRecipe)
+		m.write("/var/lib/forge/config.yaml", systemdConfig)
+		if again := m.do(install...); strings.Contains(again, "operator key") {
+			t.Errorf("it made a new key:\n%s", again)
+		}
+		if got := m.do("cat", "/var/lib/forge/config.yaml"); got != strings.TrimSpace(systemdConfig) {
+			t.Errorf("the configuration is now\n%s", got)
+		}
+	})
+
+	t.Run("the service is active only once it serves", func(t *testing.T) {
+		m.do("systemctl", "enable", "--now", "forge-shim.socket", "forged")
+		var nodes []api.NodeView
+		m.ctl(&nodes, "node", "list") // at once: READY=1 came after the listeners
+		if s := m.property("forged", "StatusText"); !strings.HasPrefix(s, "serving") {
+			t.Errorf("status says %q", s)
+		}
+		if u := m.property("forged", "User"); u != "forge" {
+			t.Errorf("it runs as %s", u)
+		}
+	})
+
+	var out api.Submitted
+	m.ctl(&out, "run", "submit", "escape")
+	run := out.Run.Number
+	rank := ""
+	t.Run("a rank writes into its home and maps W+X, in a slice of its own", func(t *testing.T) {
+		m.until("running outside the sandbox", func() error {
+			r := m.run(run)
+			if r.State.Terminal() || r.Hold != nil {
+				t.Fatalf("%+v", r)
+			}
+			log, err := m.try("forgectl", "run", "logs", fmt.Sprint(run))
+			if err != nil || !strings.Contains(log, "wrote into /home/forge and mapped a page W+X") {
+				return fmt.Errorf("%s: %w %s", r.State, err, log)
+			}
+			return nil
+		})
+		rank = m.do("pgrep", "-x", "proberank")
+		if at := m.cgroup(rank); !strings.HasPrefix(at, "/forge.slice/forge-ranks.slice/forge-shim@") {
+			t.Errorf("the rank is in cgroup %s", at)
+		}
+		if at := m.cgroup(m.property("forged", "MainPID")); at != "/system.slice/forged.service" {
+			t.Errorf("forged is in cgroup %s", at)
+		}
+	})
+
+	t.Run("in the daemon's own sandbox the same is refused", func(t *testing.T) {
+		// The installed unit with another program in it.
+		m.write("/run/systemd/system/in-sandbox.service", m.do("cat", "/etc/systemd/system/forged.service"))
+		m.do("chmod", "755", "/home") // so that only the sandbox is in the way
+		for what, script := range map[string]string{
+			"read-only file system": "exec /usr/local/bin/proberank escape",
+			"map a page W+X":        "HOME=/var/lib/forge exec /usr/local/bin/proberank escape",
+		} {
+			m.write("/run/systemd/system/in-sandbox.service.d/probe.conf",
+				"[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh -c '"+script+"'\n")
+			m.do("systemctl", "daemon-reload")
+			if _, err := m.try("systemctl", "start", "in-sandbox"); err == nil {
+				t.Errorf("%s: it was allowed", script)
+			}
+			m.until("told", func() error {
+				if log := m.do("journalctl", "-u", "in-sandbox", "-o", "cat", "--no-pager"); !strings.Contains(log, what) {
+					return fmt.Errorf("%q is not in %s", what, log)
+				}
+				return nil
+			})
+		}
+	})
+
+	t.Run("a restart of the daemon leaves the rank alone", func(t *testing.T) {
+		before := m.property("forged", "MainPID")
+		m.do("systemctl", "restart", "forged")
+		if m.property("forged", "MainPID") == before {
+			t.Error("it was not restarted")
+		}
+		if still := m.do("pgrep", "-x", "proberank"); still != rank {
+			t.Errorf("the rank was %s and is %s", rank, still)
+		}
+		if r := m.run(run); r.State != forge.RunRunning || r.Attempt != 1 {
+			t.Errorf("the run is %s, attempt %d", r.State, r.Attempt)
+		}
+	})
+
+	t.Run("a reload of a bad file fails, says why and changes nothing", func(t *testing.T) {
+		before := m.property("forged", "MainPID")
+		m.write("/var/lib/forge/config.yaml", systemdConfig+"no_such_key: 1\n")
+		if out, err := m.try("systemctl", "reload", "forged"); err == nil {
+			t.Errorf("systemctl was content: %s", out)
+		}
+		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, "configuration refused") || !strings.Contains(log, "no_such_key") {
+			t.Errorf("the journal does not say why:\n%s", log)
+		}
+		if s := m.property("forged", "StatusText"); !strings.Contains(s, "refused") {
+			t.Errorf("status says %q", s)
+		}
+		if a, pid := m.property("forged", "ActiveState"), m.property("forged", "MainPID"); a != "active" || pid != before {
+			t.Errorf("it is %s, pid %s, was %s", a, pid, before)
+		}
+		m.write("/var/lib/forge/config.yaml", strings.Replace(systemdConfig, "tcp: off", "tcp: 127.0.0.1:7433", 1))
+		m.do("systemctl", "reload", "forged")
+		if pid := m.property("forged", "MainPID"); pid != before {
+			t.Error("a good reload restarted it")
+		}
+		if addr := m.do("cat", "/var/lib/forge/forged.addr"); addr != "127.0.0.1:7433" {
+			t.Errorf("after the good reload it serves %s", addr)
+		}
+	})
+
+	t.Run("the watchdog restarts a daemon that hangs, and the rank does not notice", func(t *testing.T) {
+		m.write("/etc/systemd/system/forged.service.d/soon.conf", "[Service]\nWatchdogSec=4s\nRestartSec=100ms\n")
+		m.do("systemctl", "daemon-reload")
+		m.do("systemctl", "restart", "forged")
+		hung := m.property("forged", "MainPID")
+		m.do("kill", "-STOP", hung)
+		m.until("restarted", func() error {
+			if pid := m.property("forged", "MainPID"); pid == hung || pid == "0" || m.property("forged", "ActiveState") != "active" {
+				return fmt.Errorf("pid %s", pid)
+			}
+			return nil
+		})
+		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, "Watchdog timeout") {
+			t.Errorf("it was restarted for another reason:\n%s", log)
+		}
+		if still := m.do("pgrep", "-x", "proberank"); still != rank {
+			t.Errorf("the rank was %s and is %s", rank, still)
+		}
+	})
+
+	t.Run("the run ends well, as the same attempt, and leaves no unit", func(t *testing.T) {
+		m.write(letGo, "")
+		m.until("ended", func() error {
+			if r := m.run(run); !r.State.Terminal() {
+				return fmt.Errorf("%s", r.State)
+			}
+			return nil
+		})
+		if r := m.run(run); r.State != forge.RunCompleted || r.Attempt != 1 {
+			t.Errorf("%+v", r)
+		}
+		m.until("clean", func() error {
+			if left := m.do("systemctl", "list-units", "--all", "--plain", "--no-legend", "forge-shim@*"); left != "" {
+				return fmt.Errorf("%s", left)
+			}
+			return nil
+		})
+	})
+
+	t.Run("stopping records why", func(t *testing.T) {
+		m.do("systemctl", "stop", "forged")
+		if r := m.property("forged", "Result"); r != "success" {
+			t.Errorf("it stopped with %s", r)
+		}
+		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, `"why":"terminated"`) {
+			t.Errorf("the log does not say why it stopped:\n%s", log)
+		}
+		if _, err := m.try("test", "-S", "/run/forge/shim.sock"); err != nil {
+			t.Error("the stop of the daemon took the ranks' socket with it")
+		}
+	})
+}
