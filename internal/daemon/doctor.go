@@ -22,7 +22,7 @@ import (
 // The limits that the checks judge by; every finding names the one that it was held against.
 const (
 	lookTimeout   = 10 * time.Second
-	pythonTimeout = 25 * time.Second // torch alone takes several seconds from a cold disk
+	pythonTimeout = time.Minute // a cold disk and a busy host take their time over torch
 	skewWarn      = time.Second
 	skewFail      = 30 * time.Second
 	freeWarn      = 10 // percent

@@ -82,6 +82,9 @@ func pythonEnvironment(ctx context.Context, python string) finding {
 	if st, err := os.Stat(python); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
 		return finding{status: api.CheckFail, found: fmt.Sprintf("%s is not an executable file", python), fix: fix}
 	}
+	// It ends before its check does: what it has to say is more than that there was no answer.
+	ctx, cancel := context.WithTimeout(ctx, pythonTimeout-2*time.Second)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, python, "-I", "-c", importProgram)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/nonexistent", "LANG=C.UTF-8", "HF_HUB_OFFLINE=1"}
 	cmd.Dir = "/"
