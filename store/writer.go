@@ -178,11 +178,11 @@ func (w *writer) run(group []*job) {
 		fail(group, err)
 		return
 	}
-	w.db.noteInUse()
 	w.spent.Add(int64(time.Since(began)))
 	if len(deltas) > 0 {
 		w.failing.Store(false)
 	}
+	w.db.noteInUse()
 	w.commits.Add(1)
 	w.closures.Add(int64(ran))
 	if len(deltas) > 0 {

@@ -73,14 +73,14 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
-	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	doctor     doctor
-	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
-	planned    atomic.Int64           // turns of the plan loop
-	refused    atomic.Pointer[string] // why the last reload was
-	requests   atomic.Int64           // being answered now
-	lookedAt   int64                  // of the plan loop: the stamp of the last plan for a full world …
-	lookAgain  time.Time              // … and when to plan again even if nothing happens
+	planned    atomic.Int64             // turns of the plan loop
+	refused    atomic.Pointer[string]   // why the last reload was
+	requests   atomic.Int64             // being answered now
+	lookedAt   int64                    // of the plan loop: the stamp of the last plan for a full world …
+	lookAgain  time.Time                // … and when to plan again even if nothing happens
+	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -190,8 +190,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "watch", d.watchLoop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
-	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "reload", d.reloadLoop)
+	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.useDoors(d.doors)

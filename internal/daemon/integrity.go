@@ -45,7 +45,7 @@ func sayWayOut(stateDir string, err error) error {
 		forge.HintOf(err), last.TakenAt.Format(time.RFC3339), last.File)}
 }
 
-// checkNow reads a database that is small enough for it.
+// checkNow reads a database that is small enough for it. It comes before there are settings.
 func (d *Daemon) checkNow(ctx context.Context, stateDir string) error {
 	file, log := d.db.Size()
 	if file+log > checkAtOnce {

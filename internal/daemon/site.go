@@ -56,12 +56,6 @@ func (s site) Ready(context.Context) []string {
 	if f := s.d.planFault.Load(); f != nil {
 		why = append(why, "planning stands still: "+*f)
 	}
-	if w := s.d.settling.Load(); w != nil {
-		why = append(why, "restored from a backup, nothing is placed yet: "+strings.Join(*w, "; "))
-	}
-	if x := s.d.damage.Load(); x != nil {
-		why = append(why, *x)
-	}
 	if s.d.db.Stats().Failing {
 		why = append(why, "the store cannot be written: the last write failed; forged's log says why")
 	}
@@ -69,6 +63,12 @@ func (s site) Ready(context.Context) []string {
 		if d := time.Since(since); d > unknownLong {
 			why = append(why, fmt.Sprintf("the executor of cluster %s has not answered for %s; what runs there goes on", cluster, d.Round(time.Second)))
 		}
+	}
+	if w := s.d.settling.Load(); w != nil {
+		why = append(why, "restored from a backup, nothing is placed yet: "+strings.Join(*w, "; "))
+	}
+	if x := s.d.damage.Load(); x != nil {
+		why = append(why, *x)
 	}
 	slices.Sort(why)
 	return why
