@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // scriptStreams is the world as a script wants it: TTY=80 makes a terminal of that width, and
 // time stands still.
 func scriptStreams() Streams {
-	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: 100, Getenv: os.Getenv, Now: func() time.Time { return scriptNow }}
+	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: 100, Height: 40, UID: os.Getuid(), Getenv: os.Getenv, Now: func() time.Time { return scriptNow }}
 	if w, err := strconv.Atoi(os.Getenv("TTY")); err == nil {
 		s.OutTTY, s.ErrTTY, s.Width = true, true, w
 	}
