@@ -24,6 +24,7 @@ type Attempt struct {
 	ResumeFrom string       `json:"resume_from,omitempty"`
 	LastStep   int64        `json:"last_step"`
 	SavedStep  int64        `json:"saved_step" doc:"Highest step that this attempt has a durable checkpoint of"`
+	SavedAt    time.Time    `json:"saved_at,omitzero" doc:"When that checkpoint was saved"`
 	Unknown    time.Time    `json:"unknown_since,omitzero" doc:"The executor has not answered since"`
 	PlacedAt   time.Time    `json:"placed_at"`
 	StartedAt  time.Time    `json:"started_at,omitzero" doc:"All ranks started"`

@@ -29,7 +29,10 @@ type NodeVersion struct {
 	Version int64
 }
 
-// Preempt stops an attempt so that a waiting gang can start; the GPUs are claimed for it.
+// Preempt stops an attempt so that a waiting gang can start; the GPUs are claimed for it. All
+// preemptions for one run stand side by side and hold together or not at all; their claims are
+// all that its gang needs, GPUs that are free already among them. An attempt that is leaving
+// anyway is not asked again, only claimed.
 type Preempt struct {
 	Run     RunID
 	Attempt int

@@ -43,19 +43,24 @@ type Dependency struct {
 
 // ActiveAttempt holds slots until it is proven gone.
 type ActiveAttempt struct {
-	Run       RunID
-	Number    int // attempt number
-	Tenant    TenantID
-	Priority  int
-	State     AttemptState
-	Cluster   ClusterName
-	Placement []Share
-	PlacedAt  time.Time
-	StartedAt time.Time // when its ranks had started; zero before
-	SavedAt   time.Time // when its newest durable checkpoint was saved; zero when it has none
-	EndsBy    time.Time // by its time limit; zero when it has none
-	Intent    Intent    // what it was asked to do already
+	Run         RunID
+	Number      int // attempt number
+	Tenant      TenantID
+	Priority    int
+	State       AttemptState
+	Cluster     ClusterName
+	Placement   []Share
+	PlacedAt    time.Time
+	StartedAt   time.Time // when its ranks had started; zero before
+	SavedAt     time.Time // when its newest durable checkpoint was saved; zero when it has none
+	EndsBy      time.Time // by its time limit; zero when it has none
+	Intent      Intent    // what it was asked to do already
+	Preempted   int       // how often its run was preempted before
+	PreemptedAt time.Time // when it last was; zero when never
 }
+
+// Leaving says that the attempt ends without being asked once more.
+func (a ActiveAttempt) Leaving() bool { return a.Intent != IntentNone || a.State == AttemptStopping }
 
 // Claim keeps a GPU for one waiting run while what was preempted for it stops.
 type Claim struct {
@@ -63,7 +68,7 @@ type Claim struct {
 	Node    NodeName
 	Slot    int
 	For     RunID
-	From    RunID // the run that is stopped for it, so that "2 of 3 have saved" can be said
+	From    RunID // the run that is stopped for it, so that "2 of 3 have saved" can be said; "" when the GPU was free already
 }
 
 // PausedCluster takes no new work until an operator resumes it.

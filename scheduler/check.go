@@ -12,34 +12,38 @@ type Property string
 
 // The properties that CheckPlan judges.
 const (
-	PropRevision      Property = "stale_revision"       // the plan is of another snapshot
-	PropRunPending    Property = "run_not_pending"      // what is placed or held waits
-	PropPlacedOnce    Property = "run_placed_twice"     // a run is placed at most once and is not active
-	PropRunReady      Property = "run_not_ready"        // held, cancelled, backing-off and dependent runs stay
-	PropAttempt       Property = "wrong_attempt"        // the next attempt's number
-	PropVersion       Property = "stale_version"        // the versions that the decision names
-	PropGangWhole     Property = "gang_whole"           // all of the gang, on distinct nodes
-	PropGangMixed     Property = "gang_mixed"           // one kind and type of GPU
-	PropCluster       Property = "wrong_cluster"        // the cluster that was asked for, and one that is there
-	PropPaused        Property = "cluster_paused"       // nothing new on a paused cluster
-	PropNode          Property = "node_unknown"         // nodes of that cluster
-	PropNodeReady     Property = "node_not_ready"       // nodes that take work
-	PropSlot          Property = "slot_unknown"         // slots that the node has
-	PropSlotSick      Property = "slot_sick"            // GPUs that are well
-	PropSlotHeld      Property = "slot_held"            // invariant 3: not an active attempt's
-	PropSlotTwice     Property = "slot_twice"           // invariant 3: not two runs'
-	PropClaimed       Property = "claimed_for_other"    // a claimed GPU only for the claim's run
-	PropCPU           Property = "over_cpu"             // no more CPUs than the node has
-	PropMemory        Property = "over_memory"          // no more memory than the node has
-	PropAvoid         Property = "avoided_node"         // avoided nodes only as a last resort
-	PropCPUSlot       Property = "cpu_slot_for_gpu"     // CPU slots only where no GPUs could do
-	PropHeadDelayed   Property = "backfill_delays_head" // invariant 6
-	PropReason        Property = "hold_without_reason"  // invariant 9
-	PropHoldOnce      Property = "held_and_placed"      // one answer per run
-	PropPreemptTarget Property = "preempt_target"       // an active attempt, for a pending run that is ready
-	PropPreemptClaims Property = "preempt_claims"       // the GPUs freed, each claimed once
-	PropPreemptInVain Property = "preempt_in_vain"      // invariant 6: the waiting gang then starts
-	PropWake          Property = "wake_late"            // a back-off is not slept through
+	PropRevision        Property = "stale_revision"       // the plan is of another snapshot
+	PropRunPending      Property = "run_not_pending"      // what is placed or held waits
+	PropPlacedOnce      Property = "run_placed_twice"     // a run is placed at most once and is not active
+	PropRunReady        Property = "run_not_ready"        // held, cancelled, backing-off and dependent runs stay
+	PropAttempt         Property = "wrong_attempt"        // the next attempt's number
+	PropVersion         Property = "stale_version"        // the versions that the decision names
+	PropGangWhole       Property = "gang_whole"           // all of the gang, on distinct nodes
+	PropGangMixed       Property = "gang_mixed"           // one kind and type of GPU
+	PropCluster         Property = "wrong_cluster"        // the cluster that was asked for, and one that is there
+	PropPaused          Property = "cluster_paused"       // nothing new on a paused cluster
+	PropNode            Property = "node_unknown"         // nodes of that cluster
+	PropNodeReady       Property = "node_not_ready"       // nodes that take work
+	PropSlot            Property = "slot_unknown"         // slots that the node has
+	PropSlotSick        Property = "slot_sick"            // GPUs that are well
+	PropSlotHeld        Property = "slot_held"            // invariant 3: not an active attempt's
+	PropSlotTwice       Property = "slot_twice"           // invariant 3: not two runs'
+	PropClaimed         Property = "claimed_for_other"    // a claimed GPU only for the claim's run
+	PropCPU             Property = "over_cpu"             // no more CPUs than the node has
+	PropMemory          Property = "over_memory"          // no more memory than the node has
+	PropAvoid           Property = "avoided_node"         // avoided nodes only as a last resort
+	PropCPUSlot         Property = "cpu_slot_for_gpu"     // CPU slots only where no GPUs could do
+	PropHeadDelayed     Property = "backfill_delays_head" // invariant 6
+	PropReason          Property = "hold_without_reason"  // invariant 9
+	PropHoldOnce        Property = "held_and_placed"      // one answer per run
+	PropPreemptTarget   Property = "preempt_target"       // an active attempt, for a pending run that is ready
+	PropPreemptGap      Property = "preempt_gap"          // only what is of a lower class
+	PropPreemptAgain    Property = "preempt_again"        // not what was preempted just before
+	PropPreemptClaims   Property = "preempt_claims"       // the GPUs freed, and free ones, each claimed once
+	PropPreemptInVain   Property = "preempt_in_vain"      // invariant 6: the waiting gang then starts
+	PropPreemptNeedless Property = "preempt_needless"     // nobody whose stop the gang does not need
+	PropPreemptSaid     Property = "preempt_unsaid"       // whoever it is for is told what it waits for
+	PropWake            Property = "wake_late"            // a back-off is not slept through
 )
 
 // Properties lists every property.
@@ -47,7 +51,7 @@ var Properties = []Property{
 	PropRevision, PropRunPending, PropPlacedOnce, PropRunReady, PropAttempt, PropVersion, PropGangWhole, PropGangMixed,
 	PropCluster, PropPaused, PropNode, PropNodeReady, PropSlot, PropSlotSick, PropSlotHeld, PropSlotTwice, PropClaimed,
 	PropCPU, PropMemory, PropAvoid, PropCPUSlot, PropHeadDelayed, PropReason, PropHoldOnce, PropPreemptTarget,
-	PropPreemptClaims, PropPreemptInVain, PropWake,
+	PropPreemptGap, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,
 }
 
 // Violation is one property that a plan breaks.
@@ -67,8 +71,8 @@ func (v *Violation) Error() string {
 // CheckPlan judges every safety property of a plan against its snapshot; the error joins one
 // *Violation per fault. It is written apart from the planner on purpose: it looks everything up
 // in the snapshot itself, by the plainest means there are.
-func CheckPlan(s forge.Snapshot, plan forge.Plan) error {
-	c := checker{s: s, plan: plan, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
+func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
+	c := checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
 		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
 	for _, n := range s.Nodes {
 		c.nodes[checkNode{n.Cluster, n.Name}] = n
@@ -92,6 +96,7 @@ func CheckPlan(s forge.Snapshot, plan forge.Plan) error {
 	if plan.Revision != s.Revision {
 		c.fault(PropRevision, "", "plan of revision %d, snapshot of revision %d", plan.Revision, s.Revision)
 	}
+	c.keptFor()
 	c.placements()
 	c.amounts()
 	c.reasons()
@@ -111,15 +116,18 @@ type checkSlot struct {
 }
 
 type checker struct {
-	s       forge.Snapshot
-	plan    forge.Plan
-	nodes   map[checkNode]forge.Node
-	pending map[forge.RunID]forge.PendingRun
-	heldBy  map[checkSlot]forge.RunID
-	claims  map[checkSlot]forge.RunID
-	usedCPU map[checkNode]int
-	usedMiB map[checkNode]int64
-	faults  []error
+	s         forge.Snapshot
+	plan      forge.Plan
+	nodes     map[checkNode]forge.Node
+	pending   map[forge.RunID]forge.PendingRun
+	heldBy    map[checkSlot]forge.RunID
+	claims    map[checkSlot]forge.RunID
+	usedCPU   map[checkNode]int
+	usedMiB   map[checkNode]int64
+	faults    []error
+	policy    Policy
+	setAside  map[forge.RunID]forge.ActiveAttempt // what is kept for runs that wait for others to stop
+	overruled map[forge.RunID]bool                // runs whose claims go to one of a higher class
 }
 
 func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {
@@ -163,6 +171,9 @@ func (c *checker) reasons() {
 			}
 			if h.Text == "" || !known[h.Code] {
 				c.fault(PropReason, id, "held with code %q and text %q", h.Code, h.Text)
+			}
+			if _, kept := c.setAside[id]; h.Code == forge.HoldPreempting && !kept || h.Code != forge.HoldPreempting && len(c.stops(id)) > 0 {
+				c.fault(PropPreemptSaid, id, "held with code %q; %d attempts are preempted for it", h.Code, len(c.stops(id)))
 			}
 		}
 	}

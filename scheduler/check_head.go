@@ -143,7 +143,7 @@ func (c *checker) headNotDelayed() {
 			before = append(before, asActive(*r, p, c.s.Now))
 		case placed:
 			overtook = append(overtook, asActive(*r, p, c.s.Now))
-		case head == nil:
+		case head == nil && !c.overruled[r.ID] && len(c.setAside[r.ID].Placement) == 0:
 			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && len(c.choices(*r)) > 0 {
 				head = r
 			}
@@ -153,6 +153,9 @@ func (c *checker) headNotDelayed() {
 		return
 	}
 	base := slices.Concat(c.s.Active, before)
+	for _, kept := range c.setAside {
+		base = append(base, kept)
+	}
 	with := slices.Concat(base, overtook)
 	choices := c.choices(*head)
 	t0, known := c.startOf(*head, choices, base)

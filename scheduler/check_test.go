@@ -15,7 +15,7 @@ node main/n1 gpus=4xA100,2xcpu cpus=8 mem=32G
 node main/n2 gpus=4xA100,2xH100
 node main/n3 gpus=4xA100 state=drained
 node side/m1 gpus=3xA100 sick=2
-active x main on=n2:0,1 ends=1h cpus=4
+active x main on=n2:0,1 ends=1h cpus=4 prio=10
 claim main/n2:3 for other
 run a gang=1x2 prio=60 cluster=side cpus=2 mem=1G limit=10m
 run head gang=1x4 prio=55 cluster=main avoid=n1
@@ -53,9 +53,20 @@ func TestCheckPlanCatches(t *testing.T) {
 	}
 	freed := func(for_ forge.RunID, slots ...int) (out []forge.Claim) {
 		for _, s := range slots {
-			out = append(out, forge.Claim{Cluster: "main", Node: "n2", Slot: s, For: for_})
+			c := forge.Claim{Cluster: "main", Node: "n2", Slot: s, For: for_}
+			if s < 2 {
+				c.From = "x"
+			}
+			out = append(out, c)
 		}
 		return out
+	}
+	// stop is a preemption that is as it should be: the claim of the other run is gone, and head is told.
+	stop := func(s *forge.Snapshot, p *forge.Plan) {
+		s.Claims = nil
+		preempt(p, "head", freed("head", 0, 1, 2, 3)...)
+		unhold(p, "head")
+		p.Hold = append(p.Hold, forge.Held{Code: forge.HoldPreempting, Text: "waits for 1 of 1 run to save", Runs: []forge.RunID{"head"}})
 	}
 	type spoil func(s *forge.Snapshot, p *forge.Plan)
 	cases := map[scheduler.Property]map[string]spoil{
@@ -134,21 +145,52 @@ func TestCheckPlanCatches(t *testing.T) {
 			"a code of no set":        func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Code = "because" }},
 		scheduler.PropHoldOnce: {"placed and held": func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Runs = append(p.Hold[0].Runs, "a") }},
 		scheduler.PropPreemptTarget: {
-			"a run that is not active":         func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); p.Preempt[0].Run = "ghost" },
-			"an attempt that is over":          func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); p.Preempt[0].Attempt = 9 },
-			"for a run that may not start":     func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "other", freed("other", 0, 1)...) },
-			"the same attempt for two of them": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); preempt(p, "low") },
+			"a run that is not active":     func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); p.Preempt[0].Run = "ghost" },
+			"an attempt that is over":      func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); p.Preempt[0].Attempt = 9 },
+			"for a run that may not start": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "other", freed("other", 0, 1)...) },
+			"the same attempt twice":       func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); preempt(p, "head") },
+		},
+		scheduler.PropPreemptGap: {
+			"a run of nearly the same priority": func(s *forge.Snapshot, p *forge.Plan) { stop(s, p); s.Active[0].Priority = 36 },
+		},
+		scheduler.PropPreemptAgain: {
+			"a run that was preempted a moment ago": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active[0].Preempted, s.Active[0].PreemptedAt = 1, epoch.Add(-10*time.Minute)
+			},
+		},
+		scheduler.PropPreemptNeedless: {
+			"a run whose GPUs the gang does not need": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active = append(s.Active, forge.ActiveAttempt{Run: "y", Number: 1, Cluster: "main", Placement: []forge.Share{{Node: "n1", Slots: []int{0}}}})
+				p.Preempt = append(p.Preempt, forge.Preempt{Run: "y", Attempt: 1, For: "head",
+					Claims: []forge.Claim{{Cluster: "main", Node: "n1", Slot: 0, For: "head", From: "y"}}})
+			},
+		},
+		scheduler.PropPreemptSaid: {
+			"whoever it is for is told something else": func(s *forge.Snapshot, p *forge.Plan) { stop(s, p); p.Hold[len(p.Hold)-1].Code = forge.HoldCapacity },
+			"and nothing is preempted for it":          func(s *forge.Snapshot, p *forge.Plan) { p.Hold[0].Code = forge.HoldPreempting },
 		},
 		scheduler.PropPreemptClaims: {
 			"nothing claimed":           func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head") },
 			"claimed for somebody else": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("low", 0, 1)...) },
-			"claimed what it had not":   func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 2)...) },
-			"claimed what is claimed":   func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 0)...) },
+			"claimed what another run holds": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active = append(s.Active, forge.ActiveAttempt{Run: "y", Number: 1, Cluster: "main", Placement: []forge.Share{{Node: "n2", Slots: []int{3}}}})
+			},
+			"claimed twice": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 0)...) },
+			"claimed what is claimed for a run of the same class": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 3)...) },
+			"claimed what another frees": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				p.Preempt[0].Claims[0].From = "y"
+			},
+			"claimed only what is free": func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 2)...) },
 		},
 		scheduler.PropPreemptInVain: {
 			// Slot 3 is another's, so that the head lacks one GPU even then.
-			"too few GPUs come free":      func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 1)...) },
-			"too few of them are claimed": func(s *forge.Snapshot, p *forge.Plan) { s.Claims = nil; preempt(p, "head", freed("head", 0)...) },
+			"too few GPUs come free":                        func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 1, 2)...) },
+			"too few of them are claimed":                   func(s *forge.Snapshot, p *forge.Plan) { s.Claims = nil; preempt(p, "head", freed("head", 0)...) },
+			"free ones that the gang needs are not claimed": func(s *forge.Snapshot, p *forge.Plan) { s.Claims = nil; preempt(p, "head", freed("head", 0, 1)...) },
 		},
 		scheduler.PropWake: {
 			"no wake":         func(s *forge.Snapshot, p *forge.Plan) { p.WakeAt = time.Time{} },
@@ -162,11 +204,11 @@ func TestCheckPlanCatches(t *testing.T) {
 			t.Run(string(prop)+": "+name, func(t *testing.T) {
 				s := story(t, checkStory)
 				plan := scheduler.Plan(s, scheduler.DefaultPolicy())
-				if err := scheduler.CheckPlan(s, plan); err != nil {
+				if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
 					t.Fatalf("the plan is not safe to begin with: %v\n%s", err, tell(plan))
 				}
 				spoil(&s, &plan)
-				err := scheduler.CheckPlan(s, plan)
+				err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan)
 				if got := violated(err); !slices.Contains(got, prop) {
 					t.Errorf("got %v (%v)\n%s", got, err, tell(plan))
 				}
@@ -175,10 +217,9 @@ func TestCheckPlanCatches(t *testing.T) {
 	}
 	t.Run("and lets a preemption pass that makes the waiting gang fit", func(t *testing.T) {
 		s := story(t, checkStory)
-		s.Claims = nil
 		plan := scheduler.Plan(s, scheduler.DefaultPolicy())
-		preempt(&plan, "head", freed("head", 0, 1)...)
-		if err := scheduler.CheckPlan(s, plan); err != nil {
+		stop(&s, &plan)
+		if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
 			t.Errorf("%v\n%s", err, tell(plan))
 		}
 	})

@@ -9,7 +9,8 @@ import (
 
 // Plan decides for one snapshot who starts where and why the others wait.
 func Plan(s forge.Snapshot, p Policy) forge.Plan {
-	pl := planner{s: s, p: p, w: newWorld(s), shapes: map[shapeKey]*shape{}, reasons: map[holdKey]*forge.Held{}}
+	pl := planner{s: s, p: p, w: newWorld(s), shapes: map[shapeKey]*shape{}, reasons: map[holdKey]*forge.Held{},
+		saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
 	pl.plan.Revision = s.Revision
 	queue := inOrder(s.Pending)
 	early := pl.claimants(queue)
@@ -33,12 +34,15 @@ type planner struct {
 	reasons      map[holdKey]*forge.Held
 	shapes       map[shapeKey]*shape
 	reservations []*reservation
-	tries        int // different shapes tried behind a reservation
+	tries        int                         // different shapes tried behind a reservation
+	saving       map[forge.RunID]*forge.Held // runs that wait for what was stopped for them
+	overruled    map[forge.RunID]bool        // runs whose claims went to one of a higher class in this plan
 }
 
 // claimants starts, before all others, the runs that GPUs were freed for and that fit now. In
 // their turn they could be held behind a head that itself waits for the very GPUs that they
-// claim, and both would wait for ever.
+// claim, and both would wait for ever. Those whose claims stand and which do not fit yet have their room
+// set aside, and neither reserve nor preempt more.
 func (pl *planner) claimants(queue []*forge.PendingRun) map[forge.RunID]bool {
 	if len(pl.w.claimant) == 0 {
 		return nil
@@ -58,6 +62,8 @@ func (pl *planner) claimants(queue []*forge.PendingRun) map[forge.RunID]bool {
 		if found, _ := pl.w.find(r, sh, func(*bin) bool { return true }); found != nil {
 			pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
 			started[r.ID] = true
+		} else if pl.w.standing(r, sh) {
+			pl.saving[r.ID] = pl.w.savingHold(r.ID)
 		}
 	}
 	return started
@@ -74,6 +80,14 @@ func (pl *planner) decide(r *forge.PendingRun) {
 			pl.wakeAt(r.NotBefore)
 		}
 		pl.hold(h, r)
+		return
+	}
+	switch {
+	case pl.overruled[r.ID]:
+		pl.hold(&forge.Held{Code: forge.HoldCapacity, Text: "what was being freed for it goes to a run of higher priority; its turn comes again"}, r)
+		return
+	case pl.saving[r.ID] != nil:
+		pl.hold(pl.saving[r.ID], r)
 		return
 	}
 	sh := pl.shape(r)
@@ -125,6 +139,12 @@ func (pl *planner) try(r *forge.PendingRun, sh *shape) {
 		pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
 		bf.took(found)
 		return
+	}
+	if blocked == nil && !all {
+		if h := pl.preempt(r, sh); h != nil {
+			pl.hold(h, r)
+			return
+		}
 	}
 	var h *forge.Held
 	if blocked != nil {

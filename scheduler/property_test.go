@@ -44,6 +44,17 @@ func anySnapshot(t *rapid.T) forge.Snapshot {
 			break
 		}
 		a := forge.ActiveAttempt{Run: forge.RunID(fmt.Sprintf("active-%d", i)), Number: rapid.IntRange(1, 3).Draw(t, "number"), State: forge.AttemptRunning}
+		a.Priority = rapid.SampledFrom([]int{10, 30, 30, 50, 60}).Draw(t, "active priority")
+		a.Intent = rapid.SampledFrom([]forge.Intent{"", "", "", "", forge.IntentCheckpointPreempt, forge.IntentCancel}).Draw(t, "intent")
+		if rapid.IntRange(0, 4).Draw(t, "has started") > 0 {
+			a.StartedAt = epoch.Add(-time.Duration(rapid.IntRange(0, 90).Draw(t, "started")) * time.Minute)
+			a.SavedAt = epoch.Add(-time.Duration(rapid.IntRange(0, 120).Draw(t, "saved")) * time.Minute)
+		} else {
+			a.State = forge.AttemptLaunching
+		}
+		if rapid.IntRange(0, 3).Draw(t, "preempted before") == 0 {
+			a.Preempted, a.PreemptedAt = rapid.IntRange(1, 9).Draw(t, "times"), epoch.Add(-time.Duration(rapid.IntRange(0, 30).Draw(t, "last"))*time.Minute)
+		}
 		first := rapid.SampledFrom(s.Nodes).Draw(t, "on")
 		a.Cluster = first.Cluster
 		if d := rapid.SampledFrom(append([]time.Duration{-time.Minute}, limits...)).Draw(t, "ends"); d != 0 {
@@ -76,6 +87,11 @@ func anySnapshot(t *rapid.T) forge.Snapshot {
 			continue
 		}
 		c := forge.Claim{Cluster: n.Cluster, Node: n.Name, Slot: rapid.SampledFrom(n.GPUs).Draw(t, "slot").Slot, For: rapid.SampledFrom(s.Pending).Draw(t, "for").ID}
+		for _, a := range s.Active {
+			if a.Leaving() && holds(a, c) {
+				c.From = a.Run
+			}
+		}
 		if key := fmt.Sprint(c.Node, c.Slot); !slots[key] {
 			slots[key] = true
 			s.Claims = append(s.Claims, c)
@@ -90,7 +106,7 @@ func anySnapshot(t *rapid.T) forge.Snapshot {
 func anyRun(t *rapid.T, i int, limits []time.Duration) forge.PendingRun {
 	r := forge.PendingRun{
 		ID: forge.RunID(fmt.Sprintf("run-%02d", i)), Number: int64(i), Version: rapid.Int64Range(1, 9).Draw(t, "version"), Attempt: rapid.IntRange(0, 2).Draw(t, "attempt"),
-		Priority: rapid.SampledFrom([]int{40, 50, 50, 60}).Draw(t, "priority"), SubmittedAt: epoch.Add(-time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Hour),
+		Priority: rapid.SampledFrom([]int{40, 50, 50, 60, 90}).Draw(t, "priority"), SubmittedAt: epoch.Add(-time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Hour),
 		Gang:      forge.Gang{Nodes: rapid.SampledFrom([]int{1, 1, 1, 2, 3}).Draw(t, "gangnodes"), GPUsPerNode: rapid.IntRange(1, 4).Draw(t, "ganggpus"), CPUsPerGPU: rapid.IntRange(0, 3).Draw(t, "gangcpus"), MemoryMiBPerGPU: rapid.Int64Range(0, 4).Draw(t, "ganggib") << 10},
 		TimeLimit: rapid.SampledFrom(limits).Draw(t, "limit"),
 		Cluster:   rapid.SampledFrom([]forge.ClusterName{"", "", "", "main", "side"}).Draw(t, "wants")}
@@ -113,15 +129,21 @@ func anyRun(t *rapid.T, i int, limits []time.Duration) forge.PendingRun {
 	return r
 }
 
+func holds(a forge.ActiveAttempt, c forge.Claim) bool {
+	return slices.ContainsFunc(a.Placement, func(sh forge.Share) bool {
+		return a.Cluster == c.Cluster && sh.Node == c.Node && slices.Contains(sh.Slots, c.Slot)
+	})
+}
+
 func anyPolicy(t *rapid.T) scheduler.Policy {
-	return rapid.SampledFrom([]scheduler.Policy{scheduler.DefaultPolicy(), {}, {MaxBackfillTries: 2}}).Draw(t, "policy")
+	return rapid.SampledFrom([]scheduler.Policy{scheduler.DefaultPolicy(), {}, {MaxBackfillTries: 2}, {MaxBackfillTries: 9, PreemptGap: 10}, {MaxBackfillTries: 9, PreemptGap: 1, RestartCost: time.Hour}}).Draw(t, "policy")
 }
 
 func TestEveryPlanIsSafe(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, p := anySnapshot(t), anyPolicy(t)
 		plan := scheduler.Plan(s, p)
-		if err := scheduler.CheckPlan(s, plan); err != nil {
+		if err := scheduler.CheckPlan(s, p, plan); err != nil {
 			t.Fatalf("%v\n%s", err, tell(plan))
 		}
 	})

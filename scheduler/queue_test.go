@@ -138,6 +138,8 @@ func TestPolicyValidate(t *testing.T) {
 	for field, p := range map[string]scheduler.Policy{
 		"max_backfill_tries": {MaxBackfillTries: -1},
 		"backfill_margin":    {BackfillMargin: -time.Second},
+		"preempt_gap":        {PreemptGap: 101},
+		"restart_cost":       {RestartCost: -time.Second},
 	} {
 		var fe *forge.Error
 		if err := p.Validate(); !errors.As(err, &fe) || fe.Field != field || fe.Kind != forge.KindInvalid {
@@ -195,7 +197,7 @@ func crowd(pending, shapes int) forge.Snapshot {
 			n.GPUs = append(n.GPUs, forge.GPU{Slot: slot, Kind: forge.GPUDevice, Type: "H100"})
 		}
 		s.Nodes = append(s.Nodes, n)
-		s.Active = append(s.Active, forge.ActiveAttempt{Run: forge.RunID(fmt.Sprintf("active-%03d", i)), Number: 1, Cluster: "main",
+		s.Active = append(s.Active, forge.ActiveAttempt{Run: forge.RunID(fmt.Sprintf("active-%03d", i)), Number: 1, Cluster: "main", Priority: 50,
 			EndsBy: epoch.Add(time.Duration(i+1) * time.Minute), Placement: []forge.Share{{Node: n.Name, Slots: slots, CPUs: 8}}})
 	}
 	for i := range pending {
@@ -239,7 +241,7 @@ func BenchmarkCheckPlan(b *testing.B) {
 	s := crowd(10_000, 4)
 	plan := scheduler.Plan(s, scheduler.DefaultPolicy())
 	for b.Loop() {
-		if err := scheduler.CheckPlan(s, plan); err != nil {
+		if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
 			b.Fatal(err)
 		}
 	}

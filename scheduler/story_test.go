@@ -14,9 +14,9 @@ import (
 // A story is a snapshot in words, one fact a line; see testdata/*.txtar.
 //
 //	node CLUSTER/NAME gpus=4xH100 cpus=16 mem=64G state=drained reason=maintenance sick=0,1
-//	active RUN CLUSTER ends=1h on=NAME:0,1+NAME:2 cpus=2 mem=1G
+//	active RUN CLUSTER ends=1h on=NAME:0,1+NAME:2 cpus=2 mem=1G prio=50 started=1h saved=5m intent=cancel preempted=2:10m
 //	run ID gang=2x4 prio=50 age=10m limit=1h cpus=1 mem=1G cluster=C avoid=N,N after=3:failed …
-//	claim CLUSTER/NODE:SLOT for RUN
+//	claim CLUSTER/NODE:SLOT for RUN from=RUN
 //	pause CLUSTER REASON…
 var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
@@ -44,7 +44,7 @@ func story(t testing.TB, text string) forge.Snapshot {
 		case "claim":
 			at, slot, _ := strings.Cut(f[1], ":")
 			c, n, _ := strings.Cut(at, "/")
-			s.Claims = append(s.Claims, forge.Claim{Cluster: forge.ClusterName(c), Node: forge.NodeName(n), Slot: atoi(t, slot), For: forge.RunID(f[3])})
+			s.Claims = append(s.Claims, forge.Claim{Cluster: forge.ClusterName(c), Node: forge.NodeName(n), Slot: atoi(t, slot), For: forge.RunID(f[3]), From: forge.RunID(opt["from"])})
 		case "pause":
 			s.Paused = append(s.Paused, forge.PausedCluster{Cluster: forge.ClusterName(f[1]), Reason: strings.Join(f[2:], " ")})
 		default:
@@ -89,6 +89,20 @@ func storyActive(t testing.TB, f []string, opt map[string]string) forge.ActiveAt
 	a := forge.ActiveAttempt{Run: forge.RunID(f[1]), Number: 1, Cluster: forge.ClusterName(f[2]), State: forge.AttemptRunning, PlacedAt: epoch.Add(-time.Hour)}
 	if v := opt["ends"]; v != "" {
 		a.EndsBy = epoch.Add(duration(t, v))
+	}
+	a.Priority = 50
+	if v := opt["prio"]; v != "" {
+		a.Priority = atoi(t, v)
+	}
+	ago := func(key string) (at time.Time) {
+		if v := opt[key]; v != "" {
+			at = epoch.Add(-duration(t, v))
+		}
+		return at
+	}
+	a.StartedAt, a.SavedAt, a.Intent = ago("started"), ago("saved"), forge.Intent(opt["intent"])
+	if n, at, ok := strings.Cut(opt["preempted"], ":"); ok {
+		a.Preempted, a.PreemptedAt = atoi(t, n), epoch.Add(-duration(t, at))
 	}
 	for part := range strings.SplitSeq(opt["on"], "+") {
 		n, slots, _ := strings.Cut(part, ":")
@@ -191,6 +205,16 @@ func tell(p forge.Plan) string {
 		fmt.Fprintf(&b, "place %s.%d on %s", pl.Run, pl.Attempt, pl.Cluster)
 		for _, sh := range pl.Shares {
 			fmt.Fprintf(&b, " %s%v", sh.Node, sh.Slots)
+		}
+		b.WriteByte('\n')
+	}
+	for _, v := range p.Preempt {
+		fmt.Fprintf(&b, "preempt %s.%d for %s claims", v.Run, v.Attempt, v.For)
+		for _, c := range v.Claims {
+			fmt.Fprintf(&b, " %s:%d", c.Node, c.Slot)
+			if c.From != v.Run {
+				fmt.Fprintf(&b, "(from %q)", c.From)
+			}
 		}
 		b.WriteByte('\n')
 	}

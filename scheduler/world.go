@@ -14,6 +14,9 @@ type world struct {
 	clusters []*cluster // by name
 	pools    []*pool    // GPUs before CPU slots, then by cluster, then by type
 	claimant map[forge.RunID]bool
+	waiters  map[forge.RunID]*forge.PendingRun // the claimants that wait
+	claims   map[forge.RunID][]kept
+	stopping map[forge.RunID]bool // preempted in this plan
 }
 
 type cluster struct {
@@ -41,14 +44,17 @@ type slot struct {
 	sick  bool
 	held  bool
 	claim forge.RunID // "" when nobody's
+	from  forge.RunID // the run that was stopped for the claim
 }
 
 // use is what one attempt holds of a node and until when at the latest.
 type use struct {
-	until time.Time // zero: not known
-	slots []int
-	cpus  int
-	mib   int64
+	until    time.Time // zero: not known
+	slots    []int
+	cpus     int
+	mib      int64
+	by       *forge.ActiveAttempt // nil for what this plan places
+	setAside forge.RunID          // not held yet: kept for this run, which GPUs are claimed for
 }
 
 // pool is all slots of one kind and type in one cluster: what one gang may be made of.
@@ -69,7 +75,8 @@ type bin struct {
 }
 
 func newWorld(s forge.Snapshot) *world {
-	w := &world{now: s.Now, claimant: map[forge.RunID]bool{}}
+	w := &world{now: s.Now, claimant: map[forge.RunID]bool{}, waiters: map[forge.RunID]*forge.PendingRun{},
+		claims: map[forge.RunID][]kept{}, stopping: map[forge.RunID]bool{}}
 	byName := map[forge.ClusterName]*cluster{}
 	nodeAt := map[nodeKey]*node{}
 	for i := range s.Nodes {
@@ -99,16 +106,20 @@ func newWorld(s forge.Snapshot) *world {
 		a := &s.Active[i]
 		for _, sh := range a.Placement {
 			if n := nodeAt[nodeKey{a.Cluster, sh.Node}]; n != nil {
-				n.take(use{a.EndsBy, sh.Slots, sh.CPUs, sh.MemoryMiB})
+				n.take(use{until: a.EndsBy, slots: sh.Slots, cpus: sh.CPUs, mib: sh.MemoryMiB, by: a})
 			}
 		}
 	}
 	for _, c := range s.Claims {
 		w.claimant[c.For] = true
 		if n := nodeAt[nodeKey{c.Cluster, c.Node}]; n != nil {
-			if sl, ok := n.slots[c.Slot]; ok {
-				sl.claim = c.For
-				n.slots[c.Slot] = sl
+			w.keep(c.For, n, kept{n, c.Slot, c.From})
+		}
+	}
+	if len(s.Claims) > 0 {
+		for i := range s.Pending {
+			if r := &s.Pending[i]; w.claimant[r.ID] {
+				w.waiters[r.ID] = r
 			}
 		}
 	}

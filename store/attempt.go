@@ -29,6 +29,7 @@ type attemptRow struct {
 	ResumeFrom string             `bun:"resume_from"`
 	LastStep   int64              `bun:"last_step"`
 	SavedStep  int64              `bun:"saved_step"`
+	SavedAt    stamp              `bun:"saved_at,scanonly"` // of the checkpoint of that step
 	Unknown    stamp              `bun:"unknown_since"`
 	PlacedAt   stamp              `bun:"placed_at"`
 	StartedAt  stamp              `bun:"started_at"`
@@ -45,7 +46,7 @@ var mutableAttempt = []string{"state", "reason", "detail", "external_id", "inten
 func (a *attemptRow) forge() (forge.Attempt, error) {
 	n := forge.Attempt{Run: a.Run, Number: a.Number, State: a.State, Reason: a.Reason, Detail: a.Detail, Cluster: a.Cluster,
 		ExternalID: a.ExternalID, RunDir: a.RunDir, Intent: a.Intent, ResumeStep: a.ResumeStep, ResumeFrom: a.ResumeFrom,
-		LastStep: a.LastStep, SavedStep: a.SavedStep, Unknown: a.Unknown.time(), PlacedAt: a.PlacedAt.time(),
+		LastStep: a.LastStep, SavedStep: a.SavedStep, SavedAt: a.SavedAt.time(), Unknown: a.Unknown.time(), PlacedAt: a.PlacedAt.time(),
 		StartedAt: a.StartedAt.time(), ExitedAt: a.ExitedAt.time(), EndedAt: a.EndedAt.time()}
 	if err := decode(a.Placement, &n.Placement); err != nil {
 		return n, err
@@ -61,7 +62,19 @@ func (t *tx) saveAttempt(r *attemptRow) error {
 	return t.emitAttempt(r)
 }
 
+// selectAttempts reads attempts with the time of their newest save, which stands with the checkpoint.
+func selectAttempts(q *bun.SelectQuery, rows *[]attemptRow) *bun.SelectQuery {
+	return q.Model(rows).ColumnExpr("a.*").ColumnExpr(`coalesce((SELECT c.saved_at FROM checkpoints AS c
+		WHERE c.run = a.run AND c.step = a.saved_step AND c.attempt = a.number), 0) AS saved_at`)
+}
+
 func (t *tx) emitAttempt(r *attemptRow) error {
+	if r.SavedStep > 0 {
+		err := t.one(`SELECT saved_at FROM checkpoints WHERE run = ? AND step = ? AND attempt = ?`, []any{string(r.Run), r.SavedStep, r.Number}, &r.SavedAt)
+		if err != nil && !absent(err) {
+			return err
+		}
+	}
 	a, err := r.forge()
 	if err != nil {
 		return err
@@ -255,7 +268,7 @@ func (t *Tenant) Attempts(ctx context.Context, run forge.RunID) ([]forge.Attempt
 // AttemptsOf lists the attempts of any tenant's run, for the daemon's loops.
 func (db *DB) AttemptsOf(ctx context.Context, run forge.RunID) ([]forge.Attempt, error) {
 	var rows []attemptRow
-	if err := db.read.NewSelect().Model(&rows).Where("a.run = ?", clean(string(run))).Order("a.number").Scan(ctx); err != nil {
+	if err := selectAttempts(db.read.NewSelect(), &rows).Where("a.run = ?", clean(string(run))).Order("a.number").Scan(ctx); err != nil {
 		return nil, classify("attempt.list", err)
 	}
 	attempts, err := nouns(rows, func(r *attemptRow) (forge.Attempt, error) { return r.forge() })

@@ -21,8 +21,8 @@ func (r *claimRow) forge() forge.Claim {
 	return forge.Claim{Cluster: r.Cluster, Node: r.Node, Slot: r.Slot, For: r.For, From: r.From}
 }
 
-// claim keeps a slot for a run. A claim of a run with lower priority gives way; any other answers
-// with a refusal: two gangs must not both wait for the same slot to become free.
+// claim keeps a slot for a run. The claims of a run with lower priority give way, all of them: a gang starts whole or
+// not at all. Any other answers with a refusal: two gangs must not both wait for the same slot to become free.
 func (t *tx) claim(c forge.Claim, priority int) error {
 	row := claimRow{Cluster: c.Cluster, Node: c.Node, Slot: c.Slot, For: c.For, From: c.From, CreatedAt: stampOf(t.now)}
 	var holder forge.RunID
@@ -39,7 +39,7 @@ func (t *tx) claim(c forge.Claim, priority int) error {
 		return stale("slot %d of %s is claimed for another run", c.Slot, c.Node)
 	default:
 		if err := t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
-			return q.Where("c.cluster = ?", c.Cluster).Where("c.node = ?", c.Node).Where("c.slot = ?", c.Slot)
+			return q.Where("c.for_run = ?", holder)
 		}); err != nil {
 			return err
 		}

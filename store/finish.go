@@ -191,8 +191,22 @@ func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
 	if err := t.saveRun(r); err != nil {
 		return err
 	}
+	if e.Reason == forge.EndCheckpointedPreempt {
+		if err := t.runEvent(r, forge.Event{Type: forge.EventRunPreempted, Attempt: a.Number, Reason: string(forge.WhyPreempted),
+			Message: r.name() + " was preempted by a run of higher priority; " + madeRoom(r, a), Data: map[string]any{"step": a.SavedStep}}); err != nil {
+			return err
+		}
+	}
 	return t.runEvent(r, forge.Event{Type: forge.EventRunRequeued, Attempt: a.Number, Reason: string(e.Reason),
 		Message: fmt.Sprintf("%s waits again, to go on %s", r.name(), r.goesOn())})
+}
+
+// madeRoom says what a preempted attempt kept of its work.
+func madeRoom(r *runRow, a *attemptRow) string {
+	if a.SavedStep > 0 && a.SavedStep >= a.LastStep {
+		return fmt.Sprintf("saved at step %d, goes on later", a.SavedStep)
+	}
+	return fmt.Sprintf("did not save what it was at (step %d), goes on later %s", a.LastStep, r.goesOn())
 }
 
 // registerOutput registers the model that the run was asked for. A refusal for the name's sake

@@ -141,16 +141,14 @@ func (t *tx) recordNode(n, was forge.Node, known bool) error {
 		if err := t.replaceGPUs(n, was); err != nil {
 			return err
 		}
+		if err := t.dropClaimsOn(n, lostSlots(n, was)); err != nil {
+			return err
+		}
 	}
 	n.SeenAt = row.SeenAt.time()
 	t.emit(forge.Delta{Node: &n})
 	if known && n.State == was.State {
 		return nil
-	}
-	if n.State != forge.NodeReady {
-		if err := t.dropClaimsOn(n); err != nil {
-			return err
-		}
 	}
 	message := fmt.Sprintf("node %s of %s is %s", n.Name, n.Cluster, n.State)
 	if n.Reason != "" {
@@ -175,11 +173,26 @@ func (t *tx) replaceGPUs(n, was forge.Node) error {
 	return err
 }
 
-// dropClaimsOn ends all claims of the gangs that had one on this node: a gang starts whole or
+// lostSlots are those that nothing new can be placed on any more: all of a node that takes no
+// work, else the ones that are sick or gone.
+func lostSlots(n, was forge.Node) (lost []int) {
+	for _, g := range was.GPUs {
+		i := slices.IndexFunc(n.GPUs, func(x forge.GPU) bool { return x.Slot == g.Slot })
+		if n.State != forge.NodeReady || i < 0 || n.GPUs[i].Sick != "" {
+			lost = append(lost, g.Slot)
+		}
+	}
+	return lost
+}
+
+// dropClaimsOn ends all claims of the gangs that had one on these slots: a gang starts whole or
 // not at all, so the rest of its claims would block GPUs for nothing.
-func (t *tx) dropClaimsOn(n forge.Node) error {
+func (t *tx) dropClaimsOn(n forge.Node, slots []int) error {
+	if len(slots) == 0 {
+		return nil
+	}
 	return t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("c.for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ?)", n.Cluster, n.Name)
+		return q.Where("c.for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ? AND slot IN (?))", n.Cluster, n.Name, bun.List(slots))
 	})
 }
 

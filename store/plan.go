@@ -58,12 +58,12 @@ func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]f
 				return err
 			}
 		}
-		for _, p := range plan.Preempt {
-			err := t.sub(func() error { return a.preempt(p) })
+		for _, group := range byClaimant(plan.Preempt) {
+			err := t.sub(func() error { return a.preempt(group) })
 			if err == nil {
 				continue
 			}
-			if refused, err = refuse(refused, p.For, err); err != nil {
+			if refused, err = refuse(refused, group[0].For, err); err != nil {
 				return err
 			}
 		}
@@ -293,35 +293,4 @@ func where(shares []forge.Share) string {
 		parts = append(parts, fmt.Sprintf("%s %v", s.Node, s.Slots))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// preempt claims the victim's GPUs for the waiting run and asks the victim to save and go, in
-// one step: GPUs that nobody is waiting for are never freed by force (invariant 6).
-func (a *applying) preempt(p forge.Preempt) error {
-	waiting, err := a.waiting(p.For)
-	if err != nil {
-		return err
-	}
-	victim, attempt, err := a.newest("plan.preempt", p.Run, p.Attempt)
-	switch {
-	case err != nil && (forge.KindOf(err) == forge.KindConflict || forge.KindOf(err) == forge.KindNotFound):
-		return stale("attempt %d of the run to preempt is not its newest", p.Attempt)
-	case err != nil:
-		return err
-	case !attempt.State.Open():
-		return stale("attempt %d of %s is %s", p.Attempt, victim.name(), attempt.State)
-	}
-	for _, c := range p.Claims {
-		c.For = p.For
-		if err := a.claim(c, waiting.Priority); err != nil {
-			return err
-		}
-	}
-	if !attempt.raise(forge.IntentCheckpointPreempt) {
-		return nil // it is on its way out already
-	}
-	if err := a.saveAttempt(attempt); err != nil {
-		return err
-	}
-	return a.outbox(OutboxSignal, victim.ID, attempt.Number, attempt.Intent)
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/store"
@@ -148,11 +149,8 @@ func TestPreemption(t *testing.T) {
 	s := running(t, storetest.Priority(10))
 	urgent := storetest.Submit(t, s.acme, storetest.Spec(storetest.Gang(1, 2), storetest.Priority(90)))
 	lesser := storetest.Submit(t, s.acme, storetest.Spec(storetest.Gang(1, 2), storetest.Priority(50)))
-	claims := func(run forge.Run) []forge.Claim {
-		return []forge.Claim{{Cluster: "local", Node: "gpu-1", Slot: 0, For: run.ID}, {Cluster: "local", Node: "gpu-1", Slot: 1, For: run.ID}}
-	}
 	preempt := func(run forge.Run) []forge.Refusal {
-		_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: run.ID, Claims: claims(run)}}})
+		_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: run.ID, Claims: claimed(s, run)}}})
 		return refused
 	}
 	t.Run("the victim is asked to save, its GPUs are claimed, and the signal is in the outbox", func(t *testing.T) {
@@ -195,6 +193,29 @@ func TestPreemption(t *testing.T) {
 		"a claim ends when its run is held": func(t *testing.T, s scene, run forge.Run) {
 			must(t, s.db.HoldRun(ctx, run.ID, forge.Hold{By: "ana"}))
 		},
+		"a claim ends when its node takes no new work": func(t *testing.T, s scene, run forge.Run) {
+			n := storetest.Node("gpu-1", 4)
+			n.State, n.Reason = forge.NodeDrained, "maintenance"
+			storetest.Nodes(t, s.db, n)
+		},
+		"all claims of a gang end when one of its GPUs becomes sick": func(t *testing.T, s scene, run forge.Run) {
+			n := storetest.Node("gpu-1", 4)
+			n.GPUs[1].Sick = "Xid 79"
+			storetest.Nodes(t, s.db, n)
+		},
+		"all claims of a gang end when one of its GPUs is gone": func(t *testing.T, s scene, run forge.Run) {
+			storetest.Nodes(t, s.db, storetest.Node("gpu-1", 1))
+		},
+		"all claims of a gang end when a run of a higher class takes one of them": func(t *testing.T, s scene, run forge.Run) {
+			topmost := storetest.Submit(t, s.acme, storetest.Spec(storetest.Priority(95)))
+			_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: topmost.ID, Claims: claimed(s, topmost)[:1]}}})
+			if len(refused) != 0 {
+				t.Fatalf("refused %+v", refused)
+			}
+			wantInt(t, s.db, fmt.Sprintf(`SELECT count(*) FROM claims WHERE for_run = '%s'`, run.ID), 0)
+			_, err := s.acme.RequestCancel(ctx, string(topmost.ID), forge.CancelTerm)
+			must(t, err)
+		},
 		"a claim ends when its node is lost": func(t *testing.T, s scene, run forge.Run) {
 			storetest.Nodes(t, s.db, storetest.Node("gpu-2", 1))
 		},
@@ -202,10 +223,73 @@ func TestPreemption(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := running(t, storetest.Priority(10))
 			urgent := storetest.Submit(t, s.acme, storetest.Spec(storetest.Gang(1, 2), storetest.Priority(90)))
-			apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: urgent.ID, Claims: claims(urgent)}}})
+			apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: urgent.ID, Claims: claimed(s, urgent)}}})
 			wantInt(t, s.db, `SELECT count(*) FROM claims`, 2)
 			end(t, s, urgent)
 			wantInt(t, s.db, `SELECT count(*) FROM claims`, 0)
 		})
 	}
+}
+
+// claimed is what a run of two GPUs needs of those that the scene's run holds.
+func claimed(s scene, run forge.Run) []forge.Claim {
+	return []forge.Claim{{Cluster: "local", Node: "gpu-1", Slot: 0, For: run.ID, From: s.run.ID}, {Cluster: "local", Node: "gpu-1", Slot: 1, For: run.ID, From: s.run.ID}}
+}
+
+func TestPreemptionsForOneRunHoldTogetherOrNotAtAll(t *testing.T) {
+	s := running(t, storetest.Priority(10))
+	urgent := storetest.Submit(t, s.acme, storetest.Spec(storetest.Gang(1, 3), storetest.Priority(90)))
+	with := func(second forge.Preempt) forge.Plan {
+		return forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: urgent.ID, Claims: claimed(s, urgent)}, second}}
+	}
+	t.Run("what is stale in one of them leaves everybody running", func(t *testing.T) {
+		_, refused := apply(t, s.db, with(forge.Preempt{Run: s.run.ID, Attempt: 7, For: urgent.ID}))
+		if _, a := s.reload(t); a.Intent != forge.IntentNone || len(refused) != 1 || !refused[0].Retry {
+			t.Fatalf("intent %q, refused %+v", a.Intent, refused)
+		}
+		wantInt(t, s.db, `SELECT count(*) FROM claims`, 0)
+	})
+	t.Run("a GPU that was free and is so no more is not claimed", func(t *testing.T) {
+		other := storetest.Submit(t, s.acme, storetest.Spec())
+		storetest.Place(t, s.db, other, "gpu-1", 2)
+		_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: urgent.ID,
+			Claims: append(claimed(s, urgent), forge.Claim{Cluster: "local", Node: "gpu-1", Slot: 2})}}})
+		if _, a := s.reload(t); a.Intent != forge.IntentNone || len(refused) != 1 || !refused[0].Retry {
+			t.Fatalf("intent %q, refused %+v", a.Intent, refused)
+		}
+	})
+	t.Run("a run of the same priority gives way to nobody", func(t *testing.T) {
+		equal := storetest.Submit(t, s.acme, storetest.Spec(storetest.Gang(1, 2), storetest.Priority(10)))
+		_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: equal.ID, Claims: claimed(s, equal)}}})
+		if len(refused) != 1 || !refused[0].Retry {
+			t.Fatalf("refused %+v", refused)
+		}
+	})
+	t.Run("a GPU that is free is claimed with the rest, and new claims stand in place of the old", func(t *testing.T) {
+		for range 2 {
+			_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: urgent.ID,
+				Claims: append(claimed(s, urgent), forge.Claim{Cluster: "local", Node: "gpu-1", Slot: 3})}}})
+			if len(refused) != 0 {
+				t.Fatalf("refused %+v", refused)
+			}
+			wantInt(t, s.db, `SELECT count(*) FROM claims WHERE from_run <> ''`, 2)
+			wantInt(t, s.db, `SELECT count(*) FROM claims`, 3)
+		}
+		wantInt(t, s.db, `SELECT count(*) FROM events WHERE type = 'run.preempt_asked'`, 1)
+		wantInt(t, s.db, fmt.Sprintf(`SELECT count(*) FROM events WHERE type = 'run.claimed' AND run = '%s'`, urgent.ID), 2)
+	})
+	t.Run("the event of the preempted run says what it saved and names no other run", func(t *testing.T) {
+		must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Saves: []forge.Checkpoint{{Attempt: 1, Step: 12, SavedAt: time.Unix(1_000, 0)}}}))
+		if _, a := s.reload(t); !a.SavedAt.Equal(time.Unix(1_000, 0)) {
+			t.Errorf("saved at %s", a.SavedAt)
+		}
+		storetest.Finish(t, s.db, s.a, forge.EndCheckpointedPreempt, forge.RunPending)
+		wantInt(t, s.db, `SELECT count(*) FROM events WHERE type = 'run.preempted' AND reason = 'preempted'
+			AND message = 'run 1 was preempted by a run of higher priority; saved at step 12, goes on later'`, 1)
+		w, err := s.db.World(ctx)
+		must(t, err)
+		if len(w.Preempted) != 1 || w.Preempted[0].Run != s.run.ID || w.Preempted[0].Times != 1 || w.Preempted[0].Last.IsZero() {
+			t.Errorf("got %+v", w.Preempted)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -11,13 +12,21 @@ import (
 // World is all that the daemon plans and watches by, of one moment. Runs are sorted by id, attempts
 // by run and number, nodes and claims by cluster and name.
 type World struct {
-	Revision int64           // commits so far that changed something
-	Runs     []forge.Run     // not terminal, and those that pending runs wait for
-	Attempts []forge.Attempt // not ended
-	Nodes    []forge.Node
-	Claims   []forge.Claim
-	Paused   []forge.PausedCluster
-	LastSeq  int64 // of the newest event
+	Revision  int64           // commits so far that changed something
+	Runs      []forge.Run     // not terminal, and those that pending runs wait for
+	Attempts  []forge.Attempt // not ended
+	Nodes     []forge.Node
+	Claims    []forge.Claim
+	Paused    []forge.PausedCluster
+	Preempted []Preempted // of the runs that have not ended, those that were preempted; by run
+	LastSeq   int64       // of the newest event
+}
+
+// Preempted says how often a run was preempted, and when it last was.
+type Preempted struct {
+	Run   forge.RunID
+	Times int
+	Last  time.Time
 }
 
 // World reads the world in one read transaction. The daemon calls it before it starts its loops
@@ -34,7 +43,7 @@ func (db *DB) World(ctx context.Context) (World, error) {
 			return err
 		}
 		var attempts []attemptRow
-		if err := t.NewSelect().Model(&attempts).Where("a.state <> 'ended'").Order("a.run", "a.number").Scan(ctx); err != nil {
+		if err := selectAttempts(t.NewSelect(), &attempts).Where("a.state <> 'ended'").Order("a.run", "a.number").Scan(ctx); err != nil {
 			return err
 		}
 		if w.Attempts, err = nouns(attempts, func(r *attemptRow) (forge.Attempt, error) { return r.forge() }); err != nil {
@@ -50,6 +59,9 @@ func (db *DB) World(ctx context.Context) (World, error) {
 		for i := range claims {
 			w.Claims = append(w.Claims, claims[i].forge())
 		}
+		if w.Preempted, err = preempted(ctx, t); err != nil {
+			return err
+		}
 		var paused []clusterRow
 		if err := t.NewSelect().Model(&paused).Where("c.paused_at <> 0").Order("c.name").Scan(ctx); err != nil {
 			return err
@@ -60,6 +72,22 @@ func (db *DB) World(ctx context.Context) (World, error) {
 		return nil
 	})
 	return w, err
+}
+
+func preempted(ctx context.Context, t bun.Tx) ([]Preempted, error) {
+	var rows []struct {
+		Run   forge.RunID
+		Times int
+		Last  stamp
+	}
+	err := t.NewRaw(`SELECT a.run, count(*) AS times, max(a.ended_at) AS last FROM runs AS r JOIN attempts AS a ON a.run = r.id
+		WHERE r.state IN ('pending', 'provisioning', 'running') AND r.attempt > 0 AND a.reason = ? GROUP BY a.run ORDER BY a.run`,
+		forge.EndCheckpointedPreempt).Scan(ctx, &rows)
+	var out []Preempted
+	for _, r := range rows {
+		out = append(out, Preempted{r.Run, r.Times, r.Last.time()})
+	}
+	return out, err
 }
 
 func (db *DB) liveRuns(ctx context.Context, t bun.Tx) ([]forge.Run, error) {

@@ -24,11 +24,12 @@ type folded struct {
 	nodes    map[string]forge.Node
 	claims   map[string]forge.Claim
 	paused   map[forge.ClusterName]forge.PausedCluster
+	stopped  map[forge.RunID]store.Preempted
 	seq      int64
 }
 
 func newFolded() *folded {
-	return &folded{map[forge.RunID]forge.Run{}, map[string]forge.Attempt{}, map[string]forge.Node{}, map[string]forge.Claim{}, map[forge.ClusterName]forge.PausedCluster{}, 0}
+	return &folded{map[forge.RunID]forge.Run{}, map[string]forge.Attempt{}, map[string]forge.Node{}, map[string]forge.Claim{}, map[forge.ClusterName]forge.PausedCluster{}, map[forge.RunID]store.Preempted{}, 0}
 }
 
 func (f *folded) add(deltas []forge.Delta) {
@@ -38,6 +39,9 @@ func (f *folded) add(deltas []forge.Delta) {
 			f.runs[d.Run.ID] = *d.Run
 		case d.Attempt != nil:
 			f.attempts[forge.AttemptKey(d.Attempt.Run, d.Attempt.Number)] = *d.Attempt
+			if a := d.Attempt; a.State == forge.AttemptEnded && a.Reason == forge.EndCheckpointedPreempt {
+				f.stopped[a.Run] = store.Preempted{Run: a.Run, Times: f.stopped[a.Run].Times + 1, Last: a.EndedAt}
+			}
 		case d.Node != nil:
 			f.nodes[fmt.Sprint(d.Node.Cluster, "/", d.Node.Name)] = *d.Node
 		case d.Claim != nil:
@@ -74,6 +78,12 @@ func (f *folded) world(revision int64) store.World {
 			w.Runs = append(w.Runs, r)
 		}
 	}
+	for id, p := range f.stopped {
+		if !f.runs[id].State.Terminal() {
+			w.Preempted = append(w.Preempted, p)
+		}
+	}
+	slices.SortFunc(w.Preempted, func(a, b store.Preempted) int { return cmp.Compare(a.Run, b.Run) })
 	for _, a := range f.attempts {
 		if a.State != forge.AttemptEnded {
 			w.Attempts = append(w.Attempts, a)
@@ -214,7 +224,7 @@ func decide(db *store.DB, w store.World, a forge.Attempt, op string, pick int) e
 		}
 		share := a.Placement[0]
 		plan.Preempt = []forge.Preempt{{Run: a.Run, Attempt: a.Number, For: run.ID,
-			Claims: []forge.Claim{{Cluster: a.Cluster, Node: share.Node, Slot: share.Slots[0], For: run.ID}}}}
+			Claims: []forge.Claim{{Cluster: a.Cluster, Node: share.Node, Slot: share.Slots[0], For: run.ID, From: a.Run}}}}
 	} else {
 		node, slot := freeSlot(w, run.ID, pick)
 		plan.Place = []forge.Place{storetest.Placement(run, node, slot)}
@@ -257,6 +267,9 @@ func advance(db *store.DB, a forge.Attempt, pick int, now time.Time) error {
 		return db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number, At: now, Exits: []forge.RankExit{{Code: pick % 2, StartedAt: now, EndedAt: now}}})
 	}
 	end := store.End{Run: a.Run, Attempt: a.Number, At: now, Reason: forge.EndNodeLost, Next: forge.RunPending, NotBefore: now, Avoid: []forge.NodeName{"gpu-1"}, Fruitless: pick % 3}
+	if a.Intent == forge.IntentCheckpointPreempt {
+		end.Reason = forge.EndCheckpointedPreempt
+	}
 	switch pick % 4 {
 	case 0:
 		end.Reason, end.Next = forge.EndCompleted, forge.RunCompleted

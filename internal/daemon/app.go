@@ -16,7 +16,6 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
-	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -56,9 +55,8 @@ type Daemon struct {
 	submitTo   func(forge.Principal) submitter
 	world      *world
 	settings   atomic.Pointer[settings] // what a reload may replace; read through live
-	policy     scheduler.Policy
-	code       string // digest of the embedded training package
-	self       string // path of this program
+	code       string                   // digest of the embedded training package
+	self       string                   // path of this program
 	pythonPath string
 	prober     *nvml.Prober
 
@@ -75,9 +73,13 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
-	planned    atomic.Int64           // turns of the plan loop
-	refused    atomic.Pointer[string] // why the last reload was
-	requests   atomic.Int64           // being answered now
+	planned    atomic.Int64             // turns of the plan loop
+	refused    atomic.Pointer[string]   // why the last reload was
+	requests   atomic.Int64             // being answered now
+	lookedAt   int64                    // of the plan loop: the stamp of the last plan for a full world …
+	lookAgain  time.Time                // … and when to plan again even if nothing happens
+	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -100,7 +102,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, policy: scheduler.DefaultPolicy(), fatal: make(chan error, 1),
+		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})
@@ -135,14 +137,16 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.code = recipes.PythonDigest()
 
 	dbPath := filepath.Join(dir, dbFile)
-	if _, err := os.Stat(dbPath); err != nil {
-		return nil, (&forge.Error{Kind: forge.KindPrecondition, Op: "serve", Field: "state_dir",
-			Err: fmt.Errorf("%s has no database", dir)}).WithHint("make one: forged init --state-dir %s", dir)
-	}
-	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
+	if err := databasePresent(dir, dbPath); err != nil {
 		return nil, err
 	}
+	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
+		return nil, sayWayOut(dir, err)
+	}
 	d.stop.push("database", d.db.Close)
+	if err := d.checkNow(ctx, dir); err != nil {
+		return nil, err
+	}
 	d.submitTo = func(p forge.Principal) submitter { return d.db.For(p) }
 
 	w, err := d.db.World(ctx)
@@ -179,11 +183,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.recordStart(loops)
 	d.adopt(loops)
 	d.refreshNodes(loops)
-	d.loop(loops, "plan", d.planLoop)
-	d.loop(loops, "outbox", d.outboxLoop)
-	d.loop(loops, "watch", d.watchLoop)
+	d.afterRestore(loops, func() {
+		d.loop(loops, "plan", d.planLoop)
+		d.loop(loops, "outbox", d.outboxLoop)
+		d.loop(loops, "watch", d.watchLoop)
+	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "reload", d.reloadLoop)
+	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.useDoors(d.doors)

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
 )
 
 // Config is config.yaml: strict, every default a named constant. `forged config show` prints
@@ -25,6 +26,7 @@ type Config struct {
 	Log        LogConfig       `yaml:"log"`
 	RecipesDir string          `yaml:"recipes_dir"`
 	Retry      RetryConfig     `yaml:"retry"`
+	Policy     PolicyConfig    `yaml:"policy"`
 	Limits     LimitsConfig    `yaml:"limits"`
 	Clusters   []ClusterConfig `yaml:"clusters"`
 }
@@ -59,6 +61,30 @@ type RetryConfig struct {
 	FruitlessLimit int            `yaml:"fruitless_limit"` // attempts in a row without a newer checkpoint before a run is held
 	PauseAfter     int            `yaml:"pause_after"`     // held runs …
 	PauseWindow    forge.Duration `yaml:"pause_window"`    // … in this time pause the cluster
+}
+
+// PolicyConfig says who may overtake and who is stopped for whom; see scheduler.Policy. Zero has a meaning in all of them, so that
+// what is not given is a null pointer.
+type PolicyConfig struct {
+	PreemptGap       *int            `yaml:"preempt_gap"`
+	RestartCost      *forge.Duration `yaml:"restart_cost"`
+	MaxBackfillTries *int            `yaml:"max_backfill_tries"`
+	BackfillMargin   *forge.Duration `yaml:"backfill_margin"`
+}
+
+func (c PolicyConfig) policy() scheduler.Policy {
+	p := scheduler.DefaultPolicy()
+	set(&p.PreemptGap, c.PreemptGap)
+	set(&p.RestartCost, (*time.Duration)(c.RestartCost))
+	set(&p.MaxBackfillTries, c.MaxBackfillTries)
+	set(&p.BackfillMargin, (*time.Duration)(c.BackfillMargin))
+	return p
+}
+
+func set[T any](v *T, given *T) {
+	if given != nil {
+		*v = *given
+	}
 }
 
 // LimitsConfig bounds what the API accepts.
@@ -189,6 +215,8 @@ func (c Config) resolve() (Config, error) {
 	if len(c.Listen.TLS.Names) == 0 {
 		c.Listen.TLS.Names = nil
 	}
+	p := c.Policy.policy() // printed by config show as it will be
+	c.Policy = PolicyConfig{&p.PreemptGap, (*forge.Duration)(&p.RestartCost), &p.MaxBackfillTries, (*forge.Duration)(&p.BackfillMargin)}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
@@ -235,6 +263,9 @@ func (c Config) validate() error {
 	}
 	if c.Retry.FruitlessLimit < 1 || c.Retry.PauseAfter < 1 {
 		bad("retry.fruitless_limit", "fruitless_limit and pause_after must be at least 1")
+	}
+	if err := c.Policy.policy().Validate(); err != nil {
+		bad("policy", "%v", err)
 	}
 	if c.Limits.MaxBodyBytes < 1024 {
 		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)

@@ -58,7 +58,7 @@ func TestALaunchThatTheWorldDoesNotKnowYetIsNotLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	placed, refused, err := db.Apply(t.Context(), scheduler.Plan(SnapshotOf(w, time.Now()), d.policy), store.ApplyOptions{RunDir: d.runDir})
+	placed, refused, err := db.Apply(t.Context(), scheduler.Plan(SnapshotOf(w, time.Now()), d.policy()), store.ApplyOptions{RunDir: d.runDir})
 	if err != nil || len(placed) != 1 {
 		t.Fatalf("placed %v, refused %v: %v", placed, refused, err)
 	}

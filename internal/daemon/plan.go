@@ -51,16 +51,27 @@ const planAnyway = time.Minute
 // planStep decides once and commits what still holds. It returns when to plan again even if
 // nothing happens.
 func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
-	if d.world.full() { // preemption will have to look further
+	if d.damage.Load() != nil {
 		return time.Time{}
 	}
+	stamp, preemptible := d.world.preemptible(d.policy().PreemptGap)
+	if d.world.full() {
+		switch {
+		case !preemptible:
+			return time.Time{}
+		case stamp == d.lookedAt && (d.lookAgain.IsZero() || now.Before(d.lookAgain)):
+			return d.lookAgain // whoever could preempt was looked at, and nothing has changed for them
+		}
+	}
 	snap := d.world.snapshot(now)
-	plan := scheduler.Plan(snap, d.policy)
+	plan := scheduler.Plan(snap, d.policy())
+	d.lookedAt, d.lookAgain = stamp, plan.WakeAt
 	if len(plan.Place)+len(plan.Preempt) == 0 {
 		return plan.WakeAt
 	}
+	d.lookedAt = -1 // what it decides may be refused
 	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
-	if err := scheduler.CheckPlan(snap, plan); err != nil {
+	if err := scheduler.CheckPlan(snap, d.policy(), plan); err != nil {
 		d.refusePlan(ctx, err)
 		return now.Add(planAnyway)
 	}

@@ -47,17 +47,24 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		w.Sentence = fmt.Sprintf("attempt %d has exited and is being judged: its checkpoints are hashed", last.Number)
 	case r.State == forge.RunPending:
 		snap := s.d.world.snapshot(time.Now())
-		held := scheduler.Explain(snap, s.d.policy, r.ID)
+		held := scheduler.Explain(snap, s.d.policy(), r.ID)
 		w.Code, w.Sentence = held.Code, "waits: "+held.Text
+		if held.Code == forge.HoldPreempting {
+			w.Sentence = held.Text
+			s.saving(&w, r, snap)
+		}
 		if held.Text == "" {
 			w.Sentence = "is about to be placed"
 		}
-		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy, r.ID)
+		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy(), r.ID)
 		wayOut(&w, r, snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
 	case r.State == forge.RunRunning && last != nil:
 		w.Sentence = fmt.Sprintf("runs on %s since %s, step %d of %d", nodeNames(*last), last.StartedAt.UTC().Format(time.RFC3339), r.Step, r.TotalSteps)
+		if last.Intent == forge.IntentCheckpointPreempt {
+			w.Sentence += "; is saving to make room for a run of higher priority, and goes on later from there"
+		}
 		if !last.Unknown.IsZero() {
 			w.Sentence += fmt.Sprintf("; its executor has not answered since %s", last.Unknown.UTC().Format(time.RFC3339))
 		}
@@ -71,6 +78,31 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		w.Sentence += "; cancel was requested"
 	}
 	return w, nil
+}
+
+// saving says for whom a run waits that something was stopped for: the tenant's own runs by number,
+// those of others as a count (invariant 8), and how long it can take at most.
+func (s rundata) saving(w *api.Why, r forge.Run, snap forge.Snapshot) {
+	others := 0
+	var grace forge.Duration
+	for _, a := range snap.Active {
+		if !slices.ContainsFunc(snap.Claims, func(c forge.Claim) bool { return c.For == r.ID && c.From == a.Run }) {
+			continue
+		}
+		v, ok := s.d.world.run(a.Run)
+		grace = max(grace, v.Spec.Grace)
+		if !ok || v.Tenant != r.Tenant {
+			others++
+			continue
+		}
+		w.Evidence = append(w.Evidence, fmt.Sprintf("run %d (priority %d, attempt %d) saves and stops", v.Number, v.Spec.Priority, a.Number))
+	}
+	if others > 0 {
+		w.Evidence = append(w.Evidence, fmt.Sprintf("%d of other tenants", others))
+	}
+	if grace > 0 {
+		w.Evidence = append(w.Evidence, fmt.Sprintf("expected to start within %s: what has not stopped by then is killed, and goes on later from its last checkpoint", grace))
+	}
 }
 
 // wayOut names the commands that let a run go on which nothing else will: a release keeps the
@@ -207,14 +239,14 @@ func (s rundata) Queue(_ context.Context, p forge.Principal) (api.Queue, error) 
 		}
 		q.Entries = append(q.Entries, queueEntry(r, 0, "", a.PlacedAt))
 	}
-	plan := scheduler.Plan(snap, s.d.policy)
+	plan := scheduler.Plan(snap, s.d.policy())
 	why := map[forge.RunID]string{}
 	for _, h := range plan.Hold {
 		for _, id := range h.Runs {
 			why[id] = h.Text
 		}
 	}
-	for i, id := range scheduler.Order(snap, s.d.policy) {
+	for i, id := range scheduler.Order(snap, s.d.policy()) {
 		r, ok := s.d.world.run(id)
 		if !ok {
 			continue

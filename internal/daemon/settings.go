@@ -12,6 +12,7 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/api/server"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 )
 
 // settings is all that a reload may replace, in one value that never changes once it is in force:
@@ -28,6 +29,9 @@ type settings struct {
 
 // live is what is in force now. Take it once for what belongs together.
 func (d *Daemon) live() *settings { return d.settings.Load() }
+
+// policy is the scheduler's, as the configuration in force has it.
+func (d *Daemon) policy() scheduler.Policy { return d.live().cfg.Policy.policy() }
 
 // build makes settings of a configuration and touches nothing that is in force. What it opened is
 // pushed on undo; given is what tests have opened in place of the configuration's clusters.

@@ -24,6 +24,9 @@ type world struct {
 	pending  []waiting                  // sorted by id; runs in state pending without an open attempt
 	queued   [forge.MaxPriority + 1]int // how many of pending have each priority
 	attempts map[forge.RunID]forge.Attempt
+	stopped  map[forge.RunID]preempted    // runs that were preempted
+	moved    int64                        // grows when what runs, nodes, claims or pauses change
+	touched  [forge.MaxPriority + 1]int64 // grows when a pending run of that priority comes or changes
 	nodes    map[nodeKey]forge.Node
 	claims   map[forge.Claim]bool
 	paused   map[forge.ClusterName]string
@@ -42,6 +45,13 @@ type nodeKey struct {
 	node    forge.NodeName
 }
 
+// preempted counts the attempts of a run that made room for another.
+type preempted struct {
+	attempt int // the last of them, so that one is not counted twice
+	times   int
+	last    time.Time
+}
+
 type dependency struct {
 	number int64
 	state  forge.RunState
@@ -51,8 +61,11 @@ func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world 
 	d := &world{
 		revision: w.Revision, lookup: lookup,
 		runs: map[forge.RunID]forge.Run{}, settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
-		attempts: map[forge.RunID]forge.Attempt{}, nodes: map[nodeKey]forge.Node{},
+		attempts: map[forge.RunID]forge.Attempt{}, stopped: map[forge.RunID]preempted{}, nodes: map[nodeKey]forge.Node{},
 		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
+	}
+	for _, p := range w.Preempted {
+		d.stopped[p.Run] = preempted{times: p.Times, last: p.Last}
 	}
 	for _, a := range w.Attempts {
 		d.putAttempt(a)
@@ -94,10 +107,13 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			was := d.attempts[x.Attempt.Run].State.Open()
 			d.putAttempt(*x.Attempt)
 			replan = replan || was && !open
+			d.moved++
 		case x.Node != nil:
+			d.moved++
 			d.nodes[nodeKey{x.Node.Cluster, x.Node.Name}] = *x.Node
 			replan = true
 		case x.Claim != nil:
+			d.moved++
 			if x.Claim.Gone {
 				delete(d.claims, x.Claim.Claim)
 			} else {
@@ -105,6 +121,7 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			}
 			replan = true
 		case x.Paused != nil:
+			d.moved++
 			if x.Paused.Gone {
 				delete(d.paused, x.Paused.Cluster)
 			} else {
@@ -132,6 +149,7 @@ func (d *world) putRun(r forge.Run) {
 	}
 	if r.State.Terminal() {
 		delete(d.runs, r.ID)
+		delete(d.stopped, r.ID)
 		if known {
 			for _, a := range before.Spec.After {
 				if d.waiters[a]--; d.waiters[a] <= 0 {
@@ -151,6 +169,9 @@ func (d *world) putRun(r forge.Run) {
 
 func (d *world) putAttempt(a forge.Attempt) {
 	if a.State == forge.AttemptEnded {
+		if p := d.stopped[a.Run]; a.Reason == forge.EndCheckpointedPreempt && a.Number > p.attempt {
+			d.stopped[a.Run] = preempted{a.Number, p.times + 1, a.EndedAt}
+		}
 		if cur, ok := d.attempts[a.Run]; ok && cur.Number <= a.Number {
 			delete(d.attempts, a.Run)
 		}
@@ -171,8 +192,10 @@ func (d *world) index(id forge.RunID) {
 	case want && !have:
 		d.pending = slices.Insert(d.pending, i, waiting{pendingRun(r), r.Spec.After})
 		d.queued[r.Spec.Priority]++
+		d.touched[r.Spec.Priority]++
 	case want && have: // its hold, its back-off or a request to cancel may have changed
 		d.pending[i].PendingRun = pendingRun(r)
+		d.touched[r.Spec.Priority]++
 	case !want && have:
 		d.queued[d.pending[i].Priority]--
 		d.pending = slices.Delete(d.pending, i, i+1)
@@ -195,7 +218,8 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		}
 		r := d.runs[a.Run]
 		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, Priority: r.Spec.Priority, State: a.State,
-			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt}
+			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
+			Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last}
 		if r.Spec.TimeLimit > 0 {
 			// Until all ranks have started the clock has not: the limit counts from then.
 			from := a.StartedAt
@@ -275,6 +299,29 @@ func (d *world) full() bool {
 		}
 	}
 	return true
+}
+
+// preemptible says whether any run waits whose priority exceeds by gap that of one that runs and was not asked
+// to leave; most full clusters are let alone by that. The stamp grows with whatever could let such a run preempt: a flood
+// of submissions of low priority does not have the whole queue copied for one that waits in vain.
+func (d *world) preemptible(gap int) (stamp int64, ok bool) {
+	if gap <= 0 {
+		return 0, false
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	lowest := forge.MaxPriority + 1
+	for _, a := range d.attempts {
+		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping {
+			lowest = min(lowest, d.runs[a.Run].Spec.Priority)
+		}
+	}
+	stamp = d.moved
+	for p := lowest + gap; p <= forge.MaxPriority; p++ {
+		ok = ok || d.queued[p] > 0
+		stamp += d.touched[p]
+	}
+	return stamp, ok
 }
 
 // well counts the slots of a node that full counted as there.

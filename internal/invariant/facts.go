@@ -45,20 +45,20 @@ type Facts struct {
 type (
 	Run struct {
 		ID, Tenant, State, Register, Model string
-		Attempt                            int
+		Attempt, GPUs                      int
 	}
 	Attempt struct {
-		Run, State, Reason, ResumeFrom string
-		Number, Ranks, Exits           int
-		ResumeStep                     int64
+		Run, State, Reason, ResumeFrom, Intent string
+		Number, Ranks, Exits                   int
+		ResumeStep                             int64
 	}
 	Allocation struct {
 		Cluster, Node, Run string
 		Slot, Attempt      int
 	}
 	Claim struct {
-		Cluster, Node, For string
-		Slot               int
+		Cluster, Node, For, From string
+		Slot                     int
 	}
 	Metric struct {
 		Run     string
@@ -135,16 +135,16 @@ func (f *Facts) readTables(ctx context.Context, db *sql.DB) error {
 	}
 	defer func() { _ = tx.Rollback() }()
 	return errors.Join(
-		rows(ctx, tx, `SELECT id, tenant, state, register, model, attempt FROM runs ORDER BY id`, func(s scan) error {
+		rows(ctx, tx, `SELECT id, tenant, state, register, model, attempt, nodes * gpus_per_node FROM runs ORDER BY id`, func(s scan) error {
 			var r Run
-			err := s(&r.ID, &r.Tenant, &r.State, &r.Register, &r.Model, &r.Attempt)
+			err := s(&r.ID, &r.Tenant, &r.State, &r.Register, &r.Model, &r.Attempt, &r.GPUs)
 			f.Runs = append(f.Runs, r)
 			return err
 		}),
 		rows(ctx, tx, `SELECT a.run, a.number, a.state, a.reason, a.resume_from, a.resume_step, r.nodes * r.gpus_per_node,
-			CASE a.exits WHEN '' THEN 0 ELSE json_array_length(a.exits) END FROM attempts a JOIN runs r ON r.id = a.run ORDER BY a.run, a.number`, func(s scan) error {
+			CASE a.exits WHEN '' THEN 0 ELSE json_array_length(a.exits) END, a.intent FROM attempts a JOIN runs r ON r.id = a.run ORDER BY a.run, a.number`, func(s scan) error {
 			var a Attempt
-			err := s(&a.Run, &a.Number, &a.State, &a.Reason, &a.ResumeFrom, &a.ResumeStep, &a.Ranks, &a.Exits)
+			err := s(&a.Run, &a.Number, &a.State, &a.Reason, &a.ResumeFrom, &a.ResumeStep, &a.Ranks, &a.Exits, &a.Intent)
 			f.Attempts = append(f.Attempts, a)
 			return err
 		}),
@@ -154,9 +154,9 @@ func (f *Facts) readTables(ctx context.Context, db *sql.DB) error {
 			f.Allocations = append(f.Allocations, a)
 			return err
 		}),
-		rows(ctx, tx, `SELECT cluster, node, slot, for_run FROM claims`, func(s scan) error {
+		rows(ctx, tx, `SELECT cluster, node, slot, for_run, from_run FROM claims`, func(s scan) error {
 			var c Claim
-			err := s(&c.Cluster, &c.Node, &c.Slot, &c.For)
+			err := s(&c.Cluster, &c.Node, &c.Slot, &c.For, &c.From)
 			f.Claims = append(f.Claims, c)
 			return err
 		}),
@@ -279,7 +279,7 @@ func (f *Facts) readPlan(ctx context.Context, stateDir string) error {
 			return err
 		}
 		f.Plans[i] = string(b)
-		if err := scheduler.CheckPlan(snap, plan); err != nil {
+		if err := scheduler.CheckPlan(snap, scheduler.DefaultPolicy(), plan); err != nil {
 			f.PlanFault = err.Error()
 		}
 		for _, h := range plan.Hold {

@@ -177,11 +177,39 @@ func (j *judge) resume() {
 	}
 }
 
-// 6: what was freed by preemption stays claimed for a run that waits.
+// 6: what was freed by preemption stays claimed for a run that waits, all that its gang needs of it, and only whoever was
+// asked to leave is still there.
 func (j *judge) claims() {
+	holder, intent := map[string]string{}, map[string]string{}
+	for _, a := range j.f.Allocations {
+		holder[fmt.Sprintf("%s/%s/%d", a.Cluster, a.Node, a.Slot)] = a.Run
+	}
+	for _, a := range j.f.Attempts {
+		if open(a.State) {
+			intent[a.Run] = a.Intent
+		}
+	}
+	claimed, clusters := map[string]int{}, map[string]string{}
 	for _, c := range j.f.Claims {
+		slot := fmt.Sprintf("%s/%s/%d", c.Cluster, c.Node, c.Slot)
+		claimed[c.For]++
+		if other, ok := clusters[c.For]; ok && other != c.Cluster {
+			j.say(6, "slots of %s and of %s are claimed for run %s: a gang lies in one cluster", other, c.Cluster, c.For)
+		}
+		clusters[c.For] = c.Cluster
+		switch h := holder[slot]; {
+		case h != "" && h != c.From:
+			j.say(6, "slot %s is claimed for run %s and held by run %s, which was not stopped for it", slot, c.For, h)
+		case h != "" && intent[h] == "":
+			j.say(6, "slot %s is claimed for run %s and run %s there was not asked to leave", slot, c.For, h)
+		}
 		if s := j.runs[c.For].State; s != string(forge.RunPending) {
 			j.say(6, "slot %s/%s/%d is claimed for run %s, which is %q", c.Cluster, c.Node, c.Slot, c.For, s)
+		}
+	}
+	for run, n := range claimed {
+		if want := j.runs[run].GPUs; n < want {
+			j.say(6, "%d slots are claimed for run %s, whose gang needs %d: something was stopped for it in vain", n, run, want)
 		}
 	}
 	if strings.Contains(j.f.PlanFault, "preempt") {

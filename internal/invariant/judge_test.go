@@ -9,25 +9,25 @@ import (
 	"github.com/forge-ml/forge-ml/internal/invariant"
 )
 
-// sound is a site where all is well: run r1 runs on two slots after a resume, r2 waits, r3 has
+// sound is a site where all is well: run r1 runs on two slots after a resume and was asked to make room for r2, which waits, r3 has
 // completed and registered.
 func sound() invariant.Facts {
 	return invariant.Facts{
 		Acknowledged: []forge.RunID{"r1", "r2", "r3"},
 		Runs: []invariant.Run{
 			{ID: "r1", Tenant: "t", State: "running", Attempt: 2},
-			{ID: "r2", Tenant: "t", State: "pending"},
+			{ID: "r2", Tenant: "t", State: "pending", GPUs: 2},
 			{ID: "r3", Tenant: "u", State: "completed", Attempt: 1, Register: "bot", Model: "bot@1"},
 		},
 		Attempts: []invariant.Attempt{
 			{Run: "r1", Number: 1, State: "ended", Reason: "killed_externally", Ranks: 2, Exits: 2},
-			{Run: "r1", Number: 2, State: "running", Ranks: 2, ResumeFrom: "/r1/c-4", ResumeStep: 4},
+			{Run: "r1", Number: 2, State: "running", Ranks: 2, ResumeFrom: "/r1/c-4", ResumeStep: 4, Intent: "checkpoint_preempt"},
 			{Run: "r3", Number: 1, State: "ended", Reason: "completed", Ranks: 1, Exits: 1},
 		},
 		Allocations: []invariant.Allocation{
 			{Cluster: "c", Node: "n", Slot: 0, Run: "r1", Attempt: 2}, {Cluster: "c", Node: "n", Slot: 1, Run: "r1", Attempt: 2},
 		},
-		Claims:   []invariant.Claim{{Cluster: "c", Node: "n", Slot: 0, For: "r2"}},
+		Claims:   []invariant.Claim{{Cluster: "c", Node: "n", Slot: 0, For: "r2", From: "r1"}, {Cluster: "c", Node: "n", Slot: 7, For: "r2"}},
 		Metrics:  []invariant.Metric{{Run: "r1", Step: 1, Attempt: 1}, {Run: "r1", Step: 2, Attempt: 1}, {Run: "r1", Step: 3, Attempt: 2}},
 		Versions: []invariant.Version{{Model: "m", Tenant: "u", Stage: "production", Run: "r3"}, {Model: "m", Tenant: "u", Stage: "archived"}},
 		Events:   []invariant.Event{{Seq: 1, Type: "run.placed", Run: "r3", Tenant: "u"}, {Seq: 2, Type: "run.ended", Run: "r3", Tenant: "u"}, {Seq: 3, Type: "run.placed", Run: "r1", Tenant: "t"}},
@@ -80,6 +80,10 @@ func TestEachPlantedViolationIsFound(t *testing.T) {
 		{"a step stored twice", 5, func(f *invariant.Facts) { f.Metrics[2].Step = 2 }},
 		{"a step that is missing", 5, func(f *invariant.Facts) { f.Metrics[2].Step = 4 }},
 		{"a claim for a run that does not wait", 6, func(f *invariant.Facts) { f.Claims[0].For = "r3" }},
+		{"a claimed slot of whoever was not asked to leave", 6, func(f *invariant.Facts) { f.Attempts[1].Intent = "" }},
+		{"a claimed slot that somebody else has", 6, func(f *invariant.Facts) { f.Claims[0].From = "r3" }},
+		{"a claim on a part of the gang", 6, func(f *invariant.Facts) { f.Claims = f.Claims[:1] }},
+		{"claims in two clusters", 6, func(f *invariant.Facts) { f.Claims[1].Cluster = "d" }},
 		{"a preemption in vain", 6, func(f *invariant.Facts) { f.PlanFault = "preempt_in_vain: r1" }},
 		{"a run placed after its end", 7, func(f *invariant.Facts) { f.Events[2].Run, f.Events[2].Tenant = "r3", "u" }},
 		{"two versions in production", 7, func(f *invariant.Facts) { f.Versions[1].Stage = "production" }},

@@ -1,0 +1,107 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// kept is one slot that is kept for a run, and the run that was stopped for it.
+type kept struct {
+	node *node
+	slot int
+	from forge.RunID
+}
+
+// keep writes a claim into the world.
+func (w *world) keep(run forge.RunID, n *node, k kept) {
+	w.claims[run] = append(w.claims[run], k)
+	sl, ok := n.slots[k.slot]
+	if !ok {
+		return
+	}
+	sl.claim, sl.from = run, k.from
+	n.slots[k.slot] = sl
+	sl.bin.countFree()
+}
+
+// setAside keeps CPUs and memory for a run that GPUs are claimed for, as if it ran there already:
+// else somebody could take them before it starts, and the GPUs would have been freed in vain.
+func (n *node) setAside(run forge.RunID, what need) {
+	n.take(use{cpus: what.cpus, mib: what.mib, setAside: run})
+}
+
+// standing says that what is claimed for the run is all that its gang needs and that somebody there is still to
+// leave; it then has its room set aside. Claims that have ceased to suffice (a GPU became sick), or all of which
+// are free while the run does not fit, are none: the run takes its turn like any other.
+func (w *world) standing(r *forge.PendingRun, sh *shape) bool {
+	if sh.waitForNode || !slices.ContainsFunc(w.claims[r.ID], func(k kept) bool { return k.node.holder(k.slot) != nil }) {
+		return false
+	}
+	for _, p := range sh.pools {
+		var bins []*bin
+		for _, b := range p.bins {
+			n := 0
+			for _, k := range w.claims[r.ID] {
+				sl, ok := k.node.slots[k.slot]
+				a := k.node.holder(k.slot)
+				if k.node == b.node && ok && sl.bin == b && !sl.sick && (!sl.held || a != nil && w.leaving(a)) {
+					n++
+				}
+			}
+			if n >= sh.need.slots && sh.mayUse(b) && b.holdsEmpty(sh.need, b.healthy) {
+				bins = append(bins, b)
+			}
+		}
+		if len(bins) >= r.Gang.Nodes {
+			for _, b := range bins[:r.Gang.Nodes] {
+				b.node.setAside(r.ID, sh.need)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// savingHold says how many of the runs that are stopped for a run have still to save.
+func (w *world) savingHold(run forge.RunID) *forge.Held {
+	still := map[forge.RunID]bool{}
+	for _, k := range w.claims[run] {
+		if k.from == "" {
+			continue
+		}
+		a := k.node.holder(k.slot)
+		still[k.from] = still[k.from] || a != nil && a.Run == k.from
+	}
+	n := 0
+	for _, s := range still {
+		if s {
+			n++
+		}
+	}
+	return &forge.Held{Code: forge.HoldPreempting, Text: fmt.Sprintf(
+		"waits for %d of %s to save; it starts on the GPUs that are kept for it as soon as they have stopped", n, count(len(still), "run"))}
+}
+
+// holder is the active attempt that holds a slot; nil when none does.
+func (n *node) holder(slot int) *forge.ActiveAttempt {
+	for i := range n.uses {
+		if u := &n.uses[i]; u.by != nil && slices.Contains(u.slots, slot) {
+			return u.by
+		}
+	}
+	return nil
+}
+
+// leaving says that an attempt ends without being asked once more.
+func (w *world) leaving(a *forge.ActiveAttempt) bool { return a.Leaving() || w.stopping[a.Run] }
+
+// priority is that of a pending run that GPUs are claimed for. A claim for a run that does not wait
+// gives way to nobody: the store is about to end it.
+func (w *world) priority(claimant forge.RunID) int {
+	if r := w.waiters[claimant]; r != nil {
+		return r.Priority
+	}
+	return forge.MaxPriority + 1
+}

@@ -1,0 +1,404 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// preempt looks for the runs of lower priority that together make room for this one at the least
+// lost work, and writes their preemption into the plan. Nil when there are none: nothing is
+// stopped unless the gang then starts (invariant 6).
+func (pl *planner) preempt(r *forge.PendingRun, sh *shape) *forge.Held {
+	if pl.p.PreemptGap == 0 || r.Priority < pl.p.PreemptGap || sh.waitForNode {
+		return nil
+	}
+	best := pl.clearance(r, sh, false)
+	if best == nil && pl.overrules(r) {
+		best = pl.clearance(r, sh, true)
+	}
+	if best == nil || best.bySelf {
+		return nil
+	}
+	pl.carryOut(r, best)
+	return pl.w.savingHold(r.ID)
+}
+
+// clearing is one way to make room for a gang in a pool.
+type clearing struct {
+	r      *forge.PendingRun
+	need   need
+	class  int  // the highest priority that gives way
+	over   bool // claims of runs of that class do not count
+	shared bool // a stop costs a node only its part of it
+	stops  []*forge.ActiveAttempt
+	bins   []*bin
+	lost   int64
+	bySelf bool // it is enough to wait for what is leaving anyway: a reservation does that
+}
+
+// clearance is the best clearing over all pools that are not reserved for somebody ahead.
+func (pl *planner) clearance(r *forge.PendingRun, sh *shape, over bool) *clearing {
+	var best *clearing
+	for _, p := range sh.pools {
+		if p.cluster.reserved != nil {
+			continue
+		}
+		// A run on many nodes is dear for the sake of one and cheap for the sake of all: both are tried.
+		for _, shared := range []bool{false, true}[:min(2, r.Gang.Nodes)] {
+			c := &clearing{r: r, need: sh.need, class: r.Priority - pl.p.PreemptGap, over: over, shared: shared}
+			if !pl.clear(c, keepBins(p.bins, sh)) {
+				continue
+			}
+			if c.bySelf {
+				return c
+			}
+			if best == nil || c.lost < best.lost {
+				best = c
+			}
+		}
+	}
+	return best
+}
+
+func keepBins(bins []*bin, sh *shape) []*bin {
+	var out []*bin
+	for _, b := range bins {
+		if sh.mayUse(b) && b.holdsEmpty(sh.need, b.healthy) {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// clear takes the node that is cheapest to clear, then the next one given what was stopped for the first, and at
+// the end leaves out every stop, the dearest first, without which the gang still fits.
+func (pl *planner) clear(c *clearing, bins []*bin) bool {
+	rest := slices.Clone(bins)
+	for range c.r.Gang.Nodes {
+		var next []*forge.ActiveAttempt
+		at, cost := -1, int64(0)
+		for i, b := range rest {
+			stops, lost, ok := pl.clearBin(c, b)
+			if ok && (at < 0 || lost < cost || lost == cost && len(stops) < len(next)) {
+				at, cost, next = i, lost, stops
+			}
+		}
+		if at < 0 {
+			return false
+		}
+		c.stops = append(c.stops, next...)
+		rest = slices.Delete(rest, at, at+1)
+	}
+	fitting := func(stops []*forge.ActiveAttempt) []*bin {
+		return slices.DeleteFunc(slices.Clone(bins), func(b *bin) bool { return !pl.room(c, b, stops).meets(c.need) })
+	}
+	slices.SortFunc(c.stops, pl.dearestFirst)
+	for i := 0; i < len(c.stops); {
+		without := slices.Delete(slices.Clone(c.stops), i, i+1)
+		if len(fitting(without)) >= c.r.Gang.Nodes {
+			c.stops = without
+		} else {
+			i++
+		}
+	}
+	c.bySelf = len(c.stops) == 0 || !c.over && !slices.ContainsFunc(c.stops, func(a *forge.ActiveAttempt) bool { return !pl.w.leaving(a) })
+	c.bins = fitting(c.stops)
+	slices.SortStableFunc(c.bins, func(a, b *bin) int {
+		return cmp.Or(cmp.Compare(pl.room(c, a, c.stops).slots, pl.room(c, b, c.stops).slots), cmp.Compare(a.node.Name, b.node.Name))
+	})
+	c.bins = c.bins[:c.r.Gang.Nodes]
+	for _, a := range c.stops {
+		c.lost += pl.lost(a)
+	}
+	return !slices.ContainsFunc(c.bins, func(b *bin) bool { return pl.robs(c, b) })
+}
+
+// robs says that on this node the run would take CPUs or memory that are set aside for a run of a lower class
+// and none of its claimed GPUs: that one would wait on, for what is no longer there.
+func (pl *planner) robs(c *clearing, b *bin) bool {
+	slots := pl.choose(c, b)
+	for i := range b.node.uses {
+		of := b.node.uses[i].setAside
+		if of != "" && c.mayClaim(pl.w, of) && !slices.ContainsFunc(slots, func(k kept) bool { return b.node.slots[k.slot].claim == of }) {
+			return true
+		}
+	}
+	return false
+}
+
+// clearBin chooses whom to stop on one node, beside those that the clearing stops already: again and again
+// the attempt that loses least for what it gives of what is still missing.
+func (pl *planner) clearBin(c *clearing, b *bin) (stops []*forge.ActiveAttempt, lost int64, ok bool) {
+	have := pl.room(c, b, c.stops)
+	var offers []*forge.ActiveAttempt
+	for _, u := range b.node.uses {
+		if u.by != nil && pl.mayStop(c.r, u.by) && !slices.Contains(c.stops, u.by) && b.claimable(pl.w, c, &u) >= 0 {
+			offers = append(offers, u.by)
+		}
+	}
+	slices.SortFunc(offers, pl.dearestFirst)
+	slices.Reverse(offers)
+	for !have.meets(c.need) {
+		at, gain, price := -1, int64(0), int64(0)
+		for i, a := range offers {
+			g := have.progress(pl.gives(c, b, a), c.need)
+			if l := pl.price(c, b, a); g > 0 && (at < 0 || l*gain < price*g) {
+				at, gain, price = i, g, l
+			}
+		}
+		if at < 0 {
+			return nil, 0, false
+		}
+		have.add(pl.gives(c, b, offers[at]))
+		stops, lost = append(stops, offers[at]), lost+price
+		offers = slices.Delete(offers, at, at+1)
+	}
+	return stops, lost, true
+}
+
+// room is what the bin has for the run once the stops have left.
+func (pl *planner) room(c *clearing, b *bin, stops []*forge.ActiveAttempt) avail {
+	a := avail{0, b.node.freeCPU, b.node.freeMiB}
+	for i := range b.node.GPUs {
+		if sl := b.node.slots[b.node.GPUs[i].Slot]; sl.bin == b && !sl.sick && !sl.held && c.mayClaim(pl.w, sl.claim) {
+			a.slots++
+		}
+	}
+	for i := range b.node.uses {
+		u := &b.node.uses[i]
+		switch {
+		case u.by != nil && slices.Contains(stops, u.by):
+			a.add(b.gift(pl.w, c, u))
+		case u.setAside != "" && c.mayClaim(pl.w, u.setAside):
+			a.cpus, a.mib = a.cpus+u.cpus, a.mib+u.mib
+		}
+	}
+	return a
+}
+
+func (pl *planner) gives(c *clearing, b *bin, a *forge.ActiveAttempt) avail {
+	var sum avail
+	for i := range b.node.uses {
+		if u := &b.node.uses[i]; u.by == a {
+			sum.add(b.gift(pl.w, c, u))
+		}
+	}
+	return sum
+}
+
+// gift is what one use gives to the run when it ends.
+func (b *bin) gift(w *world, c *clearing, u *use) avail {
+	a := avail{0, u.cpus, u.mib}
+	for _, n := range u.slots {
+		if sl, ok := b.node.slots[n]; ok && sl.bin == b && !sl.sick && c.mayClaim(w, sl.claim) {
+			a.slots++
+		}
+	}
+	return a
+}
+
+func (a *avail) add(b avail) { a.slots, a.cpus, a.mib = a.slots+b.slots, a.cpus+b.cpus, a.mib+b.mib }
+
+// progress is how much of what is missing first (slots, then CPUs, then memory) a gift gives.
+func (a avail) progress(gift avail, n need) int64 {
+	switch {
+	case a.slots < n.slots:
+		return int64(min(gift.slots, n.slots-a.slots))
+	case a.cpus < n.cpus:
+		return int64(min(gift.cpus, n.cpus-a.cpus))
+	}
+	return min(gift.mib, n.mib-a.mib)
+}
+
+// mayClaim says whether the run may have a slot with this claim. Claims of a lower class give way only
+// where nothing else helps: whoever loses them waits anew.
+func (c *clearing) mayClaim(w *world, claimant forge.RunID) bool {
+	return claimant == "" || claimant == c.r.ID || c.over && w.priority(claimant) <= c.class
+}
+
+// claimable is a slot of the use that can be claimed, one that the gang can use if there is one; -1 when there is none.
+func (b *bin) claimable(w *world, c *clearing, u *use) int {
+	found := -1
+	for _, n := range u.slots {
+		sl, ok := b.node.slots[n]
+		if !ok || !c.mayClaim(w, sl.claim) {
+			continue
+		}
+		if sl.bin == b && !sl.sick {
+			return n
+		}
+		if found < 0 {
+			found = n
+		}
+	}
+	return found
+}
+
+// mayStop says whether the attempt may be stopped for the run: what is leaving anyway, and what is
+// of a lower class and was not preempted just before.
+func (pl *planner) mayStop(r *forge.PendingRun, a *forge.ActiveAttempt) bool {
+	if pl.w.leaving(a) {
+		return true
+	}
+	if a.Priority > r.Priority-pl.p.PreemptGap {
+		return false
+	}
+	if until := spared(a); until.After(pl.s.Now) {
+		pl.wakeAt(until)
+		return false
+	}
+	return true
+}
+
+// A run that was preempted is spared for a while, longer with each time, so that it gets on: without
+// that a stream of short runs could stop it for ever.
+const (
+	spareFirst = 10 * time.Minute
+	spareMost  = 4 * time.Hour
+)
+
+func spared(a *forge.ActiveAttempt) time.Time {
+	if a.Preempted == 0 {
+		return time.Time{}
+	}
+	return a.PreemptedAt.Add(min(spareMost, spareFirst+spareFirst/10*time.Duration(min(a.Preempted, 1000))))
+}
+
+// lost is the work that a stop costs, in GPU-milliseconds: what was done since the last save, and the restart.
+func (pl *planner) lost(a *forge.ActiveAttempt) int64 {
+	if pl.w.leaving(a) {
+		return 0
+	}
+	since := a.StartedAt
+	if a.SavedAt.After(since) && !since.IsZero() {
+		since = a.SavedAt
+	}
+	unsaved := pl.p.RestartCost
+	if !since.IsZero() && pl.s.Now.After(since) {
+		unsaved += pl.s.Now.Sub(since)
+	}
+	var gpus int64
+	for _, sh := range a.Placement {
+		gpus += int64(len(sh.Slots))
+	}
+	return gpus * unsaved.Milliseconds()
+}
+
+// price is what the stop counts for when one node is cleared.
+func (pl *planner) price(c *clearing, b *bin, a *forge.ActiveAttempt) int64 {
+	lost := pl.lost(a)
+	if !c.shared {
+		return lost
+	}
+	here, all := int64(0), int64(0)
+	for _, sh := range a.Placement {
+		all += int64(len(sh.Slots))
+		if sh.Node == b.node.Name {
+			here += int64(len(sh.Slots))
+		}
+	}
+	return lost * here / max(1, all)
+}
+
+func (pl *planner) dearestFirst(a, b *forge.ActiveAttempt) int {
+	return cmp.Or(cmp.Compare(pl.lost(b), pl.lost(a)), cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.Run, a.Run))
+}
+
+// carryOut writes the preemptions down and sets aside in the world what they make room for: later
+// runs of this plan must not take it.
+func (pl *planner) carryOut(r *forge.PendingRun, c *clearing) {
+	claims := map[forge.RunID][]forge.Claim{} // by the run that is stopped; "" for what is free
+	delete(pl.w.claims, r.ID)
+	slices.SortFunc(c.bins, func(a, b *bin) int { return cmp.Compare(a.node.Name, b.node.Name) })
+	for _, b := range c.bins {
+		for _, k := range pl.choose(c, b) {
+			if old := b.node.slots[k.slot].claim; old != "" && old != r.ID {
+				pl.overruled[old] = true
+			}
+			holder := forge.RunID("")
+			if a := b.node.holder(k.slot); a != nil {
+				holder = a.Run
+			}
+			claims[holder] = append(claims[holder], forge.Claim{Cluster: b.node.Cluster, Node: b.node.Name, Slot: k.slot, For: r.ID, From: k.from})
+			pl.w.keep(r.ID, b.node, k)
+		}
+		b.node.setAside(r.ID, c.need)
+	}
+	slices.SortFunc(c.stops, func(a, b *forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
+	for i, a := range c.stops {
+		pl.w.stopping[a.Run] = true
+		p := forge.Preempt{Run: a.Run, Attempt: a.Number, For: r.ID, Claims: claims[a.Run]}
+		if i == 0 {
+			p.Claims = slices.Concat(p.Claims, claims[""])
+		}
+		pl.plan.Preempt = append(pl.plan.Preempt, p)
+	}
+}
+
+// choose takes the slots of one node: one at least of each attempt that is stopped there, what is
+// claimed already, what is free, and then what the stopped ones hold.
+func (pl *planner) choose(c *clearing, b *bin) []kept {
+	var out []kept
+	take := func(n int) {
+		if !slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {
+			k := kept{node: b.node, slot: n}
+			if a := b.node.holder(n); a != nil {
+				k.from = a.Run
+			} else if sl := b.node.slots[n]; sl.claim == c.r.ID {
+				k.from = sl.from
+			}
+			out = append(out, k)
+		}
+	}
+	for i := range b.node.uses {
+		if u := &b.node.uses[i]; u.by != nil && slices.Contains(c.stops, u.by) {
+			if n := b.claimable(pl.w, c, u); n >= 0 {
+				take(n)
+			}
+		}
+	}
+	ofBin := 0
+	for _, k := range out {
+		if sl := b.node.slots[k.slot]; sl.bin == b && !sl.sick {
+			ofBin++
+		}
+	}
+	var rest []int
+	rank := map[int]int{}
+	for i := range b.node.GPUs {
+		n := b.node.GPUs[i].Slot
+		sl := b.node.slots[n]
+		a := b.node.holder(n)
+		usable := sl.bin == b && !sl.sick && c.mayClaim(pl.w, sl.claim) && (!sl.held || a != nil && slices.Contains(c.stops, a))
+		if !usable || slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {
+			continue
+		}
+		switch { // whose claim gives way loses all of it, so that the rest of it is taken first
+		case sl.claim != "":
+		case sl.held:
+			rank[n] = 2
+		default:
+			rank[n] = 1
+		}
+		rest = append(rest, n)
+	}
+	slices.SortFunc(rest, func(x, y int) int { return cmp.Or(cmp.Compare(rank[x], rank[y]), cmp.Compare(x, y)) })
+	for _, n := range rest[:max(0, min(len(rest), c.need.slots-ofBin))] {
+		take(n)
+	}
+	slices.SortFunc(out, func(x, y kept) int { return cmp.Compare(x.slot, y.slot) })
+	return out
+}
+
+// overrules says whether GPUs are claimed for a run of a lower class.
+func (pl *planner) overrules(r *forge.PendingRun) bool {
+	for id := range pl.w.claims {
+		if id != r.ID && pl.w.priority(id) <= r.Priority-pl.p.PreemptGap {
+			return true
+		}
+	}
+	return false
+}
