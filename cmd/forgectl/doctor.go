@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,7 +158,6 @@ func (d *examination) config() bool {
 func (d *examination) reached(w place, err error) bool {
 	path, local := socketPath(w.server)
 	var verify *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	switch {
 	case err == nil || forge.KindOf(err) != forge.KindUnavailable && forge.KindOf(err) != forge.KindForbidden:
@@ -177,7 +177,7 @@ func (d *examination) reached(w place, err error) bool {
 		d.say("tls", api.CheckFail, "on the server: forged tls fingerprint; if it was changed: forgectl login "+w.server+" --fingerprint HEX", "%s", err)
 	case errors.As(err, &verify):
 		d.say("tls", api.CheckFail, "compare fingerprints with the operator, then: forgectl login "+w.server+" --fingerprint HEX, or --ca FILE", "the certificate of %s is not trusted: %s", w.server, verify.Err)
-	case errors.As(err, &record):
+	case errors.Is(err, http.ErrSchemeMismatch):
 		d.say("tls", api.CheckFail, "forgectl login "+strings.Replace(w.server, "https:", "http:", 1), "%s speaks no TLS", w.server)
 	default:
 		d.say("server", api.CheckFail, forge.HintOf(err), "%s", err)
