@@ -42,7 +42,11 @@ func broken(format string, args ...any) error {
 func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]forge.Attempt, []forge.Refusal, error) {
 	var placed []forge.Attempt
 	var refused []forge.Refusal
-	err := db.write(ctx, "plan.apply", func(t *tx) error {
+	op := "plan.apply"
+	if len(plan.Preempt) > 0 { // a crash point of its own
+		op = "plan.preempt"
+	}
+	err := db.write(ctx, op, func(t *tx) error {
 		placed, refused = nil, nil
 		a := &applying{tx: t, opt: opt, loads: map[forge.ClusterName]*clusterLoad{}}
 		for _, p := range plan.Place {

@@ -41,3 +41,12 @@ var Points = []string{
 	"attempt.ended.before_commit",
 	"attempt.ended.after_commit",
 }
+
+// PreemptPoints are those that only a preemption meets: between the claims and the signal, and between the
+// signal and the note that it was given.
+var PreemptPoints = []string{
+	"plan.preempt.before_commit",
+	"plan.preempt.after_commit",
+	"signal.before",
+	"signal.after",
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -149,8 +150,10 @@ func (d *Daemon) signal(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	}
 	cctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
+	crash.At("signal.before")
 	if err := c.Executor.Signal(cctx, a.ExternalID, kind); err != nil {
 		return err
 	}
+	crash.At("signal.after")
 	return d.db.OutboxDone(ctx, row.ID)
 }

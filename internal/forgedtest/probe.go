@@ -26,6 +26,7 @@ params:
   - {name: fail_at, type: int, default: 0, min: 0, max: 1000000, doc: Step at which fail_rank exits with fail_code}
   - {name: fail_rank, type: int, default: 0, min: 0, max: 1024, doc: Rank that fails}
   - {name: fail_code, type: int, default: 1, min: 0, max: 255, doc: Its exit code}
+  - {name: deaf, type: int, default: 0, min: 0, max: 1, doc: 1 ignores the signal to save until it is killed}
 `, filepath.Join(s.o.Bin, "proberank"))
 	return os.WriteFile(filepath.Join(s.RecipesDir(), "probe.yaml"), []byte(text), 0o644)
 }

@@ -188,6 +188,9 @@ func (j *judge) claims() {
 		if open(a.State) {
 			intent[a.Run] = a.Intent
 		}
+		if a.State == string(forge.AttemptStopping) {
+			intent[a.Run] = a.State // a rank has ended: it leaves by itself
+		}
 	}
 	claimed, clusters := map[string]int{}, map[string]string{}
 	for _, c := range j.f.Claims {

@@ -105,6 +105,9 @@ func (r *rank) run() (int, error) {
 	for r.step < total {
 		select {
 		case <-r.stopped:
+			if r.cfg.num("deaf") > 0 && r.cfg.Attempt == 1 { // only once, so that the run can end
+				continue
+			}
 			return r.stop()
 		case <-time.After(pause):
 		}
