@@ -147,7 +147,7 @@ func exitMarkdown(t *testing.T) string {
 	for _, l := range daemonExits(t) {
 		fmt.Fprintf(&b, "| %d | %s |\n", l.code, l.meaning)
 	}
-	b.WriteString("\nA unit file that restarts forged leaves 2 out: `RestartPreventExitStatus=2`.\n")
+	b.WriteString("\nThe unit file in `contrib/systemd` starts it again after all of them but 0 and 6.\n")
 	return b.String()
 }
 
