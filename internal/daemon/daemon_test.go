@@ -46,7 +46,7 @@ func shortDir(t *testing.T) string {
 func start(t *testing.T, slots int, change ...func(o *Options)) *rig {
 	t.Helper()
 	dir := shortDir(t)
-	made, err := Init(t.Context(), dir, "admin")
+	made, err := Init(t.Context(), dir, "admin", NoUID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 	if list, err := (runs{r.Daemon}).Runs(ctx, eve, api.RunFilter{Limit: 10}); err != nil || len(list.Items) != 0 {
 		t.Errorf("another tenant's listing shows %+v, %v", list, err)
 	}
-	q, err := rundata{r.Daemon}.Queue(ctx, eve)
+	q, err := rundata{r.Daemon}.Queue(ctx, eve, 1000)
 	if err != nil || len(q.Entries) != 0 || q.Others.Waiting+q.Others.Running != 1 {
 		t.Errorf("the queue of others is %+v, %v", q, err)
 	}
