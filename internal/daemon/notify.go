@@ -64,6 +64,9 @@ func (d *Daemon) pulse(ctx context.Context) error {
 	if d.settling.Load() != nil {
 		return nil // the plan loop has not begun: see restore_settle.go
 	}
+	if !d.turns.has("plan") { // it waits for the clusters after a restore, however long they take
+		return nil
+	}
 	before := d.planned.Load()
 	kick(d.kickPlan)
 	tick := time.NewTicker(5 * time.Millisecond)
