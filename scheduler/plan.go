@@ -48,21 +48,20 @@ func (pl *planner) claimants(queue []*forge.PendingRun) map[forge.RunID]bool {
 		return nil
 	}
 	started := map[forge.RunID]bool{}
+	var ready []*forge.PendingRun
 	for _, r := range queue {
-		if !pl.w.claimant[r.ID] {
-			continue
+		if key, _ := notReady(r, pl.s.Now); key.code == "" && pl.w.claimant[r.ID] && pl.shape(r).code == "" {
+			ready = append(ready, r)
+			pl.w.setAside(r, pl.shape(r)) // of all of them first: one that fits elsewhere must not take another's room
 		}
-		if key, _ := notReady(r, pl.s.Now); key.code != "" {
-			continue
-		}
+	}
+	for _, r := range ready {
 		sh := pl.shape(r)
-		if sh.code != "" {
-			continue
-		}
+		pl.w.giveBack(r)
 		if found, _ := pl.w.find(r, sh, func(*bin) bool { return true }); found != nil {
 			pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
 			started[r.ID] = true
-		} else if pl.w.standing(r, sh) {
+		} else if pl.w.awaited(r) && pl.w.setAside(r, sh) {
 			pl.saving[r.ID] = pl.w.savingHold(r.ID)
 		}
 	}

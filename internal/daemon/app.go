@@ -76,8 +76,8 @@ type Daemon struct {
 	planned    atomic.Int64           // turns of the plan loop
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now
-	lookedAt   int64                  // of the plan loop: the stamp of the last plan for a full world …
-	lookAgain  time.Time              // … and when to plan again even if nothing happens
+	planning   sync.Mutex
+	looked     looked // under planning
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -100,7 +100,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
+		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})
