@@ -172,7 +172,7 @@ func TestWhoeverIsPreemptedForStartsWhenTheStoppedHaveLeft(t *testing.T) {
 			}
 			for _, v := range plan.Preempt {
 				if waiting[v.For] {
-					t.Fatalf("%s is stopped for %s as well, whose claims stood\n%s", v.Run, v.For, tell(plan))
+					t.Fatalf("%s is stopped for %s as well, whose claims stood\n%s\n%+v", v.Run, v.For, tell(plan), s)
 				}
 			}
 			for _, pl := range plan.Place {

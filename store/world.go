@@ -74,14 +74,15 @@ func (db *DB) World(ctx context.Context) (World, error) {
 	return w, err
 }
 
+// preempted goes by the live runs, which CROSS JOIN makes SQLite begin with: it would look through every attempt that ever was.
 func preempted(ctx context.Context, t bun.Tx) ([]Preempted, error) {
 	var rows []struct {
 		Run   forge.RunID
 		Times int
 		Last  stamp
 	}
-	err := t.NewRaw(`SELECT a.run, count(*) AS times, max(a.ended_at) AS last FROM runs AS r JOIN attempts AS a ON a.run = r.id
-		WHERE r.state IN ('pending', 'provisioning', 'running') AND r.attempt > 0 AND a.reason = ? GROUP BY a.run ORDER BY a.run`,
+	err := t.NewRaw(`SELECT r.id AS run, count(*) AS times, max(a.ended_at) AS last FROM runs AS r CROSS JOIN attempts AS a ON a.run = r.id
+		WHERE r.state IN ('pending', 'provisioning', 'running') AND r.attempt > 0 AND a.reason = ? GROUP BY r.id ORDER BY r.id`,
 		forge.EndCheckpointedPreempt).Scan(ctx, &rows)
 	var out []Preempted
 	for _, r := range rows {
