@@ -61,6 +61,16 @@ const (
 	EventPlanRefused       EventType = "plan.refused"
 )
 
+// EventTypes lists them, for those who check or offer a name.
+var EventTypes = []EventType{
+	EventRunSubmitted, EventRunPlaced, EventRunRunning, EventRunResumed, EventRunCheckpoint, EventCheckpointSkipped,
+	EventAttemptEnded, EventRunRequeued, EventRunHeld, EventRunReleased, EventRunCancelAsked, EventRunEnded,
+	EventExecutorUnknown, EventRunAdopted, EventModelRegistered, EventDatasetAdded, EventKeyCreated, EventKeyRevoked,
+	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
+	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
+	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
+}
+
 // Why is the typed reason of an administrative event, from a closed set.
 type Why string
 

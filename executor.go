@@ -117,3 +117,11 @@ type Chunk struct {
 // StreamMetrics is the stream of metric lines. The others that Files.Read knows are "stdout.N" and
 // "stderr.N", the output of rank N.
 const StreamMetrics = "metrics"
+
+// Remains is what a cluster still has of one run, whoever put it there.
+type Remains struct {
+	Run     RunID
+	Newest  int           // highest attempt that the run directory knows of; 0: there is no directory
+	Alive   map[int][]int // living processes by attempt
+	Problem string        // why the directory could not be read; empty: it was
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3" // registers "sqlite3"
@@ -53,6 +54,9 @@ type DB struct {
 	keys   keyCache
 	specs  specCache
 
+	path  string
+	noted atomic.Bool // the database is marked as in use: see integrity.go
+
 	sqlWrite, sqlRead *sql.DB
 	closeOnce         sync.Once
 	closeErr          error
@@ -60,18 +64,21 @@ type DB struct {
 
 // Open opens the database file, making it (mode 0600) where it does not exist, and migrates it.
 // KindPrecondition when a newer program has migrated it; KindUnavailable when the file
-// cannot be opened or written.
+// cannot be opened or written, with ErrDamaged in the chain when it is not whole.
 func Open(ctx context.Context, path string, opt Options) (*DB, error) {
 	const op = "store.open"
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, classify(op, err)
 	}
+	if err := checkFile(abs); err != nil {
+		return nil, classify(op, err)
+	}
 	if err := ensureFile(abs); err != nil {
 		return nil, unavailable(op, fmt.Sprintf("the database file %s cannot be used: %v", abs, err), err).
 			WithHint("check that the state directory exists and belongs to the user that runs forged")
 	}
-	db := &DB{log: opt.Log, now: opt.Now, onCommit: opt.OnCommit}
+	db := &DB{path: abs, log: opt.Log, now: opt.Now, onCommit: opt.OnCommit}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -79,7 +86,7 @@ func Open(ctx context.Context, path string, opt Options) (*DB, error) {
 		db.onCommit = func([]forge.Delta) {}
 	}
 	if err := db.open(ctx, abs); err != nil {
-		return nil, classify(op, errors.Join(err, db.closePools()))
+		return nil, classify(op, damage(abs, errors.Join(err, db.closePools())))
 	}
 	return db, nil
 }
@@ -119,7 +126,7 @@ func (db *DB) open(ctx context.Context, abs string) error {
 func (db *DB) Close() error {
 	db.closeOnce.Do(func() {
 		db.writer.stop()
-		db.closeErr = errors.Join(db.writer.conn.Close(), db.closePools())
+		db.closeErr = errors.Join(db.clearInUse(), db.writer.conn.Close(), db.closePools())
 	})
 	return db.closeErr
 }

@@ -65,6 +65,20 @@ func migrate(ctx context.Context, conn *sql.Conn, all []migration, now time.Time
 	if err != nil && !absent(err) {
 		return classify(op, err)
 	}
+	if err := known(all, version, name); err != nil {
+		return err
+	}
+	for _, m := range all[version:] {
+		if err := applyMigration(ctx, conn, m, now); err != nil {
+			return classify(op, fmt.Errorf("migration %04d_%s: %w", m.version, m.name, err))
+		}
+	}
+	return nil
+}
+
+// known refuses a schema that this program does not know, by its number or by its name.
+func known(all []migration, version int, name string) error {
+	const op = "store.migrate"
 	newest := all[len(all)-1]
 	if version > newest.version {
 		return forge.Errorf(forge.KindPrecondition, op,
@@ -76,12 +90,18 @@ func migrate(ctx context.Context, conn *sql.Conn, all []migration, now time.Time
 			"schema version %d of the database is called %q; in this program it is %q", version, name, all[version-1].name).
 			WithHint("the database was made by another build of forged; use that one")
 	}
-	for _, m := range all[version:] {
-		if err := applyMigration(ctx, conn, m, now); err != nil {
-			return classify(op, fmt.Errorf("migration %04d_%s: %w", m.version, m.name, err))
-		}
-	}
 	return nil
+}
+
+// checkBeforeMigration reads a whole database before its tables are changed for the first time by this program: a
+// change on top of damage would take away the older program's chance to read what is left.
+func checkBeforeMigration(ctx context.Context, conn *sql.Conn, path string, all []migration) error {
+	var version int
+	err := conn.QueryRowContext(ctx, `SELECT coalesce(max(version), 0) FROM schema_migrations`).Scan(&version)
+	if err != nil || version == 0 || version >= len(all) {
+		return nil // no such table yet, nothing to do, or refused in words by what follows
+	}
+	return check(ctx, conn, path, "quick_check")
 }
 
 func applyMigration(ctx context.Context, conn *sql.Conn, m migration, now time.Time) error {

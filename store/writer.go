@@ -60,6 +60,9 @@ func (w *writer) prepare(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := checkBeforeMigration(ctx, w.conn.Conn, w.db.path, all); err != nil {
+		return err
+	}
 	return migrate(ctx, w.conn.Conn, all, now)
 }
 
@@ -179,6 +182,7 @@ func (w *writer) run(group []*job) {
 	if len(deltas) > 0 {
 		w.failing.Store(false)
 	}
+	w.db.noteInUse()
 	w.commits.Add(1)
 	w.closures.Add(int64(ran))
 	if len(deltas) > 0 {

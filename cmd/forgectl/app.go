@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,9 +14,14 @@ import (
 // app is what the commands of one call share.
 type app struct {
 	Streams
-	server string
-	key    string
-	output string
+	server  string
+	key     string
+	tenant  string
+	context string
+	output  string
+	wide    bool
+	timeout time.Duration // of one request; 0 is the client's own
+	cfg     *config       // once it was read
 }
 
 // run is forgectl without the process around it.
@@ -25,6 +31,10 @@ func run(ctx context.Context, args []string, io Streams) int {
 		err := a.printVersion()
 		complain(io, "version", err)
 		return exitCode(err)
+	}
+	if len(args) > 1 && args[1] == completeWord {
+		a.complete(ctx, args[2:])
+		return 0
 	}
 	tree := a.tree()
 	line, err := arrange(tree, args)
@@ -49,13 +59,18 @@ func (a *app) tree() *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {}, // exit codes come from exit.go alone
 		OnUsageError:              usageError,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "server", Usage: "address of forged: unix:///path/forged.sock or http://host:port (FORGE_SERVER)", Destination: &a.server},
-			&cli.StringFlag{Name: "key", Usage: "API key (FORGE_API_KEY); else operator.key beside the socket", Destination: &a.key},
+			&cli.StringFlag{Name: "server", Usage: "address of forged: unix:///path/forged.sock or https://host:port (FORGE_SERVER)", Destination: &a.server},
+			&cli.StringFlag{Name: "context", Usage: "a server that you logged in to (FORGE_CONTEXT)", Destination: &a.context},
+			&cli.StringFlag{Name: "key", Usage: "API key (FORGE_API_KEY); better: forgectl login", Destination: &a.key},
+			&cli.StringFlag{Name: "tenant", Usage: "act in this tenant (FORGE_TENANT); for operators", Destination: &a.tenant},
+			&cli.BoolFlag{Name: "wide", Usage: "leave out and cut nothing that a terminal is too narrow for", Destination: &a.wide},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table, tsv or json; default table on a terminal, else tsv", Destination: &a.output},
 		},
 		Before: func(*cli.Context) error { return a.checkOutput() },
 		Commands: []*cli.Command{
-			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.keyCommand(), a.versionCommand(),
+			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(),
+			a.eventsCommand(), a.tenantCommand(), a.userCommand(), a.keyCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(),
+			a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},
 	}
 	prepare(t.Commands)
@@ -84,5 +99,5 @@ func (a *app) checkOutput() error {
 	case "", "json", "table", "tsv":
 		return nil
 	}
-	return forge.Invalidf("output", "%q is no form of output; want table, tsv or json", a.output)
+	return forge.Invalidf("output", "%q is no form of output; want table, tsv or json%s", a.output, didYouMean(a.output, []string{"table", "tsv", "json"}))
 }

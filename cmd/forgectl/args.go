@@ -98,7 +98,7 @@ func unknownFlag(word, command string, local []cli.Flag) error {
 	slices.Sort(known)
 	e := forge.Invalidf("", "unknown flag %s", name)
 	if len(known) > 0 {
-		e = forge.Invalidf("", "unknown flag %s; this takes %s", name, strings.Join(known, ", "))
+		e = forge.Invalidf("", "unknown flag %s%s; this takes %s", name, didYouMean(name, known), strings.Join(known, ", "))
 	}
 	return e.WithHint("forgectl %s; an argument that starts with a dash goes after --", strings.TrimSpace(command+" --help"))
 }
@@ -109,7 +109,7 @@ func unknownCommand(word string, path []string, level []*cli.Command) error {
 		known = append(known, c.Name)
 	}
 	what := strings.TrimSpace("forgectl " + strings.Join(path, " "))
-	return forge.Invalidf("", "unknown command %q; %s takes %s", word, what, strings.Join(known, ", ")).WithHint("%s --help", what)
+	return forge.Invalidf("", "unknown command %q%s; %s takes %s", word, didYouMean(word, known), what, strings.Join(known, ", ")).WithHint("%s --help", what)
 }
 
 // positionals checks how many there are and gives them back. names are those for messages; the

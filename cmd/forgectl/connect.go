@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,41 +15,117 @@ const (
 	maxKeyFile = 512
 )
 
-// connect finds the server and the key: flags, then the environment, then the state directory
-// of a forged on this host.
+// place is where a command goes, and as whom.
+type place struct {
+	server      string
+	key         string
+	tenant      string
+	ca          string
+	fingerprint string
+	context     string // whose server it is; empty: of no context
+	from        string // what said so, for people
+}
+
+// connect finds the server and the key: flags, then the environment, then the current context,
+// then the state directory of a forged on this host.
 func (a *app) connect() (*client.Client, error) {
-	server, err := a.address()
+	w, err := a.where()
 	if err != nil {
 		return nil, err
 	}
-	key := a.key
-	if key == "" {
-		key = a.Getenv("FORGE_API_KEY")
-	}
-	// The key file is for its own socket only: it must not travel to an address that somebody
-	// typed.
-	if path, local := socketPath(server); key == "" && local {
-		if key, err = readKey(filepath.Join(filepath.Dir(path), keyFile)); err != nil {
-			return nil, err
-		}
-	}
-	return client.New(client.Options{Address: server, Key: strings.TrimSpace(key), UserAgent: "forgectl/" + version})
+	return a.open(w)
 }
 
-func (a *app) address() (string, error) {
-	if a.server != "" {
-		return a.server, nil
+func (a *app) open(w place) (*client.Client, error) {
+	return client.New(client.Options{Address: w.server, Key: w.key, Tenant: w.tenant, CAFile: expandHome(w.ca, a.Getenv("HOME")), Fingerprint: w.fingerprint, UserAgent: "forgectl/" + version, Timeout: a.timeout})
+}
+
+// where resolves every word on its own. What a context holds is for its own server alone: its key
+// must not travel to an address that somebody typed, or that a forgotten variable names.
+func (a *app) where() (place, error) {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return place{}, err
 	}
-	if s := a.Getenv("FORGE_SERVER"); s != "" {
-		return s, nil
+	w, ctx, err := a.pick(cfg)
+	if err != nil {
+		return w, err
 	}
-	if d := a.Getenv("FORGE_STATE"); d != "" {
-		abs, err := filepath.Abs(d)
-		if err != nil {
-			return "", fmt.Errorf("FORGE_STATE %q: %w", d, err)
+	asked := a.context != "" && ctx != nil // a context named on the command line outranks the environment
+	if ctx != nil {
+		w.ca, w.fingerprint = ctx.CA, ctx.Fingerprint
+		if asked {
+			w.tenant = ctx.Tenant
+			if w.key, err = a.contextKey(ctx); err != nil && a.key == "" {
+				return w, err
+			}
 		}
-		return "unix://" + filepath.Join(abs, socketFile), nil
 	}
+	w.tenant = first(a.tenant, w.tenant, a.Getenv("FORGE_TENANT"))
+	w.key = first(a.key, w.key, a.Getenv("FORGE_API_KEY"))
+	if ctx != nil {
+		w.tenant = first(w.tenant, ctx.Tenant)
+		if w.key == "" {
+			if w.key, err = a.contextKey(ctx); err != nil {
+				return w, err
+			}
+		}
+	}
+	// The key file is for its own socket only, for the same reason.
+	if path, local := socketPath(w.server); w.key == "" && local {
+		if w.key, err = a.readKey(filepath.Join(filepath.Dir(path), keyFile)); err != nil {
+			return w, err
+		}
+	}
+	w.key = strings.TrimSpace(w.key)
+	return w, nil
+}
+
+// pick finds the server, and the context that it belongs to.
+func (a *app) pick(cfg *config) (place, *target, error) {
+	name, from := "", ""
+	switch {
+	case a.server != "":
+		name, from = a.server, "--server"
+	case a.context != "":
+		t, err := cfg.context(a.context, "context")
+		if err != nil {
+			return place{}, nil, err
+		}
+		return place{server: t.Server, context: a.context, from: "--context"}, t, nil
+	case a.Getenv("FORGE_SERVER") != "":
+		name, from = a.Getenv("FORGE_SERVER"), "FORGE_SERVER"
+	case a.Getenv("FORGE_CONTEXT") != "":
+		ctx := a.Getenv("FORGE_CONTEXT")
+		t, err := cfg.context(ctx, "FORGE_CONTEXT")
+		if err != nil {
+			return place{}, nil, err
+		}
+		return place{server: t.Server, context: ctx, from: "FORGE_CONTEXT"}, t, nil
+	case a.Getenv("FORGE_STATE") != "":
+		abs, err := filepath.Abs(a.Getenv("FORGE_STATE"))
+		if err != nil {
+			return place{}, nil, fmt.Errorf("FORGE_STATE %q: %w", a.Getenv("FORGE_STATE"), err)
+		}
+		return place{server: "unix://" + filepath.Join(abs, socketFile), from: "FORGE_STATE"}, nil, nil
+	case cfg.Current != "":
+		return place{server: cfg.Contexts[cfg.Current].Server, context: cfg.Current, from: "the current context"}, cfg.Contexts[cfg.Current], nil
+	default:
+		s, err := a.localSocket()
+		return place{server: s, from: "the default of this host"}, nil, err
+	}
+	w := place{server: name, from: from}
+	// The address of the context in use, typed out, still is that context's.
+	for _, n := range []string{a.context, a.Getenv("FORGE_CONTEXT"), cfg.Current} {
+		if t := cfg.Contexts[n]; t != nil && sameServer(t.Server, name) {
+			w.context = n
+			return w, t, nil
+		}
+	}
+	return w, nil, nil
+}
+
+func (a *app) localSocket() (string, error) {
 	if d := a.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return "unix://" + filepath.Join(d, "forge", socketFile), nil
 	}
@@ -63,6 +136,38 @@ func (a *app) address() (string, error) {
 	return "unix://" + filepath.Join(home, ".local", "state", "forge", socketFile), nil
 }
 
+func (a *app) contextKey(t *target) (string, error) {
+	if t.KeyFile == "" {
+		return t.Key, nil
+	}
+	b, err := a.readSecret(expandHome(t.KeyFile, a.Getenv("HOME")), "key_file", maxKeyFile, true)
+	if err == nil && len(b) == 0 {
+		err = forge.Invalidf("key_file", "%s, which the context names, holds no key", t.KeyFile).WithHint("forgectl login %s", t.Server)
+	}
+	return string(b), err
+}
+
+func expandHome(path, home string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok && home != "" {
+		return filepath.Join(home, rest)
+	}
+	return path
+}
+
+func sameServer(a, b string) bool {
+	tidy := func(s string) string { return strings.TrimPrefix(strings.TrimRight(s, "/"), "unix://") }
+	return tidy(a) == tidy(b)
+}
+
+func first(words ...string) string {
+	for _, w := range words {
+		if w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
 func socketPath(server string) (string, bool) {
 	if p, ok := strings.CutPrefix(server, "unix://"); ok {
 		return p, true
@@ -70,33 +175,9 @@ func socketPath(server string) (string, bool) {
 	return server, strings.HasPrefix(server, "/")
 }
 
-// readKey reads the key that forged init left for this host's operator. Absent is no error:
-// the server says what it wants. A file that others can read is refused, as ssh does: it is no
-// secret any more.
-func readKey(path string) (string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return "", nil
-	}
-	if err != nil {
-		return "", forge.Invalidf("key", "the key file cannot be read: %w", err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return "", forge.Invalidf("key", "the key file cannot be read: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return "", forge.Invalidf("key", "%s is not a file", path)
-	}
-	if p := st.Mode().Perm(); p&0o077 != 0 {
-		return "", forge.Invalidf("key", "%s can be read by others (mode %04o); it must be 0600", path, p).
-			WithHint("chmod 600 %s; if others had the time to read it: forgectl key revoke, and key create", path)
-	}
-	b := make([]byte, maxKeyFile+1)
-	n, err := f.Read(b)
-	if err != nil || n > maxKeyFile {
-		return "", forge.Invalidf("key", "%s does not hold a key", path)
-	}
-	return strings.TrimSpace(string(b[:n])), nil
+// readKey reads the key that forged init left for this host's operator. Absent, or not ours to read,
+// is no error: the server says what it wants, and may know us by our uid.
+func (a *app) readKey(path string) (string, error) {
+	b, err := a.readSecret(path, "key", maxKeyFile, false)
+	return string(b), err
 }

@@ -68,7 +68,9 @@ func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
 	if err != nil {
 		return err
 	}
+	stop := a.spin(ctx, "reading", r.Path)
 	v, err := cl.AddDataset(ctx, r)
+	stop()
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func (a *app) datasetList(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}
-	t := p.table("DATASET", ">VERSION", "KIND", ">ROWS", ">SIZE", "LICENSE", "PII", "CREATED", "SHA256")
+	t := p.table("DATASET", ">VERSION", "KIND:4", ">ROWS", ">SIZE", "LICENSE:2", "PII:3", "CREATED:1", "SHA256")
 	n := 0
 	for d, err := range all {
 		if err != nil {

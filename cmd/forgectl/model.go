@@ -54,7 +54,9 @@ func (a *app) modelImport(ctx context.Context, r api.ImportModelRequest) error {
 	if err != nil {
 		return err
 	}
+	stop := a.spin(ctx, "hashing", r.Path)
 	v, err := cl.ImportModel(ctx, r)
+	stop()
 	if err != nil {
 		return err
 	}
@@ -97,7 +99,7 @@ func (a *app) modelList(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}
-	t := p.table("MODEL", ">VERSION", "KIND", "STAGE", ">SIZE", "LICENSE", ">RUN", "CREATED", "SHA256")
+	t := p.table("MODEL", ">VERSION", "KIND:4", "STAGE", ">SIZE:3", "LICENSE:2", ">RUN", "CREATED:1", "SHA256")
 	n := 0
 	for m, err := range all {
 		if err != nil {

@@ -6,22 +6,42 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
 func (a *app) nodeCommand() *cli.Command {
 	return &cli.Command{Name: "node", Usage: "show where runs can run", Subcommands: []*cli.Command{
-		{Name: "list", Usage: "list nodes with what is free", Action: func(c *cli.Context) error {
+		{Name: "list", Usage: "list nodes with what is free", Flags: watchFlags(), Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
 				return err
+			}
+			w, err := parseWatch(c)
+			if err != nil {
+				return err
+			}
+			if w.on {
+				return a.watch(c.Context, w, nodeView)
 			}
 			return a.nodeList(c.Context)
 		}},
 	}}
+}
+
+func nodeView(ctx context.Context, cl *client.Client) (view, error) {
+	nodes, err := cl.Nodes(ctx)
+	return view{value: nodes, print: func(p *printer) { p.nodes(nodes) }, key: func() any {
+		still := slices.Clone(nodes)
+		for i := range still {
+			still[i].SeenAt = time.Time{} // that it was looked at again is no change
+		}
+		return still
+	}}, err
 }
 
 func (a *app) nodeList(ctx context.Context) error {
@@ -37,14 +57,18 @@ func (a *app) nodeList(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, each(nodes)))
 	}
-	t := p.table("NODE", "CLUSTER", "STATE", ">FREE", ">GPUS", "TYPE", ">FREE_CPUS", ">CPUS", ">FREE_MEM", ">MEM", "SEEN", "REASON")
+	p.nodes(nodes)
+	a.nothing(p, len(nodes), "no nodes", "GPUs are found by themselves; to try without one, set cpu_slots in forged's configuration")
+	return p.done(nil)
+}
+
+func (p *printer) nodes(nodes []api.NodeView) {
+	t := p.table("NODE", "CLUSTER:5", "STATE", ">FREE", ">GPUS", "TYPE", ">FREE_CPUS:2", ">CPUS:1", ">FREE_MEM:4", ">MEM:3", "SEEN:6", "REASON")
 	for _, n := range nodes {
 		t.row(string(n.Name), string(n.Cluster), string(n.State), strconv.Itoa(n.FreeGPUs), strconv.Itoa(len(n.GPUs)), gpuTypes(n),
 			strconv.Itoa(n.FreeCPUs), strconv.Itoa(n.CPUs), p.memory(n.FreeMemoryMiB), p.memory(n.MemoryMiB), p.time(n.SeenAt), nodeReason(n))
 	}
 	t.flush()
-	a.nothing(p, len(nodes), "no nodes", "GPUs are found by themselves; to try without one, set cpu_slots in forged's configuration")
-	return p.done(nil)
 }
 
 func (p *printer) memory(mib int64) string {

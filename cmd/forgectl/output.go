@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"iter"
 	"strconv"
 	"strings"
@@ -29,15 +30,21 @@ type printer struct {
 	tty   bool
 	color bool
 	now   time.Time
+	width int  // of the terminal; 0: none, nothing is cut
+	wide  bool // everything is wanted
+	notes io.Writer
 }
 
 func (a *app) printer() *printer {
-	p := &printer{w: bufio.NewWriterSize(a.Out, 64<<10), mode: modeTSV, tty: a.OutTTY, color: a.color(a.OutTTY), now: a.Now()}
+	p := &printer{w: bufio.NewWriterSize(a.Out, 64<<10), mode: modeTSV, tty: a.OutTTY, color: a.color(a.OutTTY), now: a.Now(), wide: a.wide, notes: a.Err}
 	switch {
 	case a.output == "json":
 		p.mode = modeJSON
 	case a.output == "table", a.output == "" && a.OutTTY:
 		p.mode = modeTable
+	}
+	if a.OutTTY {
+		p.width = a.Width
 	}
 	return p
 }
@@ -159,87 +166,6 @@ func each[T any](items []T) iter.Seq2[T, error] {
 	}
 }
 
-// table is a listing. A head that starts with '>' aligns right. In a pipe rows go out as they
-// come; on a terminal they wait until the widths are known.
-type table struct {
-	p     *printer
-	heads []string
-	rows  [][]string
-}
-
-func (p *printer) table(heads ...string) *table { return &table{p: p, heads: heads} }
-
-// row takes one row. Every cell is cleaned here, so that no command can forget it.
-func (t *table) row(cells ...string) {
-	for i := range cells {
-		cells[i] = clean(cells[i])
-	}
-	if t.p.mode == modeTSV {
-		for i, c := range cells {
-			if i > 0 {
-				t.p.w.WriteByte('\t')
-			}
-			t.p.w.WriteString(c)
-		}
-		t.p.w.WriteByte('\n')
-		return
-	}
-	t.rows = append(t.rows, cells)
-}
-
-// flush writes what waited. Nothing is cut: the last column holds the why, or a path that
-// somebody wants to copy, and a terminal wraps by itself.
-func (t *table) flush() {
-	if t.p.mode != modeTable || len(t.rows) == 0 {
-		return
-	}
-	widths := make([]int, len(t.heads))
-	heads := make([]string, len(t.heads))
-	for i, h := range t.heads {
-		heads[i] = strings.TrimPrefix(h, ">")
-		widths[i] = len(heads[i])
-	}
-	for _, r := range t.rows {
-		for i, c := range r {
-			widths[i] = max(widths[i], utf8.RuneCountInString(c))
-		}
-	}
-	t.write(heads, widths, true)
-	for _, r := range t.rows {
-		t.write(r, widths, false)
-	}
-}
-
-func (t *table) write(cells []string, widths []int, head bool) {
-	w, last := t.p.w, len(cells)-1
-	for last > 0 && cells[last] == "" {
-		last-- // no spaces at the end of a line
-	}
-	cells = cells[:last+1]
-	for i, c := range cells {
-		right := strings.HasPrefix(t.heads[i], ">")
-		n := utf8.RuneCountInString(c)
-		pad := widths[i] - n
-		if right {
-			spaces(w, pad)
-		}
-		t.p.paint(c, t.heads[i], head)
-		if !right && i < last {
-			spaces(w, pad)
-		}
-		if i < last {
-			w.WriteString("  ")
-		}
-	}
-	w.WriteByte('\n')
-}
-
-func spaces(w *bufio.Writer, n int) {
-	for range n {
-		w.WriteByte(' ')
-	}
-}
-
 const (
 	bold   = "\x1b[1m"
 	red    = "\x1b[31m"
@@ -258,6 +184,8 @@ func (p *printer) paint(text, column string, head bool) {
 			code = bold
 		case column == "STATE":
 			code = stateColor(text)
+		case column == "STATUS":
+			code = statusColor(text)
 		}
 	}
 	if code == "" {
@@ -287,6 +215,18 @@ func stateColor(state string) string {
 	return ""
 }
 
+func statusColor(mark string) string {
+	switch mark {
+	case markOK:
+		return green
+	case markWarn, markUnknown:
+		return yellow
+	case markFail:
+		return red
+	}
+	return ""
+}
+
 // fields prints name and value pairs: aligned for people, tab-separated for programs. Values
 // that are empty are left out for people and kept for programs.
 func (p *printer) fields(pairs ...string) {
@@ -300,7 +240,7 @@ func (p *printer) fields(pairs ...string) {
 		case !p.people():
 			p.line("%s\t%s", strings.ReplaceAll(name, " ", "_"), value)
 		case value != "":
-			p.line("  %-*s  %s", width, name, value)
+			p.line("  %-*s  %s", width, name, p.hang(value, width+4))
 		}
 	}
 }

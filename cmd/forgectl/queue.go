@@ -6,15 +6,35 @@ import (
 	"strconv"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
 func (a *app) queueCommand() *cli.Command {
-	return &cli.Command{Name: "queue", Usage: "show what waits and runs, in the order of the plan", Action: func(c *cli.Context) error {
+	return &cli.Command{Name: "queue", Usage: "show what waits and runs, in the order of the plan", Flags: watchFlags(), Action: func(c *cli.Context) error {
 		if _, err := positionals(c); err != nil {
 			return err
 		}
+		w, err := parseWatch(c)
+		if err != nil {
+			return err
+		}
+		if w.on {
+			return a.watch(c.Context, w, queueView)
+		}
 		return a.queue(c.Context)
 	}}
+}
+
+func queueView(ctx context.Context, cl *client.Client) (view, error) {
+	q, err := cl.Queue(ctx)
+	return view{value: q, print: func(p *printer) {
+		p.queue(q)
+		if o := othersLoad(q); o != "" && p.people() {
+			p.line("%s", o)
+		}
+	}}, err
 }
 
 func (a *app) queue(ctx context.Context) error {
@@ -30,7 +50,17 @@ func (a *app) queue(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(p.json(q))
 	}
-	t := p.table(">PLACE", ">RUN", "STATE", "NAME", "USER", "RECIPE", ">PRIORITY", ">GPUS", "SINCE", "WHY")
+	p.queue(q)
+	err = p.done(nil)
+	a.nothing(p, len(q.Entries), "nothing waits or runs", "forgectl run submit RECIPE --dataset NAME --base NAME")
+	if o := othersLoad(q); o != "" {
+		fmt.Fprintln(a.Err, o)
+	}
+	return err
+}
+
+func (p *printer) queue(q api.Queue) {
+	t := p.table(">PLACE", ">RUN", "STATE", "NAME", "USER", "RECIPE:2", ">PRIORITY:1", ">GPUS", "SINCE:3", "WHY")
 	for _, e := range q.Entries {
 		place := strconv.Itoa(e.Position)
 		if e.Position == 0 && p.people() {
@@ -39,10 +69,11 @@ func (a *app) queue(ctx context.Context) error {
 		t.row(place, strconv.FormatInt(e.Run, 10), string(e.State), p.orDash(e.Name), e.User, e.Recipe, strconv.Itoa(e.Priority), strconv.Itoa(e.GPUs), p.time(e.Since), e.Why)
 	}
 	t.flush()
-	err = p.done(nil)
-	a.nothing(p, len(q.Entries), "nothing waits or runs", "forgectl run submit RECIPE --dataset NAME --base NAME")
+}
+
+func othersLoad(q api.Queue) string {
 	if o := q.Others; o.Waiting+o.Running > 0 {
-		fmt.Fprintf(a.Err, "of others: %s running on %s, %d waiting\n", plural(o.Running, "run"), plural(o.GPUs, "GPU"), o.Waiting)
+		return fmt.Sprintf("of others: %s running on %s, %d waiting", plural(o.Running, "run"), plural(o.GPUs, "GPU"), o.Waiting)
 	}
-	return err
+	return ""
 }

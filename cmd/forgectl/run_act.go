@@ -148,7 +148,7 @@ func (a *app) runCheckpoints(ctx context.Context, run string) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, each(saves)))
 	}
-	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS", ">SIZE", "SAVED", "WHY", "PATH")
+	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS:1", ">SIZE:2", "SAVED:3", "WHY", "PATH")
 	for _, s := range saves {
 		t.row(strconv.FormatInt(s.Step, 10), strconv.Itoa(s.Attempt), string(s.Verdict), strconv.Itoa(s.World), p.bytes(s.Bytes), p.time(s.SavedAt), p.orDash(s.Why), s.Path)
 	}

@@ -37,7 +37,7 @@ func (a *app) runEvents(ctx context.Context, run string, after int64, follow boo
 		return err
 	}
 	if follow && !d.State.Terminal() {
-		return a.streamEvents(ctx, cl, run, after)
+		return a.streamEvents(ctx, cl, api.EventFilter{Run: run, After: after}, untilRunEnds)
 	}
 	p := a.printer()
 	all, err := allEvents(ctx, cl, run, after)
@@ -47,7 +47,7 @@ func (a *app) runEvents(ctx context.Context, run string, after int64, follow boo
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, each(all)))
 	}
-	t := p.table(">SEQ", "TIME", "TYPE", "ACTOR", ">ATTEMPT", "REASON", "MESSAGE")
+	t := p.table(">SEQ", "TIME", "TYPE", "ACTOR:1", ">ATTEMPT:2", "REASON", "MESSAGE")
 	for _, e := range all {
 		t.row(eventCells(p, e)...)
 	}
@@ -78,19 +78,27 @@ func eventCells(p *printer, e forge.Event) []string {
 	return []string{strconv.FormatInt(e.Seq, 10), p.time(e.Time), string(e.Type), e.Actor, p.orDash(attempt), p.orDash(e.Reason), e.Message}
 }
 
+// When a stream of events ends by itself.
+func forever(forge.Event) bool        { return false }
+func untilRunEnds(e forge.Event) bool { return e.Type == forge.EventRunEnded }
+
 // streamEvents prints events as they come; each goes out at once. For programs that read JSON
 // it is an object a line.
-func (a *app) streamEvents(ctx context.Context, cl *client.Client, run string, after int64) error {
+func (a *app) streamEvents(ctx context.Context, cl *client.Client, f api.EventFilter, last func(forge.Event) bool) error {
 	p := a.printer()
-	for e, err := range cl.Events(ctx, run, after) {
+	for e, err := range cl.EventsWhere(ctx, f) {
 		if err != nil {
 			return p.done(err)
 		}
-		switch p.mode {
-		case modeJSON:
+		switch {
+		case p.mode == modeJSON:
 			err = jsonLine(p, e)
-		case modeTSV:
+		case p.mode == modeTSV && f.Run == "":
+			p.table().row(trailCells(p, e)...)
+		case p.mode == modeTSV:
 			p.table().row(eventCells(p, e)...)
+		case f.Run == "":
+			p.line("%s", trailLine(e))
 		default:
 			p.line("%s", eventLine(e))
 		}
@@ -100,7 +108,7 @@ func (a *app) streamEvents(ctx context.Context, cl *client.Client, run string, a
 		if isClosedPipe(err) {
 			return nil
 		}
-		if err != nil || e.Type == forge.EventRunEnded {
+		if err != nil || last(e) {
 			return err
 		}
 	}
@@ -112,6 +120,18 @@ func eventLine(e forge.Event) string {
 	s := e.Time.UTC().Format(time.TimeOnly) + "  " + clean(string(e.Type))
 	if e.Attempt > 0 {
 		s += " (attempt " + strconv.Itoa(e.Attempt) + ")"
+	}
+	return s + "  " + clean(e.Message)
+}
+
+// trailLine is eventLine where the day, the run and who did it are not known from elsewhere.
+func trailLine(e forge.Event) string {
+	s := e.Time.UTC().Format(time.DateTime) + "  " + clean(string(e.Type)) + "  " + clean(e.Actor)
+	if e.Number > 0 {
+		s += "  run " + strconv.FormatInt(e.Number, 10)
+	}
+	if e.Reason != "" {
+		s += " (" + clean(e.Reason) + ")"
 	}
 	return s + "  " + clean(e.Message)
 }

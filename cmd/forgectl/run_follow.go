@@ -190,11 +190,7 @@ func liveView(d api.RunDetail, why string, curve []forge.MetricBucket, now time.
 
 // cut keeps a line on one row: a wrapped one would break the redraw.
 func cut(s string, width int) string {
-	r := []rune(s)
-	if len(r) <= width {
-		return s
-	}
-	return string(r[:width-1]) + "…"
+	return fitWidth(s, width)
 }
 
 // screen is a place at the bottom of a terminal that is drawn again, with lines scrolling

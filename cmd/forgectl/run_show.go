@@ -83,7 +83,7 @@ func (p *printer) runDetail(d api.RunDetail) {
 	if p.people() {
 		p.line("")
 	}
-	t := p.table(">ATTEMPT", "STATE", "REASON", "NODES", ">RESUMED", ">LAST", ">SAVED", "PLACED", "TOOK", "DETAIL")
+	t := p.table(">ATTEMPT", "STATE", "REASON", "NODES", ">RESUMED:2", ">LAST:3", ">SAVED:4", "PLACED:1", "TOOK:5", "DETAIL")
 	for i := range d.Attempts {
 		at := &d.Attempts[i]
 		cells := []string{strconv.Itoa(at.Number), attemptState(at), p.orDash(string(at.Reason)), placement(at.Placement),

@@ -16,23 +16,36 @@ type Streams struct {
 	OutTTY bool
 	ErrTTY bool
 	Width  int
+	Height int
+	UID    int
 	Now    func() time.Time
 	Getenv func(string) string
+	// Secret asks the person at the terminal and shows nothing of the answer; nil: nobody is there.
+	Secret func() (string, error)
 }
 
 const (
 	defaultWidth = 100
 	minWidth     = 40
+
+	defaultHeight = 24
+	minHeight     = 5
 )
 
 func osStreams() Streams {
-	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: defaultWidth, Now: time.Now, Getenv: os.Getenv}
+	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: defaultWidth, Height: defaultHeight, UID: os.Getuid(), Now: time.Now, Getenv: os.Getenv}
 	s.OutTTY = term.IsTerminal(int(os.Stdout.Fd()))
 	s.ErrTTY = term.IsTerminal(int(os.Stderr.Fd()))
 	for _, f := range []*os.File{os.Stdout, os.Stderr} {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
-			s.Width = max(w, minWidth)
+		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			s.Width, s.Height = max(w, minWidth), max(h, minHeight)
 			break
+		}
+	}
+	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
+		s.Secret = func() (string, error) {
+			b, err := term.ReadPassword(in)
+			return string(b), err
 		}
 	}
 	return s

@@ -20,6 +20,7 @@ const (
 	exitOK      = 0
 	exitFailed  = 1
 	exitInvalid = 2 // configuration or arguments
+	exitDamaged = 3 // the database is not whole: restore a backup (docs/backup.md)
 	exitBusy    = 6 // another forged serves this state directory
 )
 
@@ -32,6 +33,9 @@ func run(args []string, out, errOut io.Writer) int {
 	_, _ = fmt.Fprintf(errOut, "forged: %v\n", err)
 	if h := forge.HintOf(err); h != "" {
 		_, _ = fmt.Fprintf(errOut, "hint: %s\n", h)
+	}
+	if daemon.Damaged(err) {
+		return exitDamaged
 	}
 	switch forge.KindOf(err) {
 	case forge.KindInvalid, forge.KindPrecondition:
@@ -54,7 +58,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return &forge.Error{Kind: forge.KindInvalid, Err: err, Hint: "forged --help"}
 		},
-		Commands: []*cli.Command{
+		Commands: append(backupCommands(out, errOut, stateDir, config), []*cli.Command{
 			{Name: "init", Usage: "make a state directory and print the first operator key, this once", Flags: []cli.Flag{stateDir, user, keyFile},
 				Action: func(c *cli.Context) error { return initState(c, out) }},
 			{Name: "key", Usage: "make a new operator key for a stopped daemon (a lost one cannot be shown again)", Flags: []cli.Flag{stateDir, user, keyFile},
@@ -95,7 +99,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 					}
 					return nil
 				}},
-		},
+		}...),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &forge.Error{Kind: forge.KindInvalid, Err: fmt.Errorf("unknown command %q", c.Args().First()), Hint: "forged --help"}

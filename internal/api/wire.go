@@ -82,7 +82,17 @@ type Version struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
+	API     int    `json:"api,omitempty" doc:"Level of the API that it speaks; grows when operations or fields are added"`
+	Oldest  int    `json:"oldest_api,omitempty" doc:"Oldest level of a client that it still understands"`
 }
+
+// Level is the level of the API in this source. It grows by one in every release that adds operations
+// or fields; OldestLevel follows when something is taken away, which clients below it still use.
+// Level 1 had neither tenants nor users.
+const (
+	Level       = 2
+	OldestLevel = 1
+)
 
 // Health is the answer of /healthz and /readyz.
 type Health struct {

@@ -73,11 +73,13 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
-	planned    atomic.Int64           // turns of the plan loop
-	refused    atomic.Pointer[string] // why the last reload was
-	requests   atomic.Int64           // being answered now
+	planned    atomic.Int64             // turns of the plan loop
+	refused    atomic.Pointer[string]   // why the last reload was
+	requests   atomic.Int64             // being answered now
 	planning   sync.Mutex
-	looked     looked // under planning
+	looked     looked                   // under planning
+	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -135,14 +137,16 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.code = recipes.PythonDigest()
 
 	dbPath := filepath.Join(dir, dbFile)
-	if _, err := os.Stat(dbPath); err != nil {
-		return nil, (&forge.Error{Kind: forge.KindPrecondition, Op: "serve", Field: "state_dir",
-			Err: fmt.Errorf("%s has no database", dir)}).WithHint("make one: forged init --state-dir %s", dir)
-	}
-	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
+	if err := databasePresent(dir, dbPath); err != nil {
 		return nil, err
 	}
+	if d.db, err = store.Open(ctx, dbPath, store.Options{Log: d.log, OnCommit: d.onCommit}); err != nil {
+		return nil, sayWayOut(dir, err)
+	}
 	d.stop.push("database", d.db.Close)
+	if err := d.checkNow(ctx, dir); err != nil {
+		return nil, err
+	}
 	d.submitTo = func(p forge.Principal) submitter { return d.db.For(p) }
 
 	w, err := d.db.World(ctx)
@@ -179,11 +183,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.recordStart(loops)
 	d.adopt(loops)
 	d.refreshNodes(loops)
-	d.loop(loops, "plan", d.planLoop)
-	d.loop(loops, "outbox", d.outboxLoop)
-	d.loop(loops, "watch", d.watchLoop)
+	d.afterRestore(loops, func() {
+		d.loop(loops, "plan", d.planLoop)
+		d.loop(loops, "outbox", d.outboxLoop)
+		d.loop(loops, "watch", d.watchLoop)
+	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "reload", d.reloadLoop)
+	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.useDoors(d.doors)

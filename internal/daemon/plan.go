@@ -65,6 +65,9 @@ func (l looked) stands(stamp int64, p scheduler.Policy, now time.Time) bool {
 // planStep decides once and commits what still holds. It returns when to plan again even if
 // nothing happens.
 func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
+	if d.damage.Load() != nil {
+		return time.Time{}
+	}
 	d.planning.Lock()
 	defer d.planning.Unlock()
 	policy := d.policy()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -62,6 +63,12 @@ func (s site) Ready(context.Context) []string {
 		if d := time.Since(since); d > unknownLong {
 			why = append(why, fmt.Sprintf("the executor of cluster %s has not answered for %s; what runs there goes on", cluster, d.Round(time.Second)))
 		}
+	}
+	if w := s.d.settling.Load(); w != nil {
+		why = append(why, "restored from a backup, nothing is placed yet: "+strings.Join(*w, "; "))
+	}
+	if x := s.d.damage.Load(); x != nil {
+		why = append(why, *x)
 	}
 	slices.Sort(why)
 	return why

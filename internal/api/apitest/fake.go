@@ -180,6 +180,7 @@ func (f *Fake) CreateKey(_ context.Context, p forge.Principal, r api.CreateKeyRe
 	secret := "fk_new_" + string(k.ID)
 	f.keys = append(f.keys, k)
 	f.secrets[secret] = forge.Principal{Tenant: p.Tenant, User: r.User, UserID: "U9", Key: k.ID, Role: r.Role}
+	f.remember(p, string(k.ID))
 	return api.CreatedKey{Key: k, Secret: secret}, nil
 }
 

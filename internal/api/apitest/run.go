@@ -111,6 +111,7 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 	if r.DryRun {
 		return api.Submitted{Run: run}, nil
 	}
+	f.remember(p, string(run.ID))
 	return f.queueRun(run), nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -23,6 +24,9 @@ const (
 	DefaultTimeout = 30 * time.Second
 	// DefaultPatience is how long Events tries to reach a server that went away.
 	DefaultPatience = 2 * time.Minute
+	// DefaultInsist is how long a request is sent again whose answer was lost: about as long as a
+	// daemon takes to come back.
+	DefaultInsist = 10 * time.Second
 	// maxAnswer bounds what is read of one answer: a page of 1,000 whole runs is a few MB.
 	maxAnswer = 256 << 20
 	// dialTimeout bounds how long it takes to learn that nobody is there.
@@ -32,10 +36,17 @@ const (
 // Options says where the server is and who asks.
 type Options struct {
 	// Address is unix:///path/forged.sock, an absolute path of a socket, or http(s)://host:port.
-	Address   string
-	Key       string
-	Timeout   time.Duration
-	Patience  time.Duration
+	Address string
+	Key     string
+	// Tenant is where an operator acts, by id or name; empty: where the key belongs.
+	Tenant string
+	// CAFile holds the certificates that may have signed the server's; empty: those of the system.
+	// Fingerprint is the SHA-256 of the server's own, which then is trusted for that alone.
+	CAFile, Fingerprint string
+	Timeout             time.Duration
+	Patience            time.Duration
+	// Insist is how long a request is sent again whose answer was lost; it is carried out once.
+	Insist    time.Duration
 	UserAgent string
 }
 
@@ -45,6 +56,8 @@ type Client struct {
 	base  string
 	shown string // the address as people know it
 	http  *http.Client
+	ahead atomic.Int64
+	dated atomic.Bool
 }
 
 // New makes a client; it does not connect yet.
@@ -54,6 +67,9 @@ func New(o Options) (*Client, error) {
 	}
 	if o.Patience <= 0 {
 		o.Patience = DefaultPatience
+	}
+	if o.Insist <= 0 {
+		o.Insist = DefaultInsist
 	}
 	c := &Client{opts: o, shown: o.Address}
 	dialer := &net.Dialer{Timeout: dialTimeout}
@@ -75,6 +91,9 @@ func New(o Options) (*Client, error) {
 		}
 		c.base = strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/")
 		t.Proxy = http.ProxyFromEnvironment
+		if t.TLSClientConfig, err = tlsConfig(o); err != nil {
+			return nil, err
+		}
 	}
 	// A redirect would carry the key to wherever it points.
 	c.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -111,6 +130,9 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 	if c.opts.Key != "" {
 		r.Header.Set(api.HeaderKey, c.opts.Key)
 	}
+	if c.opts.Tenant != "" {
+		r.Header.Set(api.HeaderTenant, c.opts.Tenant)
+	}
 	if c.opts.UserAgent != "" {
 		r.Header.Set("User-Agent", c.opts.UserAgent)
 	}
@@ -125,17 +147,27 @@ func (c *Client) ask(ctx context.Context, method, path string, q url.Values, in,
 	return c.askLong(ctx, method, path, q, in, out)
 }
 
-// askLong is one request within the caller's context alone.
+// askLong is one request within the caller's context alone. One whose answer was lost on the way is
+// sent again (once.go), under the same Idempotency-Key: it is carried out once.
 func (c *Client) askLong(ctx context.Context, method, path string, q url.Values, in, out any) error {
+	key := onceKey(method)
+	return c.insist(ctx, func() error { return c.askOnce(ctx, method, path, key, q, in, out) })
+}
+
+func (c *Client) askOnce(ctx context.Context, method, path, once string, q url.Values, in, out any) error {
 	r, err := c.request(ctx, method, path, q, in)
 	if err != nil {
 		return err
+	}
+	if once != "" {
+		r.Header.Set(api.HeaderOnce, once)
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
+	c.noteDate(resp)
 	body := io.LimitReader(resp.Body, maxAnswer)
 	if resp.StatusCode/100 != 2 {
 		return c.refusal(resp, body)
@@ -149,9 +181,23 @@ func (c *Client) askLong(ctx context.Context, method, path string, q url.Values,
 	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return forge.Errorf(forge.KindUnavailable, "", "the answer of %s cannot be read: %w", c.shown, err).
-			WithHint("are forgectl and forged of one version? see: forgectl version")
+			WithHint("are forgectl and forged of one version? see: forgectl doctor")
 	}
 	return nil
+}
+
+// noteDate keeps how far the server's clock is from ours, for the doctor.
+func (c *Client) noteDate(resp *http.Response) {
+	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		c.ahead.Store(int64(time.Until(t)))
+		c.dated.Store(true)
+	}
+}
+
+// Ahead is how far the server's clock was ahead of ours at the last answer, to the second: what
+// answers carry. False before the first.
+func (c *Client) Ahead() (time.Duration, bool) {
+	return time.Duration(c.ahead.Load()).Round(time.Second), c.dated.Load()
 }
 
 // readAll reads with a buffer of the announced size: growing one for a long listing copies it

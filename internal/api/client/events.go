@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -28,25 +29,30 @@ const (
 	maxEvent     = 1 << 20
 )
 
-// Events yields events after a seq, oldest first, of one run when run is not empty, and goes
-// on until the context ends. A lost connection is made again with Last-Event-ID: nothing is
-// missed and nothing comes twice. It ends with an error when the server refuses, or cannot be
-// reached for Options.Patience.
+// Events yields events after a seq, oldest first, of one run when run is not empty.
 func (c *Client) Events(ctx context.Context, run string, after int64) iter.Seq2[forge.Event, error] {
+	return c.EventsWhere(ctx, api.EventFilter{Run: run, After: after})
+}
+
+// EventsWhere yields the events that a filter lets through, oldest first, and goes on until the
+// context ends. A lost connection is made again with Last-Event-ID: nothing is missed and nothing
+// comes twice. It ends with an error when the server refuses, or cannot be reached for
+// Options.Patience.
+func (c *Client) EventsWhere(ctx context.Context, f api.EventFilter) iter.Seq2[forge.Event, error] {
 	return func(yield func(forge.Event, error) bool) {
 		backoff := firstBackoff
 		lastGood := time.Now()
 		for {
 			heard := false
-			err := c.streamOnce(ctx, run, after, func(e *forge.Event) bool {
+			err := c.streamOnce(ctx, f, func(e *forge.Event) bool {
 				heard, lastGood, backoff = true, time.Now(), firstBackoff
 				if e == nil {
 					return true
 				}
-				if e.Seq <= after { // a server that repeats itself must not repeat us
+				if e.Seq <= f.After { // a server that repeats itself must not repeat us
 					return true
 				}
-				after = e.Seq
+				f.After = e.Seq
 				return yield(*e, nil)
 			})
 			switch {
@@ -69,24 +75,45 @@ func (c *Client) Events(ctx context.Context, run string, after int64) iter.Seq2[
 	}
 }
 
+func eventQuery(f api.EventFilter) url.Values {
+	q := url.Values{}
+	setText(q, "run", f.Run)
+	setText(q, "actor", f.Actor)
+	setTime(q, "since", f.Since)
+	types := make([]string, len(f.Types))
+	for i, t := range f.Types {
+		types[i] = string(t)
+	}
+	setText(q, "type", strings.Join(types, ","))
+	return q
+}
+
+// EventList lists the events that a filter lets through, oldest first: one page of at most limit.
+func (c *Client) EventList(ctx context.Context, f api.EventFilter, limit int) ([]forge.Event, error) {
+	q := eventQuery(f)
+	setInt(q, "cursor", f.After)
+	setInt(q, "limit", int64(limit))
+	var out api.List[forge.Event]
+	err := c.ask(ctx, http.MethodGet, "/v1/events/list", q, nil, &out)
+	return out.Items, err
+}
+
 // errEnough says that whoever consumes the events wants no more.
 var errEnough = errors.New("enough")
 
 // streamOnce reads one connection to its end. each is called with every event, and with nil
 // for a heartbeat.
-func (c *Client) streamOnce(ctx context.Context, run string, after int64, each func(*forge.Event) bool) error {
+func (c *Client) streamOnce(ctx context.Context, f api.EventFilter, each func(*forge.Event) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watchdog := time.AfterFunc(silence, cancel)
 	defer watchdog.Stop()
-	q := url.Values{}
-	setText(q, "run", run)
-	r, err := c.request(ctx, http.MethodGet, "/v1/events", q, nil)
+	r, err := c.request(ctx, http.MethodGet, "/v1/events", eventQuery(f), nil)
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Accept", "text/event-stream")
-	r.Header.Set(api.HeaderLastEventID, strconv.FormatInt(after, 10))
+	r.Header.Set(api.HeaderLastEventID, strconv.FormatInt(f.After, 10))
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return forge.Errorf(forge.KindUnavailable, "", "%w", c.unreachable(context.WithoutCancel(ctx), err)).WithHint(startHint)

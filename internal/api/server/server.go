@@ -120,5 +120,5 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 }
 
 func (s *server) version() api.Version {
-	return api.Version{Version: s.opts.Version, Commit: s.opts.Commit, Go: runtime.Version()}
+	return api.Version{Version: s.opts.Version, Commit: s.opts.Commit, Go: runtime.Version(), API: api.Level, Oldest: api.OldestLevel}
 }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
+)
+
+func (a *app) tenantCommand() *cli.Command {
+	return &cli.Command{Name: "tenant", Usage: "make and show tenants; for operators", Subcommands: []*cli.Command{
+		{Name: "create", Usage: "make a tenant, which sees nothing of the others", ArgsUsage: "TENANT", Action: func(c *cli.Context) error {
+			args, err := positionals(c, "TENANT")
+			if err != nil {
+				return err
+			}
+			return a.tenantCreate(c.Context, args[0])
+		}},
+		{Name: "list", Usage: "list tenants", Action: func(c *cli.Context) error {
+			if _, err := positionals(c); err != nil {
+				return err
+			}
+			return a.tenantList(c.Context)
+		}},
+		{Name: "show", Usage: "show a tenant", ArgsUsage: "TENANT", Action: func(c *cli.Context) error {
+			args, err := positionals(c, "TENANT")
+			if err != nil {
+				return err
+			}
+			return a.tenantShow(c.Context, args[0])
+		}},
+	}}
+}
+
+func (a *app) tenantCreate(ctx context.Context, name string) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	t, err := cl.CreateTenant(ctx, api.CreateTenantRequest{Name: name})
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	switch p.mode {
+	case modeJSON:
+		return p.done(p.json(t))
+	case modeTSV:
+		p.table().row(string(t.ID), t.Name)
+	default:
+		p.line("tenant %s is made", clean(t.Name))
+		p.line("next: forgectl user create NAME --role admin --tenant %s", clean(t.Name))
+	}
+	return p.done(nil)
+}
+
+func (a *app) tenantList(ctx context.Context) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	all := client.Every(ctx, api.Listing{}, cl.Tenants)
+	if p.mode == modeJSON {
+		return p.done(jsonList(p, all))
+	}
+	t := p.table("TENANT", "CREATED", "ID")
+	for it, err := range all {
+		if err != nil {
+			return p.done(err)
+		}
+		t.row(it.Name, p.time(it.CreatedAt), string(it.ID))
+	}
+	t.flush()
+	return p.done(nil)
+}
+
+func (a *app) tenantShow(ctx context.Context, name string) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	t, err := cl.Tenant(ctx, name)
+	if err != nil {
+		return err
+	}
+	return a.showTenant(t)
+}
+
+func (a *app) showTenant(t forge.Tenant) error {
+	p := a.printer()
+	if p.mode == modeJSON {
+		return p.done(p.json(t))
+	}
+	p.fields("tenant", t.Name, "id", string(t.ID), "created", p.time(t.CreatedAt))
+	return p.done(nil)
+}

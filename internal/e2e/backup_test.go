@@ -1,0 +1,344 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
+	"github.com/forge-ml/forge-ml/internal/invariant"
+)
+
+const (
+	exitForgedInvalid  = 2
+	exitForgedDamaged  = 3
+	exitForgedConflict = 6
+)
+
+// forged runs a command of forged and returns what it printed.
+func forged(t *testing.T, ctx context.Context, s *forgedtest.Site, args ...string) (string, error) {
+	t.Helper()
+	cmd := s.Daemon(ctx, args...)
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out), fmt.Errorf("forged %s: %w\n%s", strings.Join(args, " "), err, errOut.String())
+	}
+	return string(out), nil
+}
+
+// storm submits about 50 runs a second until it is told to stop, and keeps the ids that were acknowledged.
+type storm struct {
+	mu   sync.Mutex
+	acks []forge.RunID
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+func startStorm(t *testing.T, ctx context.Context, s *forgedtest.Site) *storm {
+	t.Helper()
+	base, err := s.TCP()
+	must(t, err)
+	ctx, stop := context.WithCancel(ctx)
+	st := &storm{stop: stop}
+	tick := time.NewTicker(20 * time.Millisecond)
+	for range 4 {
+		st.done.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+				if id, err := post(ctx, base, s.Key); err == nil {
+					st.mu.Lock()
+					st.acks = append(st.acks, id)
+					st.mu.Unlock()
+				} else if ctx.Err() == nil {
+					t.Errorf("submission during the storm: %v", err)
+					return
+				}
+			}
+		})
+	}
+	return st
+}
+
+func (st *storm) acknowledged() []forge.RunID {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return append([]forge.RunID(nil), st.acks...)
+}
+
+func (st *storm) end() { st.stop(); st.done.Wait() }
+
+func post(ctx context.Context, base, key string) (forge.RunID, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v1/runs", strings.NewReader(`{"recipe":"probe","params":{"steps":1},"gpus_per_node":2,"priority":1}`))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("X-API-Key", key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode/100 != 2 {
+		return "", fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return idIn(body)
+}
+
+func idIn(body []byte) (forge.RunID, error) {
+	var s api.Submitted
+	err := json.Unmarshal(body, &s)
+	return s.Run.ID, err
+}
+
+// lose ends everything of a site, as a machine that burns down does, and leaves what is outside of its state directory.
+func lose(t *testing.T, s *forgedtest.Site) {
+	t.Helper()
+	s.Kill()
+	left, err := forgedtest.Survivors(s.Dir)
+	must(t, err)
+	for _, p := range left {
+		_ = syscall.Kill(p.Pid, syscall.SIGKILL)
+	}
+	must(t, os.RemoveAll(s.State()))
+}
+
+// whole judges what a backup holds by itself: restored beside the site, its invariants hold and its events count on without a gap.
+func whole(t *testing.T, ctx context.Context, s *forgedtest.Site, file string, acknowledged []forge.RunID) invariant.Facts {
+	t.Helper()
+	dir := filepath.Join(s.Dir, "beside-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+	_, err := forged(t, ctx, s, "restore", "--state-dir", dir, file)
+	must(t, err)
+	f, err := invariant.Gather(ctx, dir, acknowledged)
+	must(t, err)
+	submitted := map[string]int{}
+	for i, e := range f.Events {
+		if e.Seq != int64(i+1) {
+			t.Fatalf("event %d has seq %d: something is missing before it", i+1, e.Seq)
+		}
+		if e.Type == string(forge.EventRunSubmitted) {
+			submitted[e.Run]++
+		}
+	}
+	for _, r := range f.Runs {
+		if submitted[r.ID] != 1 {
+			t.Errorf("run %s is there with %d events of its submission: half a transaction", r.ID, submitted[r.ID])
+		}
+	}
+	if len(submitted) != len(f.Runs) {
+		t.Errorf("%d submissions, %d runs", len(submitted), len(f.Runs))
+	}
+	for _, id := range acknowledged {
+		if submitted[string(id)] == 0 {
+			t.Errorf("run %s was acknowledged before the backup and is not in it", id)
+		}
+	}
+	return f
+}
+
+func TestABackupOfABusySiteBringsEverythingBackThatWasAcknowledgedBeforeIt(t *testing.T) {
+	ctx, s := open(t)
+	path := write(t, filepath.Join(s.Dir, "d.jsonl"), goodRow)
+	_, err := s.Ctl(ctx, "dataset", "add", "d", path, "--license", "MIT")
+	must(t, err)
+	var ana api.CreatedKey
+	must(t, s.CtlJSON(ctx, &ana, "key", "create", "ana"))
+	done := submit(t, ctx, s, "--set", "steps=6", "--register", "bot")
+	until(t, ctx, s, done, "ended", ended)
+	busy := submit(t, ctx, s, "--gpus-per-node", "2", "--set", "steps=3000", "--set", "step_ms=20", "--set", "save_every=5")
+	before := until(t, ctx, s, busy, "saved", atStep(6))
+	shows := func() string {
+		var all strings.Builder
+		for _, args := range [][]string{{"dataset", "show", "d"}, {"model", "show", "bot"}, {"run", "show", done}, {"key", "list"}} {
+			out, err := s.Ctl(ctx, append(args, "-o", "json")...)
+			must(t, err)
+			all.WriteString(out)
+		}
+		return all.String()
+	}
+	shown := shows()
+
+	// The backup is taken in the middle of a storm.
+	st := startStorm(t, ctx, s)
+	for len(st.acknowledged()) < 40 {
+		select {
+		case <-ctx.Done():
+			t.Fatal("the storm does not come up")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	acknowledged := append(st.acknowledged(), before.ID)
+	file := filepath.Join(s.Dir, "site.tar.gz")
+	_, err = forged(t, ctx, s, "backup", "--state-dir", s.State(), "--out", file)
+	must(t, err)
+	after := len(st.acknowledged())
+	st.end()
+	if after < len(acknowledged) {
+		t.Errorf("%d submissions before the backup, %d after it: it kept the writer waiting", len(acknowledged), after)
+	}
+	if mode := stat(t, file).Mode().Perm(); mode != 0o600 {
+		t.Errorf("the backup has mode %o", mode)
+	}
+	out, err := forged(t, ctx, s, "backup", "verify", file)
+	must(t, err)
+	for _, w := range []string{"forge.db", "config.yaml", "recipes/probe.yaml", "not in it    run directories of cluster local"} {
+		if !strings.Contains(out, w) {
+			t.Errorf("verify does not say %q:\n%s", w, out)
+		}
+	}
+	_, err = forged(t, ctx, s, "restore", "--state-dir", s.State(), file)
+	refused(t, err, exitForgedConflict, "not empty", "forge.db")
+
+	lose(t, s)
+	f := whole(t, ctx, s, file, acknowledged)
+	t.Logf("%d runs in the backup, %d acknowledged before it began, %d when it was done", len(f.Runs), len(acknowledged), after)
+	_, err = forged(t, ctx, s, "restore", "--state-dir", s.State(), file)
+	must(t, err)
+	must(t, s.Start(ctx))
+	if got := shows(); got != shown {
+		t.Errorf("before:\n%s\nafter the restore:\n%s", shown, got)
+	}
+	_, err = s.Ctl(ctx, "run", "list", "--key", ana.Secret)
+	must(t, err)
+
+	// What was at work is held, and says so; it goes on when it is released, and not before.
+	held := until(t, ctx, s, busy, "waiting", func(r api.RunDetail) bool { return r.State == forge.RunPending })
+	if held.Hold == nil || !strings.Contains(held.Hold.Reason, "restored from a backup of") {
+		t.Errorf("not held: %+v", held.Hold)
+	}
+	next := submit(t, ctx, s, "--set", "steps=4")
+	if r := until(t, ctx, s, next, "ended", ended); r.State != forge.RunCompleted {
+		t.Errorf("a run after the restore is %s", r.State)
+	}
+	if r := show(t, ctx, s, busy); r.State != forge.RunPending || r.Attempt != held.Attempt {
+		t.Errorf("held and yet %s in attempt %d", r.State, r.Attempt)
+	}
+	_, err = s.Ctl(ctx, "run", "release", busy)
+	must(t, err)
+	until(t, ctx, s, busy, "at work again", func(r api.RunDetail) bool {
+		return r.State == forge.RunRunning && r.Attempt > held.Attempt && r.Step > 3
+	})
+	_, err = s.Ctl(ctx, "run", "cancel", busy, "--now")
+	must(t, err)
+	until(t, ctx, s, busy, "ended", ended)
+	sound(t, ctx, s, acknowledged...)
+}
+
+func stat(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	st, err := os.Stat(path)
+	must(t, err)
+	return st
+}
+
+// setAside runs restore while the run directories of a site are out of its state directory, and everything that works in them stands still.
+func setAside(t *testing.T, s *forgedtest.Site, restore func()) {
+	t.Helper()
+	procs, err := forgedtest.Survivors(s.Dir)
+	must(t, err)
+	for _, p := range procs {
+		must(t, syscall.Kill(p.Pid, syscall.SIGSTOP))
+	}
+	runs, aside := filepath.Join(s.State(), "runs"), filepath.Join(s.Dir, "runs-aside")
+	must(t, os.Rename(runs, aside))
+	restore()
+	must(t, os.Rename(aside, runs))
+	for _, p := range procs {
+		_ = syscall.Kill(p.Pid, syscall.SIGCONT)
+	}
+}
+
+func TestARestoredDatabaseCatchesUpWithRunDirectoriesThatAreNewer(t *testing.T) {
+	ctx, s := open(t)
+	calm := submit(t, ctx, s, long()...)
+	until(t, ctx, s, calm, "ended", ended)
+	run := submit(t, ctx, s, "--gpus-per-node", "2", "--set", "steps=400", "--set", "step_ms=20", "--set", "save_every=10", "--register", "bot")
+	queued := submit(t, ctx, s, long()...)
+	until(t, ctx, s, run, "saved", atStep(20))
+	file := filepath.Join(s.Dir, "site.tar.gz")
+	_, err := forged(t, ctx, s, "backup", "--state-dir", s.State(), "--out", file)
+	must(t, err)
+
+	// After the backup: the attempt is superseded, and its successor is at work when the database is lost.
+	r := show(t, ctx, s, run)
+	_, ranks := live(t, s, r)
+	must(t, syscall.Kill(ranks[1], syscall.SIGKILL))
+	r = until(t, ctx, s, run, "in its second attempt", func(r api.RunDetail) bool {
+		return r.Attempt == 2 && r.State == forge.RunRunning && r.SavedStep > 30
+	})
+	lost := submit(t, ctx, s, "--set", "steps=1")
+	s.Kill()
+	setAside(t, s, func() {
+		must(t, os.RemoveAll(s.State()))
+		out, err := forged(t, ctx, s, "restore", "--state-dir", s.State(), file)
+		must(t, err)
+		if want := "belong at " + filepath.Join(s.State(), "runs"); !strings.Contains(out, want) {
+			t.Errorf("restore does not say %q:\n%s", want, out)
+		}
+	})
+
+	// It is not taken for another, and nothing is placed beside it: forged names it and waits.
+	soon, cancel := context.WithTimeout(ctx, 3*time.Second)
+	err = s.Start(soon)
+	cancel()
+	if err == nil {
+		t.Fatal("forged is ready although an attempt is at work that it does not know")
+	}
+	for _, w := range []string{"restored from a backup", "attempt 2 of run " + string(r.ID), "kill "} {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%v\ndoes not say %q", err, w)
+		}
+	}
+	shim, _ := live(t, s, r)
+	must(t, syscall.Kill(shim, syscall.SIGTERM))
+	must(t, s.WaitReady(ctx))
+
+	got := until(t, ctx, s, run, "waiting", func(r api.RunDetail) bool { return r.State == forge.RunPending })
+	if got.Hold == nil || got.Attempt != 2 || len(got.Attempts) != 2 || got.Attempts[1].Reason != forge.EndSuperseded || got.SavedStep < 30 {
+		t.Errorf("held %+v, attempt %d of %+v, saved %d", got.Hold, got.Attempt, got.Attempts, got.SavedStep)
+	}
+	// Between the two attempts the queued run may have had its turn, and ended without the database of the backup.
+	if q := show(t, ctx, s, queued); q.Hold == nil || q.State != forge.RunPending {
+		t.Errorf("the queued run is %s, hold %+v", q.State, q.Hold)
+	}
+	if _, err := s.Ctl(ctx, "run", "show", lost); forgedtest.ExitCode(err) != exitNotFound {
+		t.Errorf("run %s was submitted after the backup: %v", lost, err)
+	}
+	for _, x := range []string{run, queued} {
+		_, err = s.Ctl(ctx, "run", "release", x)
+		must(t, err)
+	}
+	end := until(t, ctx, s, run, "ended", ended)
+	if end.State != forge.RunCompleted || end.Attempt != 3 || end.Attempts[2].ResumeStep < 30 || end.Model != "bot@1" {
+		t.Errorf("%s as %q after %+v", end.State, end.Model, end.Attempts)
+	}
+	until(t, ctx, s, queued, "ended", ended)
+	if a, b := lastLoss(t, ctx, s, calm), lastLoss(t, ctx, s, queued); a != b {
+		t.Errorf("the queued run ended at %v, undisturbed %v", b, a)
+	}
+	sound(t, ctx, s, r.ID)
+}
