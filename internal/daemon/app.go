@@ -73,9 +73,9 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
-	planned    atomic.Int64             // turns of the plan loop
-	refused    atomic.Pointer[string]   // why the last reload was
-	requests   atomic.Int64             // being answered now
+	planned    atomic.Int64           // turns of the plan loop
+	refused    atomic.Pointer[string] // why the last reload was
+	requests   atomic.Int64           // being answered now
 	planning   sync.Mutex
 	looked     looked                   // under planning
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
