@@ -91,13 +91,13 @@ func (d *Daemon) tellStatus() {
 	d.tell(fmt.Sprintf("STATUS=serving: %d attempts open, %d runs wait%s", open, waiting, note))
 }
 
-func (w *world) counts() (open, waiting int) {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	for _, a := range w.attempts {
+func (d *world) counts() (open, waiting int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, a := range d.attempts {
 		if a.State.Open() {
 			open++
 		}
 	}
-	return open, len(w.pending)
+	return open, len(d.pending)
 }
