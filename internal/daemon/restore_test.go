@@ -353,7 +353,8 @@ func restoredRig(t *testing.T, slots int, list func(run forge.RunID) ([]forge.Re
 	if err := restoreTo(t, file, dir); err != nil {
 		t.Fatal(err)
 	}
-	again := serveOn(t, dir, executortest.NewFake(fakeNode(2)), func(c *Cluster) {
+	again := serveOn(t, dir, executortest.NewFake(fakeNode(2)), func(o *Options) {
+		c := &o.Clusters[0]
 		x := &remaining{Fake: c.Executor.(*executortest.Fake)}
 		x.list, x.err = list(run.ID)
 		c.Executor = x
