@@ -438,7 +438,7 @@ func TestARestoredRunNeverCountsAnAttemptTwice(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(r.configured().StateDir, restoredFile)); err == nil {
 		t.Error("restored.json is still there")
 	}
-	events, err := r.db.For(r.op).Events(t.Context(), "", 0, 0)
+	events, err := r.db.For(r.op).Events(t.Context(), store.EventFilter{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
