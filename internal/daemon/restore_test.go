@@ -46,7 +46,7 @@ func madeAt(t *testing.T, at time.Time) string {
 func backedUp(t *testing.T) (dir, file string) {
 	t.Helper()
 	dir = shortDir(t)
-	if _, err := Init(t.Context(), dir, "admin"); err != nil {
+	if _, err := Init(t.Context(), dir, "admin", NoUID); err != nil {
 		t.Fatal(err)
 	}
 	return dir, backupOf(t, dir)
