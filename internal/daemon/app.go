@@ -69,15 +69,18 @@ type Daemon struct {
 	kickPlan   chan struct{}
 	kickOutbox chan struct{}
 	kickWatch  chan struct{}
-	events     *notifier
+	tail       *tail
+	runIDs     runIDs
+	outlooks   outlooks
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
+	doctor     doctor
 	planned    atomic.Int64           // turns of the plan loop
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now
-	planning   sync.Mutex
-	looked     looked                   // under planning
+	onePlan    sync.Mutex
+	looked     looked                   // under onePlan
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
@@ -102,7 +105,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, fatal: make(chan error, 1),
+		cursors: cursors{m: map[string]*cursor{}}, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})
@@ -153,6 +156,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
+	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
 
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
@@ -228,12 +232,7 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
-	for _, x := range deltas {
-		if x.Event != nil {
-			d.events.notify()
-			break
-		}
-	}
+	d.tail.add(deltas)
 }
 
 func (d *Daemon) runByID(id forge.RunID) (forge.Run, bool) {
@@ -243,36 +242,10 @@ func (d *Daemon) runByID(id forge.RunID) (forge.Run, bool) {
 	return r, err == nil
 }
 
-// Authenticate implements api.Auth.
-func (d *Daemon) Authenticate(ctx context.Context, secret string) (forge.Principal, error) {
-	return d.db.Authenticate(ctx, secret)
-}
-
 // kick wakes a loop without ever waiting for it.
 func kick(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// notifier wakes everyone who waits for a change, by closing a channel.
-type notifier struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func newNotifier() *notifier { return &notifier{ch: make(chan struct{})} }
-
-func (n *notifier) changed() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.ch
-}
-
-func (n *notifier) notify() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	close(n.ch)
-	n.ch = make(chan struct{})
 }

@@ -68,9 +68,9 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	if d.damage.Load() != nil {
 		return time.Time{}
 	}
-	d.planning.Lock()
-	defer d.planning.Unlock()
-	policy := d.policy()
+	d.onePlan.Lock()
+	defer d.onePlan.Unlock()
+	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
 	stamp, preemptible := d.world.preemptible(policy.PreemptGap)
 	if d.world.full() {
 		switch {

@@ -92,7 +92,7 @@ func TestWhyCountsWhoeverHasStillToSaveAndNamesOnlyRunsOfTheSameTenant(t *testin
 	r.launched(t, mine.ID, 2)
 	r.launched(t, theirs.ID, 2)
 	for _, p := range []forge.Principal{r.op, eve} {
-		evs, err := r.db.For(p).Events(t.Context(), "", 0, 1000)
+		evs, err := r.db.For(p).Events(t.Context(), store.EventFilter{}, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
