@@ -79,8 +79,8 @@ type Daemon struct {
 	planned    atomic.Int64           // turns of the plan loop
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now
-	onePlan    sync.Mutex
-	looked     looked                   // under onePlan
+	lookLock   sync.Mutex
+	looked     looked                   // under lookLock
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 

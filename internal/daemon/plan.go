@@ -68,8 +68,8 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	if d.damage.Load() != nil {
 		return time.Time{}
 	}
-	d.onePlan.Lock()
-	defer d.onePlan.Unlock()
+	d.lookLock.Lock()
+	defer d.lookLock.Unlock()
 	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
 	at, preemptible := d.world.preemptible(policy.PreemptGap)
 	if d.world.full() {
