@@ -124,21 +124,21 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 		if len(runs) != 1 || len(datasets) != 0 || len(models) != 0 || len(own) != 1 || len(users) != 2 || len(tenants) != 1 || len(keys) != 2 {
 			t.Fatalf("got %d runs, %d datasets, %d models, %d and %d keys, %d users, %d tenants", len(runs), len(datasets), len(models), len(own), len(keys), len(users), len(tenants))
 		}
-		events, err := rival.Events(ctx, "", 0, 0)
+		events, err := rival.Events(ctx, store.EventFilter{}, 0)
 		must(t, err)
 		for _, e := range events {
 			if e.Run != "" && e.Run == s.run.ID || e.Tenant == "" {
 				t.Errorf("event %d of somebody else is visible: %s", e.Seq, e.Message)
 			}
 		}
-		if events, err = rival.Events(ctx, s.run.ID, 0, 0); err != nil || len(events) != 0 {
+		if events, err = rival.Events(ctx, store.EventFilter{Run: s.run.ID}, 0); err != nil || len(events) != 0 {
 			t.Fatalf("got %d events of another tenant's run, %v", len(events), err)
 		}
 	})
 	t.Run("the site's events are for operators", func(t *testing.T) {
 		p := storetest.Principal(t, s.db, "site")
 		p.Role = forge.RoleOperator
-		events, err := s.db.For(p).Events(ctx, "", 0, 0)
+		events, err := s.db.For(p).Events(ctx, store.EventFilter{}, 0)
 		must(t, err)
 		seen := false
 		for _, e := range events {

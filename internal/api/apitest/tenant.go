@@ -326,5 +326,6 @@ func (f *Fake) Doctor(context.Context, forge.Principal) ([]api.Check, error) {
 		return nil, err
 	}
 	defer leave()
-	return []api.Check{{Name: "clock_skew", Status: api.CheckOK, Found: "0s, limit 2s"}}, nil
+	return []api.Check{{Name: "node_clocks", Status: api.CheckOK, Found: "0s, limit 2s"},
+		{Name: "disk", Status: api.CheckWarn, Found: "/var/lib/forge has 3.0 GiB left, limit 5.0 GiB", Fix: "df -h /var/lib/forge"}}, nil
 }
