@@ -69,6 +69,7 @@ var EventTypes = []EventType{
 	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
+	EventRunPreemptAsked, EventRunClaimed,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

@@ -11,7 +11,11 @@ import (
 // Explain says why one run waits, as the plan of this snapshot has it; Runs holds that run alone.
 // A Held without a code is a run that does not wait: it starts in this plan, or is not pending.
 func Explain(s forge.Snapshot, p Policy, run forge.RunID) forge.Held {
-	plan := Plan(s, p)
+	return ExplainIn(s, Plan(s, p), run)
+}
+
+// ExplainIn is Explain for a plan that was made of the snapshot already.
+func ExplainIn(s forge.Snapshot, plan forge.Plan, run forge.RunID) forge.Held {
 	for _, h := range plan.Hold {
 		if slices.Contains(h.Runs, run) {
 			return forge.Held{Code: h.Code, Text: h.Text, Runs: []forge.RunID{run}}

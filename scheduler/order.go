@@ -18,6 +18,9 @@ func Order(s forge.Snapshot, _ Policy) []forge.RunID {
 	return ids
 }
 
+// Queue is Order with the runs themselves, as the snapshot has them.
+func Queue(s forge.Snapshot) []*forge.PendingRun { return inOrder(s.Pending) }
+
 // Position is a run's place in the queue, 1 is next, and how many wait; 0 when it does not wait.
 // It counts without sorting, since every submit asks.
 func Position(s forge.Snapshot, _ Policy, run forge.RunID) (position, waiting int) {

@@ -27,13 +27,13 @@ func errSecret() error {
 // revoked, or whose user is disabled.
 func (db *DB) Authenticate(ctx context.Context, secret string) (forge.Principal, error) {
 	hash := hashSecret(secret)
-	return db.known(hash, errSecret, func() (*known, error) {
+	return db.recognise(hash, errSecret, func() (*caller, error) {
 		row := &keyRow{}
 		err := selectKeys(db.read.NewSelect(), row).Where("k.hash = ?", hash).Where("k.revoked_at = 0").Where("u.disabled_at = 0").Scan(ctx)
 		if err != nil {
 			return nil, err
 		}
-		k := &known{until: row.ExpiresAt, p: forge.Principal{Tenant: row.Tenant, Home: row.Tenant, User: row.User, UserID: row.UserID, Key: row.ID,
+		k := &caller{until: row.ExpiresAt, p: forge.Principal{Tenant: row.Tenant, Home: row.Tenant, User: row.User, UserID: row.UserID, Key: row.ID,
 			Role: row.acts(), MaxPriority: row.UserCap, Via: forge.ViaKey}}
 		k.used.Store(int64(row.UsedAt))
 		return k, nil
@@ -48,18 +48,18 @@ func (db *DB) AuthenticatePeer(ctx context.Context, uid uint32) (forge.Principal
 		return forge.Errorf(forge.KindUnauthorized, "user.authenticate", "uid %s is no user's here", name).
 			WithHint("an operator makes it one's: forgectl user update NAME --unix-uid %s; or give a key with FORGE_API_KEY", name)
 	}
-	return db.known("uid "+name, unknown, func() (*known, error) { // no hash is spelt like that
+	return db.recognise("uid "+name, unknown, func() (*caller, error) { // no hash is spelt like that
 		row := &userRow{}
 		if err := db.read.NewSelect().Model(row).Where("u.unix_uid = ?", int64(uid)).Where("u.disabled_at = 0").Scan(ctx); err != nil {
 			return nil, err
 		}
-		return &known{p: forge.Principal{Tenant: row.Tenant, Home: row.Tenant, User: row.Name, UserID: row.ID, Role: row.Role,
+		return &caller{p: forge.Principal{Tenant: row.Tenant, Home: row.Tenant, User: row.Name, UserID: row.ID, Role: row.Role,
 			MaxPriority: row.MaxPriority, Via: forge.ViaSocket}}, nil
 	})
 }
 
-// known answers from the cache, or reads and remembers. Expiry needs no write, so that it is looked at each time.
-func (db *DB) known(name string, refused func() error, read func() (*known, error)) (forge.Principal, error) {
+// recognise answers from the cache, or reads and remembers. Expiry needs no write, so that it is looked at each time.
+func (db *DB) recognise(name string, refused func() error, read func() (*caller, error)) (forge.Principal, error) {
 	k, generation := db.keys.get(name)
 	if k == nil {
 		var err error
@@ -83,8 +83,8 @@ func (db *DB) known(name string, refused func() error, read func() (*known, erro
 	return k.p, nil
 }
 
-// known is somebody whom the store has recognised.
-type known struct {
+// caller is somebody whom the store has recognised.
+type caller struct {
 	p     forge.Principal
 	until stamp        // of the key; 0: for ever
 	used  atomic.Int64 // the minute that was noted last
@@ -96,23 +96,23 @@ type known struct {
 type keyCache struct {
 	mu         sync.RWMutex
 	generation int
-	known      map[string]*known
+	known      map[string]*caller
 }
 
-func (c *keyCache) get(name string) (*known, int) {
+func (c *keyCache) get(name string) (*caller, int) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.known[name], c.generation
 }
 
-func (c *keyCache) put(name string, k *known, generation int) {
+func (c *keyCache) put(name string, k *caller, generation int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if generation != c.generation {
 		return
 	}
 	if c.known == nil || len(c.known) >= maxKnown {
-		c.known = map[string]*known{}
+		c.known = map[string]*caller{}
 	}
 	c.known[name] = k
 }

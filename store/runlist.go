@@ -152,11 +152,7 @@ func (t *Tenant) runs(ctx context.Context, tx bun.Tx, f RunFilter, o order, b bo
 			break
 		}
 		r := runRow{Tenant: t.p.Tenant}
-		if err := rows.Scan((*string)(&r.ID), &r.Number, &r.User, (*string)(&r.State), (*string)(&r.Reason), &r.HoldBy, &r.HoldReason,
-			(*int64)(&r.HoldAt), (*string)(&r.Cancel), &r.Attempt, &r.Retries, &r.Fruitless, (*int64)(&r.NotBefore), &r.Step, &r.TotalSteps,
-			&r.SavedStep, &r.Loss, &r.Model, (*string)(&r.Parent), (*int64)(&r.SubmittedAt), (*int64)(&r.StartedAt), (*int64)(&r.EndedAt),
-			&r.Version, &r.Name, &r.Recipe, &r.Dataset, &r.Base, &r.Priority, (*string)(&r.Cluster), &r.Register, &r.Nodes, &r.GPUs,
-			&r.CPUs, &r.MemoryMiB, &r.TimeLimit); err != nil {
+		if err := rows.Scan(r.listed()...); err != nil {
 			return nil, "", err
 		}
 		if n := len(pages); n == 0 || len(pages[n-1]) == cap(pages[n-1]) {
@@ -198,4 +194,13 @@ func (f RunFilter) narrow(q *bun.SelectQuery) *bun.SelectQuery {
 		q = q.Where("submitted_at < ?", stampOf(f.Until))
 	}
 	return startsWith(q, "name", f.Name)
+}
+
+// listed is where the columns of that name go.
+func (r *runRow) listed() []any {
+	return []any{(*string)(&r.ID), &r.Number, &r.User, (*string)(&r.State), (*string)(&r.Reason), &r.HoldBy, &r.HoldReason,
+		(*int64)(&r.HoldAt), (*string)(&r.Cancel), &r.Attempt, &r.Retries, &r.Fruitless, (*int64)(&r.NotBefore), &r.Step, &r.TotalSteps,
+		&r.SavedStep, &r.Loss, &r.Model, (*string)(&r.Parent), (*int64)(&r.SubmittedAt), (*int64)(&r.StartedAt), (*int64)(&r.EndedAt),
+		&r.Version, &r.Name, &r.Recipe, &r.Dataset, &r.Base, &r.Priority, (*string)(&r.Cluster), &r.Register, &r.Nodes, &r.GPUs,
+		&r.CPUs, &r.MemoryMiB, &r.TimeLimit}
 }

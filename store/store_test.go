@@ -102,7 +102,7 @@ func (s scene) reload(t *testing.T) (forge.Run, forge.Attempt) {
 
 func eventTypes(t *testing.T, s scene) map[forge.EventType]int {
 	t.Helper()
-	events, err := s.acme.Events(ctx, s.run.ID, 0, 0)
+	events, err := s.acme.Events(ctx, store.EventFilter{Run: s.run.ID}, 0)
 	must(t, err)
 	n := map[forge.EventType]int{}
 	for _, e := range events {

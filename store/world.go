@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -10,10 +12,11 @@ import (
 )
 
 // World is all that the daemon plans and watches by, of one moment. Runs are sorted by id, attempts
-// by run and number, nodes and claims by cluster and name.
+// by run and number, nodes and claims by cluster and name. A run is whole when it has an attempt or waits for
+// another run; of every other one the spec has what listings show.
 type World struct {
 	Revision  int64           // commits so far that changed something
-	Runs      []forge.Run     // not terminal, and those that pending runs wait for
+	Runs      []forge.Run     // not terminal, and those that pending runs wait for; see above
 	Attempts  []forge.Attempt // not ended
 	Nodes     []forge.Node
 	Claims    []forge.Claim
@@ -74,15 +77,31 @@ func (db *DB) World(ctx context.Context) (World, error) {
 	return w, err
 }
 
+// SQLite takes the index of live runs only where its condition is repeated to the letter, and CROSS JOIN
+// keeps it from going through all that ever waited: a million ended runs must cost a start nothing.
+const (
+	live       = `state IN ('pending', 'provisioning', 'running')`
+	waitingFor = `(SELECT id FROM runs WHERE ` + live + ` AND state = 'pending') AS p CROSS JOIN run_after AS a ON a.run = p.id`
+
+	countQuery = `SELECT count(*) FROM runs WHERE ` + live
+	liveQuery  = `SELECT ` + listed + `, tenant, avoid FROM runs WHERE ` + live + ` ORDER BY id`
+	// What has ended and is waited for.
+	neededQuery = `SELECT ` + listed + `, tenant, avoid FROM runs WHERE state IN ('completed', 'failed', 'cancelled') AND id IN (SELECT a.needs FROM ` + waitingFor + `)`
+	// What has an attempt, or waits for others.
+	wholeCondition = `r.id IN (SELECT id FROM runs WHERE ` + live + ` AND state <> 'pending'
+		UNION SELECT run FROM attempts WHERE state <> 'ended' UNION SELECT a.run FROM ` + waitingFor + `)`
+	preemptedQuery = `SELECT a.run, count(*) AS times, max(a.ended_at) AS last
+		FROM (SELECT id FROM runs WHERE ` + live + ` AND attempt > 0) AS r CROSS JOIN attempts AS a ON a.run = r.id
+		WHERE a.reason = '` + string(forge.EndCheckpointedPreempt) + `' GROUP BY a.run ORDER BY a.run`
+)
+
 func preempted(ctx context.Context, t bun.Tx) ([]Preempted, error) {
 	var rows []struct {
 		Run   forge.RunID
 		Times int
 		Last  stamp
 	}
-	err := t.NewRaw(`SELECT a.run, count(*) AS times, max(a.ended_at) AS last FROM runs AS r JOIN attempts AS a ON a.run = r.id
-		WHERE r.state IN ('pending', 'provisioning', 'running') AND r.attempt > 0 AND a.reason = ? GROUP BY a.run ORDER BY a.run`,
-		forge.EndCheckpointedPreempt).Scan(ctx, &rows)
+	err := t.NewRaw(preemptedQuery).Scan(ctx, &rows)
 	var out []Preempted
 	for _, r := range rows {
 		out = append(out, Preempted{r.Run, r.Times, r.Last.time()})
@@ -90,14 +109,65 @@ func preempted(ctx context.Context, t bun.Tx) ([]Preempted, error) {
 	return out, err
 }
 
+// liveRuns reads the runs of the world. The queue may be 100,000 long and a daemon that was down has to be
+// back in seconds: of a run that only waits, what is read is its row, by hand, and not its spec.
 func (db *DB) liveRuns(ctx context.Context, t bun.Tx) ([]forge.Run, error) {
-	var rows []runRow
-	err := selectRuns(t.NewSelect(), &rows).
-		Where("r.state IN ('pending', 'provisioning', 'running')").
-		WhereOr("r.id IN (SELECT a.needs FROM run_after AS a JOIN runs AS p ON p.id = a.run WHERE p.state = 'pending')").
-		Order("r.id").Scan(ctx)
+	whole, err := db.wholeRuns(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	return nouns(rows, func(r *runRow) (forge.Run, error) { return r.forge(&db.specs) })
+	var n int
+	if err := t.QueryRowContext(ctx, countQuery).Scan(&n); err != nil {
+		return nil, err
+	}
+	runs := make([]forge.Run, 0, n)
+	add := func(query string) error {
+		rows, err := t.QueryContext(ctx, query)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var r runRow
+		dest := append(r.listed(), (*string)(&r.Tenant), &r.Avoid)
+		for rows.Next() {
+			if err := rows.Scan(dest...); err != nil {
+				return err
+			}
+			run, ok := whole[r.ID]
+			if !ok {
+				run = r.brief()
+				if err := decode(r.Avoid, &run.Avoid); err != nil {
+					return err
+				}
+			}
+			runs = append(runs, run)
+		}
+		return rows.Err()
+	}
+	if err := add(liveQuery); err != nil {
+		return nil, err
+	}
+	if err := add(neededQuery); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(runs, func(a, b forge.Run) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return runs, nil
+}
+
+// wholeRuns reads, specs included, the live runs that have an attempt, and those that wait for others.
+func (db *DB) wholeRuns(ctx context.Context, t bun.Tx) (map[forge.RunID]forge.Run, error) {
+	var rows []runRow
+	err := selectRuns(t.NewSelect(), &rows).Where(wholeCondition).Scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	whole := make(map[forge.RunID]forge.Run, len(rows))
+	for i := range rows {
+		run, err := rows[i].forge(&db.specs)
+		if err != nil {
+			return nil, err
+		}
+		whole[run.ID] = run
+	}
+	return whole, nil
 }

@@ -101,6 +101,17 @@ func canonical(t *testing.T, w store.World) string {
 	})
 	slices.SortFunc(w.Nodes, func(a, b forge.Node) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(w.Claims, func(a, b forge.Claim) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Slot, b.Slot)) })
+	// Of a run that only waits, or that is only waited for, a fresh read has what listings show.
+	busy := map[forge.RunID]bool{}
+	for _, a := range w.Attempts {
+		busy[a.Run] = true
+	}
+	w.Runs = slices.Clone(w.Runs)
+	for i, r := range w.Runs {
+		if s := r.Spec; !busy[r.ID] && (r.State.Terminal() || r.State == forge.RunPending && len(s.After) == 0) {
+			w.Runs[i].Spec = forge.RunSpec{Name: s.Name, Recipe: s.Recipe, Gang: s.Gang, Cluster: s.Cluster, Priority: s.Priority, TimeLimit: s.TimeLimit, Register: s.Register}
+		}
+	}
 	// An empty list and none are the same world.
 	w.Runs, w.Attempts, w.Nodes = append([]forge.Run{}, w.Runs...), append([]forge.Attempt{}, w.Attempts...), append([]forge.Node{}, w.Nodes...)
 	w.Claims, w.Paused = append([]forge.Claim{}, w.Claims...), append([]forge.PausedCluster{}, w.Paused...)

@@ -55,19 +55,27 @@ type bench struct {
 	f     func(context.Context, env) ([]figure, error)
 }
 
-// env is where the binaries are.
-type env struct{ bin string }
+// env is where the binaries are, and whether parts of a figure are printed too.
+type env struct {
+	bin     string
+	verbose bool
+}
 
 var benches = []bench{
 	{[]string{"submit_rate", "submit_group"}, submitRate},
 	{[]string{"launch_p50"}, launchP50},
 	{[]string{"cli_start"}, cliStart},
 	{[]string{"cli_list", "idle_cpu", "idle_rss"}, withManyPending},
+	{[]string{"sse_lag_p99"}, sseLag},
+	{[]string{"read_p99"}, readP99},
+	{[]string{"restart_ready"}, restartReady},
+	{[]string{"completion_ms"}, completionMS},
 }
 
 func main() {
 	var e env
 	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
+	flag.BoolVar(&e.verbose, "v", false, "print the parts of a figure too")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -114,9 +122,15 @@ func run(ctx context.Context, e env, only string) error {
 	return errors.Join(errs...)
 }
 
-// site starts a forged whose one CPU slot can be kept busy, so that what is submitted waits.
+// options are those of a forged whose one CPU slot can be kept busy, so that what is submitted waits.
+// It counts no requests: one key stands here for all of a site's users.
+func options(e env) forgedtest.Options {
+	return forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true, Extra: "limits:\n  requests_per_second: 0\n"}
+}
+
+// site starts such a forged.
 func site(ctx context.Context, e env) (*forgedtest.Site, error) {
-	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true})
+	s, err := forgedtest.New(ctx, options(e))
 	if err != nil {
 		return nil, err
 	}

@@ -161,7 +161,9 @@ func instantSite(ctx context.Context, e env) (*forgedtest.Site, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out)
 	}
-	s, err := forgedtest.New(ctx, forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true, Dir: dir})
+	o := options(e)
+	o.Dir = dir
+	s, err := forgedtest.New(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -108,7 +108,7 @@ type RunData interface {
 	Log(ctx context.Context, p forge.Principal, run string, q LogQuery) (LogChunk, error)
 	Metrics(ctx context.Context, p forge.Principal, run string, q MetricsQuery) (Metrics, error)
 	Checkpoints(ctx context.Context, p forge.Principal, run string) ([]forge.Checkpoint, error)
-	Queue(ctx context.Context, p forge.Principal) (Queue, error)
+	Queue(ctx context.Context, p forge.Principal, limit int) (Queue, error)
 }
 
 // Keys manages the API keys of the principal's tenant. Members see and manage their own, admins
@@ -145,8 +145,9 @@ type Events interface {
 	// EventsAfter returns at most limit events with Seq > f.After, oldest first, of the principal's
 	// tenant and as f says.
 	EventsAfter(ctx context.Context, p forge.Principal, f EventFilter, limit int) ([]forge.Event, error)
-	// Changed returns a channel that is closed at the next committed event.
-	Changed() <-chan struct{}
+	// Changed returns the newest seq of the site, whoever's it is, and a channel that is closed at the
+	// next: EventsAfter, called later, leaves out nothing up to that seq.
+	Changed() (newest int64, next <-chan struct{})
 }
 
 // Listing asks for a page of a listing. Cursor is opaque: next of the page before. One that is of another
@@ -300,6 +301,7 @@ type Metrics struct {
 // Queue is what waits and runs, in the order of the plan. Other tenants' load is anonymous.
 type Queue struct {
 	Entries []QueueEntry `json:"entries"`
+	More    int          `json:"more,omitempty" doc:"Entries after these"`
 	Others  OthersLoad   `json:"others"`
 }
 

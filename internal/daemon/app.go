@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -69,15 +70,19 @@ type Daemon struct {
 	kickPlan   chan struct{}
 	kickOutbox chan struct{}
 	kickWatch  chan struct{}
-	events     *notifier
+	tail       *tail
+	runIDs     runIDs
+	outlooks   outlooks
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
+	doctor     doctor
 	planned    atomic.Int64             // turns of the plan loop
 	refused    atomic.Pointer[string]   // why the last reload was
 	requests   atomic.Int64             // being answered now
 	lookedAt   int64                    // of the plan loop: the stamp of the last plan for a full world …
-	lookAgain  time.Time                // … and when to plan again even if nothing happens
+	lookAgain  time.Time                // … when to plan again even if nothing happens …
+	lookedBy   scheduler.Policy         // … and by what it was decided
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
@@ -102,7 +107,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		events: newNotifier(), cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
+		cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})
@@ -153,6 +158,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
+	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
 
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
@@ -228,12 +234,7 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
-	for _, x := range deltas {
-		if x.Event != nil {
-			d.events.notify()
-			break
-		}
-	}
+	d.tail.add(deltas)
 }
 
 func (d *Daemon) runByID(id forge.RunID) (forge.Run, bool) {
@@ -249,25 +250,4 @@ func kick(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// notifier wakes everyone who waits for a change, by closing a channel.
-type notifier struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func newNotifier() *notifier { return &notifier{ch: make(chan struct{})} }
-
-func (n *notifier) changed() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.ch
-}
-
-func (n *notifier) notify() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	close(n.ch)
-	n.ch = make(chan struct{})
 }

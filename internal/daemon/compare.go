@@ -17,7 +17,7 @@ import (
 var onReload = []string{
 	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "limits.*", "data_roots.*", "log.level", "log.format", "recipes_dir",
 	"retry.backoff_min", "retry.backoff_max", "retry.fruitless_limit", "retry.pause_after", "retry.pause_window",
-	"clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*",
+	"policy.*", "clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*",
 }
 
 // secret are the keys whose values are never shown.

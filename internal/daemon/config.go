@@ -224,10 +224,7 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
-	if c.Limits.MemberMaxPriority == nil {
-		limit := DefaultMemberPriority
-		c.Limits.MemberMaxPriority = &limit
-	}
+	def(&c.Limits.MemberMaxPriority, new(DefaultMemberPriority))
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}

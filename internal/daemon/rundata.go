@@ -46,18 +46,18 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 	case r.State == forge.RunPending && last != nil && last.State == forge.AttemptExited:
 		w.Sentence = fmt.Sprintf("attempt %d has exited and is being judged: its checkpoints are hashed", last.Number)
 	case r.State == forge.RunPending:
-		snap := s.d.world.snapshot(time.Now())
-		held := scheduler.Explain(snap, s.d.policy(), r.ID)
+		now := s.d.outlooks.about(r, s.d.world, s.d.policy(), time.Now())
+		held := scheduler.ExplainIn(now.snap, now.plan, r.ID)
 		w.Code, w.Sentence = held.Code, "waits: "+held.Text
 		if held.Code == forge.HoldPreempting {
 			w.Sentence = held.Text
-			s.saving(&w, r, snap)
+			s.saving(&w, r, now.snap)
 		}
 		if held.Text == "" {
 			w.Sentence = "is about to be placed"
 		}
-		w.Position, w.Waiting = scheduler.Position(snap, s.d.policy(), r.ID)
-		wayOut(&w, r, snap, p)
+		w.Position, w.Waiting = scheduler.Position(now.snap, s.d.policy(), r.ID)
+		wayOut(&w, r, now.snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
 	case r.State == forge.RunRunning && last != nil:
@@ -222,40 +222,46 @@ func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string)
 	return t.Checkpoints(ctx, r.ID)
 }
 
-// Queue lists the tenant's runs in the order of the plan; the load of others is counted and
-// not named (invariant 8).
-func (s rundata) Queue(_ context.Context, p forge.Principal) (api.Queue, error) {
-	snap := s.d.world.snapshot(time.Now())
+// Queue lists the tenant's runs in the order of the plan, limit of them at most; the load of others is counted
+// and not named (invariant 8).
+func (s rundata) Queue(_ context.Context, p forge.Principal, limit int) (api.Queue, error) {
+	now := s.d.outlooks.of(s.d.world, s.d.policy(), time.Now())
 	q := api.Queue{Entries: []api.QueueEntry{}}
-	for _, a := range snap.Active {
-		r, ok := s.d.world.run(a.Run)
-		if !ok {
-			continue
+	add := func(id forge.RunID, pos int, since time.Time) bool {
+		if len(q.Entries) >= limit {
+			q.More++
+			return false
 		}
-		if r.Tenant != p.Tenant {
-			q.Others.Running++
-			q.Others.GPUs += r.Spec.Gang.GPUs()
-			continue
-		}
-		q.Entries = append(q.Entries, queueEntry(r, 0, "", a.PlacedAt))
-	}
-	plan := scheduler.Plan(snap, s.d.policy())
-	why := map[forge.RunID]string{}
-	for _, h := range plan.Hold {
-		for _, id := range h.Runs {
-			why[id] = h.Text
-		}
-	}
-	for i, id := range scheduler.Order(snap, s.d.policy()) {
 		r, ok := s.d.world.run(id)
-		if !ok {
+		if ok {
+			q.Entries = append(q.Entries, queueEntry(r, pos, "", since))
+		}
+		return ok
+	}
+	for _, a := range now.snap.Active {
+		if a.Tenant == p.Tenant {
+			add(a.Run, 0, a.PlacedAt)
 			continue
 		}
-		if r.Tenant != p.Tenant {
+		q.Others.Running++
+		for _, sh := range a.Placement {
+			q.Others.GPUs += len(sh.Slots)
+		}
+	}
+	running := len(q.Entries)
+	var shown []forge.RunID
+	why := map[forge.RunID]string{}
+	for i, w := range now.queue() {
+		if w.Tenant != p.Tenant {
 			q.Others.Waiting++
-			continue
+		} else if add(w.ID, i+1, w.SubmittedAt) {
+			shown = append(shown, w.ID)
+			why[w.ID] = ""
 		}
-		q.Entries = append(q.Entries, queueEntry(r, i+1, why[id], r.SubmittedAt))
+	}
+	now.why(why)
+	for i, id := range shown {
+		q.Entries[running+i].Why = why[id]
 	}
 	return q, nil
 }

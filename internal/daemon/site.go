@@ -74,24 +74,6 @@ func (s site) Ready(context.Context) []string {
 	return why
 }
 
-// events implements api.Events.
-type events struct{ d *Daemon }
-
-func (s events) EventsAfter(ctx context.Context, p forge.Principal, f api.EventFilter, limit int) ([]forge.Event, error) {
-	t := s.d.db.For(p)
-	var id forge.RunID
-	if f.Run != "" {
-		r, err := t.Run(ctx, f.Run)
-		if err != nil {
-			return nil, err
-		}
-		id = r.ID
-	}
-	return t.Events(ctx, id, f.After, limit)
-}
-
-func (s events) Changed() <-chan struct{} { return s.d.events.changed() }
-
 // wholeRunes is how much of b to give out so that no character is cut in two. At the very
 // end everything goes.
 func wholeRunes(b []byte, end bool) int {

@@ -60,7 +60,7 @@ type dependency struct {
 func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world {
 	d := &world{
 		revision: w.Revision, lookup: lookup,
-		runs: map[forge.RunID]forge.Run{}, settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
+		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
 		attempts: map[forge.RunID]forge.Attempt{}, stopped: map[forge.RunID]preempted{}, nodes: map[nodeKey]forge.Node{},
 		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
 	}
@@ -162,9 +162,19 @@ func (d *world) putRun(r forge.Run) {
 			d.settled[r.ID] = dependency{r.Number, r.State}
 		}
 	} else {
+		if _, busy := d.attempts[r.ID]; r.State == forge.RunPending && !busy {
+			r.Spec = waitingSpec(r.Spec)
+		}
 		d.runs[r.ID] = r
 	}
 	d.index(r.ID)
+}
+
+// waitingSpec is what the world keeps of the spec of a run that only waits: no more than a restart
+// would read of it. The parameters of a queue of 100,000 would fill hundreds of megabytes.
+func waitingSpec(s forge.RunSpec) forge.RunSpec {
+	return forge.RunSpec{Name: s.Name, Recipe: s.Recipe, Gang: s.Gang, Cluster: s.Cluster, Priority: s.Priority, TimeLimit: s.TimeLimit,
+		Register: s.Register, After: s.After}
 }
 
 func (d *world) putAttempt(a forge.Attempt) {

@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -47,6 +48,9 @@ func (f *Fake) EventsAfter(_ context.Context, p forge.Principal, q api.EventFilt
 		if e.Tenant != p.Tenant || run != "" && string(e.Run) != run && strconv.FormatInt(e.Number, 10) != run {
 			continue
 		}
+		if len(q.Types) > 0 && !slices.Contains(q.Types, e.Type) || q.Actor != "" && e.Actor != q.Actor || e.Time.Before(q.Since) {
+			continue
+		}
 		if out = append(out, e); len(out) == limit {
 			break
 		}
@@ -55,8 +59,8 @@ func (f *Fake) EventsAfter(_ context.Context, p forge.Principal, q api.EventFilt
 }
 
 // Changed implements api.Events.
-func (f *Fake) Changed() <-chan struct{} {
+func (f *Fake) Changed() (int64, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.changed
+	return int64(len(f.events)), f.changed
 }

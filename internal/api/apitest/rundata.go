@@ -100,7 +100,7 @@ func (f *Fake) Checkpoints(_ context.Context, p forge.Principal, run string) ([]
 }
 
 // Queue implements api.RunData.
-func (f *Fake) Queue(context.Context, forge.Principal) (api.Queue, error) {
+func (f *Fake) Queue(_ context.Context, _ forge.Principal, limit int) (api.Queue, error) {
 	leave, err := f.enter("Queue")
 	if err != nil {
 		return api.Queue{}, err
@@ -109,5 +109,9 @@ func (f *Fake) Queue(context.Context, forge.Principal) (api.Queue, error) {
 	if f.queue == nil {
 		return api.Queue{}, nil
 	}
-	return *f.queue, nil
+	q := *f.queue
+	if n := len(q.Entries); n > limit {
+		q.Entries, q.More = q.Entries[:limit], n-limit
+	}
+	return q, nil
 }

@@ -163,10 +163,16 @@ func (c *Client) ResumeCluster(ctx context.Context, name string) (api.ClusterVie
 	return out, err
 }
 
-// Queue shows what waits and runs.
-func (c *Client) Queue(ctx context.Context) (api.Queue, error) {
+// Queue shows what waits and runs, as much as the server gives at once.
+func (c *Client) Queue(ctx context.Context) (api.Queue, error) { return c.QueueHead(ctx, 0) }
+
+// QueueHead is Queue of at most limit entries: a screen that is drawn anew every two seconds needs no more
+// than it can hold.
+func (c *Client) QueueHead(ctx context.Context, limit int) (api.Queue, error) {
 	var out api.Queue
-	err := c.ask(ctx, http.MethodGet, "/v1/queue", nil, nil, &out)
+	q := url.Values{}
+	setInt(q, "limit", int64(limit))
+	err := c.ask(ctx, http.MethodGet, "/v1/queue", q, nil, &out)
 	return out, err
 }
 

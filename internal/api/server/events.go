@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,12 +24,43 @@ const (
 	// eventWrite bounds one write to a client that does not read. It is dropped then, and
 	// resumes where it was.
 	eventWrite = 20 * time.Second
+	// eventGap is the least time between two writes to one follower. The first event after a
+	// silence goes out at once; what comes in a crowd goes out together: hundreds of followers would
+	// otherwise cost a system call each for every event.
+	eventGap = 20 * time.Millisecond
 )
 
+// EventQuery is what a stream and a listing of events take. It is exported because huma looks into
+// embedded fields only then.
+type EventQuery struct {
+	Run   string    `query:"run" maxLength:"64" doc:"Only this run's: number or id"`
+	Type  []string  `query:"type" maxItems:"64" doc:"Only events of these types, comma-separated" example:"run.ended,run.held"`
+	Actor string    `query:"actor" maxLength:"64" doc:"Only what this user did, or forged"`
+	Since time.Time `query:"since" doc:"Only events of this time or later, RFC 3339"`
+}
+
+func (q EventQuery) filter(after int64) (api.EventFilter, error) {
+	f := api.EventFilter{Run: q.Run, Actor: q.Actor, Since: q.Since, After: after}
+	for _, name := range q.Type {
+		t := forge.EventType(name)
+		if !slices.Contains(forge.EventTypes, t) {
+			return f, forge.Invalidf("type", "%q is no type of event; want any of %v", name, forge.EventTypes)
+		}
+		f.Types = append(f.Types, t)
+	}
+	return f, nil
+}
+
 type eventsInput struct {
-	Run         string `query:"run" maxLength:"64" doc:"Only this run's: number or id"`
+	EventQuery
 	After       int64  `query:"after" minimum:"0" doc:"Only events with a greater seq"`
 	LastEventID string `header:"Last-Event-ID" maxLength:"20" doc:"Seq of the last event seen; outranks after"`
+}
+
+type eventListInput struct {
+	EventQuery
+	Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events at most"`
+	Cursor int64 `query:"cursor" minimum:"0" doc:"next of the page before: the seq of its last event"`
 }
 
 type runEventsInput struct {
@@ -43,12 +75,19 @@ func (s *server) events() {
 		summary: "List a run's events", doc: "Oldest first; next is the seq to ask after.",
 		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
 	}, func(ctx context.Context, p forge.Principal, in *runEventsInput) (api.List[forge.Event], error) {
-		items, err := s.Events.EventsAfter(ctx, p, api.EventFilter{Run: in.Run, After: in.After}, in.Limit)
-		l := whole(items)
-		if n := len(items); n >= in.Limit {
-			l.Next = strconv.FormatInt(items[n-1].Seq, 10)
+		return s.eventList(ctx, p, api.EventFilter{Run: in.Run, After: in.After}, in.Limit)
+	})
+	operation(s, spec{
+		id: "list-events", method: http.MethodGet, path: "/v1/events/list", tag: "events", role: forge.RoleViewer,
+		summary: "List events",
+		doc:     "Oldest first, a page at a time, for those who want the trail and no stream of it. What is committed meanwhile comes after the pages that were read.",
+		errors:  []forge.Kind{forge.KindInvalid, forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *eventListInput) (api.List[forge.Event], error) {
+		f, err := in.filter(in.Cursor)
+		if err != nil {
+			return api.List[forge.Event]{}, err
 		}
-		return l, err
+		return s.eventList(ctx, p, f, in.Limit)
 	})
 	event := s.huma.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")
 	streaming(s, spec{
@@ -62,21 +101,40 @@ func (s *server) events() {
 	}, s.stream)
 }
 
+func (s *server) eventList(ctx context.Context, p forge.Principal, f api.EventFilter, limit int) (api.List[forge.Event], error) {
+	items, err := s.Events.EventsAfter(ctx, p, f, limit)
+	l := whole(items)
+	if n := len(items); n >= limit {
+		l.Next = strconv.FormatInt(items[n-1].Seq, 10)
+	}
+	return l, err
+}
+
 var eventType = reflect.TypeFor[forge.Event]()
 
 // stream answers GET /v1/events. The first page is read before the answer begins, so that an
 // unknown run is a problem and not an empty stream.
 func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput) (func(huma.Context), error) {
-	st := &eventStream{server: s, principal: p, run: in.Run, after: in.After}
+	field, after := "after", in.After
 	if in.LastEventID != "" {
 		n, err := strconv.ParseInt(in.LastEventID, 10, 64)
 		if err != nil || n < 0 {
 			return nil, forge.Invalidf(api.HeaderLastEventID, "%q is not the seq of an event; want a whole number", in.LastEventID)
 		}
-		st.after = n
+		field, after = api.HeaderLastEventID, n
 	}
-	changed := s.Events.Changed()
-	first, err := s.Events.EventsAfter(ctx, p, api.EventFilter{Run: st.run, After: st.after}, eventPage)
+	f, err := in.filter(after)
+	if err != nil {
+		return nil, err
+	}
+	st := &eventStream{server: s, principal: p, filter: f}
+	newest, next := s.Events.Changed()
+	if after > newest {
+		// Waiting for it would say nothing for as long as it takes, and leave out what happened since.
+		return nil, forge.Invalidf(field, "event %d has not happened: the newest is %d", after, newest).
+			WithHint("if the daemon's database was restored from a backup, follow from the start again")
+	}
+	first, err := s.Events.EventsAfter(ctx, p, st.filter, eventPage)
 	if err != nil {
 		return nil, err
 	}
@@ -88,18 +146,18 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Accel-Buffering", "no") // proxies that buffer would hold events back
 		w.WriteHeader(http.StatusOK)
-		if err := st.serve(ctx, first, changed); err != nil && ctx.Err() == nil {
-			s.opts.Log.Debug().Err(err).Str("request_id", requestID(ctx)).Msg("event stream ended")
+		if err := st.serve(ctx, first, newest, next); err != nil && ctx.Err() == nil {
+			requestOf(ctx).log(s.opts.Log).Debug().Err(err).Msg("event stream ended")
 		}
 	}, nil
 }
 
-// eventStream is one client's place in the trail.
+// eventStream is one client's place in the trail. It holds one page at most: what a slow client
+// has not read lies in the tables, and costs the daemon nothing.
 type eventStream struct {
 	*server
 	principal forge.Principal
-	run       string
-	after     int64
+	filter    api.EventFilter // After is the client's place
 	w         http.ResponseWriter
 	rc        *http.ResponseController
 }
@@ -108,9 +166,11 @@ type eventStream struct {
 // news is always taken before the read that it follows: an event committed between the two
 // closes the channel that is already held. The other way round it would be missed until the
 // next one.
-func (st *eventStream) serve(ctx context.Context, page []forge.Event, changed <-chan struct{}) error {
+func (st *eventStream) serve(ctx context.Context, page []forge.Event, newest int64, next <-chan struct{}) error {
 	beat := time.NewTicker(st.opts.Heartbeat)
 	defer beat.Stop()
+	gap := time.NewTimer(0)
+	defer gap.Stop()
 	if err := st.write([]byte(": events\nretry: 1000\n\n")); err != nil {
 		return err
 	}
@@ -119,40 +179,50 @@ func (st *eventStream) serve(ctx context.Context, page []forge.Event, changed <-
 			return err
 		}
 		if len(page) < eventPage {
-			if more, err := st.wait(ctx, changed, beat.C); err != nil || !more {
+			// Also past what others did: who sees little must not be looked for far back each time.
+			st.filter.After = max(st.filter.After, newest)
+			if more, err := st.wait(ctx, next, beat.C, gap.C); err != nil || !more {
 				return err
 			}
+			gap.Reset(eventGap)
 		} else if err := ctx.Err(); err != nil {
 			return err
 		}
-		changed = st.Events.Changed()
+		newest, next = st.Events.Changed()
 		var err error
-		if page, err = st.Events.EventsAfter(ctx, st.principal, api.EventFilter{Run: st.run, After: st.after}, eventPage); err != nil {
+		if page, err = st.Events.EventsAfter(ctx, st.principal, st.filter, eventPage); err != nil {
 			return err
 		}
 	}
 }
 
-// wait returns when there may be news. On every beat the key is looked at again: a stream may
-// live for weeks, and must not outlive its key.
-func (st *eventStream) wait(ctx context.Context, changed <-chan struct{}, beat <-chan time.Time) (bool, error) {
-	for {
+// wait returns when there may be news, and no sooner than the gap after the last. On every beat it
+// is looked again who asks: a stream may live for weeks, and must not outlive its key.
+func (st *eventStream) wait(ctx context.Context, next <-chan struct{}, beat, gap <-chan time.Time) (bool, error) {
+	for news, rested := false, false; !news || !rested; {
 		select {
-		case <-changed:
-			return true, nil
+		case <-next:
+			news, next = true, nil
+		case <-gap:
+			rested = true
 		case <-ctx.Done():
 			return false, ctx.Err()
 		case <-st.opts.Stop:
 			return false, nil
 		case <-beat:
-			if _, err := st.identify(ctx, requestOf(ctx).caller); forge.KindOf(err) == forge.KindUnauthorized && err != nil {
+			p, err := st.identify(ctx, requestOf(ctx).caller)
+			if err != nil && forge.KindOf(err) == forge.KindUnauthorized {
 				return false, err
+			}
+			if err == nil {
+				st.principal = p // an operator who is one no more sees less from now on
 			}
 			if err := st.write([]byte(": beat\n\n")); err != nil {
 				return false, err
 			}
 		}
 	}
+	return true, nil
 }
 
 // send writes a page and remembers how far the client is.
@@ -171,7 +241,7 @@ func (st *eventStream) send(page []forge.Event) error {
 	if err := st.write(b.Bytes()); err != nil {
 		return err
 	}
-	st.after = page[len(page)-1].Seq
+	st.filter.After = page[len(page)-1].Seq
 	return nil
 }
 

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -141,6 +142,60 @@ func TestEventStream(t *testing.T) {
 		st := s.stream(t, "?run=2&after=2")
 		if ids := []string{st.next("id: "), st.next("id: ")}; !slices.Equal(ids, []string{"4", "6"}) {
 			t.Errorf("got %v", ids)
+		}
+	})
+	t.Run("only some types, of one actor, since a time", func(t *testing.T) {
+		s := start(t)
+		then := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+		for i := range 12 {
+			s.AddEvent(forge.Event{Type: []forge.EventType{forge.EventRunHeld, forge.EventRunEnded}[i%2], Actor: []string{"kim", "lee", "max"}[i%3], Time: then.Add(time.Duration(i) * time.Hour)})
+		}
+		const query = "type=run.held,run.released&actor=kim&since=2026-11-25T13:00:00Z"
+		if id := s.stream(t, "?"+query).next("id: "); id != "7" {
+			t.Errorf("the first is %q", id)
+		}
+		_, _, body := s.call(t, "GET", "/v1/events/list?"+query, "")
+		var page api.List[forge.Event]
+		if err := json.Unmarshal([]byte(body), &page); err != nil || len(page.Items) != 1 || page.Items[0].Seq != 7 || page.Next != "" {
+			t.Errorf("%s, %v", body, err)
+		}
+	})
+	t.Run("a type that there is not is refused with those that there are", func(t *testing.T) {
+		s := start(t)
+		for _, path := range []string{"/v1/events?type=run.hold", "/v1/events/list?type=run.held,run.hold"} {
+			if p, _ := s.problem(t, "GET", path, ""); p.Status != 422 || !strings.Contains(p.Detail, "run.held") {
+				t.Errorf("%s: %+v", path, p)
+			}
+		}
+	})
+	t.Run("a page at a time, without a stream", func(t *testing.T) {
+		s := start(t)
+		for range 7 {
+			s.AddEvent(forge.Event{Type: forge.EventNodeChanged})
+		}
+		var got []int64
+		for cursor, pages := "", 0; pages < 9; pages++ {
+			_, _, body := s.call(t, "GET", "/v1/events/list?limit=3&cursor="+cursor, "")
+			var page api.List[forge.Event]
+			if err := json.Unmarshal([]byte(body), &page); err != nil {
+				t.Fatalf("%s: %v", body, err)
+			}
+			for _, e := range page.Items {
+				got = append(got, e.Seq)
+			}
+			if cursor = page.Next; cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, []int64{1, 2, 3, 4, 5, 6, 7}) {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("a place that the trail has not reached is refused: nothing would be heard for long", func(t *testing.T) {
+		s := start(t)
+		s.AddEvent(forge.Event{Type: forge.EventNodeChanged})
+		if p, _ := s.problem(t, "GET", "/v1/events?after=2", ""); p.Status != 422 || !strings.Contains(p.Detail, "the newest is 1") {
+			t.Errorf("%+v", p)
 		}
 	})
 	t.Run("another tenant's are not in it", func(t *testing.T) {

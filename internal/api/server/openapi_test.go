@@ -49,7 +49,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Errorf("version %q", o.OpenAPI)
 	}
 	want := []string{
-		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/queue", "GET /v1/events",
+		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}",
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
@@ -157,7 +157,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/runs", "/v1/runs?state=running,completed,pending&limit=2", ""}, {"GET /v1/runs/rows", "/v1/runs/rows?limit=2", ""},
 		{"GET /v1/runs/{run}", "/v1/runs/1", ""}, {"GET /v1/runs/{run}/why", "/v1/runs/1/why", ""}, {"GET /v1/runs/{run}/log", "/v1/runs/1/log?rank=1", ""},
 		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
-		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
+		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"GET /v1/events/list", "/v1/events/list?type=run.ended&limit=2", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
 		{"GET /v1/keys/{key}", "/v1/keys/K1", ""}, {"POST /v1/keys/{key}/rotate", "/v1/keys/K3/rotate", `{"overlap":"24h"}`},
 		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", `{"reason":"leaked"}`},

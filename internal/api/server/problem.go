@@ -119,7 +119,7 @@ func (s *server) fail(ctx context.Context, op string, err error) error {
 	}
 	p := api.ProblemOf(err, requestID(ctx))
 	if p.Kind == forge.KindInternal {
-		s.opts.Log.Error().Err(err).Str("op", op).Str("request_id", requestID(ctx)).Msg("internal error")
+		requestOf(ctx).log(s.opts.Log).Error().Err(err).Str("op", op).Msg("internal error")
 	}
 	if p.Kind == forge.KindUnauthorized {
 		return huma.ErrorWithHeaders(p, http.Header{"WWW-Authenticate": {challenge}})

@@ -25,6 +25,10 @@ type metricsInput struct {
 	Points int      `query:"points" minimum:"1" maximum:"2000" default:"200" doc:"Buckets at most, per key"`
 }
 
+type queueInput struct {
+	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"10000" doc:"Entries at most; more counts those after them"`
+}
+
 func (s *server) runData() {
 	operation(s, spec{
 		id: "why-run", method: http.MethodGet, path: "/v1/runs/{run}/why", tag: "runs", role: forge.RoleViewer,
@@ -67,9 +71,9 @@ func (s *server) runData() {
 	})
 	operation(s, spec{
 		id: "get-queue", method: http.MethodGet, path: "/v1/queue", tag: "queue", role: forge.RoleViewer,
-		summary: "Show what waits and runs", doc: "In the order of the plan. Other tenants' load is a count of runs and GPUs.",
-	}, func(ctx context.Context, p forge.Principal, _ *none) (api.Queue, error) {
-		q, err := s.RunData.Queue(ctx, p)
+		summary: "Show what waits and runs", doc: "What runs, then what waits in the order of the plan. Other tenants' load is a count of runs and GPUs.",
+	}, func(ctx context.Context, p forge.Principal, in *queueInput) (api.Queue, error) {
+		q, err := s.RunData.Queue(ctx, p, in.Limit)
 		if q.Entries == nil {
 			q.Entries = []api.QueueEntry{}
 		}
