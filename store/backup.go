@@ -153,7 +153,7 @@ func CheckSchemaVersion(version int, name string) error {
 	if err != nil {
 		return classify("store.schema", err)
 	}
-	return known(all, version, name)
+	return knownSchema(all, version, name)
 }
 
 // sameSchema holds the tables of a database against those that the migrations up to its version make: a file with other

@@ -31,7 +31,7 @@ func (t *Tenant) RequestCancel(ctx context.Context, numberOrID string, mode forg
 		if r.State.Terminal() {
 			return forge.Errorf(forge.KindPrecondition, op, "%s is %s already", r.name(), r.State)
 		}
-		return tx.cancel(r, mode, t.p.User)
+		return tx.cancel(r, mode, t.p.Actor())
 	})
 }
 

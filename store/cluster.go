@@ -58,28 +58,39 @@ func (db *DB) PauseCluster(ctx context.Context, cluster forge.ClusterName, reaso
 	})
 }
 
-// ResumeCluster lets a paused cluster take work again. KindNotFound when there is no such cluster,
-// KindPrecondition when it is not paused.
+// ResumeCluster lets a paused cluster take work again, because the daemon itself or a test says so.
+// KindNotFound when there is no such cluster, KindPrecondition when it is not paused.
 func (db *DB) ResumeCluster(ctx context.Context, cluster forge.ClusterName, actor string) error {
+	return db.For(forge.Principal{User: actor}).ResumeCluster(ctx, cluster)
+}
+
+// ResumeCluster does the same for an operator who asked.
+func (t *Tenant) ResumeCluster(ctx context.Context, cluster forge.ClusterName) error {
 	const op = "cluster.resume"
-	return db.write(ctx, op, func(t *tx) error {
-		var row clusterRow
-		err := t.NewSelect().Model(&row).Where("c.name = ?", clean(string(cluster))).Scan(t.ctx)
-		if absent(err) {
-			return notFound(op, "there is no cluster %q", cluster).WithHint("forgectl cluster list")
-		}
-		if err != nil {
-			return err
-		}
-		if row.PausedAt == 0 {
-			return forge.Errorf(forge.KindPrecondition, op, "cluster %s is not paused", cluster).WithHint("forgectl cluster list")
-		}
-		if _, err := t.exec(`UPDATE clusters SET paused_reason = '', paused_at = 0, resumed_at = ? WHERE name = ?`,
-			int64(stampOf(t.now)), string(cluster)); err != nil {
-			return err
-		}
-		t.emit(forge.Delta{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: cluster}, Gone: true}})
-		return t.event(forge.Event{Actor: actor, Type: forge.EventClusterResumed, Data: map[string]any{"cluster": string(cluster)},
-			Message: fmt.Sprintf("cluster %s takes new work again; it was paused: %s", cluster, row.PausedReason)})
+	return t.db.write(ctx, op, func(tx *tx) error {
+		return tx.once(t.p, func() (string, error) { return string(cluster), tx.resumeCluster(cluster, t.p.User) },
+			func(string) error { return nil })
 	})
+}
+
+func (t *tx) resumeCluster(cluster forge.ClusterName, actor string) error {
+	const op = "cluster.resume"
+	var row clusterRow
+	err := t.NewSelect().Model(&row).Where("c.name = ?", clean(string(cluster))).Scan(t.ctx)
+	if absent(err) {
+		return notFound(op, "there is no cluster %q", cluster).WithHint("forgectl cluster list")
+	}
+	if err != nil {
+		return err
+	}
+	if row.PausedAt == 0 {
+		return forge.Errorf(forge.KindPrecondition, op, "cluster %s is not paused", cluster).WithHint("forgectl cluster list")
+	}
+	if _, err := t.exec(`UPDATE clusters SET paused_reason = '', paused_at = 0, resumed_at = ? WHERE name = ?`,
+		int64(stampOf(t.now)), string(cluster)); err != nil {
+		return err
+	}
+	t.emit(forge.Delta{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: cluster}, Gone: true}})
+	return t.event(forge.Event{Actor: actor, Type: forge.EventClusterResumed, Data: map[string]any{"cluster": string(cluster)},
+		Message: fmt.Sprintf("cluster %s takes new work again; it was paused: %s", cluster, row.PausedReason)})
 }

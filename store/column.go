@@ -24,6 +24,15 @@ func (s stamp) time() time.Time {
 	return time.Unix(0, int64(s)).UTC()
 }
 
+// pointer is nil for a time that is not set, as JSON that leaves it out wants it.
+func (s stamp) pointer() *time.Time {
+	if s == 0 {
+		return nil
+	}
+	t := s.time()
+	return &t
+}
+
 // encode writes a list or map for a JSON column; an empty one is empty text, so that nil and empty
 // are the same row.
 func encode[T any](n int, v T) (string, error) {

@@ -3,13 +3,13 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/uptrace/bun"
 
 	forge "github.com/forge-ml/forge-ml"
 )
-
-const defaultPage = 100
 
 type datasetRow struct {
 	bun.BaseModel `bun:"table:datasets,alias:d"`
@@ -23,6 +23,13 @@ type datasetRow struct {
 
 func (r *datasetRow) forge() forge.Dataset {
 	return forge.Dataset{ID: r.ID, Tenant: r.Tenant, Name: r.Name, CreatedAt: r.CreatedAt.time()}
+}
+
+func (r *datasetRow) place(order string) []any {
+	if order == "name" {
+		return []any{r.Name}
+	}
+	return []any{r.CreatedAt, r.ID}
 }
 
 type datasetVersionRow struct {
@@ -71,12 +78,19 @@ func (t *Tenant) AddDataset(ctx context.Context, v forge.DatasetVersion) (forge.
 	}
 	in := v
 	err := t.db.write(ctx, op, func(tx *tx) error {
-		v = in
-		v.Tenant = t.p.Tenant
-		if v.CreatedBy == "" {
-			v.CreatedBy = t.p.User
-		}
-		return tx.addDataset(&v)
+		return tx.once(t.p, func() (string, error) {
+			v = in
+			v.Tenant = t.p.Tenant
+			if v.CreatedBy == "" {
+				v.CreatedBy = t.p.Actor()
+			}
+			err := tx.addDataset(&v)
+			return string(v.ID), err
+		}, func(ref string) (err error) {
+			row := datasetVersionRow{}
+			v, err = foundDatasetVersion(&row, ref, selectDatasetVersions(tx.NewSelect(), &row, true).Where("v.id = ?", ref).Scan(tx.ctx))
+			return err
+		})
 	})
 	if err != nil {
 		return forge.DatasetVersion{}, err
@@ -156,49 +170,50 @@ func (t *tx) ensureDataset(tenant forge.TenantID, name string) (*datasetRow, err
 	return d, err
 }
 
-// versions selects dataset versions with their names; manifests only when asked for.
-func (db *DB) datasetVersions(rows any, withFiles bool) *bun.SelectQuery {
-	q := db.read.NewSelect().Model(rows).ColumnExpr("v.*, d.name AS name").Join("JOIN datasets AS d ON d.id = v.dataset")
+// selectDatasetVersions selects dataset versions with their names; manifests only when asked for.
+func selectDatasetVersions(q *bun.SelectQuery, rows any, withFiles bool) *bun.SelectQuery {
+	q = q.Model(rows).ColumnExpr("v.*, d.name AS name").Join("JOIN datasets AS d ON d.id = v.dataset")
 	if withFiles {
 		q = q.ColumnExpr("f.root AS root, f.files AS files").Join("JOIN artifacts AS f ON f.id = v.artifact")
 	}
 	return q
 }
 
-// Datasets lists the tenant's datasets by name, with their versions but without their manifests:
-// at most limit (0: 100) with names after the given one.
-func (t *Tenant) Datasets(ctx context.Context, limit int, after string) ([]forge.Dataset, error) {
+// Datasets lists the tenant's datasets with their versions but without their manifests, and says where the next page begins.
+func (t *Tenant) Datasets(ctx context.Context, l Listing) ([]forge.Dataset, string, error) {
 	const op = "dataset.list"
-	if limit <= 0 {
-		limit = defaultPage
-	}
 	var rows []datasetRow
-	err := t.db.read.NewSelect().Model(&rows).Where("d.tenant = ?", t.p.Tenant).Where("d.name > ?", clean(after)).Order("d.name").Limit(int64(limit)).Scan(ctx)
-	if err != nil || len(rows) == 0 {
-		return []forge.Dataset{}, classify(op, err)
+	q := startsWith(t.db.read.NewSelect().Model(&rows).Where("d.tenant = ?", t.p.Tenant), "d.name", l.Name)
+	if l.Kind != "" {
+		q = q.Where("EXISTS (SELECT 1 FROM dataset_versions AS v WHERE v.dataset = d.id AND v.kind = ?)", clean(l.Kind))
 	}
-	var versions []datasetVersionRow
-	err = t.db.datasetVersions(&versions, false).Where("v.tenant = ?", t.p.Tenant).
-		Where("d.name BETWEEN ? AND ?", rows[0].Name, rows[len(rows)-1].Name).Order("v.number").Scan(ctx)
-	if err != nil {
-		return nil, classify(op, err)
+	next, err := pageOf(ctx, t, op, l, namedOrders("d"), q, &rows)
+	if err != nil || len(rows) == 0 {
+		return nil, "", err
 	}
 	all := make([]forge.Dataset, len(rows))
 	place := map[forge.DatasetID]int{}
 	for i := range rows {
 		all[i], place[rows[i].ID] = rows[i].forge(), i
 	}
+	var versions []datasetVersionRow
+	err = selectDatasetVersions(t.db.read.NewSelect(), &versions, false).Where("v.tenant = ?", t.p.Tenant).
+		Where("v.dataset IN (?)", idList(place)).Order("v.number").Scan(ctx)
+	if err != nil {
+		return nil, "", classify(op, err)
+	}
 	for i := range versions {
 		v, err := versions[i].forge()
 		if err != nil {
-			return nil, classify(op, err)
+			return nil, "", classify(op, err)
 		}
-		if at, ok := place[v.Dataset]; ok {
-			all[at].Versions = append(all[at].Versions, v)
-		}
+		d := &all[place[v.Dataset]]
+		d.Versions = append(d.Versions, v)
 	}
-	return all, nil
+	return all, next, nil
 }
+
+func idList[K comparable, V any](m map[K]V) any { return bun.List(slices.Collect(maps.Keys(m))) }
 
 // Dataset shows a dataset with all its versions, oldest first, manifests included.
 func (t *Tenant) Dataset(ctx context.Context, name string) (forge.Dataset, error) {
@@ -212,7 +227,7 @@ func (t *Tenant) Dataset(ctx context.Context, name string) (forge.Dataset, error
 		return forge.Dataset{}, classify(op, err)
 	}
 	var rows []datasetVersionRow
-	err = t.db.datasetVersions(&rows, true).Where("v.tenant = ?", t.p.Tenant).Where("v.dataset = ?", d.ID).Order("v.number").Scan(ctx)
+	err = selectDatasetVersions(t.db.read.NewSelect(), &rows, true).Where("v.tenant = ?", t.p.Tenant).Where("v.dataset = ?", d.ID).Order("v.number").Scan(ctx)
 	if err != nil {
 		return forge.Dataset{}, classify(op, err)
 	}
@@ -236,6 +251,13 @@ func (t *Tenant) DatasetVersion(ctx context.Context, ref forge.Ref) (forge.Datas
 	})
 }
 
+// DatasetVersionByID finds a dataset version of the tenant. KindNotFound.
+func (t *Tenant) DatasetVersionByID(ctx context.Context, id forge.DatasetVersionID) (forge.DatasetVersion, error) {
+	return t.db.oneDatasetVersion(ctx, string(id), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("v.tenant = ?", t.p.Tenant).Where("v.id = ?", clean(string(id)))
+	})
+}
+
 // DatasetVersionByID finds any tenant's dataset version, for the daemon's loops.
 func (db *DB) DatasetVersionByID(ctx context.Context, id forge.DatasetVersionID) (forge.DatasetVersion, error) {
 	return db.oneDatasetVersion(ctx, string(id), func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("v.id = ?", clean(string(id))) })
@@ -243,7 +265,10 @@ func (db *DB) DatasetVersionByID(ctx context.Context, id forge.DatasetVersionID)
 
 func (db *DB) oneDatasetVersion(ctx context.Context, name string, where func(*bun.SelectQuery) *bun.SelectQuery) (forge.DatasetVersion, error) {
 	row := datasetVersionRow{}
-	err := where(db.datasetVersions(&row, true)).Scan(ctx)
+	return foundDatasetVersion(&row, name, where(selectDatasetVersions(db.read.NewSelect(), &row, true)).Scan(ctx))
+}
+
+func foundDatasetVersion(row *datasetVersionRow, name string, err error) (forge.DatasetVersion, error) {
 	if absent(err) {
 		return forge.DatasetVersion{}, noDataset(name)
 	}

@@ -52,6 +52,7 @@ type DB struct {
 	read   *bun.DB // read-only pool
 	writer *writer
 	keys   keyCache
+	usage  usage
 	specs  specCache
 
 	path  string
@@ -125,6 +126,7 @@ func (db *DB) open(ctx context.Context, abs string) error {
 // the file. Closing twice is fine.
 func (db *DB) Close() error {
 	db.closeOnce.Do(func() {
+		db.flushUsage()
 		db.writer.stop()
 		db.closeErr = errors.Join(db.clearInUse(), db.writer.conn.Close(), db.closePools())
 	})

@@ -85,3 +85,6 @@ func (db *DB) Rollups(ctx context.Context, run forge.RunID) (map[string]forge.Me
 	}
 	return all, rows.Err()
 }
+
+// FlushUsage writes now what waits to be written of when keys were used.
+func (db *DB) FlushUsage() { db.flushUsage() }

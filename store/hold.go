@@ -26,14 +26,14 @@ func (t *Tenant) HoldRun(ctx context.Context, numberOrID, reason string) (forge.
 			return forge.Errorf(forge.KindPrecondition, op, "%s is %s; only a run that waits can be put on hold", r.name(), r.State).
 				WithHint("forgectl run cancel %d stops it", r.Number)
 		}
-		return tx.holdRun(r, forge.Hold{By: t.p.User, Reason: reason})
+		return tx.holdRun(r, forge.Hold{By: t.p.Actor(), Reason: reason})
 	})
 }
 
 // ReleaseRun lets a held run of the tenant be placed again: see DB.ReleaseRun. KindNotFound;
 // KindPrecondition when it is not on hold.
 func (t *Tenant) ReleaseRun(ctx context.Context, numberOrID string) (forge.Run, error) {
-	return t.change(ctx, "run.release", numberOrID, func(tx *tx, _ string, r *runRow) error { return tx.releaseRun(r, t.p.User) })
+	return t.change(ctx, "run.release", numberOrID, func(tx *tx, _ string, r *runRow) error { return tx.releaseRun(r, t.p.Actor()) })
 }
 
 // HoldRun keeps a run from being placed; what runs goes on. KindPrecondition when the run has ended.

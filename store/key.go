@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
-	"sync"
+	"fmt"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -17,9 +17,9 @@ const (
 	secretPrefix = "forge_" // lets secret scanners and people recognise a leaked key
 	secretBytes  = 32
 	shownLength  = len(secretPrefix) + 6 // 24 bits tell keys apart and help nobody guess 256
-	maxKeyCache  = 4096
 )
 
+// keyRow is a key as its row holds it, with what decides about it of its user.
 type keyRow struct {
 	bun.BaseModel `bun:"table:api_keys,alias:k"`
 
@@ -36,195 +36,243 @@ type keyRow struct {
 	UsedAt    stamp          `bun:"last_used_at"`
 	Replaces  forge.KeyID    `bun:"replaces,nullzero"`
 
-	User string `bun:"user_name,scanonly"`
+	User         string     `bun:"user_name,scanonly"`
+	UserRole     forge.Role `bun:"user_role,scanonly"`
+	UserDisabled stamp      `bun:"user_disabled,scanonly"`
+	UserCap      *int       `bun:"user_cap,scanonly"`
 }
 
-func (r keyRow) forge() forge.Key {
-	k := forge.Key{ID: r.ID, Tenant: r.Tenant, User: r.User, Role: r.Role, Prefix: r.Prefix, CreatedAt: r.CreatedAt.time()}
-	if at := r.RevokedAt.time(); !at.IsZero() {
-		k.RevokedAt = &at
+func selectKeys(q *bun.SelectQuery, rows any) *bun.SelectQuery {
+	return q.Model(rows).ColumnExpr("k.*, u.name AS user_name, u.role AS user_role, u.disabled_at AS user_disabled, u.max_priority AS user_cap").
+		Join("JOIN users AS u ON u.id = k.user_id")
+}
+
+// forge makes the noun. When it was used is asked of usage, which is ahead of the row.
+func (r *keyRow) forge(u *usage) forge.Key {
+	return forge.Key{ID: r.ID, Tenant: r.Tenant, User: r.User, Name: r.Name, Role: r.Role, Prefix: r.Prefix, CreatedAt: r.CreatedAt.time(),
+		ExpiresAt: r.ExpiresAt.pointer(), LastUsedAt: max(r.UsedAt, u.last(r.ID)).pointer(), RevokedAt: r.RevokedAt.pointer(), Replaces: r.Replaces}
+}
+
+func (r *keyRow) place(string) []any { return []any{r.ID} }
+
+func (r *keyRow) expired(now stamp) bool { return r.ExpiresAt != 0 && r.ExpiresAt <= now }
+
+// acts is the role that the key acts with: a user's role bounds those of its keys from the moment that it changes.
+func (r *keyRow) acts() forge.Role { return lesser(r.Role, r.UserRole) }
+
+func lesser(a, b forge.Role) forge.Role {
+	if a.Includes(b) {
+		return b
 	}
-	return k
+	return a
 }
 
-type userRow struct {
-	bun.BaseModel `bun:"table:users,alias:u"`
-
-	ID          forge.UserID   `bun:"id,pk"`
-	Tenant      forge.TenantID `bun:"tenant"`
-	Name        string         `bun:"name"`
-	CreatedAt   stamp          `bun:"created_at"`
-	Role        forge.Role     `bun:"role"`
-	MaxPriority *int           `bun:"max_priority"`
-	UnixUID     *int64         `bun:"unix_uid"`
-	DisabledAt  stamp          `bun:"disabled_at"`
-}
-
+// hashSecret is all that is kept of a secret. One round of SHA-256 is enough: there is nothing to guess in 256 random
+// bits. It is also what a key is looked up by, so that no comparison of secrets happens whose
+// time could tell anything: how far two hashes agree says nothing about the secrets.
 func hashSecret(secret string) string {
 	h := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(h[:])
 }
 
-// CreateKey makes an API key for a user of the tenant, and the user where there is none. The secret
-// is returned this once; the store keeps its SHA-256 only: 256 random bits need no slow hash.
-// KindInvalid for a role or user name that does not exist or is no name; KindNotFound for the tenant.
-func (db *DB) CreateKey(ctx context.Context, tenant forge.TenantID, user string, role forge.Role, actor string) (forge.Key, string, error) {
-	const op = "key.create"
-	if err := forge.CheckName(user); err != nil {
-		return forge.Key{}, "", forge.Invalidf("user", "%w", err).WithOp(op)
-	}
-	if user == actorForged { // holds of that name count towards pausing a cluster
-		return forge.Key{}, "", forge.Invalidf("user", "%q is how forge signs what it does by itself; want another name", user).WithOp(op)
-	}
-	if roles := []forge.Role{forge.RoleViewer, forge.RoleMember, forge.RoleAdmin, forge.RoleOperator}; !slices.Contains(roles, role) {
-		return forge.Key{}, "", forge.Invalidf("role", "role %q does not exist; want one of %v", role, roles).WithOp(op)
-	}
+func newSecret() (string, error) {
 	var raw [secretBytes]byte
 	if _, err := rand.Read(raw[:]); err != nil {
+		return "", err
+	}
+	return secretPrefix + hex.EncodeToString(raw[:]), nil
+}
+
+// NewKey is what a key is made from.
+type NewKey struct {
+	User string        // name; made where there is none, by an admin
+	Role forge.Role    // at most the user's and the maker's; empty: as much as that
+	Name string        // what it is for
+	Life time.Duration // 0: for ever
+}
+
+// CreateKey makes an API key for a user of the tenant; the secret is returned this once. Admins may name a user that
+// there is not yet, and it is made with the key's role, member when none is said. KindForbidden for a role
+// above the maker's or for a user above the maker; KindInvalid for a role above the user's; KindPrecondition when
+// the user is disabled; KindNotFound. A repeated request is answered with the key of the first, without its secret.
+func (t *Tenant) CreateKey(ctx context.Context, n NewKey) (forge.Key, string, error) {
+	const op = "key.create"
+	return t.makeKey(ctx, op, func(tx *tx, secret string) (*keyRow, error) {
+		u, err := tx.user(t.p.Tenant, n.User)
+		if forge.KindOf(err) == forge.KindNotFound && t.p.Role.Includes(forge.RoleAdmin) {
+			u, err = tx.createUser(t.p, forge.User{Name: n.User, Role: n.Role}, forge.WhyRequested)
+			if err != nil {
+				err = asUserField(err)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if u.ID != t.p.UserID {
+			if err := t.outranks(op, u); err != nil {
+				return nil, err
+			}
+		}
+		if n.Role == "" {
+			n.Role = lesser(u.Role, t.p.Role)
+		}
+		switch {
+		case !t.p.Role.Includes(n.Role):
+			return nil, tooHigh(op, t.p.Role, n.Role)
+		case !u.Role.Includes(n.Role):
+			return nil, forge.Invalidf("role", "%s is above the role of user %s, which is %s", n.Role, u.Name, u.Role).
+				WithOp(op).WithHint("forgectl user update %s --role %s raises it", u.Name, n.Role)
+		case u.DisabledAt != 0:
+			return nil, disabledUser(op, u.Name)
+		}
+		row := &keyRow{Tenant: t.p.Tenant, UserID: u.ID, Role: n.Role, Name: n.Name, User: u.Name, UserRole: u.Role}
+		if n.Life > 0 {
+			row.ExpiresAt = stampOf(tx.now.Add(n.Life))
+		}
+		return row, tx.insertKey(t.p, row, secret, forge.WhyRequested)
+	})
+}
+
+func asUserField(err error) error {
+	if forge.KindOf(err) == forge.KindInvalid {
+		return forge.Invalidf("user", "%w", err)
+	}
+	return err
+}
+
+func tooHigh(op string, mine, asked forge.Role) error {
+	return (&forge.Error{Kind: forge.KindForbidden, Op: op, Field: "role", Err: fmt.Errorf("%s is above your own role, which is %s", asked, mine)}).
+		WithHint("ask somebody of that role; forgectl whoami says which is yours")
+}
+
+func disabledUser(op, name string) error {
+	return forge.Errorf(forge.KindPrecondition, op, "user %s is disabled", name).WithHint("forgectl user enable %s", name)
+}
+
+// makeKey is a write that makes a key.
+func (t *Tenant) makeKey(ctx context.Context, op string, do func(tx *tx, secret string) (*keyRow, error)) (forge.Key, string, error) {
+	fresh, err := newSecret()
+	if err != nil {
 		return forge.Key{}, "", classify(op, err)
 	}
-	secret := secretPrefix + hex.EncodeToString(raw[:])
-	var row keyRow
-	err := db.write(ctx, op, func(t *tx) error {
-		uid, err := t.ensureUser(tenant, user)
-		if err != nil {
+	var row *keyRow
+	secret := fresh
+	err = t.db.write(ctx, op, func(tx *tx) error {
+		return tx.once(t.p, func() (string, error) {
+			var err error
+			if row, err = do(tx, fresh); err != nil {
+				return "", err
+			}
+			return string(row.ID), nil
+		}, func(ref string) (err error) {
+			secret = ""
+			row, err = tx.key(t.p, ref)
 			return err
-		}
-		row = keyRow{ID: forge.KeyID(t.id()), Tenant: tenant, UserID: uid, Role: role, Prefix: secret[:shownLength],
-			Hash: hashSecret(secret), CreatedAt: stampOf(t.now), User: user}
-		if _, err := t.NewInsert().Model(&row).Exec(t.ctx); err != nil {
-			return err
-		}
-		return t.event(forge.Event{Tenant: tenant, Actor: actor, Type: forge.EventKeyCreated,
-			Message: "key " + row.Prefix + "… made for " + user + " as " + string(role), Data: map[string]any{"key": string(row.ID)}})
+		})
 	})
 	if err != nil {
 		return forge.Key{}, "", err
 	}
-	return row.forge(), secret, nil
+	t.db.keys.forget() // a rotation ends an old one
+	return row.forge(&t.db.usage), secret, nil
 }
 
-func (t *tx) ensureUser(tenant forge.TenantID, name string) (forge.UserID, error) {
-	var known int
-	if err := t.one(`SELECT 1 FROM tenants WHERE id = ?`, []any{string(tenant)}, &known); err != nil {
-		if absent(err) {
-			return "", notFound("key.create", "there is no such tenant")
-		}
-		return "", err
+func (t *tx) insertKey(p forge.Principal, row *keyRow, secret string, why forge.Why) error {
+	row.ID, row.Prefix, row.Hash, row.CreatedAt = forge.KeyID(t.id()), secret[:shownLength], hashSecret(secret), stampOf(t.now)
+	if _, err := t.NewInsert().Model(row).Exec(t.ctx); err != nil {
+		return err
 	}
-	var id forge.UserID
-	err := t.one(`SELECT id FROM users WHERE tenant = ? AND name = ?`, []any{string(tenant), name}, &id)
-	if !absent(err) {
-		return id, err
+	if why == forge.WhyRotated {
+		return nil // the rotation tells of both
 	}
-	row := userRow{ID: forge.UserID(t.id()), Tenant: tenant, Name: name, Role: forge.RoleMember, CreatedAt: stampOf(t.now)}
-	_, err = t.NewInsert().Model(&row).Exec(t.ctx)
-	return row.ID, err
+	until := ""
+	if row.ExpiresAt != 0 {
+		until = ", until " + row.ExpiresAt.time().Format(time.RFC3339)
+	}
+	return t.keyEvent(p, row, forge.EventKeyCreated, why, fmt.Sprintf("made for %s as %s%s", row.User, row.Role, until))
 }
 
-// CreateKey makes a key in the principal's tenant; see DB.CreateKey.
-func (t *Tenant) CreateKey(ctx context.Context, user string, role forge.Role) (forge.Key, string, error) {
-	return t.db.CreateKey(ctx, t.p.Tenant, user, role, t.p.User)
+func (t *tx) keyEvent(p forge.Principal, row *keyRow, typ forge.EventType, why forge.Why, what string) error {
+	data := map[string]any{"key": string(row.ID), "user": row.User}
+	if row.Replaces != "" {
+		data["replaces"] = string(row.Replaces)
+	}
+	return t.event(forge.Event{Tenant: row.Tenant, Actor: p.Actor(), Type: typ, Reason: string(why), Message: "key " + row.Prefix + "… " + what, Data: data})
 }
 
-// Keys lists the tenant's keys, revoked ones too, oldest first.
-func (t *Tenant) Keys(ctx context.Context) ([]forge.Key, error) {
+// visibleKeys narrows a query to keys that the principal may see: all of the tenant to admins, to everyone else their own.
+func visibleKeys(q *bun.SelectQuery, p forge.Principal) *bun.SelectQuery {
+	q = q.Where("k.tenant = ?", p.Tenant)
+	if !p.Role.Includes(forge.RoleAdmin) {
+		q = q.Where("k.user_id = ?", p.UserID)
+	}
+	return q
+}
+
+// Keys lists the keys that the principal may see, those too that have ended, oldest first, and says where the next page begins.
+func (t *Tenant) Keys(ctx context.Context, l Listing) ([]forge.Key, string, error) {
 	var rows []keyRow
-	err := t.db.read.NewSelect().Model(&rows).ColumnExpr("k.*, u.name AS user_name").
-		Join("JOIN users AS u ON u.id = k.user_id").Where("k.tenant = ?", t.p.Tenant).Order("k.id").Scan(ctx)
+	q := visibleKeys(selectKeys(t.db.read.NewSelect(), &rows), t.p)
+	next, err := pageOf(ctx, t, "key.list", l, []order{{name: "id", columns: []string{"k.id"}}}, q, &rows)
 	if err != nil {
-		return nil, classify("key.list", err)
+		return nil, "", err
 	}
-	keys := make([]forge.Key, 0, len(rows))
-	for _, r := range rows {
-		keys = append(keys, r.forge())
+	all := make([]forge.Key, len(rows))
+	for i := range rows {
+		all[i] = rows[i].forge(&t.db.usage)
 	}
-	return keys, nil
+	return all, next, nil
 }
 
-// RevokeKey ends a key at once; revoking it again changes nothing. KindNotFound when the tenant
-// has no such key.
-func (t *Tenant) RevokeKey(ctx context.Context, id forge.KeyID) (forge.Key, error) {
-	const op = "key.revoke"
-	var row keyRow
-	err := t.db.write(ctx, op, func(tx *tx) error {
-		row = keyRow{}
-		err := tx.NewSelect().Model(&row).ColumnExpr("k.*, u.name AS user_name").Join("JOIN users AS u ON u.id = k.user_id").
-			Where("k.tenant = ?", t.p.Tenant).Where("k.id = ?", clean(string(id))).Scan(tx.ctx)
-		if absent(err) {
-			return notFound(op, "there is no key %q", id).WithHint("forgectl key list")
-		}
-		if err != nil || row.RevokedAt != 0 {
-			return err
-		}
-		row.RevokedAt = stampOf(tx.now)
-		if _, err := tx.exec(`UPDATE api_keys SET revoked_at = ? WHERE id = ?`, int64(row.RevokedAt), string(row.ID)); err != nil {
-			return err
-		}
-		return tx.event(forge.Event{Tenant: t.p.Tenant, Actor: t.p.User, Type: forge.EventKeyRevoked,
-			Message: "key " + row.Prefix + "… of " + row.User + " revoked", Data: map[string]any{"key": string(row.ID)}})
-	})
-	if err != nil {
-		return forge.Key{}, err
-	}
-	t.db.keys.forget(row.Hash)
-	return row.forge(), nil
-}
-
-// Authenticate answers who holds the secret. KindUnauthorized, by the same text, for one that
-// is unknown and one that is revoked.
-func (db *DB) Authenticate(ctx context.Context, secret string) (forge.Principal, error) {
-	const op = "key.authenticate"
-	hash := hashSecret(secret)
-	p, generation, ok := db.keys.get(hash)
-	if ok {
-		return p, nil
-	}
-	var row keyRow
-	err := db.read.NewSelect().Model(&row).ColumnExpr("k.*, u.name AS user_name").Join("JOIN users AS u ON u.id = k.user_id").
-		Where("k.hash = ?", hash).Where("k.revoked_at = 0").Scan(ctx)
+// Key finds a key that the principal may see. KindNotFound.
+func (t *Tenant) Key(ctx context.Context, id string) (forge.Key, error) {
+	row := &keyRow{}
+	err := visibleKeys(selectKeys(t.db.read.NewSelect(), row), t.p).Where("k.id = ?", clean(id)).Scan(ctx)
 	if absent(err) {
-		return forge.Principal{}, forge.Errorf(forge.KindUnauthorized, op, "the API key is not valid").
-			WithHint("set FORGE_API_KEY to a key from: forgectl key create")
+		return forge.Key{}, noKey(id)
 	}
 	if err != nil {
-		return forge.Principal{}, classify(op, err)
+		return forge.Key{}, classify("key.show", err)
 	}
-	p = forge.Principal{Tenant: row.Tenant, User: row.User, UserID: row.UserID, Key: row.ID, Role: row.Role}
-	db.keys.put(hash, p, generation)
-	return p, nil
+	return row.forge(&t.db.usage), nil
 }
 
-// keyCache spares every request a query for its key. A revocation raises the generation, so that
-// an answer read before it can not be stored after it.
-type keyCache struct {
-	mu         sync.RWMutex
-	generation int
-	known      map[string]forge.Principal
-}
-
-func (c *keyCache) get(hash string) (forge.Principal, int, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	p, ok := c.known[hash]
-	return p, c.generation, ok
-}
-
-func (c *keyCache) put(hash string, p forge.Principal, generation int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if generation != c.generation {
-		return
+// OwnKey is the key that the principal showed, wherever it acts; nil for one who came without.
+func (t *Tenant) OwnKey(ctx context.Context) (*forge.Key, error) {
+	if t.p.Key == "" {
+		return nil, nil
 	}
-	if c.known == nil || len(c.known) >= maxKeyCache {
-		c.known = map[string]forge.Principal{}
+	row := &keyRow{}
+	if err := selectKeys(t.db.read.NewSelect(), row).Where("k.id = ?", t.p.Key).Scan(ctx); err != nil {
+		return nil, classify("key.show", err)
 	}
-	c.known[hash] = p
+	k := row.forge(&t.db.usage)
+	return &k, nil
 }
 
-func (c *keyCache) forget(hash string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.generation++
-	delete(c.known, hash)
+func (t *tx) key(p forge.Principal, id string) (*keyRow, error) {
+	row := &keyRow{}
+	err := visibleKeys(selectKeys(t.NewSelect(), row), p).Where("k.id = ?", clean(id)).Scan(t.ctx)
+	if absent(err) {
+		return nil, noKey(id)
+	}
+	return row, err
+}
+
+// keyToChange loads a key for a change. Nobody changes a key that can do more than they: a weak key that leaked must
+// neither end nor become a strong one.
+func (t *tx) keyToChange(op string, p forge.Principal, id string) (*keyRow, error) {
+	row, err := t.key(p, id)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Role.Includes(row.acts()) || row.UserID != p.UserID && !p.Role.Includes(row.UserRole) {
+		return nil, forge.Errorf(forge.KindForbidden, op, "key %s… acts as %s for %s, who is %s; you act as %s", row.Prefix, row.acts(), row.User, row.UserRole, p.Role).
+			WithHint("use a key of that role, or ask somebody who has one")
+	}
+	return row, nil
+}
+
+func noKey(id string) *forge.Error {
+	return notFound("key.show", "there is no key %q", id).WithHint("forgectl key list")
 }

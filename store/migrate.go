@@ -65,7 +65,7 @@ func migrate(ctx context.Context, conn *sql.Conn, all []migration, now time.Time
 	if err != nil && !absent(err) {
 		return classify(op, err)
 	}
-	if err := known(all, version, name); err != nil {
+	if err := knownSchema(all, version, name); err != nil {
 		return err
 	}
 	for _, m := range all[version:] {
@@ -76,8 +76,8 @@ func migrate(ctx context.Context, conn *sql.Conn, all []migration, now time.Time
 	return nil
 }
 
-// known refuses a schema that this program does not know, by its number or by its name.
-func known(all []migration, version int, name string) error {
+// knownSchema refuses a schema that this program does not know, by its number or by its name.
+func knownSchema(all []migration, version int, name string) error {
 	const op = "store.migrate"
 	newest := all[len(all)-1]
 	if version > newest.version {

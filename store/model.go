@@ -24,6 +24,13 @@ func (r *modelRow) forge() forge.Model {
 	return forge.Model{ID: r.ID, Tenant: r.Tenant, Name: r.Name, Kind: r.Kind, CreatedAt: r.CreatedAt.time()}
 }
 
+func (r *modelRow) place(order string) []any {
+	if order == "name" {
+		return []any{r.Name}
+	}
+	return []any{r.CreatedAt, r.ID}
+}
+
 type modelVersionRow struct {
 	bun.BaseModel `bun:"table:model_versions,alias:v"`
 
@@ -65,19 +72,26 @@ func (t *Tenant) AddModelVersion(ctx context.Context, v forge.ModelVersion) (for
 	const op = "model.register"
 	in := v
 	err := t.db.write(ctx, op, func(tx *tx) error {
-		v = in
-		v.Tenant = t.p.Tenant
-		if v.CreatedBy == "" {
-			v.CreatedBy = t.p.User
-		}
-		var run *runRow
-		if v.Lineage != nil && v.Lineage.Run != "" {
-			var err error
-			if run, err = tx.ownRun(t.p.Tenant, v.Lineage.Run, "run"); err != nil {
-				return err
+		return tx.once(t.p, func() (string, error) {
+			v = in
+			v.Tenant = t.p.Tenant
+			if v.CreatedBy == "" {
+				v.CreatedBy = t.p.Actor()
 			}
-		}
-		return tx.addModelVersion(&v, run)
+			var run *runRow
+			if v.Lineage != nil && v.Lineage.Run != "" {
+				var err error
+				if run, err = tx.ownRun(t.p.Tenant, v.Lineage.Run, "run"); err != nil {
+					return "", err
+				}
+			}
+			err := tx.addModelVersion(&v, run)
+			return string(v.ID), err
+		}, func(ref string) (err error) {
+			row := modelVersionRow{}
+			v, err = foundModelVersion(&row, ref, selectModelVersions(tx.NewSelect(), &row, true).Where("v.id = ?", ref).Scan(tx.ctx))
+			return err
+		})
 	})
 	if err != nil {
 		return forge.ModelVersion{}, err
@@ -172,39 +186,38 @@ func selectModelVersions(q *bun.SelectQuery, rows any, withFiles bool) *bun.Sele
 	return q
 }
 
-// Models lists the tenant's models by name, with their versions but without their manifests: at
-// most limit (0: 100) with names after the given one.
-func (t *Tenant) Models(ctx context.Context, limit int, after string) ([]forge.Model, error) {
+// Models lists the tenant's models with their versions but without their manifests, and says where the next page begins.
+func (t *Tenant) Models(ctx context.Context, l Listing) ([]forge.Model, string, error) {
 	const op = "model.list"
-	if limit <= 0 {
-		limit = defaultPage
-	}
 	var rows []modelRow
-	err := t.db.read.NewSelect().Model(&rows).Where("m.tenant = ?", t.p.Tenant).Where("m.name > ?", clean(after)).Order("m.name").Limit(int64(limit)).Scan(ctx)
-	if err != nil || len(rows) == 0 {
-		return []forge.Model{}, classify(op, err)
+	q := startsWith(t.db.read.NewSelect().Model(&rows).Where("m.tenant = ?", t.p.Tenant), "m.name", l.Name)
+	if l.Kind != "" {
+		q = q.Where("m.kind = ?", clean(l.Kind))
 	}
-	var versions []modelVersionRow
-	err = selectModelVersions(t.db.read.NewSelect(), &versions, false).Where("v.tenant = ?", t.p.Tenant).
-		Where("m.name BETWEEN ? AND ?", rows[0].Name, rows[len(rows)-1].Name).Order("v.number").Scan(ctx)
-	if err != nil {
-		return nil, classify(op, err)
+	next, err := pageOf(ctx, t, op, l, namedOrders("m"), q, &rows)
+	if err != nil || len(rows) == 0 {
+		return nil, "", err
 	}
 	all := make([]forge.Model, len(rows))
 	place := map[forge.ModelID]int{}
 	for i := range rows {
 		all[i], place[rows[i].ID] = rows[i].forge(), i
 	}
+	var versions []modelVersionRow
+	err = selectModelVersions(t.db.read.NewSelect(), &versions, false).Where("v.tenant = ?", t.p.Tenant).
+		Where("v.model IN (?)", idList(place)).Order("v.number").Scan(ctx)
+	if err != nil {
+		return nil, "", classify(op, err)
+	}
 	for i := range versions {
 		v, err := versions[i].forge()
 		if err != nil {
-			return nil, classify(op, err)
+			return nil, "", classify(op, err)
 		}
-		if at, ok := place[v.Model]; ok {
-			all[at].Versions = append(all[at].Versions, v)
-		}
+		m := &all[place[v.Model]]
+		m.Versions = append(m.Versions, v)
 	}
-	return all, nil
+	return all, next, nil
 }
 
 // Model shows a model with all its versions, oldest first, manifests included.
@@ -243,6 +256,13 @@ func (t *Tenant) ModelVersion(ctx context.Context, ref forge.Ref) (forge.ModelVe
 	})
 }
 
+// ModelVersionByID finds a model version of the tenant. KindNotFound.
+func (t *Tenant) ModelVersionByID(ctx context.Context, id forge.ModelVersionID) (forge.ModelVersion, error) {
+	return t.db.oneModelVersion(ctx, string(id), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("v.tenant = ?", t.p.Tenant).Where("v.id = ?", clean(string(id)))
+	})
+}
+
 // ModelVersionByID finds any tenant's model version, for the daemon's loops.
 func (db *DB) ModelVersionByID(ctx context.Context, id forge.ModelVersionID) (forge.ModelVersion, error) {
 	return db.oneModelVersion(ctx, string(id), func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("v.id = ?", clean(string(id))) })
@@ -250,7 +270,10 @@ func (db *DB) ModelVersionByID(ctx context.Context, id forge.ModelVersionID) (fo
 
 func (db *DB) oneModelVersion(ctx context.Context, name string, where func(*bun.SelectQuery) *bun.SelectQuery) (forge.ModelVersion, error) {
 	row := modelVersionRow{}
-	err := where(selectModelVersions(db.read.NewSelect(), &row, true)).Scan(ctx)
+	return foundModelVersion(&row, name, where(selectModelVersions(db.read.NewSelect(), &row, true)).Scan(ctx))
+}
+
+func foundModelVersion(row *modelVersionRow, name string, err error) (forge.ModelVersion, error) {
 	if absent(err) {
 		return forge.ModelVersion{}, noModel(name)
 	}

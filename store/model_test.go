@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/store"
 	"github.com/forge-ml/forge-ml/store/storetest"
 )
 
@@ -73,14 +74,16 @@ func TestModels(t *testing.T) {
 		v.Kind = forge.ModelBase
 		_, err := acme.AddModelVersion(ctx, v)
 		must(t, err)
-		all, err := acme.Models(ctx, 0, "")
+		all, _, err := acme.Models(ctx, store.Listing{})
 		must(t, err)
 		if len(all) != 2 || all[0].Name != "bot" || len(all[0].Versions) != 3 || len(all[1].Versions) != 1 || len(all[0].Versions[0].Manifest.Files) != 0 {
 			t.Fatalf("got %+v", all)
 		}
-		page, err := acme.Models(ctx, 1, "bot")
+		_, next, err := acme.Models(ctx, store.Listing{Limit: 1})
 		must(t, err)
-		if len(page) != 1 || page[0].Name != "cat" {
+		page, last, err := acme.Models(ctx, store.Listing{Limit: 1, Cursor: next})
+		must(t, err)
+		if len(page) != 1 || page[0].Name != "cat" || last != "" {
 			t.Fatalf("got page %+v, want cat", page)
 		}
 		m, err := acme.Model(ctx, "bot")
@@ -135,7 +138,7 @@ func TestDatasets(t *testing.T) {
 		if len(d.Versions) != 2 || d.Versions[0].Number != 1 {
 			t.Fatalf("got %+v", d)
 		}
-		all, err := acme.Datasets(ctx, 0, "")
+		all, _, err := acme.Datasets(ctx, store.Listing{})
 		must(t, err)
 		if len(all) != 2 || len(all[0].Versions) != 2 || len(all[1].Versions) != 1 {
 			t.Fatalf("got %+v", all)

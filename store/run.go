@@ -254,15 +254,20 @@ func (t *Tenant) owned(ctx context.Context, run forge.RunID) error {
 func (t *Tenant) change(ctx context.Context, op, numberOrID string, do func(tx *tx, op string, r *runRow) error) (forge.Run, error) {
 	var r *runRow
 	err := t.db.write(ctx, op, func(tx *tx) error {
-		r = &runRow{}
-		err := byNumberOrID(selectRuns(tx.NewSelect(), r), numberOrID).Where("r.tenant = ?", t.p.Tenant).Scan(tx.ctx)
-		if absent(err) {
-			return noRun(numberOrID)
-		}
-		if err != nil {
+		load := func(name string) error {
+			r = &runRow{}
+			err := byNumberOrID(selectRuns(tx.NewSelect(), r), name).Where("r.tenant = ?", t.p.Tenant).Scan(tx.ctx)
+			if absent(err) {
+				return noRun(name)
+			}
 			return err
 		}
-		return do(tx, op, r)
+		return tx.once(t.p, func() (string, error) {
+			if err := load(numberOrID); err != nil {
+				return "", err
+			}
+			return string(r.ID), do(tx, op, r)
+		}, load)
 	})
 	if err != nil {
 		return forge.Run{}, err

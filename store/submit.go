@@ -2,11 +2,7 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"strconv"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -14,40 +10,28 @@ import (
 // NewRun is what a submission stores.
 type NewRun struct {
 	Spec   forge.RunSpec
-	Parent forge.RunID // the run that this one retries
-	// IdempotencyKey, when given, makes a repeated submission answer with the run of the first.
-	IdempotencyKey string
+	Parent forge.RunID // the run that this one retries: ended, or on hold, and then it is cancelled in the same write
 }
 
-// SubmitRun stores a pending run; when it returns the run survives kill -9 and power loss.
-// KindInvalid naming "after" or "parent" when the tenant has no such run; KindConflict when
-// the idempotency key was used for another request.
+// SubmitRun stores a pending run; when it returns the run survives kill -9 and power loss. A repeated request
+// (Principal.Once) is answered with the run of the first. KindInvalid naming "after" or "parent" when the
+// tenant has no such run; KindPrecondition for a parent that goes on; KindConflict when the Idempotency-Key
+// was used for another request.
 func (t *Tenant) SubmitRun(ctx context.Context, n NewRun) (forge.Run, error) {
 	const op = "run.submit"
 	base, err := newRunRow(n.Spec)
 	if err != nil {
 		return forge.Run{}, classify(op, err)
 	}
-	var digest string
-	if n.IdempotencyKey != "" {
-		if digest, err = n.digest(); err != nil {
-			return forge.Run{}, classify(op, err)
-		}
-	}
 	var row *runRow
 	err = t.db.write(ctx, op, func(tx *tx) error {
-		if n.IdempotencyKey != "" {
-			if earlier, err := tx.earlier(t.p.Tenant, op, n.IdempotencyKey, digest); err != nil || earlier != "" {
-				if err == nil {
-					row, err = tx.run(forge.RunID(earlier))
-				}
-				return err
-			}
-		}
-		fresh := *base
-		row = &fresh
-		row.Tenant, row.User, row.Parent, row.SubmittedAt = t.p.Tenant, clean(t.p.User), n.Parent, stampOf(tx.now)
-		return tx.submit(row, n, digest)
+		return tx.once(t.p, func() (string, error) {
+			fresh := *base
+			row = &fresh
+			row.Tenant, row.User, row.Parent, row.SubmittedAt = t.p.Tenant, clean(t.p.Actor()), n.Parent, stampOf(tx.now)
+			err := tx.submit(row, n)
+			return string(row.ID), err
+		}, func(ref string) (err error) { row, err = tx.run(forge.RunID(ref)); return err })
 	})
 	if err != nil {
 		return forge.Run{}, err
@@ -56,9 +40,13 @@ func (t *Tenant) SubmitRun(ctx context.Context, n NewRun) (forge.Run, error) {
 	return run, classify(op, err)
 }
 
-func (t *tx) submit(row *runRow, n NewRun, digest string) error {
+func (t *tx) submit(row *runRow, n NewRun) error {
 	if n.Parent != "" {
-		if _, err := t.ownRun(row.Tenant, n.Parent, "parent"); err != nil {
+		parent, err := t.ownRun(row.Tenant, n.Parent, "parent")
+		if err != nil {
+			return err
+		}
+		if err := t.retried(parent, row.User); err != nil {
 			return err
 		}
 	}
@@ -90,12 +78,6 @@ func (t *tx) submit(row *runRow, n NewRun, digest string) error {
 			}
 		}
 	}
-	if n.IdempotencyKey != "" {
-		if _, err := t.exec(`INSERT INTO idempotency (tenant, user_id, op, key, request, ref, created_at) VALUES (?, '', ?, ?, ?, ?, ?)`,
-			string(row.Tenant), "run.submit", n.IdempotencyKey, digest, string(row.ID), int64(stampOf(t.now))); err != nil {
-			return err
-		}
-	}
 	if err := t.emitRun(row); err != nil {
 		return err
 	}
@@ -104,6 +86,18 @@ func (t *tx) submit(row *runRow, n NewRun, digest string) error {
 		message += ", a retry"
 	}
 	return t.runEvent(row, forge.Event{Actor: row.User, Type: forge.EventRunSubmitted, Message: message})
+}
+
+// retried makes sure that a run ends before its retry begins. One on hold would go on beside it when it is released.
+func (t *tx) retried(parent *runRow, user string) error {
+	if parent.State.Terminal() {
+		return nil
+	}
+	if parent.HoldBy == "" {
+		return forge.Errorf(forge.KindPrecondition, "run.retry", "%s is %s; only an ended or held run can be retried", parent.name(), parent.State).
+			WithHint("forgectl run cancel %d ends it first", parent.Number)
+	}
+	return t.cancel(parent, forge.CancelTerm, user)
 }
 
 // insertRun binds its values instead of going through bun's model: a submission is mostly this one
@@ -127,30 +121,4 @@ func (t *tx) ownRun(tenant forge.TenantID, id forge.RunID, field string) (*runRo
 		return nil, forge.Invalidf(field, "there is no run %q", id).WithHint("forgectl run list")
 	}
 	return r, err
-}
-
-func (n NewRun) digest() (string, error) {
-	b, err := json.Marshal(struct {
-		Spec   forge.RunSpec
-		Parent forge.RunID
-	}{n.Spec, n.Parent})
-	if err != nil {
-		return "", forge.Invalidf("params", "cannot be stored: %w", err)
-	}
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:]), nil
-}
-
-// earlier finds what the first request with the same key made; empty when there was none.
-func (t *tx) earlier(tenant forge.TenantID, op, key, digest string) (string, error) {
-	var request, ref string
-	err := t.one(`SELECT request, ref FROM idempotency WHERE tenant = ? AND op = ? AND key = ?`, []any{string(tenant), op, key}, &request, &ref)
-	if absent(err) {
-		return "", nil
-	}
-	if err == nil && request != digest {
-		return "", forge.Errorf(forge.KindConflict, op, "idempotency key %s was used for another request", strconv.Quote(key)).
-			WithHint("use a new key for a new request")
-	}
-	return ref, err
 }

@@ -17,8 +17,15 @@ type tenantRow struct {
 	CreatedAt stamp          `bun:"created_at"`
 }
 
-func (r tenantRow) forge() forge.Tenant {
+func (r *tenantRow) forge() forge.Tenant {
 	return forge.Tenant{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time()}
+}
+
+func (r *tenantRow) place(order string) []any {
+	if order == "name" {
+		return []any{r.Name}
+	}
+	return []any{r.CreatedAt, r.ID}
 }
 
 // Tenant is what one principal may reach: every statement of its methods is bound to the
@@ -32,20 +39,34 @@ type Tenant struct {
 // For returns the principal's view of the store.
 func (db *DB) For(p forge.Principal) *Tenant { return &Tenant{db: db, p: p} }
 
-// CreateTenant makes a tenant. KindConflict when the name is taken, KindInvalid when it is no name.
+// CreateTenant makes a tenant, for bootstrap: no request asked for it. See Tenant.CreateTenant.
 func (db *DB) CreateTenant(ctx context.Context, name string) (forge.Tenant, error) {
+	return db.For(forge.Principal{User: actorForged}).createTenant(ctx, name, forge.WhyBootstrap)
+}
+
+// CreateTenant makes a tenant without users. The site's trail and its own both begin with it.
+// KindConflict when the name is taken, KindInvalid when it is no name.
+func (t *Tenant) CreateTenant(ctx context.Context, name string) (forge.Tenant, error) {
+	return t.createTenant(ctx, name, forge.WhyRequested)
+}
+
+func (t *Tenant) createTenant(ctx context.Context, name string, why forge.Why) (forge.Tenant, error) {
 	const op = "tenant.create"
 	if err := forge.CheckName(name); err != nil {
 		return forge.Tenant{}, forge.Invalidf("name", "%w", err).WithOp(op)
 	}
-	var row tenantRow
-	err := db.write(ctx, op, func(t *tx) error {
-		row = tenantRow{ID: forge.TenantID(t.id()), Name: name, CreatedAt: stampOf(t.now)}
-		_, err := t.NewInsert().Model(&row).Exec(t.ctx)
-		if violates(err) {
-			return forge.Errorf(forge.KindConflict, op, "tenant %q exists already", name)
-		}
-		return err
+	var row *tenantRow
+	err := t.db.write(ctx, op, func(tx *tx) error {
+		return tx.once(t.p, func() (string, error) {
+			var err error
+			if row, err = tx.createTenant(t.p, name, why); err != nil {
+				return "", err
+			}
+			return string(row.ID), nil
+		}, func(ref string) error {
+			row = &tenantRow{}
+			return tx.NewSelect().Model(row).Where("t.id = ?", ref).Scan(tx.ctx)
+		})
 	})
 	if err != nil {
 		return forge.Tenant{}, err
@@ -53,15 +74,71 @@ func (db *DB) CreateTenant(ctx context.Context, name string) (forge.Tenant, erro
 	return row.forge(), nil
 }
 
-// TenantByName finds a tenant. KindNotFound when there is none.
+func (t *tx) createTenant(p forge.Principal, name string, why forge.Why) (*tenantRow, error) {
+	row := &tenantRow{ID: forge.TenantID(t.id()), Name: name, CreatedAt: stampOf(t.now)}
+	if _, err := t.NewInsert().Model(row).Exec(t.ctx); err != nil {
+		if violates(err) {
+			err = forge.Errorf(forge.KindConflict, "tenant.create", "tenant %q exists already", name)
+		}
+		return nil, err
+	}
+	e := forge.Event{Actor: p.User, Type: forge.EventTenantCreated, Reason: string(why), Message: "tenant " + name + " made",
+		Data: map[string]any{"tenant": string(row.ID), "name": name}}
+	if err := t.event(e); err != nil {
+		return nil, err
+	}
+	p.Tenant = row.ID // there its maker is an operator from elsewhere
+	e.Tenant, e.Actor = row.ID, p.Actor()
+	return row, t.event(e)
+}
+
+// visible narrows a query to tenants that the principal may know of: all to operators, to everyone else its own.
+func (t *Tenant) visible(q *bun.SelectQuery) *bun.SelectQuery {
+	if t.p.Role == forge.RoleOperator {
+		return q
+	}
+	return q.Where("t.id = ?", t.p.Tenant)
+}
+
+// Tenants lists the tenants that the principal may know of, and says where the next page begins.
+func (t *Tenant) Tenants(ctx context.Context, l Listing) ([]forge.Tenant, string, error) {
+	const op = "tenant.list"
+	var rows []tenantRow
+	q := startsWith(t.visible(t.db.read.NewSelect().Model(&rows)), "t.name", l.Name)
+	next, err := pageOf(ctx, t, op, l, namedOrders("t"), q, &rows)
+	if err != nil {
+		return nil, "", err
+	}
+	all := make([]forge.Tenant, len(rows))
+	for i := range rows {
+		all[i] = rows[i].forge()
+	}
+	return all, next, nil
+}
+
+// Tenant finds a tenant by id or name. KindNotFound when there is none that the principal may know of.
+func (t *Tenant) Tenant(ctx context.Context, idOrName string) (forge.Tenant, error) {
+	var row tenantRow
+	err := t.visible(t.db.read.NewSelect().Model(&row)).Where("(t.id = ? OR t.name = ?)", clean(idOrName), clean(idOrName)).Scan(ctx)
+	return foundTenant(&row, idOrName, err)
+}
+
+// TenantByName finds any tenant, for bootstrap. KindNotFound when there is none.
 func (db *DB) TenantByName(ctx context.Context, name string) (forge.Tenant, error) {
-	const op = "tenant.show"
 	var row tenantRow
 	err := db.read.NewSelect().Model(&row).Where("t.name = ?", clean(name)).Scan(ctx)
+	return foundTenant(&row, name, err)
+}
+
+func foundTenant(row *tenantRow, name string, err error) (forge.Tenant, error) {
+	const op = "tenant.show"
 	if absent(err) {
-		return forge.Tenant{}, notFound(op, "there is no tenant %q", name)
+		return forge.Tenant{}, notFound(op, "there is no tenant %q", name).WithHint("forgectl tenant list")
 	}
-	return row.forge(), classify(op, err)
+	if err != nil {
+		return forge.Tenant{}, classify(op, err)
+	}
+	return row.forge(), nil
 }
 
 func (t *tx) id() string { return t.w.ids.next(t.now) }

@@ -15,14 +15,16 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 	s := running(t)
 	dv, err := s.acme.AddDataset(ctx, datasetVersion("chat", "one"))
 	must(t, err)
-	_, err = s.acme.AddModelVersion(ctx, modelVersion("bot", "one"))
+	mv, err := s.acme.AddModelVersion(ctx, modelVersion("bot", "one"))
 	must(t, err)
-	keys, err := s.acme.Keys(ctx)
+	keys, _, err := s.acme.Keys(ctx, store.Listing{})
 	must(t, err)
 	must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Rows: []forge.MetricRow{row(1, 1)}, Saves: []forge.Checkpoint{{Attempt: 1, Step: 1}}}))
-	_, err = s.acme.SubmitRun(ctx, store.NewRun{Spec: storetest.Spec(), IdempotencyKey: "once"})
+	them := storetest.Principal(t, s.db, "rival")
+	rival, admin := s.db.For(them), s.db.For(storetest.User(t, s.db, them.Tenant, "root", forge.RoleAdmin))
+	home, err := s.db.TenantByName(ctx, "acme")
 	must(t, err)
-	rival := storetest.Tenant(t, s.db, "rival")
+	ours := storetest.User(t, s.db, home.ID, "zoe", forge.RoleMember)
 
 	named := map[string]struct {
 		theirs string
@@ -59,7 +61,26 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 			_, err := rival.AddModelVersion(ctx, v)
 			return err
 		}},
-		"key": {string(keys[0].ID), func(n string) error { _, err := rival.RevokeKey(ctx, forge.KeyID(n)); return err }},
+		"dataset version by id": {string(dv.ID), func(n string) error { _, err := rival.DatasetVersionByID(ctx, forge.DatasetVersionID(n)); return err }},
+		"model version by id":   {string(mv.ID), func(n string) error { _, err := rival.ModelVersionByID(ctx, forge.ModelVersionID(n)); return err }},
+		"retry": {string(s.run.ID), func(n string) error {
+			_, err := admin.SubmitRun(ctx, store.NewRun{Spec: storetest.Spec(), Parent: forge.RunID(n)})
+			return err
+		}},
+		"tenant by id":   {string(ours.Tenant), func(n string) error { _, err := admin.Tenant(ctx, n); return err }},
+		"tenant by name": {"acme", func(n string) error { _, err := admin.Tenant(ctx, n); return err }},
+		"user by id":     {string(ours.UserID), func(n string) error { _, err := admin.User(ctx, n); return err }},
+		"user by name":   {"zoe", func(n string) error { _, err := admin.User(ctx, n); return err }},
+		"user update": {string(ours.UserID), func(n string) error {
+			_, err := admin.UpdateUser(ctx, n, store.UserChange{MaxPriority: new(int)})
+			return err
+		}},
+		"user disable": {string(ours.UserID), func(n string) error { _, err := admin.DisableUser(ctx, n, forge.WhyLeft); return err }},
+		"user enable":  {string(ours.UserID), func(n string) error { _, err := admin.EnableUser(ctx, n); return err }},
+		"key show":     {string(keys[0].ID), func(n string) error { _, err := admin.Key(ctx, n); return err }},
+		"key rotate":   {string(keys[0].ID), func(n string) error { _, _, err := admin.RotateKey(ctx, n, 0); return err }},
+		"key revoke":   {string(keys[0].ID), func(n string) error { _, err := admin.RevokeKey(ctx, n, forge.WhyRequested); return err }},
+		"key":          {string(keys[0].ID), func(n string) error { _, err := rival.RevokeKey(ctx, n, forge.WhyRequested); return err }},
 	}
 	for what, c := range named {
 		t.Run(what, func(t *testing.T) {
@@ -85,24 +106,23 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 		_, err = rival.HoldRun(ctx, "2", "")
 		wantKind(t, err, forge.KindNotFound)
 	})
-	t.Run("an idempotency key of another tenant is not one's own", func(t *testing.T) {
-		run, err := rival.SubmitRun(ctx, store.NewRun{Spec: storetest.Spec(), IdempotencyKey: "once"})
-		must(t, err)
-		if run.Number != 2 {
-			t.Fatalf("got run %d, want a new one", run.Number)
-		}
-	})
 	t.Run("listings and events hold nothing of others", func(t *testing.T) {
-		runs, err := rival.Runs(ctx, store.RunFilter{})
+		runs, _, err := rival.Runs(ctx, store.RunFilter{})
 		must(t, err)
-		datasets, err := rival.Datasets(ctx, 0, "")
+		datasets, _, err := rival.Datasets(ctx, store.Listing{})
 		must(t, err)
-		models, err := rival.Models(ctx, 0, "")
+		models, _, err := rival.Models(ctx, store.Listing{})
 		must(t, err)
-		own, err := rival.Keys(ctx)
+		own, _, err := rival.Keys(ctx, store.Listing{})
 		must(t, err)
-		if len(runs) != 2 || len(datasets) != 0 || len(models) != 0 || len(own) != 1 {
-			t.Fatalf("got %d runs, %d datasets, %d models, %d keys", len(runs), len(datasets), len(models), len(own))
+		users, _, err := admin.Users(ctx, store.Listing{})
+		must(t, err)
+		tenants, _, err := admin.Tenants(ctx, store.Listing{})
+		must(t, err)
+		keys, _, err := admin.Keys(ctx, store.Listing{})
+		must(t, err)
+		if len(runs) != 1 || len(datasets) != 0 || len(models) != 0 || len(own) != 1 || len(users) != 2 || len(tenants) != 1 || len(keys) != 2 {
+			t.Fatalf("got %d runs, %d datasets, %d models, %d and %d keys, %d users, %d tenants", len(runs), len(datasets), len(models), len(own), len(keys), len(users), len(tenants))
 		}
 		events, err := rival.Events(ctx, store.EventFilter{}, 0)
 		must(t, err)
@@ -139,8 +159,10 @@ func TestTenants(t *testing.T) {
 	must(t, err)
 	_, err = db.CreateTenant(ctx, "acme")
 	wantKind(t, err, forge.KindConflict)
-	_, err = db.CreateTenant(ctx, "Not A Name")
-	wantKind(t, err, forge.KindInvalid)
+	for _, name := range []string{"", "Not A Name", "new\nline", "\u0430cme", "a\x00b", "../etc", "-rf", strings.Repeat("a", 65)} { // the fourth begins in Cyrillic
+		_, err = db.CreateTenant(ctx, name)
+		wantKind(t, err, forge.KindInvalid)
+	}
 	got, err := db.TenantByName(ctx, "acme")
 	must(t, err)
 	if got != first {
@@ -148,65 +170,23 @@ func TestTenants(t *testing.T) {
 	}
 	_, err = db.TenantByName(ctx, "nobody")
 	wantKind(t, err, forge.KindNotFound)
-}
-
-func TestKeys(t *testing.T) {
-	db := storetest.Open(t)
-	tenant, err := db.CreateTenant(ctx, "acme")
-	must(t, err)
-	key, secret, err := db.CreateKey(ctx, tenant.ID, "ana", forge.RoleOperator, "init")
-	must(t, err)
-	t.Run("the secret is long, shown once, and nowhere in the database", func(t *testing.T) {
-		if len(secret) != len("forge_")+64 || !strings.HasPrefix(secret, key.Prefix) || len(key.Prefix) > 12 {
-			t.Fatalf("secret of %d characters, prefix %q", len(secret), key.Prefix)
-		}
-		hash, err := db.Text(ctx, `SELECT hash FROM api_keys`)
+	t.Run("an operator makes one: the site's trail and its own begin with it, and there the maker is named as an operator", func(t *testing.T) {
+		root := storetest.User(t, db, first.ID, "root", forge.RoleOperator)
+		made, err := db.For(root).CreateTenant(ctx, "lab")
 		must(t, err)
-		if strings.Contains(secret, hash) || len(hash) != 64 {
-			t.Fatalf("hash %q", hash)
-		}
-	})
-	t.Run("the secret names its principal, at first and from the cache", func(t *testing.T) {
-		for range 2 {
-			p, err := db.Authenticate(ctx, secret)
+		wantInt(t, db, `SELECT count(*) FROM events WHERE type = 'tenant.created' AND tenant IS NULL AND actor = 'root' AND reason = 'requested' AND message LIKE '%lab%'`, 1)
+		wantInt(t, db, `SELECT count(*) FROM events WHERE type = 'tenant.created' AND tenant = '`+string(made.ID)+`' AND actor = 'root (operator)'`, 1)
+		for _, name := range []string{"lab", string(made.ID)} {
+			got, err := db.For(root).Tenant(ctx, name)
 			must(t, err)
-			if p.Tenant != tenant.ID || p.User != "ana" || p.Role != forge.RoleOperator || p.Key != key.ID || p.UserID == "" {
-				t.Fatalf("got %+v", p)
+			if got != made {
+				t.Fatalf("got %+v", got)
 			}
 		}
-	})
-	t.Run("a revoked key is refused at once, with the words for an unknown one", func(t *testing.T) {
-		p, err := db.Authenticate(ctx, secret)
+		all, _, err := db.For(root).Tenants(ctx, store.Listing{Sort: "-name"})
 		must(t, err)
-		revoked, err := db.For(p).RevokeKey(ctx, key.ID)
-		must(t, err)
-		if revoked.RevokedAt == nil {
-			t.Fatalf("got %+v", revoked)
+		if len(all) != 2 || all[0].Name != "lab" {
+			t.Fatalf("got %+v", all)
 		}
-		_, gone := db.Authenticate(ctx, secret)
-		_, unknown := db.Authenticate(ctx, "forge_"+strings.Repeat("0", 64))
-		wantKind(t, gone, forge.KindUnauthorized)
-		if gone.Error() != unknown.Error() || forge.HintOf(gone) != forge.HintOf(unknown) {
-			t.Fatalf("revoked: %v; unknown: %v", gone, unknown)
-		}
-		again, err := db.For(p).RevokeKey(ctx, key.ID)
-		must(t, err)
-		if !again.RevokedAt.Equal(*revoked.RevokedAt) {
-			t.Fatal("revoking twice moved the time")
-		}
-		wantInt(t, db, `SELECT count(*) FROM events WHERE type = 'key.revoked'`, 1)
-	})
-	t.Run("one user may have several keys; bad names, roles and tenants are refused", func(t *testing.T) {
-		_, _, err := db.CreateKey(ctx, tenant.ID, "ana", forge.RoleMember, "ana")
-		must(t, err)
-		wantInt(t, db, `SELECT count(*) FROM users`, 1)
-		_, _, err = db.CreateKey(ctx, tenant.ID, "Ana B", forge.RoleMember, "ana")
-		wantKind(t, err, forge.KindInvalid)
-		_, _, err = db.CreateKey(ctx, tenant.ID, "forged", forge.RoleMember, "ana") // its holds would count as forge's own
-		wantKind(t, err, forge.KindInvalid)
-		_, _, err = db.CreateKey(ctx, tenant.ID, "ana", "root", "ana")
-		wantKind(t, err, forge.KindInvalid)
-		_, _, err = db.CreateKey(ctx, "01ABSENT", "ana", forge.RoleMember, "ana")
-		wantKind(t, err, forge.KindNotFound)
 	})
 }

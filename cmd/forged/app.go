@@ -50,6 +50,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 	stateDir := &cli.StringFlag{Name: "state-dir", Usage: "directory of the database, keys and sockets", Value: daemon.DefaultStateDir(), EnvVars: []string{"FORGE_STATE"}}
 	config := &cli.StringFlag{Name: "config", Usage: "configuration file (default: STATE_DIR/config.yaml)"}
 	user := &cli.StringFlag{Name: "user", Usage: "name of the operator", Value: "admin"}
+	uid := &cli.Int64Flag{Name: "unix-uid", Usage: "uid that is the operator on the unix socket; -1 for none", Value: int64(os.Getuid())}
 	keyFile := &cli.StringFlag{Name: "key-file", Usage: "also write the key to this new file, mode 0600"}
 	return &cli.App{
 		Name: "forged", Usage: "the forge-ml daemon: queue, placement, resume and registry of training runs", Version: version + " (" + commit + ")",
@@ -59,7 +60,7 @@ func newApp(out, errOut io.Writer) *cli.App {
 			return &forge.Error{Kind: forge.KindInvalid, Err: err, Hint: "forged --help"}
 		},
 		Commands: append(backupCommands(out, errOut, stateDir, config), []*cli.Command{
-			{Name: "init", Usage: "make a state directory and print the first operator key, this once", Flags: []cli.Flag{stateDir, user, keyFile},
+			{Name: "init", Usage: "make a state directory and print the first operator key, this once", Flags: []cli.Flag{stateDir, user, uid, keyFile},
 				Action: func(c *cli.Context) error { return initState(c, out) }},
 			{Name: "key", Usage: "make a new operator key for a stopped daemon (a lost one cannot be shown again)", Flags: []cli.Flag{stateDir, user, keyFile},
 				Action: func(c *cli.Context) error { return newKey(c, out) }},
@@ -144,7 +145,7 @@ func initState(c *cli.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	made, err := daemon.Init(c.Context, dir, c.String("user"))
+	made, err := daemon.Init(c.Context, dir, c.String("user"), c.Int64("unix-uid"))
 	if err != nil {
 		return err
 	}

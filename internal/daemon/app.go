@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -79,7 +80,8 @@ type Daemon struct {
 	refused    atomic.Pointer[string]   // why the last reload was
 	requests   atomic.Int64             // being answered now
 	lookedAt   int64                    // of the plan loop: the stamp of the last plan for a full world …
-	lookAgain  time.Time                // … and when to plan again even if nothing happens
+	lookAgain  time.Time                // … when to plan again even if nothing happens …
+	lookedBy   scheduler.Policy         // … and by what it was decided
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
@@ -239,11 +241,6 @@ func (d *Daemon) runByID(id forge.RunID) (forge.Run, bool) {
 	defer cancel()
 	r, err := d.db.RunByID(ctx, id)
 	return r, err == nil
-}
-
-// Authenticate implements api.Auth.
-func (d *Daemon) Authenticate(ctx context.Context, secret string) (forge.Principal, error) {
-	return d.db.Authenticate(ctx, secret)
 }
 
 // kick wakes a loop without ever waiting for it.

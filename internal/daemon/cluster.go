@@ -49,10 +49,10 @@ func (s clusters) Clusters(ctx context.Context, p forge.Principal) ([]api.Cluste
 // ResumeCluster answers members before it looks: whether there is such a cluster is no reason.
 func (s clusters) ResumeCluster(ctx context.Context, p forge.Principal, name string) (api.ClusterView, error) {
 	const op = "cluster.resume"
-	if p.Role != forge.RoleOperator {
-		return api.ClusterView{}, forge.Errorf(forge.KindForbidden, op, "only an operator may resume a cluster").WithHint("ask an operator")
+	if err := least(p, op, forge.RoleOperator, "resuming a cluster"); err != nil {
+		return api.ClusterView{}, err
 	}
-	if err := s.d.db.ResumeCluster(ctx, forge.ClusterName(name), p.User); err != nil {
+	if err := s.d.db.For(p).ResumeCluster(ctx, forge.ClusterName(name)); err != nil {
 		return api.ClusterView{}, err
 	}
 	list, err := s.Clusters(ctx, p)

@@ -28,6 +28,7 @@ type Config struct {
 	Retry      RetryConfig     `yaml:"retry"`
 	Policy     PolicyConfig    `yaml:"policy"`
 	Limits     LimitsConfig    `yaml:"limits"`
+	DataRoots  []string        `yaml:"data_roots"` // where datasets and models may lie; empty: anywhere but in what is the daemon's own
 	Clusters   []ClusterConfig `yaml:"clusters"`
 }
 
@@ -93,6 +94,7 @@ type LimitsConfig struct {
 	RequestsPerSecond *float64 `yaml:"requests_per_second"` // of one key; 0: any number
 	Burst             int      `yaml:"burst"`               // of one key, at once
 	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
+	MemberMaxPriority *int     `yaml:"member_max_priority"` // of members whose user says nothing else; 0 is a cap, too
 }
 
 // ClusterConfig is one set of nodes behind one executor.
@@ -130,6 +132,7 @@ const (
 	DefaultRequests       = 200.0 // a second
 	DefaultBurst          = 1000
 	DefaultStreams        = 64
+	DefaultMemberPriority = 60
 	DefaultClusterName    = "local"
 	DefaultNetwork        = "host"
 	DefaultPorts          = "29500-29999"
@@ -221,6 +224,7 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
+	def(&c.Limits.MemberMaxPriority, new(DefaultMemberPriority))
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}
@@ -271,6 +275,14 @@ func (c Config) validate() error {
 		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)
 	}
 	c.Limits.check(bad)
+	if m := *c.Limits.MemberMaxPriority; m < forge.MinPriority || m > forge.MaxPriority {
+		bad("limits.member_max_priority", "%d: want %d to %d", m, forge.MinPriority, forge.MaxPriority)
+	}
+	for i, root := range c.DataRoots {
+		if !filepath.IsAbs(root) {
+			bad(fmt.Sprintf("data_roots[%d]", i), "%q: want an absolute path", root)
+		}
+	}
 	seen := map[string]bool{}
 	for i, cl := range c.Clusters {
 		at := func(f string) string { return fmt.Sprintf("clusters[%d].%s", i, f) }

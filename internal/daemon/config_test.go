@@ -33,6 +33,9 @@ func TestTheSampleConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	if len(got.Clusters[0].Env) == 0 {
 		got.Clusters[0].Env = nil
 	}
+	if len(got.DataRoots) == 0 {
+		got.DataRoots = nil
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the sample shows\n%+v\nthe defaults are\n%+v", got, want)
 	}

@@ -22,9 +22,11 @@ import (
 // rig is a real daemon on a real store, with a fake executor that moves when the test says so.
 type rig struct {
 	*Daemon
-	fake *executortest.Fake
-	op   forge.Principal
-	stop func()
+	fake   *executortest.Fake
+	op     forge.Principal
+	secret string // op's key
+	cancel context.CancelCauseFunc
+	stop   func()
 }
 
 func fakeNode(slots int) forge.Node {
@@ -41,38 +43,43 @@ func shortDir(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "s")
 }
 
-func start(t *testing.T, slots int) *rig {
+func start(t *testing.T, slots int, change ...func(o *Options)) *rig {
 	t.Helper()
 	dir := shortDir(t)
-	made, err := Init(t.Context(), dir, "admin")
+	made, err := Init(t.Context(), dir, "admin", NoUID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := serveOn(t, dir, executortest.NewFake(fakeNode(slots)))
+	r := serveOn(t, dir, executortest.NewFake(fakeNode(slots)), change...)
+	r.secret = made.Secret
 	if r.op, err = r.Authenticate(t.Context(), made.Secret); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func serveOn(t *testing.T, dir string, fake *executortest.Fake) *rig {
+func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(o *Options)) *rig {
 	t.Helper()
 	cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join("/tmp", fmt.Sprintf("f%d.sock", time.Now().UnixNano())), TCP: TCPOff},
 		Retry: RetryConfig{BackoffMin: forge.Duration(time.Millisecond), BackoffMax: forge.Duration(time.Second)}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(t.Context(), Options{Config: cfg, Log: zerolog.Nop(), Version: "test",
-		Clusters: []Cluster{{Name: "local", Kind: KindDirect, Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond, Modules: true}}})
+	o := Options{Config: cfg, Log: zerolog.Nop(), Version: "test",
+		Clusters: []Cluster{{Name: "local", Kind: KindDirect, Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond, Modules: true}}}
+	for _, c := range change {
+		c(&o)
+	}
+	d, err := New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	r := &rig{Daemon: d, fake: fake}
+	r := &rig{Daemon: d, fake: fake, cancel: cancel}
 	r.stop = sync.OnceFunc(func() {
-		cancel()
+		cancel(errors.New("the test is over"))
 		if err := <-done; err != nil {
 			t.Errorf("the daemon stopped with %v", err)
 		}

@@ -7,17 +7,30 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
+	"github.com/forge-ml/forge-ml/store"
 )
 
 // datasets implements api.Datasets.
 type datasets struct{ d *Daemon }
 
-const noLicense = "NOASSERTION"
+const (
+	noLicense  = "NOASSERTION"
+	maxLicense = 200
+)
 
 func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
 	var none forge.DatasetVersion
+	if err := least(p, "dataset.add", forge.RoleMember, "registering a dataset"); err != nil {
+		return none, err
+	}
 	if err := forge.CheckName(r.Name); err != nil {
 		return none, forge.Invalidf("name", "%v", err)
+	}
+	if err := checkText("license", r.License, maxLicense); err != nil {
+		return none, err
+	}
+	if err := s.d.mayRead(r.Path); err != nil {
+		return none, err
 	}
 	t := s.d.db.For(p)
 	var parent forge.DatasetVersionID
@@ -36,8 +49,11 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	if err != nil {
 		return none, err
 	}
+	if err := s.d.mayReadAll(rep.Manifest); err != nil {
+		return none, err
+	}
 	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Bytes,
-		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent, CreatedBy: p.User}
+		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent}
 	if v.License == "" {
 		v.License = noLicense
 	}
@@ -45,25 +61,12 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 }
 
 func (s datasets) Datasets(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Dataset], error) {
-	items, err := s.d.db.For(p).Datasets(ctx, l.Limit, l.Cursor)
-	return page(items, l.Limit, func(d forge.Dataset) string { return d.Name }), err
+	items, next, err := s.d.db.For(p).Datasets(ctx, store.Listing(l))
+	return api.List[forge.Dataset]{Items: items, Next: next}, err
 }
 
 func (s datasets) DatasetVersion(ctx context.Context, p forge.Principal, id string) (forge.DatasetVersion, error) {
-	v, err := s.d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(id))
-	if err == nil && v.Tenant != p.Tenant {
-		err = forge.Errorf(forge.KindNotFound, "dataset.show", "there is no dataset version %q", id)
-	}
-	return v, err
-}
-
-// page is one page of a listing; a full one may have a next.
-func page[T any](items []T, limit int, cursor func(T) string) api.List[T] {
-	l := api.List[T]{Items: items}
-	if limit > 0 && len(items) >= limit {
-		l.Next = cursor(items[len(items)-1])
-	}
-	return l
+	return s.d.db.For(p).DatasetVersionByID(ctx, forge.DatasetVersionID(id))
 }
 
 func (s datasets) Dataset(ctx context.Context, p forge.Principal, name string) (forge.Dataset, error) {

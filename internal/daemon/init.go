@@ -28,9 +28,12 @@ type Initialized struct {
 	Secret   string // shown once, stored only as a hash
 }
 
-// Init makes a state directory: mode 0700, database, default tenant, first operator key. A
-// directory that was initialized already is left as it is.
-func Init(ctx context.Context, stateDir, operator string) (Initialized, error) {
+// NoUID is for an operator without a uid of its own.
+const NoUID = -1
+
+// Init makes a state directory: mode 0700, database, default tenant, first operator with its key. On the unix socket the
+// operator is who has the uid. A directory that was initialized already is left as it is.
+func Init(ctx context.Context, stateDir, operator string, uid int64) (Initialized, error) {
 	out := Initialized{StateDir: stateDir, Config: filepath.Join(stateDir, configFile)}
 	if err := forge.CheckName(operator); err != nil {
 		return out, forge.Invalidf("user", "%v", err)
@@ -53,7 +56,7 @@ func Init(ctx context.Context, stateDir, operator string) (Initialized, error) {
 		return out, err
 	}
 	defer func() { _ = db.Close() }()
-	t, err := db.TenantByName(ctx, forge.DefaultTenant)
+	_, err = db.TenantByName(ctx, forge.DefaultTenant)
 	switch {
 	case err == nil:
 		return out, (&forge.Error{Kind: forge.KindConflict, Op: "init", Field: "state_dir", Err: fmt.Errorf("%s is initialized already; nothing was changed", stateDir)}).
@@ -61,14 +64,16 @@ func Init(ctx context.Context, stateDir, operator string) (Initialized, error) {
 	case forge.KindOf(err) != forge.KindNotFound:
 		return out, err
 	}
-	if t, err = db.CreateTenant(ctx, forge.DefaultTenant); err != nil {
-		return out, err
+	first := forge.User{Name: operator, Role: forge.RoleOperator}
+	if uid != NoUID {
+		first.UnixUID = &uid
 	}
-	out.Key, out.Secret, err = db.CreateKey(ctx, t.ID, operator, forge.RoleOperator, actorForged)
+	out.Key, out.Secret, err = db.Bootstrap(ctx, forge.DefaultTenant, first)
 	return out, err
 }
 
-// NewOperatorKey replaces a lost key. Whoever can write the state directory may have it.
+// NewOperatorKey replaces a lost key, and lets in as an operator whoever it is for. Whoever can write the state
+// directory may have it.
 func NewOperatorKey(ctx context.Context, stateDir, operator string) (forge.Key, string, error) {
 	lock, err := lockState(stateDir)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
+	"github.com/forge-ml/forge-ml/store"
 )
 
 // models implements api.Models.
@@ -13,11 +14,23 @@ type models struct{ d *Daemon }
 
 func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.ImportModelRequest) (forge.ModelVersion, error) {
 	var none forge.ModelVersion
+	if err := least(p, "model.import", forge.RoleMember, "importing a model"); err != nil {
+		return none, err
+	}
 	if err := forge.CheckName(r.Name); err != nil {
 		return none, forge.Invalidf("name", "%v", err)
 	}
+	if err := checkText("license", r.License, maxLicense); err != nil {
+		return none, err
+	}
+	if err := s.d.mayRead(r.Path); err != nil {
+		return none, err
+	}
 	m, info, err := dataset.HashModel(ctx, r.Path, nil)
 	if err != nil {
+		return none, err
+	}
+	if err := s.d.mayReadAll(m); err != nil {
 		return none, err
 	}
 	if !info.HasTokenizer {
@@ -25,7 +38,7 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 			WithHint("copy tokenizer.json and tokenizer_config.json of the model into it")
 	}
 	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, Stage: forge.StageStaging, SHA256: m.Digest(), Bytes: m.Bytes(),
-		Manifest: m, License: r.License, CreatedBy: p.User}
+		Manifest: m, License: r.License}
 	if v.License == "" {
 		v.License = noLicense
 	}
@@ -37,6 +50,9 @@ func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.Regi
 	var none forge.ModelVersion
 	if err := forge.CheckName(q.Name); err != nil {
 		return none, forge.Invalidf("name", "%v", err)
+	}
+	if err := s.d.mayActOn(ctx, p, "model.register", q.Run); err != nil {
+		return none, asField(err, "run")
 	}
 	t := s.d.db.For(p)
 	r, err := t.Run(ctx, q.Run)
@@ -71,23 +87,19 @@ func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.Regi
 		}
 		r.Spec.Register = q.Name
 		v := s.d.trainedVersion(r, a, obs)
-		v.CreatedBy = p.User
+		v.CreatedBy = p.Actor()
 		return t.AddModelVersion(ctx, *v)
 	}
 	return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d has no attempt that completed", r.Number)
 }
 
 func (s models) Models(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Model], error) {
-	items, err := s.d.db.For(p).Models(ctx, l.Limit, l.Cursor)
-	return page(items, l.Limit, func(m forge.Model) string { return m.Name }), err
+	items, next, err := s.d.db.For(p).Models(ctx, store.Listing(l))
+	return api.List[forge.Model]{Items: items, Next: next}, err
 }
 
 func (s models) ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error) {
-	v, err := s.d.db.ModelVersionByID(ctx, forge.ModelVersionID(id))
-	if err == nil && v.Tenant != p.Tenant {
-		err = forge.Errorf(forge.KindNotFound, "model.show", "there is no model version %q", id)
-	}
-	return v, err
+	return s.d.db.For(p).ModelVersionByID(ctx, forge.ModelVersionID(id))
 }
 
 func (s models) Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error) {

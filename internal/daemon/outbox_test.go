@@ -17,7 +17,7 @@ import (
 // The outbox is read from the tables, and a commit shows there before its deltas reach the world.
 func TestALaunchThatTheWorldDoesNotKnowYetIsNotLost(t *testing.T) {
 	dir := shortDir(t)
-	made, err := Init(t.Context(), dir, "admin")
+	made, err := Init(t.Context(), dir, "admin", NoUID)
 	if err != nil {
 		t.Fatal(err)
 	}

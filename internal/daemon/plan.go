@@ -54,7 +54,11 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	if d.damage.Load() != nil {
 		return time.Time{}
 	}
-	stamp, preemptible := d.world.preemptible(d.policy().PreemptGap)
+	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
+	if policy != d.lookedBy {
+		d.lookedAt, d.lookedBy = -1, policy
+	}
+	stamp, preemptible := d.world.preemptible(policy.PreemptGap)
 	if d.world.full() {
 		switch {
 		case !preemptible:
@@ -64,14 +68,14 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		}
 	}
 	snap := d.world.snapshot(now)
-	plan := scheduler.Plan(snap, d.policy())
+	plan := scheduler.Plan(snap, policy)
 	d.lookedAt, d.lookAgain = stamp, plan.WakeAt
 	if len(plan.Place)+len(plan.Preempt) == 0 {
 		return plan.WakeAt
 	}
 	d.lookedAt = -1 // what it decides may be refused
 	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
-	if err := scheduler.CheckPlan(snap, d.policy(), plan); err != nil {
+	if err := scheduler.CheckPlan(snap, policy, plan); err != nil {
 		d.refusePlan(ctx, err)
 		return now.Add(planAnyway)
 	}

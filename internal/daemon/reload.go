@@ -107,6 +107,7 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	d.settings.Store(fresh)
 	d.useDoors(doors)
 	kick(d.kickWatch) // new clusters are watched
+	kick(d.kickPlan)  // by the new policy
 	if len(fresh.order) > len(old.order) {
 		d.refreshNodes(ctx)
 	}

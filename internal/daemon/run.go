@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -21,12 +20,15 @@ type submitter interface {
 type runs struct{ d *Daemon }
 
 func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunRequest) (api.Submitted, error) {
+	if err := least(p, "run.submit", forge.RoleMember, "submitting a run"); err != nil {
+		return api.Submitted{}, err
+	}
 	spec, warnings, err := s.d.resolveSpec(ctx, p, q)
 	if err != nil {
 		return api.Submitted{}, err
 	}
 	if q.DryRun {
-		return api.Submitted{Run: forge.Run{Spec: spec, User: p.User, State: forge.RunPending}, Warnings: warnings}, nil
+		return api.Submitted{Run: forge.Run{Spec: spec, User: p.Actor(), State: forge.RunPending}, Warnings: warnings}, nil
 	}
 	return s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
 }
@@ -41,21 +43,18 @@ func (s runs) submit(ctx context.Context, p forge.Principal, n store.NewRun, war
 	return out, nil
 }
 
-// RetryRun makes a new run with the same spec; the old one stays as it ended.
+// RetryRun makes a new run with the same spec; the old one stays as it ended. Members retry their own only: the new run is
+// that of who asked, and would read as if they had written what it does.
 func (s runs) RetryRun(ctx context.Context, p forge.Principal, run string) (api.Submitted, error) {
-	t := s.d.db.For(p)
-	r, err := t.Run(ctx, run)
+	if err := s.d.mayActOn(ctx, p, "run.retry", run); err != nil {
+		return api.Submitted{}, err
+	}
+	r, err := s.d.db.For(p).Run(ctx, run)
 	if err != nil {
 		return api.Submitted{}, err
 	}
-	if !r.State.Terminal() && r.Hold == nil {
-		return api.Submitted{}, forge.Errorf(forge.KindPrecondition, "run.retry", "run %d is %s; only an ended or held run can be retried", r.Number, r.State).
-			WithHint("forgectl run cancel %d ends it first", r.Number)
-	}
-	if !r.State.Terminal() {
-		if _, err := t.RequestCancel(ctx, run, forge.CancelTerm); err != nil {
-			return api.Submitted{}, err
-		}
+	if err := s.d.mayAskFor(p, r.Spec.Priority); err != nil {
+		return api.Submitted{}, err
 	}
 	return s.submit(ctx, p, store.NewRun{Spec: r.Spec, Parent: r.ID}, nil)
 }
@@ -88,20 +87,16 @@ func eta(r forge.Run, attempts []forge.Attempt, now time.Time) time.Time {
 }
 
 func (s runs) Runs(ctx context.Context, p forge.Principal, f api.RunFilter) (api.List[forge.Run], error) {
-	var before int64
-	if f.Cursor != "" {
-		var err error
-		if before, err = strconv.ParseInt(f.Cursor, 10, 64); err != nil || before < 1 {
-			return api.List[forge.Run]{}, forge.Invalidf("cursor", "%.80q is not a cursor of this listing; pass next of the page before", f.Cursor)
-		}
-	}
-	items, err := s.d.db.For(p).Runs(ctx, store.RunFilter{States: f.States, User: f.User, Limit: f.Limit, Before: before})
-	return page(items, f.Limit, func(r forge.Run) string { return strconv.FormatInt(r.Number, 10) }), err
+	items, next, err := s.d.db.For(p).Runs(ctx, store.RunFilter(f))
+	return api.List[forge.Run]{Items: items, Next: next}, err
 }
 
 func (s runs) CancelRun(ctx context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error) {
 	if !slices.Contains([]forge.CancelMode{forge.CancelTerm, forge.CancelSave, forge.CancelNow}, mode) {
 		return forge.Run{}, forge.Invalidf("mode", "%q: want term, save or now", mode)
+	}
+	if err := s.d.mayActOn(ctx, p, "run.cancel", run); err != nil {
+		return forge.Run{}, err
 	}
 	r, err := s.d.db.For(p).RequestCancel(ctx, run, mode)
 	if err == nil {

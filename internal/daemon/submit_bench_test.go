@@ -13,7 +13,7 @@ import (
 // submit_rate (make bench) is the same from outside.
 func BenchmarkSubmit(b *testing.B) {
 	dir := b.TempDir() + "/s"
-	made, err := Init(b.Context(), dir, "admin")
+	made, err := Init(b.Context(), dir, "admin", NoUID)
 	if err != nil {
 		b.Fatal(err)
 	}

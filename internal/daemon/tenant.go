@@ -5,74 +5,81 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/store"
 )
 
-// errComing stands where the frozen interface is ahead of the code.
-func errComing(op string) error {
-	return forge.Errorf(forge.KindUnavailable, op, "%s is not built yet", op)
+// Authenticate implements api.Auth.
+func (d *Daemon) Authenticate(ctx context.Context, secret string) (forge.Principal, error) {
+	return d.db.Authenticate(ctx, secret)
 }
 
 // AuthenticatePeer implements api.Auth.
-func (d *Daemon) AuthenticatePeer(context.Context, uint32) (forge.Principal, error) {
-	return forge.Principal{}, errComing("peer")
+func (d *Daemon) AuthenticatePeer(ctx context.Context, uid uint32) (forge.Principal, error) {
+	return d.db.AuthenticatePeer(ctx, uid)
 }
 
-// ActIn implements api.Auth.
-func (d *Daemon) ActIn(context.Context, forge.Principal, string) (forge.Principal, error) {
-	return forge.Principal{}, errComing("act_in")
+// ActIn implements api.Auth. Whether there is such a tenant is no reason for a refusal.
+func (d *Daemon) ActIn(ctx context.Context, p forge.Principal, tenant string) (forge.Principal, error) {
+	const op = "tenant.act_in"
+	if p.Role != forge.RoleOperator {
+		return forge.Principal{}, forge.Errorf(forge.KindForbidden, op, "only an operator may name a tenant in %s", api.HeaderTenant).
+			WithHint("leave it out: your requests act in your own tenant")
+	}
+	t, err := d.db.For(p).Tenant(ctx, tenant)
+	if err != nil {
+		return forge.Principal{}, err
+	}
+	if p.Home == "" {
+		p.Home = p.Tenant
+	}
+	p.Tenant = t.ID
+	return p, nil
 }
 
 // Earlier implements api.Once.
-func (d *Daemon) Earlier(context.Context, forge.Principal) (string, error) {
-	return "", errComing("once")
+func (d *Daemon) Earlier(ctx context.Context, p forge.Principal) (string, error) {
+	return d.db.For(p).Earlier(ctx)
 }
 
+// tenants implements api.Tenants.
 type tenants struct{ d *Daemon }
 
-func (s tenants) CreateTenant(context.Context, forge.Principal, api.CreateTenantRequest) (forge.Tenant, error) {
-	return forge.Tenant{}, errComing("tenant.create")
+func (s tenants) CreateTenant(ctx context.Context, p forge.Principal, r api.CreateTenantRequest) (forge.Tenant, error) {
+	if err := least(p, "tenant.create", forge.RoleOperator, "making a tenant"); err != nil {
+		return forge.Tenant{}, err
+	}
+	return s.d.db.For(p).CreateTenant(ctx, r.Name)
 }
 
-func (s tenants) Tenants(context.Context, forge.Principal, api.Listing) (api.List[forge.Tenant], error) {
-	return api.List[forge.Tenant]{}, errComing("tenant.list")
+func (s tenants) Tenants(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Tenant], error) {
+	items, next, err := s.d.db.For(p).Tenants(ctx, store.Listing(l))
+	return api.List[forge.Tenant]{Items: items, Next: next}, err
 }
 
-func (s tenants) Tenant(context.Context, forge.Principal, string) (forge.Tenant, error) {
-	return forge.Tenant{}, errComing("tenant.show")
-}
-
-type users struct{ d *Daemon }
-
-func (s users) CreateUser(context.Context, forge.Principal, api.CreateUserRequest) (forge.User, error) {
-	return forge.User{}, errComing("user.create")
-}
-
-func (s users) Users(context.Context, forge.Principal, api.Listing) (api.List[forge.User], error) {
-	return api.List[forge.User]{}, errComing("user.list")
-}
-
-func (s users) User(context.Context, forge.Principal, string) (forge.User, error) {
-	return forge.User{}, errComing("user.show")
-}
-
-func (s users) UpdateUser(context.Context, forge.Principal, string, api.UpdateUserRequest) (forge.User, error) {
-	return forge.User{}, errComing("user.update")
-}
-
-func (s users) DisableUser(context.Context, forge.Principal, string, forge.Why) (forge.User, error) {
-	return forge.User{}, errComing("user.disable")
-}
-
-func (s users) EnableUser(context.Context, forge.Principal, string) (forge.User, error) {
-	return forge.User{}, errComing("user.enable")
+func (s tenants) Tenant(ctx context.Context, p forge.Principal, tenant string) (forge.Tenant, error) {
+	return s.d.db.For(p).Tenant(ctx, tenant)
 }
 
 // WhoAmI implements api.Site.
-func (s site) WhoAmI(context.Context, forge.Principal) (api.WhoAmI, error) {
-	return api.WhoAmI{}, errComing("whoami")
+func (s site) WhoAmI(ctx context.Context, p forge.Principal) (api.WhoAmI, error) {
+	out := api.WhoAmI{User: p.User, Role: p.Role, Via: p.Via, MaxPriority: s.d.maxPriority(p)}
+	t := s.d.db.For(p)
+	var err error
+	if out.Tenant, err = t.Tenant(ctx, string(p.Tenant)); err != nil {
+		return out, err
+	}
+	if p.Home != p.Tenant {
+		home, err := t.Tenant(ctx, string(p.Home))
+		if err != nil {
+			return out, err
+		}
+		out.Home = home.Name
+	}
+	out.Key, err = t.OwnKey(ctx)
+	return out, err
 }
 
 // Doctor implements api.Site.
 func (s site) Doctor(context.Context, forge.Principal) ([]api.Check, error) {
-	return nil, errComing("doctor")
+	return nil, forge.Errorf(forge.KindUnavailable, "doctor", "doctor is not built yet")
 }

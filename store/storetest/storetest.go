@@ -48,12 +48,18 @@ func OpenAt(t testing.TB, path string, opt store.Options) *store.DB {
 // Principal makes a tenant of that name with a member called "ana" and returns who she is.
 func Principal(t testing.TB, db *store.DB, name string) forge.Principal {
 	t.Helper()
-	ctx := context.Background()
-	tenant, err := db.CreateTenant(ctx, name)
+	tenant, err := db.CreateTenant(context.Background(), name)
 	if err != nil {
 		t.Fatalf("create tenant: %v", err)
 	}
-	_, secret, err := db.CreateKey(ctx, tenant.ID, "ana", forge.RoleMember, "test")
+	return User(t, db, tenant.ID, "ana", forge.RoleMember)
+}
+
+// User makes a user of a role with a key and returns who that is.
+func User(t testing.TB, db *store.DB, tenant forge.TenantID, name string, role forge.Role) forge.Principal {
+	t.Helper()
+	ctx := context.Background()
+	_, secret, err := db.CreateKey(ctx, tenant, name, role, "test")
 	if err != nil {
 		t.Fatalf("create key: %v", err)
 	}

@@ -161,7 +161,7 @@ func rateOf(p forge.Principal) string {
 func (s *server) reject(w http.ResponseWriter, r *http.Request, err error) {
 	p := api.ProblemOf(err, requestID(r.Context()))
 	if p.Kind == forge.KindInternal {
-		s.opts.Log.Error().Err(err).Str("op", "authenticate").Str("request_id", requestID(r.Context())).Msg("internal error")
+		requestOf(r.Context()).log(s.opts.Log).Error().Err(err).Str("op", "authenticate").Msg("internal error")
 	}
 	writeProblem(w, p)
 }

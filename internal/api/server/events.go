@@ -147,7 +147,7 @@ func (s *server) stream(ctx context.Context, p forge.Principal, in *eventsInput)
 		h.Set("X-Accel-Buffering", "no") // proxies that buffer would hold events back
 		w.WriteHeader(http.StatusOK)
 		if err := st.serve(ctx, first, newest, next); err != nil && ctx.Err() == nil {
-			s.opts.Log.Debug().Err(err).Str("request_id", requestID(ctx)).Msg("event stream ended")
+			requestOf(ctx).log(s.opts.Log).Debug().Err(err).Msg("event stream ended")
 		}
 	}, nil
 }

@@ -11,3 +11,6 @@ func Describe(s api.Services, o Options) *huma.OpenAPI {
 	_, d := build(s, o)
 	return d
 }
+
+// CheckJSON gives tests the look at a body.
+func CheckJSON(b []byte) error { return checkJSON(b) }

@@ -80,6 +80,7 @@ func (s *jsonScan) value(depth int) error {
 	switch c := s.next(); {
 	case c == '{' || c == '[':
 		if depth == maxDepth {
+			s.path = nil // a path of that depth says nothing
 			return s.refuse("the body nests deeper than the %d levels that are accepted", maxDepth)
 		}
 		if c == '{' {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -82,7 +83,7 @@ func explain(err error, fields []string) (field, text string) {
 			return name, "is required"
 		}
 	case where == "body" && field == "":
-		return "", text
+		return plain(text)
 	}
 	switch v := d.Value.(type) {
 	case string:
@@ -93,6 +94,17 @@ func explain(err error, fields []string) (field, text string) {
 		text = fmt.Sprintf("%v is not allowed: %s", v, text)
 	}
 	return field, text
+}
+
+// goTypes finds where encoding/json speaks of our types: of numbers that are valid and do not fit.
+var goTypes = regexp.MustCompile(`^json: cannot unmarshal number (\S+) into Go (?:struct field [^.\s]+\.(\S+)|value) of type u?int\d*`)
+
+// plain says in words what encoding/json says in Go's.
+func plain(text string) (field, sentence string) {
+	if m := goTypes.FindStringSubmatch(text); m != nil {
+		return m[2], fmt.Sprintf("%.64s is not allowed: want a whole number, written without exponent, of at most 64 bits", m[1])
+	}
+	return "", text
 }
 
 // fail makes the answer of a handler that met an error. The text of internal ones goes into
@@ -107,7 +119,7 @@ func (s *server) fail(ctx context.Context, op string, err error) error {
 	}
 	p := api.ProblemOf(err, requestID(ctx))
 	if p.Kind == forge.KindInternal {
-		s.opts.Log.Error().Err(err).Str("op", op).Str("request_id", requestID(ctx)).Msg("internal error")
+		requestOf(ctx).log(s.opts.Log).Error().Err(err).Str("op", op).Msg("internal error")
 	}
 	if p.Kind == forge.KindUnauthorized {
 		return huma.ErrorWithHeaders(p, http.Header{"WWW-Authenticate": {challenge}})

@@ -33,6 +33,14 @@ func (r *request) once(op string) forge.Once {
 
 type requestKey struct{}
 
+// log is for a line about a request: by these words it is found, and whose it was.
+func (r *request) log(l zerolog.Logger) *zerolog.Logger {
+	if r != nil {
+		l = l.With().Str("request_id", r.id).Str("tenant", string(r.principal.Tenant)).Str("user", r.principal.User).Logger()
+	}
+	return &l
+}
+
 func requestOf(ctx context.Context) *request {
 	r, _ := ctx.Value(requestKey{}).(*request)
 	return r
@@ -65,7 +73,7 @@ func (s *server) record(next http.Handler) http.Handler {
 				if v == http.ErrAbortHandler {
 					panic(v)
 				}
-				s.opts.Log.Error().Str("request_id", in.id).Str("op", in.op).
+				in.log(s.opts.Log).Error().Str("op", in.op).
 					Str("panic", fmt.Sprint(v)).Str("stack", string(debug.Stack())).Msg("handler panicked")
 				if rec.status == 0 {
 					writeProblem(rec, api.ProblemOf(fmt.Errorf("panic"), in.id))

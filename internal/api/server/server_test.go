@@ -253,6 +253,8 @@ func TestErrors(t *testing.T) {
 		{"a bad query is named with the set", "GET", "/v1/runs?state=sleeping", "", 422, "state", "running"},
 		{"an unknown query parameter is refused", "GET", "/v1/runs?colour=red", "", 422, "colour", "unknown"},
 		{"a limit out of range is refused", "GET", "/v1/runs?limit=100000", "", 422, "limit", "1000"},
+		{"a number that does not fit", "POST", "/v1/runs", `{"recipe":"lora_sft","nodes":99999999999999999999}`, 422, "nodes", "whole number"},
+		{"a whole number with an exponent", "POST", "/v1/runs", `{"recipe":"lora_sft","nodes":1e2}`, 422, "nodes", "without exponent"},
 		{"a duration that is none", "POST", "/v1/runs", `{"recipe":"lora_sft","time_limit":"soon"}`, 422, "", "Go's form"},
 		{"a body that is not JSON", "POST", "/v1/runs", `{"recipe":`, 422, "", "unexpected end"},
 		{"a body over the limit", "POST", "/v1/runs", `{"recipe":"` + strings.Repeat("x", 8192) + `"}`, 413, "", "4096"},

@@ -1,0 +1,455 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
+)
+
+// access is what the table below says of one operation.
+type access struct {
+	role   forge.Role // the least that may call it
+	target string     // what its path or body names: run, key, user, tenant, dataset, model, cluster; empty: nothing
+	body   string     // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
+	ok     []int      // answers to whoever may, about what is theirs
+	own    bool       // members act on their own only
+	first  string     // a path (of the target) that is posted to before, to bring it into the right state
+}
+
+// rules is the access of every operation. An operation that is not here fails the test: whoever adds
+// one decides who may call it, here, and not where it is implemented.
+var rules = map[string]access{
+	"version":       {role: forge.RoleViewer, ok: []int{200}},
+	"whoami":        {role: forge.RoleViewer, ok: []int{200}},
+	"list-nodes":    {role: forge.RoleViewer, ok: []int{200}},
+	"doctor":        {role: forge.RoleOperator, ok: []int{200}},
+	"get-queue":     {role: forge.RoleViewer, ok: []int{200}},
+	"list-events":   {role: forge.RoleViewer, ok: []int{200}},
+	"stream-events": {role: forge.RoleViewer, ok: []int{200}},
+
+	"list-runs":            {role: forge.RoleViewer, ok: []int{200}},
+	"list-run-rows":        {role: forge.RoleViewer, ok: []int{200}},
+	"get-run":              {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"why-run":              {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
+	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
+	"retry-run":            {role: forge.RoleMember, target: "run", ok: []int{201}, own: true, first: "/cancel"},
+	"hold-run":             {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
+	"release-run":          {role: forge.RoleMember, target: "run", ok: []int{200}, own: true, first: "/hold"},
+
+	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
+	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
+	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","path":"DIR/NEW.jsonl","parent":"ID@1"}`, ok: []int{201}},
+	"list-models":    {role: forge.RoleViewer, ok: []int{200}},
+	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
+	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
+	"register-model": {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
+
+	"list-keys":  {role: forge.RoleViewer, ok: []int{200}},
+	"get-key":    {role: forge.RoleViewer, target: "key", ok: []int{200}},
+	"create-key": {role: forge.RoleViewer, body: `{}`, ok: []int{201}},
+	"rotate-key": {role: forge.RoleViewer, target: "key", ok: []int{201}},
+	"revoke-key": {role: forge.RoleViewer, target: "key", ok: []int{200}},
+
+	"list-users":   {role: forge.RoleViewer, ok: []int{200}},
+	"get-user":     {role: forge.RoleViewer, target: "self", ok: []int{200}},
+	"create-user":  {role: forge.RoleAdmin, body: `{"name":"NEW"}`, ok: []int{201}},
+	"update-user":  {role: forge.RoleAdmin, target: "user", body: `{"max_priority":10}`, ok: []int{200}},
+	"disable-user": {role: forge.RoleAdmin, target: "user", ok: []int{200}},
+	"enable-user":  {role: forge.RoleAdmin, target: "user", ok: []int{200}, first: "/disable"},
+
+	"list-tenants":  {role: forge.RoleViewer, ok: []int{200}},
+	"get-tenant":    {role: forge.RoleViewer, target: "tenant", ok: []int{200}},
+	"create-tenant": {role: forge.RoleOperator, body: `{"name":"NEW"}`, ok: []int{201}},
+
+	"list-clusters":  {role: forge.RoleViewer, ok: []int{200}},
+	"resume-cluster": {role: forge.RoleOperator, target: "cluster", ok: []int{412}}, // it is not paused
+}
+
+// who is somebody with a key.
+type who struct {
+	name, tenant, key string
+	role              forge.Role
+}
+
+// matrix is a site with two tenants and users of each role in both.
+type matrix struct {
+	t    *testing.T
+	site *forgedtest.Site
+	url  string
+	dir  string
+	made int
+	from int // last byte of the address that requests come from
+	op   who
+	in   map[string]map[forge.Role]who // by tenant id
+	a, b string                        // the tenants' ids
+	data map[string]string             // dataset by tenant
+	base map[string]string             // model by tenant
+}
+
+func TestWhoMayDoWhat(t *testing.T) {
+	ctx, s := openFor(t, 4*time.Minute, func(o *forgedtest.Options) {
+		o.CPUSlots, o.Extra = 1, "limits: {requests_per_second: 0}\n" // it is not the counting that is looked at
+	})
+	url, err := s.TCP()
+	must(t, err)
+	m := &matrix{t: t, site: s, url: url, dir: t.TempDir(), in: map[string]map[forge.Role]who{}, data: map[string]string{}, base: map[string]string{}}
+	submit(t, ctx, s, "--set", "steps=1000000", "--set", "step_ms=1000", "--priority", "100") // keeps the one slot, so that all others wait
+	m.setUp(ctx)
+	ops := m.operations(ctx)
+	for id, op := range ops {
+		rule, ok := rules[id]
+		if !ok {
+			t.Errorf("%s has no row: who may call it?", id)
+			continue
+		}
+		if op.role != rule.role {
+			t.Errorf("%s says that it needs %s, the table says %s", id, op.role, rule.role)
+		}
+		m.from++
+		t.Run(id, func(t *testing.T) {
+			m := *m
+			m.t = t
+			m.withoutAValidKey(ctx, op)
+			m.byRole(ctx, op, rule)
+			m.namingATenant(ctx, op, rule)
+		})
+	}
+}
+
+type apiOp struct {
+	id, method, path string
+	role             forge.Role
+}
+
+// operations reads them from what the daemon serves.
+func (m *matrix) operations(ctx context.Context) map[string]apiOp {
+	_, body := m.call(ctx, "GET", "/openapi.json", who{}, "")
+	var doc struct {
+		Paths map[string]map[string]struct {
+			ID   string     `json:"operationId"`
+			Role forge.Role `json:"x-forge-role"`
+		}
+	}
+	must(m.t, json.Unmarshal([]byte(body), &doc))
+	out := map[string]apiOp{}
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			if strings.HasPrefix(path, "/v1/") {
+				out[op.ID] = apiOp{id: op.ID, method: strings.ToUpper(method), path: path, role: op.Role}
+			}
+		}
+	}
+	if len(out) < 40 {
+		m.t.Fatalf("only %d operations are described", len(out))
+	}
+	return out
+}
+
+// call makes one request and gives back status and body, without what differs by request.
+func (m *matrix) call(ctx context.Context, method, path string, w who, body string, headers ...string) (int, string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, m.url+path, strings.NewReader(body))
+	must(m.t, err)
+	if w.key != "" {
+		r.Header.Set(api.HeaderKey, w.key)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	// Each operation is tried from an address of its own: guesses are counted by address.
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+m.from))}}
+	hc := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: d.DialContext}}
+	resp, err := hc.Do(r)
+	must(m.t, err)
+	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		return resp.StatusCode, "" // it never ends
+	}
+	b, err := io.ReadAll(resp.Body)
+	must(m.t, err)
+	return resp.StatusCode, string(b)
+}
+
+// do is a call that must succeed; it fills in what the answer has of v.
+func (m *matrix) do(ctx context.Context, method, path string, w who, body string, v any, headers ...string) {
+	m.t.Helper()
+	status, text := m.call(ctx, method, path, w, body, headers...)
+	if status/100 != 2 {
+		m.t.Fatalf("%s %s by %s: %d %s", method, path, w.name, status, text)
+	}
+	if v != nil {
+		must(m.t, json.Unmarshal([]byte(text), v))
+	}
+}
+
+func (m *matrix) setUp(ctx context.Context) {
+	m.op = who{name: "operator", key: m.site.Key, role: forge.RoleOperator}
+	var me api.WhoAmI
+	m.do(ctx, "GET", "/v1/whoami", m.op, "", &me)
+	m.a = string(me.Tenant.ID)
+	m.op.tenant = m.a
+	var other forge.Tenant
+	m.do(ctx, "POST", "/v1/tenants", m.op, `{"name":"other"}`, &other)
+	m.b = string(other.ID)
+	for _, tenant := range []string{m.a, m.b} {
+		in := []string{api.HeaderTenant, tenant}
+		m.in[tenant] = map[forge.Role]who{}
+		for _, role := range []forge.Role{forge.RoleViewer, forge.RoleMember, forge.RoleAdmin} {
+			name := string(role) + "-" + strings.ToLower(tenant[len(tenant)-6:])
+			m.do(ctx, "POST", "/v1/users", m.op, fmt.Sprintf(`{"name":%q,"role":%q,"max_priority":100}`, name, role), nil, in...)
+			var k api.CreatedKey
+			m.do(ctx, "POST", "/v1/keys", m.op, fmt.Sprintf(`{"user":%q}`, name), &k, in...)
+			m.in[tenant][role] = who{name: name, tenant: tenant, key: k.Secret, role: role}
+		}
+		w := m.in[tenant][forge.RoleMember]
+		m.data[tenant] = m.name()
+		write(m.t, filepath.Join(m.dir, m.data[tenant]+".jsonl"), fmt.Sprintf("{\"text\":\"rows of %s\"}\n", tenant))
+		m.do(ctx, "POST", "/v1/datasets", w, fmt.Sprintf(`{"name":%q,"path":%q}`, m.data[tenant], filepath.Join(m.dir, m.data[tenant]+".jsonl")), nil)
+		m.base[tenant] = m.model(ctx, w)
+	}
+}
+
+func (m *matrix) name() string {
+	m.made++
+	return fmt.Sprintf("n%d-%d", m.from, m.made)
+}
+
+// model imports a base model: the smallest that there is.
+func (m *matrix) model(ctx context.Context, w who) string {
+	name := m.name()
+	dir := filepath.Join(m.dir, name)
+	header := `{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`
+	write(m.t, filepath.Join(dir, "model.safetensors"), string([]byte{byte(len(header)), 0, 0, 0, 0, 0, 0, 0})+header+"\x00\x00\x00\x00")
+	write(m.t, filepath.Join(dir, "config.json"), `{"model_type":"llama","architectures":["LlamaForCausalLM"],"hidden_size":1,"vocab_size":1}`)
+	write(m.t, filepath.Join(dir, "tokenizer.json"), `{}`)
+	m.do(ctx, "POST", "/v1/models/import", w, fmt.Sprintf(`{"name":%q,"path":%q}`, name, dir), nil)
+	return name
+}
+
+// thing makes something to act on that is w's, in w's tenant, and names it.
+func (m *matrix) thing(ctx context.Context, kind string, w who) string {
+	// What a viewer may not make somebody makes for it; that it may not act on it is what is looked at.
+	maker := w
+	if w.role == forge.RoleViewer {
+		maker = m.in[w.tenant][forge.RoleAdmin]
+	}
+	switch kind {
+	case "run":
+		var r api.Submitted
+		m.do(ctx, "POST", "/v1/runs", maker, `{"recipe":"probe"}`, &r)
+		return string(r.Run.ID)
+	case "key":
+		var k api.CreatedKey
+		m.do(ctx, "POST", "/v1/keys", w, `{}`, &k)
+		return string(k.ID)
+	case "user":
+		var u forge.User
+		m.do(ctx, "POST", "/v1/users", m.op, fmt.Sprintf(`{"name":%q}`, m.name()), &u, api.HeaderTenant, w.tenant)
+		return string(u.ID)
+	case "self":
+		var me api.WhoAmI
+		m.do(ctx, "GET", "/v1/whoami", w, "", &me)
+		return me.User
+	case "tenant":
+		return w.tenant
+	case "dataset":
+		return m.data[w.tenant]
+	case "model":
+		return m.base[w.tenant]
+	case "cluster":
+		return "local"
+	}
+	return ""
+}
+
+// absent is a name of the kind that is nobody's.
+func absent(kind string) string {
+	switch kind {
+	case "dataset", "model", "self", "cluster":
+		return "nobody-s"
+	}
+	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
+}
+
+// send calls an operation about something.
+func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id string, headers ...string) (int, string) {
+	path := op.path
+	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}"} {
+		path = strings.ReplaceAll(path, p, id)
+	}
+	name := m.name()
+	if strings.Contains(rule.body, "DIR") {
+		write(m.t, filepath.Join(m.dir, name+".jsonl"), fmt.Sprintf("{\"text\":%q}\n", name))
+	}
+	body := strings.NewReplacer("ID", id, "NEW", name, "DIR", m.dir).Replace(rule.body)
+	status, text := m.call(ctx, op.method, path, w, body, headers...)
+	if id != "" && status >= 400 {
+		text = strings.ReplaceAll(text, id, "ID") // what was asked for may be said back
+	}
+	return status, text
+}
+
+func (m *matrix) withoutAValidKey(ctx context.Context, op apiOp) {
+	m.t.Helper()
+	admin := m.in[m.a][forge.RoleAdmin]
+	var revoked, brief, disabled api.CreatedKey
+	m.do(ctx, "POST", "/v1/keys", admin, `{}`, &revoked)
+	m.do(ctx, "POST", "/v1/keys/"+string(revoked.ID)+"/revoke", admin, "", nil)
+	m.do(ctx, "POST", "/v1/keys", admin, `{"expires_in":"1ms"}`, &brief)
+	leaver := m.name()
+	m.do(ctx, "POST", "/v1/users", admin, fmt.Sprintf(`{"name":%q}`, leaver), nil)
+	m.do(ctx, "POST", "/v1/keys", admin, fmt.Sprintf(`{"user":%q}`, leaver), &disabled)
+	m.do(ctx, "POST", "/v1/users/"+leaver+"/disable", admin, "", nil)
+	first := ""
+	for name, key := range map[string]string{"no key": "", "a bad key": "fk_guessed", "a revoked key": revoked.Secret, "an expired key": brief.Secret, "a disabled user's key": disabled.Secret} {
+		for _, id := range []string{"77777", absent("run")} {
+			status, body := m.send(ctx, op, access{}, who{key: key}, id)
+			if status != http.StatusUnauthorized {
+				m.t.Errorf("%s: %d %s", name, status, body)
+			}
+			if first == "" {
+				first = body
+			}
+			if body != first {
+				m.t.Errorf("%s is told apart: %s and %s", name, body, first)
+			}
+		}
+	}
+}
+
+// byRole tries every role on what is its own, on what is another tenant's and on what is not there.
+func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
+	m.t.Helper()
+	callers := []who{m.in[m.a][forge.RoleViewer], m.in[m.a][forge.RoleMember], m.in[m.a][forge.RoleAdmin], m.op, m.in[m.b][forge.RoleMember]}
+	for _, w := range callers {
+		id := m.thing(ctx, rule.target, w)
+		if rule.first != "" {
+			m.do(ctx, "POST", path(op, id)+rule.first, m.in[w.tenant][forge.RoleAdmin], "", nil)
+		}
+		status, body := m.send(ctx, op, rule, w, id)
+		switch may := w.role.Includes(rule.role); {
+		case may && !slices.Contains(rule.ok, status):
+			m.t.Errorf("%s, own: %d %s", w.name, status, body)
+		case !may && status != http.StatusForbidden:
+			m.t.Errorf("%s, own: %d %s", w.name, status, body)
+		}
+		m.silentAboutOthers(w, body)
+		if rule.own && w.role == forge.RoleMember {
+			colleague := m.thing(ctx, rule.target, m.in[w.tenant][forge.RoleAdmin])
+			if status, body := m.send(ctx, op, rule, w, colleague); status != http.StatusForbidden {
+				m.t.Errorf("%s, a colleague's: %d %s", w.name, status, body)
+			}
+		}
+		if rule.target == "" || rule.target == "cluster" {
+			continue
+		}
+		away := m.in[m.b][forge.RoleAdmin]
+		if w.tenant == m.b {
+			away = m.in[m.a][forge.RoleAdmin]
+		}
+		theirs := m.thing(ctx, rule.target, away)
+		status, body = m.send(ctx, op, rule, w, theirs)
+		nothing, nobody := m.send(ctx, op, rule, w, absent(rule.target))
+		if op.id == "get-tenant" && w.role == forge.RoleOperator {
+			if status != http.StatusOK || nothing != http.StatusNotFound {
+				m.t.Errorf("%s, another tenant: %d, none: %d", w.name, status, nothing)
+			}
+			continue // operators see all tenants
+		}
+		want := http.StatusNotFound
+		if strings.Contains(rule.body, "ID") {
+			want = http.StatusUnprocessableEntity // a field of the body is at fault
+		}
+		if !w.role.Includes(rule.role) {
+			want = http.StatusForbidden
+		}
+		if status != want {
+			m.t.Errorf("%s, another tenant's: %d %s", w.name, status, body)
+		}
+		if status != nothing || body != nobody {
+			m.t.Errorf("%s: another tenant's and none are told apart:\n%d %s\n%d %s", w.name, status, body, nothing, nobody)
+		}
+	}
+}
+
+func path(op apiOp, id string) string {
+	p, _, _ := strings.Cut(op.path, "/{")
+	return p + "/" + id
+}
+
+// silentAboutOthers: no answer has a name or an id of the other tenant.
+func (m *matrix) silentAboutOthers(w who, body string) {
+	m.t.Helper()
+	if w.role == forge.RoleOperator { // sees tenants; of what is in them it sees nothing without naming one
+		return
+	}
+	other := m.b
+	if w.tenant == m.b {
+		other = m.a
+	}
+	secrets := []string{other, m.data[other], m.base[other]}
+	for _, x := range m.in[other] {
+		secrets = append(secrets, x.name)
+	}
+	for _, x := range secrets {
+		if strings.Contains(body, `"`+x+`"`) {
+			m.t.Errorf("%s is shown %s: %s", w.name, x, body)
+		}
+	}
+}
+
+// namingATenant: X-Tenant-ID is forbidden to all but operators, whatever it names.
+func (m *matrix) namingATenant(ctx context.Context, op apiOp, rule access) {
+	m.t.Helper()
+	first := ""
+	for _, role := range []forge.Role{forge.RoleViewer, forge.RoleMember, forge.RoleAdmin} {
+		for _, tenant := range []string{m.a, m.b, "other", "nowhere"} {
+			status, body := m.send(ctx, op, rule, m.in[m.a][role], absent(rule.target), api.HeaderTenant, tenant)
+			if status != http.StatusForbidden {
+				m.t.Errorf("%s names %s: %d %s", role, tenant, status, body)
+			}
+			if first == "" {
+				first = body
+			}
+			if body != first {
+				m.t.Errorf("%s names %s, and is told whether it is there: %s and %s", role, tenant, body, first)
+			}
+		}
+	}
+	if status, body := m.send(ctx, op, rule, m.op, absent(rule.target), api.HeaderTenant, "nowhere"); status != http.StatusNotFound {
+		m.t.Errorf("the operator names a tenant that is not there: %d %s", status, body)
+	}
+	visitor := m.op
+	visitor.tenant = m.b
+	if rule.target == "" && op.id != "create-key" { // a visitor has no key of its own there
+		if status, body := m.send(ctx, op, rule, visitor, "", api.HeaderTenant, m.b); !slices.Contains(rule.ok, status) {
+			m.t.Errorf("the operator in the other tenant: %d %s", status, body)
+		}
+	} else if rule.target == "run" && rule.first == "" {
+		id := m.thing(ctx, rule.target, m.in[m.b][forge.RoleMember])
+		if status, body := m.send(ctx, op, rule, visitor, id, api.HeaderTenant, m.b); !slices.Contains(rule.ok, status) {
+			m.t.Errorf("the operator in the other tenant, on what is there: %d %s", status, body)
+		}
+	}
+}
