@@ -23,7 +23,7 @@ const completeTimeout = 300 * time.Millisecond
 // filesMark asks the script for the shell's own completion of paths.
 const filesMark = ":files"
 
-//go:embed completion
+//go:embed all:completion
 var completionScripts embed.FS
 
 var shells = map[string]string{"bash": "completion/forgectl.bash", "zsh": "completion/_forgectl", "fish": "completion/forgectl.fish"}

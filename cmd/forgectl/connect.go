@@ -37,6 +37,9 @@ func (a *app) connect() (*client.Client, error) {
 }
 
 func (a *app) open(w place) (*client.Client, error) {
+	if !plain(w.key) || strings.Contains(w.key, " ") {
+		return nil, forge.Invalidf("key", "holds characters that no key has").WithHint("a key is one word; is it the right file?")
+	}
 	return client.New(client.Options{Address: w.server, Key: w.key, Tenant: w.tenant, CAFile: expandHome(w.ca, a.Getenv("HOME")), Fingerprint: w.fingerprint, UserAgent: "forgectl/" + version, Timeout: a.timeout})
 }
 
@@ -144,7 +147,7 @@ func (a *app) contextKey(t *target) (string, error) {
 	if err == nil && len(b) == 0 {
 		err = forge.Invalidf("key_file", "%s, which the context names, holds no key", t.KeyFile).WithHint("forgectl login %s", t.Server)
 	}
-	return string(b), err
+	return strings.TrimSpace(string(b)), err
 }
 
 func expandHome(path, home string) string {

@@ -49,7 +49,7 @@ type contextOut struct {
 }
 
 // keyPrefix is as much of a key as the server shows of it.
-const keyPrefix = 8
+const keyPrefix = 12
 
 func contextView(name string, t *target, current bool) contextOut {
 	out := contextOut{Name: name, Current: current, Server: t.Server, KeyFile: t.KeyFile, Tenant: t.Tenant, CA: t.CA, Fingerprint: t.Fingerprint}

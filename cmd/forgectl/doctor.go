@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,7 +125,7 @@ func (d *examination) all(ctx context.Context) {
 	}
 	v, err := cl.Version(ctx)
 	path, local := socketPath(w.server)
-	if !d.reached(w, err) {
+	if _, answered := cl.Ahead(); !d.reached(w, answered, err) {
 		if local {
 			d.stateDir(filepath.Dir(path))
 		}
@@ -154,13 +155,12 @@ func (d *examination) config() bool {
 }
 
 // reached says whether somebody answered, whatever the answer was.
-func (d *examination) reached(w place, err error) bool {
+func (d *examination) reached(w place, answered bool, err error) bool {
 	path, local := socketPath(w.server)
 	var verify *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	switch {
-	case err == nil || forge.KindOf(err) != forge.KindUnavailable && forge.KindOf(err) != forge.KindForbidden:
+	case answered:
 		d.say("server", api.CheckOK, "", "forged answers at %s", w.server)
 		return true
 	case errors.Is(err, fs.ErrPermission):
@@ -177,7 +177,7 @@ func (d *examination) reached(w place, err error) bool {
 		d.say("tls", api.CheckFail, "on the server: forged tls fingerprint; if it was changed: forgectl login "+w.server+" --fingerprint HEX", "%s", err)
 	case errors.As(err, &verify):
 		d.say("tls", api.CheckFail, "compare fingerprints with the operator, then: forgectl login "+w.server+" --fingerprint HEX, or --ca FILE", "the certificate of %s is not trusted: %s", w.server, verify.Err)
-	case errors.As(err, &record):
+	case errors.Is(err, http.ErrSchemeMismatch):
 		d.say("tls", api.CheckFail, "forgectl login "+strings.Replace(w.server, "https:", "http:", 1), "%s speaks no TLS", w.server)
 	default:
 		d.say("server", api.CheckFail, forge.HintOf(err), "%s", err)

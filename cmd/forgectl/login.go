@@ -259,6 +259,13 @@ func (a *app) whoamiCommand() *cli.Command {
 	}}
 }
 
+// whoamiOut is the server's answer and where it came from.
+type whoamiOut struct {
+	api.WhoAmI
+	Server  string `json:"server"`
+	Context string `json:"context,omitempty"`
+}
+
 func (a *app) whoami(ctx context.Context) error {
 	w, err := a.where()
 	if err != nil {
@@ -274,11 +281,7 @@ func (a *app) whoami(ctx context.Context) error {
 	}
 	p := a.printer()
 	if p.mode == modeJSON {
-		return p.done(p.json(struct {
-			api.WhoAmI
-			Server  string `json:"server"`
-			Context string `json:"context,omitempty"`
-		}{who, w.server, w.context}))
+		return p.done(p.json(whoamiOut{who, w.server, w.context}))
 	}
 	key, expires := "", ""
 	if k := who.Key; k != nil {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,7 +35,7 @@ func TestMain(m *testing.M) {
 // scriptStreams is the world as a script wants it: TTY=80 makes a terminal of that width, and
 // time stands still.
 func scriptStreams() Streams {
-	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: 100, Getenv: os.Getenv, Now: func() time.Time { return scriptNow }}
+	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: 100, Height: 40, UID: os.Getuid(), Getenv: os.Getenv, Now: func() time.Time { return scriptNow }}
 	if w, err := strconv.Atoi(os.Getenv("TTY")); err == nil {
 		s.OutTTY, s.ErrTTY, s.Width = true, true, w
 	}
@@ -55,6 +57,10 @@ func TestScripts(t *testing.T) {
 			ts := httptest.NewServer(server.New(f.Services(), server.Options{Version: "1.2.3", Stop: stop}))
 			env.Defer(func() { close(stop); ts.CloseClientConnections(); ts.Close() })
 			env.Values["site"] = f
+			other := httptest.NewServer(ts.Config.Handler) // the same site by another address: whatever listens there
+			env.Defer(func() { other.CloseClientConnections(); other.Close() })
+			env.Setenv("PROXY", other.URL)
+			env.Setenv("TLSNAME", strings.Replace(ts.URL, "http:", "https:", 1))
 			env.Setenv("FORGE_SERVER", ts.URL)
 			env.Setenv("FORGE_API_KEY", apitest.MemberSecret)
 			env.Setenv("OPERATOR", apitest.OperatorSecret)
@@ -88,6 +94,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 //
 //	site log RUN ATTEMPT RANK TEXT | site attempt RUN N STATE | site state RUN STATE [REASON]
 //	site event RUN TYPE MESSAGE | site step RUN STEP LOSS | site fail METHOD KIND TEXT | site runs N
+//	site stale SOCKET (left by a server that is gone) | site lock FILE (held by this process)
 //	site await RUN | site called METHOD N | site ends RUN STATE REASON (once it is there)
 func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
 	f := ts.Value("site").(*apitest.Fake)
@@ -136,6 +143,16 @@ func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
 				f.ChangeRun(num(1), func(d *api.RunDetail) { d.State, d.Reason = forge.RunState(args[2]), forge.EndReason(args[3]) })
 			}
 		}()
+	case "stale":
+		l, err := net.Listen("unix", args[1])
+		ts.Check(err)
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		ts.Check(l.Close())
+	case "lock":
+		file, err := os.OpenFile(args[1], os.O_RDWR, 0)
+		ts.Check(err)
+		ts.Defer(func() { _ = file.Close() })
+		ts.Check(syscall.Flock(int(file.Fd()), syscall.LOCK_EX))
 	case "runs":
 		for n := range num(1) {
 			addPlainRun(f, 100+n)

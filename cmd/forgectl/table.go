@@ -98,11 +98,14 @@ func (t *table) fit() (hidden []string) {
 	}
 	last := len(t.cols) - 1
 	need := func(least int) int { // with the last column wrapped to a width
+		if t.cols[last].gone {
+			return t.total()
+		}
 		return t.total() - t.cols[last].width + min(t.cols[last].width, least)
 	}
 	for rank := 1; rank <= 9; rank++ {
 		for i := range t.cols {
-			if c := &t.cols[i]; need(wrapWish) > t.p.width && c.rank == rank && i < last {
+			if c := &t.cols[i]; need(wrapWish) > t.p.width && c.rank == rank {
 				c.gone = true
 				hidden = append(hidden, c.head)
 			}
@@ -120,7 +123,7 @@ func (t *table) fit() (hidden []string) {
 		}
 		t.cols[widest].width--
 	}
-	if over := t.total() - t.p.width; over > 0 {
+	if over := t.total() - t.p.width; over > 0 && !t.cols[last].gone {
 		t.cols[last].width = max(t.cols[last].width-over, min(t.cols[last].width, wrapLeast))
 	}
 	return hidden

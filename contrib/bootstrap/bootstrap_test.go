@@ -51,6 +51,9 @@ func newMachine(t *testing.T) *machine {
 	m.tool("go", "echo go1.26.8")
 	m.tool("systemd-analyze", "exit 0")
 	m.tool("systemd", "exit 0")
+	for _, tool := range []string{"zsh", "fish", "groff"} {
+		m.tool(tool, "exit 0")
+	}
 	m.tool("python3", `case "$*" in *print*) echo 3.11.2;; esac`)
 	m.tool("sudo", "exit 1")
 	m.tool("apt-get", `echo "apt-get $*" >>"$FORGE_TEST_LOG"; ls "$FORGE_TEST_POLICY" >>"$FORGE_TEST_LOG" 2>&1; eval "$FORGE_TEST_ON_APT"`)
@@ -188,6 +191,17 @@ func TestBootstrap(t *testing.T) {
 		m.without("systemd")
 		out, ok := m.run(`case "$*" in *install*) printf '#!/bin/sh\n' >"$B/systemd"; chmod +x "$B/systemd";; esac`)
 		if log := m.read("apt.log"); !ok || !strings.Contains(log, "install -y --no-install-recommends systemd") {
+			t.Fatalf("ok=%v output=%q, apt-get was called so:\n%s", ok, out, log)
+		}
+	})
+
+	t.Run("a machine without the shells and groff gets them, for the tests of completion and man pages", func(t *testing.T) {
+		m := asRoot(newMachine(t))
+		for _, tool := range []string{"zsh", "fish", "groff"} {
+			m.without(tool)
+		}
+		out, ok := m.run(`case "$*" in *install*) for t in zsh fish groff; do printf '#!/bin/sh\n' >"$B/$t"; chmod +x "$B/$t"; done;; esac`)
+		if log := m.read("apt.log"); !ok || !strings.Contains(log, "install -y --no-install-recommends zsh fish groff-base") {
 			t.Fatalf("ok=%v output=%q, apt-get was called so:\n%s", ok, out, log)
 		}
 	})

@@ -239,7 +239,16 @@ func (f *Fake) WhoAmI(_ context.Context, p forge.Principal) (api.WhoAmI, error) 
 	}
 	defer leave()
 	t, err := f.tenant(string(p.Tenant))
-	return api.WhoAmI{Tenant: t, User: p.User, Role: p.Role, Via: forge.ViaKey, MaxPriority: forge.MaxPriority}, err
+	who := api.WhoAmI{Tenant: t, User: p.User, Role: p.Role, Via: forge.ViaKey, MaxPriority: forge.MaxPriority}
+	if home, herr := f.tenant(string(p.Home)); herr == nil && home.ID != t.ID {
+		who.Home = home.Name
+	}
+	for _, k := range f.keys {
+		if k.ID == p.Key {
+			who.Key = &k
+		}
+	}
+	return who, err
 }
 
 // Doctor implements api.Site.
@@ -249,5 +258,6 @@ func (f *Fake) Doctor(context.Context, forge.Principal) ([]api.Check, error) {
 		return nil, err
 	}
 	defer leave()
-	return []api.Check{{Name: "clock_skew", Status: api.CheckOK, Found: "0s, limit 2s"}}, nil
+	return []api.Check{{Name: "node_clocks", Status: api.CheckOK, Found: "0s, limit 2s"},
+		{Name: "disk", Status: api.CheckWarn, Found: "/var/lib/forge has 3.0 GiB left, limit 5.0 GiB", Fix: "df -h /var/lib/forge"}}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"syscall"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -41,6 +42,9 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	case errors.As(err, &verify):
 		e.Err = saying(err, "the certificate of %s is not trusted: %v", c.shown, verify.Err)
 		e.Hint = "forgectl login pins it by its fingerprint (the operator's forged tls fingerprint says it), or takes --ca FILE"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		e.Err = saying(err, "%s speaks no TLS", c.shown)
+		e.Hint = "the address begins with http: then, or TLS is to be turned on in forged's configuration"
 	case lost(err):
 		e.Err = saying(err, "the connection to forged at %s was lost before it answered", c.shown)
 		e.Hint = "if it was to change something, look whether it did before you repeat it"
