@@ -69,6 +69,9 @@ func (p *printer) queue(q api.Queue) {
 		t.row(place, strconv.FormatInt(e.Run, 10), string(e.State), p.orDash(e.Name), e.User, e.Recipe, strconv.Itoa(e.Priority), strconv.Itoa(e.GPUs), p.time(e.Since), e.Why)
 	}
 	t.flush()
+	if q.More > 0 && p.people() {
+		p.line("… and %d more", q.More)
+	}
 }
 
 func othersLoad(q api.Queue) string {
