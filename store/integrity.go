@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 
@@ -211,4 +212,14 @@ func openPlain(dsn string) (*sql.DB, error) {
 	}
 	pool.SetMaxOpenConns(1)
 	return pool, nil
+}
+
+// NewestEvent is when the newest event was written; zero when there is none. A time in the future says that the clock went back.
+func (db *DB) NewestEvent(ctx context.Context) (time.Time, error) {
+	var at int64
+	err := db.sqlRead.QueryRowContext(ctx, `SELECT time FROM events ORDER BY seq DESC LIMIT 1`).Scan(&at)
+	if absent(err) {
+		return time.Time{}, nil
+	}
+	return stamp(at).time(), classify("event.newest", err)
 }

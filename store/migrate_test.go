@@ -138,7 +138,7 @@ func keptEverything(t *testing.T, db *store.DB, l left) {
 			t.Errorf("%s: %d, %v; want %d", query, got, err, want)
 		}
 	}
-	events, err := db.For(operator).Events(ctx, "", 0, 10_000)
+	events, err := db.For(operator).Events(ctx, store.EventFilter{}, 10_000)
 	must(t, err)
 	if int64(len(events)) != l.LastSeq {
 		t.Errorf("%d events are shown, want %d", len(events), l.LastSeq)

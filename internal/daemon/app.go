@@ -76,6 +76,7 @@ type Daemon struct {
 	cursors    cursors
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
+	doctor     doctor
 	planned    atomic.Int64             // turns of the plan loop
 	refused    atomic.Pointer[string]   // why the last reload was
 	requests   atomic.Int64             // being answered now

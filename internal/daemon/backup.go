@@ -148,6 +148,9 @@ func (b *bundle) addSite(ctx context.Context, o BackupOptions) error {
 			return err
 		}
 	}
+	if t := cfg.Listen.TLS; t.Cert != "" {
+		b.leaveOut("TLS certificate and key", t.Cert, "the configuration names files of the site's own")
+	}
 	for _, c := range cfg.Clusters {
 		b.leaveOut("run directories of cluster "+c.Name, c.RunRoot, "checkpoints, outputs and logs stay where they are")
 	}

@@ -249,7 +249,10 @@ func readBundle(ctx context.Context, name string, take func(f BackupFile, r io.R
 			return m, notBackup(name, fmt.Sprintf("%s has %d bytes, the manifest says %d", want.Path, head.Size, want.Size))
 		}
 		sum := sha256.New()
-		if err := take(want, io.TeeReader(in, sum)); err != nil {
+		src := &brokenReader{r: in}
+		if err := take(want, io.TeeReader(src, sum)); src.err != nil {
+			return m, notBackup(name, "it breaks off in "+want.Path+": "+src.err.Error())
+		} else if err != nil {
 			return m, err
 		}
 		if got := hex.EncodeToString(sum.Sum(nil)); got != want.SHA256 {
@@ -303,6 +306,20 @@ func (m *BackupManifest) parse(name string, text []byte) error {
 		return notBackup(name, "it has no "+dbFile)
 	}
 	return nil
+}
+
+// brokenReader tells what is wrong with the backup from what is wrong with where it goes.
+type brokenReader struct {
+	r   io.Reader
+	err error
+}
+
+func (b *brokenReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		b.err = err
+	}
+	return n, err
 }
 
 type countWriter struct {

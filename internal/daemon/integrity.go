@@ -58,19 +58,22 @@ func (d *Daemon) checkNow(ctx context.Context, stateDir string) error {
 // watched to its end as far as the tables can still be read, and nothing new rests on them.
 func (d *Daemon) checkBeside(ctx context.Context) {
 	file, log := d.db.Size()
-	if file+log <= checkAtOnce {
-		return
+	if file+log > checkAtOnce {
+		d.checkWhole(ctx, file+log)
 	}
+}
+
+func (d *Daemon) checkWhole(ctx context.Context, bytes int64) {
 	began := time.Now()
 	err := d.db.Check(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case Damaged(err):
-		d.foundDamage(ctx, sayWayOut(d.live().cfg.StateDir, err))
+		d.foundDamage(ctx, sayWayOut(d.configured().StateDir, err))
 	case err != nil:
 		d.log.Warn().Err(err).Msg("the database was not checked")
 	default:
-		d.log.Info().Dur("took", time.Since(began)).Int64("bytes", file+log).Msg("the database is whole")
+		d.log.Info().Dur("took", time.Since(began)).Int64("bytes", bytes).Msg("the database is whole")
 	}
 }
 

@@ -90,7 +90,7 @@ func TestAStopLetsRequestsEndAndRecordsWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	all, err := db.For(r.op).Events(t.Context(), "", 0, 0)
+	all, err := db.For(r.op).Events(t.Context(), store.EventFilter{}, 0)
 	if err != nil || len(all) == 0 {
 		t.Fatal(err)
 	}

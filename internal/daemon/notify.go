@@ -61,6 +61,9 @@ func (d *Daemon) pulse(ctx context.Context) error {
 	if err := d.db.Beat(ctx); err != nil {
 		return fmt.Errorf("the store's writer does not turn: %w", err)
 	}
+	if d.settling.Load() != nil {
+		return nil // the plan loop has not begun: see restore_settle.go
+	}
 	before := d.planned.Load()
 	kick(d.kickPlan)
 	tick := time.NewTicker(5 * time.Millisecond)

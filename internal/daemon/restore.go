@@ -176,7 +176,7 @@ func place(stateDir, staging string) error {
 var placed = []string{configFile, tlsDir, recipesPart, restoredFile, lastBackupFile}
 
 // lockFiles may lie in a directory that counts as empty.
-var lockFiles = []string{"forged.lock", "lost+found"}
+var lockFiles = []string{lockFile, "lost+found"}
 
 // vacant refuses a state directory in which there is anything but what an interrupted restore left.
 func vacant(dir string) error {

@@ -49,7 +49,7 @@ type restoredMark struct {
 
 // afterRestore calls start at once, unless the database was restored: then when it agrees with the clusters again.
 func (d *Daemon) afterRestore(ctx context.Context, start func()) {
-	mark, err := readRestored(d.live().cfg.StateDir)
+	mark, err := readRestored(d.configured().StateDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		start()
 		return
@@ -105,7 +105,7 @@ func (d *Daemon) settled(ctx context.Context, mark restoredMark, strays []string
 		Data: map[string]any{"unknown_runs": len(strays)}}); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(d.live().cfg.StateDir, restoredFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(d.configured().StateDir, restoredFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	d.settling.Store(nil)
@@ -116,8 +116,9 @@ func (d *Daemon) settled(ctx context.Context, mark restoredMark, strays []string
 // settle compares once and mends what can be mended. It returns what has to be waited for, and the runs of
 // which there is a directory and nothing else.
 func (d *Daemon) settle(ctx context.Context) (wait, strays []string) {
-	for _, name := range d.live().order {
-		c := d.live().clusters[name]
+	clusters := d.clusterList()
+	for _, c := range clusters {
+		name := c.Name
 		r, ok := c.Executor.(Remainer)
 		if !ok {
 			wait = append(wait, fmt.Sprintf("cluster %s cannot say what it still has of runs", name))
@@ -134,7 +135,7 @@ func (d *Daemon) settle(ctx context.Context) (wait, strays []string) {
 		wait, strays = append(wait, w...), append(strays, s...)
 	}
 	for _, a := range d.world.open() {
-		if _, ok := d.live().clusters[a.Cluster]; !ok {
+		if !slices.ContainsFunc(clusters, func(c *Cluster) bool { return c.Name == a.Cluster }) {
 			wait = append(wait, fmt.Sprintf("attempt %d of run %s is on cluster %q, which is not configured", a.Number, a.Run, a.Cluster))
 		}
 	}

@@ -80,6 +80,6 @@ func (s site) WhoAmI(ctx context.Context, p forge.Principal) (api.WhoAmI, error)
 }
 
 // Doctor implements api.Site.
-func (s site) Doctor(context.Context, forge.Principal) ([]api.Check, error) {
-	return nil, forge.Errorf(forge.KindUnavailable, "doctor", "doctor is not built yet")
+func (s site) Doctor(ctx context.Context, _ forge.Principal) ([]api.Check, error) {
+	return s.d.checks(ctx), nil
 }
