@@ -113,7 +113,7 @@ func (c *checker) choices(r forge.PendingRun) map[gangType][]forge.Node {
 // headNotDelayed finds the first run in the queue that could start if there were room and is not
 // placed, and compares when it can start with and without the runs that overtook it.
 func (c *checker) headNotDelayed() {
-	if len(c.plan.Place) == 0 {
+	if len(c.plan.Place)+len(c.plan.Preempt) == 0 {
 		return
 	}
 	queue := make([]*forge.PendingRun, len(c.s.Pending))
@@ -143,6 +143,8 @@ func (c *checker) headNotDelayed() {
 			before = append(before, asActive(*r, p, c.s.Now))
 		case placed:
 			overtook = append(overtook, asActive(*r, p, c.s.Now))
+		case head != nil && len(c.stops(r.ID)) > 0: // what is stopped for a run behind the head goes to that one, for nobody knows how long
+			overtook = append(overtook, c.setAside[r.ID])
 		case head == nil && !c.overruled[r.ID] && len(c.setAside[r.ID].Placement) == 0:
 			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && len(c.choices(*r)) > 0 {
 				head = r
@@ -153,8 +155,10 @@ func (c *checker) headNotDelayed() {
 		return
 	}
 	base := slices.Concat(c.s.Active, before)
-	for _, kept := range c.setAside {
-		base = append(base, kept)
+	for run, kept := range c.setAside {
+		if !slices.ContainsFunc(overtook, func(a forge.ActiveAttempt) bool { return a.Run == run }) {
+			base = append(base, kept)
+		}
 	}
 	with := slices.Concat(base, overtook)
 	choices := c.choices(*head)

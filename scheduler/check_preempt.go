@@ -186,10 +186,15 @@ func (c *checker) claimedOn(t gangType, n forge.Node, claims map[checkSlot]bool)
 	return k
 }
 
-// unclaimed is what a victim still blocks: the slots that nobody claimed. Its CPUs and memory go.
+// unclaimed is what a victim still blocks: the slots that nobody claimed, and all that it has where nothing of it is
+// claimed. Elsewhere its CPUs and memory go.
 func unclaimed(a forge.ActiveAttempt, claims map[checkSlot]bool) forge.ActiveAttempt {
 	out := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Cluster: a.Cluster}
 	for _, sh := range a.Placement {
+		if !slices.ContainsFunc(sh.Slots, func(slot int) bool { return claims[checkSlot{checkNode{a.Cluster, sh.Node}, slot}] }) {
+			out.Placement = append(out.Placement, sh)
+			continue
+		}
 		rest := forge.Share{Node: sh.Node}
 		for _, slot := range sh.Slots {
 			if !claims[checkSlot{checkNode{a.Cluster, sh.Node}, slot}] {

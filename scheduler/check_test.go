@@ -135,6 +135,12 @@ func TestCheckPlanCatches(t *testing.T) {
 				s.Active[0].EndsBy, s.Nodes[1].CPUs = time.Time{}, 8
 				start(s, p, "low", "main", "n2", 4)
 			},
+			"a run behind the head has something stopped that the head waits for": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Claims = nil
+				p.Place = slices.DeleteFunc(p.Place, func(pl forge.Place) bool { return pl.Run == "low" })
+				preempt(p, "low", freed("low", 0)...)
+				p.Hold = append(p.Hold, forge.Held{Code: forge.HoldPreempting, Text: "waits", Runs: []forge.RunID{"low"}})
+			},
 			"the same when nobody knows when the head can start": func(s *forge.Snapshot, p *forge.Plan) {
 				s.Claims, s.Active[0].EndsBy = nil, time.Time{}
 				start(s, p, "low", "main", "n2", 2)

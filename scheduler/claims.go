@@ -27,16 +27,11 @@ func (w *world) keep(run forge.RunID, n *node, k kept) {
 }
 
 // setAside keeps CPUs and memory for a run that GPUs are claimed for, as if it ran there already:
-// else somebody could take them before it starts, and the GPUs would have been freed in vain.
-func (n *node) setAside(run forge.RunID, what need) {
-	n.take(use{cpus: what.cpus, mib: what.mib, setAside: run})
-}
-
-// standing says that what is claimed for the run is all that its gang needs and that somebody there is still to
-// leave; it then has its room set aside. Claims that have ceased to suffice (a GPU became sick), or all of which
-// are free while the run does not fit, are none: the run takes its turn like any other.
-func (w *world) standing(r *forge.PendingRun, sh *shape) bool {
-	if sh.waitForNode || !slices.ContainsFunc(w.claims[r.ID], func(k kept) bool { return k.node.holder(k.slot) != nil }) {
+// else somebody could take them before it starts, and the GPUs would have been freed in vain. It says whether
+// what is claimed is all that the gang needs: claims that have ceased to suffice (a GPU became sick) are
+// none, and the run takes its turn like any other.
+func (w *world) setAside(r *forge.PendingRun, sh *shape) bool {
+	if sh.waitForNode {
 		return false
 	}
 	for _, p := range sh.pools {
@@ -62,6 +57,29 @@ func (w *world) standing(r *forge.PendingRun, sh *shape) bool {
 		}
 	}
 	return false
+}
+
+func (n *node) setAside(run forge.RunID, what need) {
+	n.take(use{cpus: what.cpus, mib: what.mib, setAside: run})
+}
+
+// giveBack undoes setAside.
+func (w *world) giveBack(r *forge.PendingRun) {
+	for _, k := range w.claims[r.ID] {
+		k.node.uses = slices.DeleteFunc(k.node.uses, func(u use) bool {
+			if u.setAside != r.ID {
+				return false
+			}
+			k.node.freeCPU, k.node.freeMiB = k.node.freeCPU+u.cpus, k.node.freeMiB+u.mib
+			return true
+		})
+	}
+}
+
+// awaited says that somebody is still to leave a slot that is claimed for the run. Where all are free and the
+// gang does not fit, its claims help it no more.
+func (w *world) awaited(r *forge.PendingRun) bool {
+	return slices.ContainsFunc(w.claims[r.ID], func(k kept) bool { return k.node.holder(k.slot) != nil })
 }
 
 // savingHold says how many of the runs that are stopped for a run have still to save.

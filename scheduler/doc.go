@@ -8,6 +8,7 @@
 //	         ─► ready?    cancel, hold, after, back-off                    ready.go
 //	         ─► shape     where could this gang ever run                   shape.go
 //	         ─► fit       where does it fit now, best first                fit.go
+//	         ─► preempt   whose stop makes room for the head at the least lost work   preempt.go, claims.go
 //	         ─► reserve   what the head waits for and others leave alone   reserve.go
 //	         ─► Plan      place, hold(reason), wake at                     plan.go, reason.go
 //
@@ -31,8 +32,20 @@
 // A gang that the nodes as they are now could not hold even when empty (a node is drained)
 // reserves nothing: it would stop a cluster for a node that may be away for a week.
 //
-// Runs that GPUs are claimed for (something was preempted for them) start first if they fit: in
-// their turn they could wait behind a head that waits for the very GPUs that they claim.
+// Preemption. A run whose turn it is and that does not fit may have active attempts stopped whose priority is lower by
+// at least Policy.PreemptGap, in clusters that are not reserved for somebody ahead, and only when its gang then fits.
+// A stop costs GPUs × (time since the newest save or the start + RestartCost). Nodes are cleared one after the other,
+// each at the least cost for what it still lacks; at the end every stop without which the gang still fits is left
+// out, the dearest first. That is greedy: near the least and not always the least. What is leaving anyway costs nothing, and where that alone makes room nothing is
+// stopped. A run that was preempted n times is spared until min(4 h, 10 min × (1 + n/10)) after the last time.
+//
+// A preemption claims all that the gang needs, GPUs that are free already among it, and its claims stand over later
+// plans until the gang starts: its CPUs and memory are set aside as if it ran there, it reserves nothing and
+// stops nothing more. Claims that cease to suffice are planned anew. What is being freed for one run goes to another only if that
+// is of a higher class and nothing else would make room for it; a claimed GPU that is free already stays with its run.
+//
+// Runs that GPUs are claimed for start first if they fit: in their turn they could wait behind a head that waits for
+// the very GPUs that they claim.
 //
 // Cost. A world only gets fuller while a plan is made, so a shape that did not fit does not fit
 // again: equal shapes cost one look and share one reason, and ten thousand waiting runs of a few
@@ -40,5 +53,5 @@
 //
 // CheckPlan (check*.go) judges a plan against its snapshot, property by property, and shares no
 // code with the planner, so that a bug here is not a bug there. The daemon calls it before every
-// apply. Nothing is preempted yet; the check of preemptions is there for when it is.
+// apply.
 package scheduler

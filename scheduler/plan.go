@@ -48,21 +48,30 @@ func (pl *planner) claimants(queue []*forge.PendingRun) map[forge.RunID]bool {
 		return nil
 	}
 	started := map[forge.RunID]bool{}
-	for _, r := range queue {
-		if !pl.w.claimant[r.ID] {
-			continue
-		}
-		if key, _ := notReady(r, pl.s.Now); key.code != "" {
-			continue
-		}
-		sh := pl.shape(r)
-		if sh.code != "" {
-			continue
-		}
-		if found, _ := pl.w.find(r, sh, func(*bin) bool { return true }); found != nil {
+	start := func(r *forge.PendingRun, where func(*bin) bool) bool {
+		found, _ := pl.w.find(r, pl.shape(r), where)
+		if found != nil {
 			pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
 			started[r.ID] = true
-		} else if pl.w.standing(r, sh) {
+		}
+		return found != nil
+	}
+	var rest []*forge.PendingRun
+	for _, r := range queue {
+		if key, _ := notReady(r, pl.s.Now); key.code != "" || !pl.w.claimant[r.ID] || pl.shape(r).code != "" {
+			continue
+		}
+		// On what is claimed for it a run may start whatever is set aside for others: that was counted beside it.
+		if !start(r, func(b *bin) bool { return len(b.claimed(r.ID)) >= r.Gang.GPUsPerNode }) {
+			rest = append(rest, r)
+		}
+	}
+	for _, r := range rest {
+		pl.w.setAside(r, pl.shape(r)) // for all before one starts elsewhere: it must not take another's room
+	}
+	for _, r := range rest {
+		pl.w.giveBack(r)
+		if !start(r, func(*bin) bool { return true }) && pl.w.awaited(r) && pl.w.setAside(r, pl.shape(r)) {
 			pl.saving[r.ID] = pl.w.savingHold(r.ID)
 		}
 	}

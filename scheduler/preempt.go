@@ -189,8 +189,12 @@ func (pl *planner) gives(c *clearing, b *bin, a *forge.ActiveAttempt) avail {
 	return sum
 }
 
-// gift is what one use gives to the run when it ends.
+// gift is what one use gives to the run when it ends; nothing where none of its slots can be claimed, since
+// nobody would then know that it is waited for.
 func (b *bin) gift(w *world, c *clearing, u *use) avail {
+	if b.claimable(w, c, u) < 0 {
+		return avail{}
+	}
 	a := avail{0, u.cpus, u.mib}
 	for _, n := range u.slots {
 		if sl, ok := b.node.slots[n]; ok && sl.bin == b && !sl.sick && c.mayClaim(w, sl.claim) {

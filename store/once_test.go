@@ -270,7 +270,7 @@ func TestWhoRaceForOneRunEndInALegalOrder(t *testing.T) {
 				t.Fatalf("request %d: %v", i, err)
 			}
 		}
-		events, err := acme.Events(ctx, run.ID, 0, 0)
+		events, err := acme.Events(ctx, store.EventFilter{Run: run.ID}, 0)
 		must(t, err)
 		held, cancelled, n := false, false, map[forge.EventType]int{}
 		for _, e := range events {

@@ -16,7 +16,6 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
-	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -77,12 +76,11 @@ type Daemon struct {
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor
-	planned    atomic.Int64             // turns of the plan loop
-	refused    atomic.Pointer[string]   // why the last reload was
-	requests   atomic.Int64             // being answered now
-	lookedAt   int64                    // of the plan loop: the stamp of the last plan for a full world …
-	lookAgain  time.Time                // … when to plan again even if nothing happens …
-	lookedBy   scheduler.Policy         // … and by what it was decided
+	planned    atomic.Int64           // turns of the plan loop
+	refused    atomic.Pointer[string] // why the last reload was
+	requests   atomic.Int64           // being answered now
+	lookLock   sync.Mutex
+	looked     looked                   // under lookLock
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
 
@@ -107,7 +105,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		cursors: cursors{m: map[string]*cursor{}}, lookedAt: -1, fatal: make(chan error, 1),
+		cursors: cursors{m: map[string]*cursor{}}, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})

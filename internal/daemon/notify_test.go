@@ -88,9 +88,9 @@ func TestTheWatchdogIsFedOnlyWhilePlanningAndTheStoreTurn(t *testing.T) {
 	hears(t, said, "WATCHDOG=1") // again and again
 	for name, hang := range map[string]func() (letGo func()){
 		"the store's writer hangs": func() func() {
-			r.events.mu.Lock() // which it takes after each commit with an event
+			r.tail.mu.Lock() // which it takes after each commit with an event
 			go func() { _ = r.db.AddEvent(t.Context(), forge.Event{Type: forge.EventNodeChanged, Message: "x"}) }()
-			return r.events.mu.Unlock
+			return r.tail.mu.Unlock
 		},
 		"planning hangs": func() func() {
 			r.world.mu.Lock()

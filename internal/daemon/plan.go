@@ -48,32 +48,45 @@ func (d *Daemon) planLoop(ctx context.Context) {
 // planAnyway bounds how long a missed event could go unnoticed.
 const planAnyway = time.Minute
 
+// looked is what the last plan that decided nothing rested on.
+type looked struct {
+	done   bool
+	stamp  int64
+	policy scheduler.Policy
+	again  time.Time
+}
+
+// stands says that a plan of a full world would decide nothing again: nothing has changed for those who
+// could preempt, and no time has come that the last plan named.
+func (l looked) stands(stamp int64, p scheduler.Policy, now time.Time) bool {
+	return l.done && l.stamp == stamp && l.policy == p && (l.again.IsZero() || now.Before(l.again))
+}
+
 // planStep decides once and commits what still holds. It returns when to plan again even if
 // nothing happens.
 func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	if d.damage.Load() != nil {
 		return time.Time{}
 	}
-	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
-	if policy != d.lookedBy {
-		d.lookedAt, d.lookedBy = -1, policy
-	}
+	d.lookLock.Lock()
+	defer d.lookLock.Unlock()
+	policy := d.policy()
 	stamp, preemptible := d.world.preemptible(policy.PreemptGap)
 	if d.world.full() {
 		switch {
 		case !preemptible:
 			return time.Time{}
-		case stamp == d.lookedAt && (d.lookAgain.IsZero() || now.Before(d.lookAgain)):
-			return d.lookAgain // whoever could preempt was looked at, and nothing has changed for them
+		case d.looked.stands(stamp, policy, now):
+			return d.looked.again
 		}
 	}
 	snap := d.world.snapshot(now)
 	plan := scheduler.Plan(snap, policy)
-	d.lookedAt, d.lookAgain = stamp, plan.WakeAt
+	d.looked = looked{}
 	if len(plan.Place)+len(plan.Preempt) == 0 {
+		d.looked = looked{true, stamp, policy, plan.WakeAt}
 		return plan.WakeAt
 	}
-	d.lookedAt = -1 // what it decides may be refused
 	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
 	if err := scheduler.CheckPlan(snap, policy, plan); err != nil {
 		d.refusePlan(ctx, err)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/store"
 )
 
 // reloader is a daemon whose configuration file the test writes.
@@ -88,7 +89,7 @@ func (r *reloader) reload(text string) (ReloadVerdict, forge.Event) {
 		if err != nil || v.At.Equal(before.At) {
 			continue
 		}
-		all, err := r.db.For(r.op).Events(r.t.Context(), "", r.seq, 0)
+		all, err := r.db.For(r.op).Events(r.t.Context(), store.EventFilter{After: r.seq}, 0)
 		if err != nil {
 			r.t.Fatal(err)
 		}

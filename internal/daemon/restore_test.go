@@ -46,7 +46,7 @@ func madeAt(t *testing.T, at time.Time) string {
 func backedUp(t *testing.T) (dir, file string) {
 	t.Helper()
 	dir = shortDir(t)
-	if _, err := Init(t.Context(), dir, "admin"); err != nil {
+	if _, err := Init(t.Context(), dir, "admin", NoUID); err != nil {
 		t.Fatal(err)
 	}
 	return dir, backupOf(t, dir)
@@ -438,7 +438,7 @@ func TestARestoredRunNeverCountsAnAttemptTwice(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(r.configured().StateDir, restoredFile)); err == nil {
 		t.Error("restored.json is still there")
 	}
-	events, err := r.db.For(r.op).Events(t.Context(), "", 0, 0)
+	events, err := r.db.For(r.op).Events(t.Context(), store.EventFilter{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

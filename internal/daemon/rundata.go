@@ -60,6 +60,9 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		wayOut(&w, r, now.snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
+		if last.Intent == forge.IntentCheckpointPreempt {
+			w.Sentence += "; is stopped to make room for a run of higher priority, and goes on later"
+		}
 	case r.State == forge.RunRunning && last != nil:
 		w.Sentence = fmt.Sprintf("runs on %s since %s, step %d of %d", nodeNames(*last), last.StartedAt.UTC().Format(time.RFC3339), r.Step, r.TotalSteps)
 		if last.Intent == forge.IntentCheckpointPreempt {
