@@ -16,7 +16,7 @@ func (a *app) queueCommand() *cli.Command {
 		if _, err := positionals(c); err != nil {
 			return err
 		}
-		w, err := parseWatch(c)
+		w, err := parseWatch(c, watchEvery)
 		if err != nil {
 			return err
 		}
