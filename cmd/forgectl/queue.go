@@ -21,16 +21,26 @@ func (a *app) queueCommand() *cli.Command {
 			return err
 		}
 		if w.on {
-			return a.watch(c.Context, w, queueView)
+			return a.watch(c.Context, w, a.queueView)
 		}
 		return a.queue(c.Context)
 	}}
 }
 
-func queueView(ctx context.Context, cl *client.Client) (view, error) {
-	q, err := cl.Queue(ctx)
+// watchedEntries is more than a screen holds, and what forged is asked for every other second.
+const watchedEntries = 100
+
+func (a *app) queueView(ctx context.Context, cl *client.Client) (view, error) {
+	limit := 0
+	if a.printer().people() {
+		limit = watchedEntries
+	}
+	q, err := cl.QueueHead(ctx, limit)
 	return view{value: q, print: func(p *printer) {
 		p.queue(q)
+		if q.More > 0 && p.people() {
+			p.line("%d more", q.More)
+		}
 		if o := othersLoad(q); o != "" && p.people() {
 			p.line("%s", o)
 		}
@@ -53,6 +63,9 @@ func (a *app) queue(ctx context.Context) error {
 	p.queue(q)
 	err = p.done(nil)
 	a.nothing(p, len(q.Entries), "nothing waits or runs", "forgectl run submit RECIPE --dataset NAME --base NAME")
+	if q.More > 0 {
+		fmt.Fprintf(a.Err, "%d more are behind these\n", q.More)
+	}
 	if o := othersLoad(q); o != "" {
 		fmt.Fprintln(a.Err, o)
 	}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/api/client"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
 )
 
@@ -76,10 +76,11 @@ func withManyPending(ctx context.Context, e env) ([]figure, error) {
 	for range listRounds {
 		cmd := s.Command(ctx, "run", "list", "--limit", strconv.Itoa(pendingRuns))
 		var lines lineCounter
-		cmd.Stdout, cmd.Stderr = &lines, os.Stderr
+		var hints bytes.Buffer // "the newest 10000; …", each time
+		cmd.Stdout, cmd.Stderr = &lines, &hints
 		began := time.Now()
 		if err := cmd.Run(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("run list: %w: %s", err, &hints)
 		}
 		list = append(list, float64(time.Since(began).Microseconds())/1000)
 		if lines < pendingRuns {
@@ -125,17 +126,19 @@ func (l *lineCounter) Write(b []byte) (int, error) {
 var _ io.Writer = (*lineCounter)(nil)
 
 func fill(ctx context.Context, s *forgedtest.Site, n int64) error {
-	c, err := client.New(client.Options{Address: s.Server(), Key: s.Key})
+	addr, err := s.TCP()
 	if err != nil {
 		return err
 	}
+	hc := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients, MaxConnsPerHost: clients}, Timeout: 30 * time.Second}
+	defer hc.CloseIdleConnections()
 	var left atomic.Int64
 	left.Store(n)
 	errs := make(chan error, clients)
 	for range clients {
 		go func() {
 			for left.Add(-1) >= 0 {
-				if _, err := c.SubmitRun(ctx, api.SubmitRunRequest{Recipe: "probe", Set: []string{"steps=2"}}); err != nil {
+				if err := post(ctx, hc, addr, s.Key, submitBody); err != nil {
 					errs <- err
 					return
 				}

@@ -123,9 +123,9 @@ func run(ctx context.Context, e env, only string) error {
 }
 
 // options are those of a forged whose one CPU slot can be kept busy, so that what is submitted waits.
-// It counts no requests: one key stands here for all of a site's users.
+// It counts no requests and no followers: one key stands here for all of a site's users.
 func options(e env) forgedtest.Options {
-	return forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true, Extra: "limits:\n  requests_per_second: 0\n"}
+	return forgedtest.Options{Bin: e.bin, CPUSlots: 1, WithProbe: true, Extra: "limits:\n  requests_per_second: 0\n  streams_per_key: 0\n"}
 }
 
 // site starts such a forged.

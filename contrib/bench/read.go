@@ -52,6 +52,10 @@ func readP99(ctx context.Context, e env) ([]figure, error) {
 	hc := &http.Client{Transport: &http.Transport{MaxConnsPerHost: pollers + clients, MaxIdleConnsPerHost: pollers + clients}, Timeout: 30 * time.Second}
 	defer hc.CloseIdleConnections()
 
+	before, err := cpuTicks(s.Pid())
+	if err != nil {
+		return nil, err
+	}
 	from := time.Now().Add(readWarm)
 	end := from.Add(readTime)
 	took := make([][]float64, pollers)
@@ -100,6 +104,8 @@ func readP99(ctx context.Context, e env) ([]figure, error) {
 		all = append(all, ms...)
 	}
 	if e.verbose {
+		after, err := cpuTicks(s.Pid())
+		fmt.Printf("  the daemon took %.1f %% of a core (%v)\n", float64(after-before)/clockTicks/(readWarm+readTime).Seconds()*100, err)
 		for k := range polls {
 			var kind []float64
 			for i := k; i < pollers; i += len(polls) {

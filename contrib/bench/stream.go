@@ -173,7 +173,7 @@ func steadily(ctx context.Context, hc *http.Client, addr, key string, perSecond 
 		case <-tick.C:
 		}
 		sending.Go(func() {
-			if err := post(ctx, hc, addr, key); err != nil {
+			if err := post(ctx, hc, addr, key, submitBody); err != nil {
 				failed.Store(&err)
 				return
 			}

@@ -87,8 +87,11 @@ func submitRate(ctx context.Context, e env) ([]figure, error) {
 
 // occupy keeps the one slot busy.
 func occupy(ctx context.Context, s *forgedtest.Site) error {
-	_, err := s.Ctl(ctx, "run", "submit", "probe", "--set", "steps=1000000", "--set", "step_ms=1000", "--priority", "100")
-	return err
+	addr, err := s.TCP()
+	if err != nil {
+		return err
+	}
+	return post(ctx, http.DefaultClient, addr, s.Key, `{"recipe":"probe","set":["steps=1000000","step_ms=1000"],"priority":100}`)
 }
 
 // load submits from all clients for a fixed time and counts what was acknowledged.
@@ -103,7 +106,7 @@ func load(ctx context.Context, addr, key string) (float64, error) {
 	for range clients {
 		wg.Go(func() {
 			for time.Now().Before(end) && failed.Load() == nil {
-				if err := post(ctx, hc, addr, key); err != nil {
+				if err := post(ctx, hc, addr, key, submitBody); err != nil {
 					failed.Store(&err)
 					return
 				}
@@ -120,8 +123,8 @@ func load(ctx context.Context, addr, key string) (float64, error) {
 	return float64(done.Load()) / submitTime.Seconds(), nil
 }
 
-func post(ctx context.Context, hc *http.Client, addr, key string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, addr+"/v1/runs", strings.NewReader(submitBody))
+func post(ctx context.Context, hc *http.Client, addr, key, body string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, addr+"/v1/runs", strings.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func TestFollowersGetEveryEventOfTheirsOnceAndInOrder(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r := start(t, 1)
 	dir, fake := r.live().cfg.StateDir, r.fake

@@ -14,7 +14,8 @@ func fullOf(t *testing.T, n int) (*rig, []forge.Run) {
 	t.Helper()
 	r := start(t, 1)
 	first := r.submit(t, script(1, func(s *forge.RunSpec) { s.Priority = forge.MaxPriority }))
-	r.launched(t, first.ID, 1)
+	r.fake.Start(r.launched(t, first.ID, 1))
+	r.await(t, first.ID, "running", inState(forge.RunRunning)) // and nothing moves any more
 	waiting := make([]forge.Run, n)
 	errs := make(chan error, n)
 	for i := range n {
@@ -56,7 +57,7 @@ func TestInALongQueueAReasonMayBeAnInstantOldUnlessTheRunHasChanged(t *testing.T
 	now := time.Now()
 	o := r.outlooks.of(r.world, r.policy(), now)
 	fresh := r.submit(t, script(1))
-	if r.outlooks.about(waiting[0], r.world, r.policy(), now.Add(o.cost)) != o {
+	if r.outlooks.about(waiting[0], r.world, r.policy(), now) != o {
 		t.Error("each question makes a plan while runs are submitted")
 	}
 	if got := r.outlooks.about(fresh, r.world, r.policy(), now); got == o || !got.knows(fresh) {
