@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -122,4 +123,90 @@ func (w *world) priority(claimant forge.RunID) int {
 		return r.Priority
 	}
 	return forge.MaxPriority + 1
+}
+
+// carryOut writes the preemptions down and sets aside in the world what they make room for: later
+// runs of this plan must not take it.
+func (pl *planner) carryOut(r *forge.PendingRun, c *clearing) {
+	claims := map[forge.RunID][]forge.Claim{} // by the run that is stopped; "" for what is free
+	delete(pl.w.claims, r.ID)
+	slices.SortFunc(c.bins, func(a, b *bin) int { return cmp.Compare(a.node.Name, b.node.Name) })
+	for _, b := range c.bins {
+		for _, k := range pl.choose(c, b) {
+			if old := b.node.slots[k.slot].claim; old != "" && old != r.ID {
+				pl.overruled[old] = true
+			}
+			holder := forge.RunID("")
+			if a := b.node.holder(k.slot); a != nil {
+				holder = a.Run
+			}
+			claims[holder] = append(claims[holder], forge.Claim{Cluster: b.node.Cluster, Node: b.node.Name, Slot: k.slot, For: r.ID, From: k.from})
+			pl.w.keep(r.ID, b.node, k)
+		}
+		b.node.setAside(r.ID, c.need)
+	}
+	slices.SortFunc(c.stops, func(a, b *forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
+	for i, a := range c.stops {
+		pl.w.stopping[a.Run] = true
+		p := forge.Preempt{Run: a.Run, Attempt: a.Number, For: r.ID, Claims: claims[a.Run]}
+		if i == 0 {
+			p.Claims = slices.Concat(p.Claims, claims[""])
+		}
+		pl.plan.Preempt = append(pl.plan.Preempt, p)
+	}
+}
+
+// choose takes the slots of one node: one at least of each attempt that is stopped there, what is
+// claimed already, what is free, and then what the stopped ones hold.
+func (pl *planner) choose(c *clearing, b *bin) []kept {
+	var out []kept
+	take := func(n int) {
+		if !slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {
+			k := kept{node: b.node, slot: n}
+			if a := b.node.holder(n); a != nil {
+				k.from = a.Run
+			} else if sl := b.node.slots[n]; sl.claim == c.r.ID {
+				k.from = sl.from
+			}
+			out = append(out, k)
+		}
+	}
+	for i := range b.node.uses {
+		if u := &b.node.uses[i]; u.by != nil && slices.Contains(c.stops, u.by) {
+			if n := b.claimable(pl.w, c, u); n >= 0 {
+				take(n)
+			}
+		}
+	}
+	ofBin := 0
+	for _, k := range out {
+		if sl := b.node.slots[k.slot]; sl.bin == b && !sl.sick {
+			ofBin++
+		}
+	}
+	var rest []int
+	rank := map[int]int{}
+	for i := range b.node.GPUs {
+		n := b.node.GPUs[i].Slot
+		sl := b.node.slots[n]
+		a := b.node.holder(n)
+		usable := sl.bin == b && !sl.sick && c.mayClaim(pl.w, sl.claim) && (!sl.held || a != nil && slices.Contains(c.stops, a))
+		if !usable || slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {
+			continue
+		}
+		switch { // whose claim gives way loses all of it, so that the rest of it is taken first
+		case sl.claim != "":
+		case sl.held:
+			rank[n] = 2
+		default:
+			rank[n] = 1
+		}
+		rest = append(rest, n)
+	}
+	slices.SortFunc(rest, func(x, y int) int { return cmp.Or(cmp.Compare(rank[x], rank[y]), cmp.Compare(x, y)) })
+	for _, n := range rest[:max(0, min(len(rest), c.need.slots-ofBin))] {
+		take(n)
+	}
+	slices.SortFunc(out, func(x, y kept) int { return cmp.Compare(x.slot, y.slot) })
+	return out
 }

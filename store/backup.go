@@ -26,19 +26,25 @@ func Backup(ctx context.Context, path, dest string, progress func(done, total in
 	if err := checkFile(path); err != nil {
 		return classify(op, err)
 	}
-	if _, err := os.Stat(path); err != nil {
-		return unavailable(op, fmt.Sprintf("there is no database at %s", path), err)
+	if !exists(path) {
+		return unavailable(op, fmt.Sprintf("there is no database at %s", path), fs.ErrNotExist)
 	}
+	log, index := exists(path+walSuffix), exists(path+"-shm")
 	q := url.Values{"mode": {"ro"}}
-	if _, err := os.Stat(path + walSuffix); err != nil {
-		// Without a log nobody has it open, and a read-only connection could not make the log's index.
+	if !log || !index {
+		// Nobody has it open, and a read-only connection could not make the log's index.
 		q = url.Values{"mode": {"rw"}}
 	}
 	pool, err := openPlain(dsn(path, q))
 	if err != nil {
 		return classify(op, err)
 	}
-	defer func() { _ = pool.Close() }()
+	defer func() {
+		_ = pool.Close()
+		if log && !exists(path+walSuffix) { // closing it folded the log in: it is not lost
+			_ = os.Remove(path + inUseSuffix)
+		}
+	}()
 	var total int64
 	if err := pool.QueryRowContext(ctx, `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&total); err != nil {
 		return classify(op, damage(path, err))
@@ -63,6 +69,11 @@ func Backup(ctx context.Context, path, dest string, progress func(done, total in
 		return err
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // watchSize reports how large a file has become until it is stopped.

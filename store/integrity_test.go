@@ -143,12 +143,17 @@ func TestASoundDatabaseIsNotRefused(t *testing.T) {
 			t.Errorf("%d runs, %v", n, err)
 		}
 	})
-	t.Run("after a crash and a backup of what it left", func(t *testing.T) {
-		path := crashed(t)
-		must(t, store.Backup(ctx, path, filepath.Join(t.TempDir(), "copy.db"), nil))
-		db := storetest.OpenAt(t, path, store.Options{})
-		if n, err := db.Int(ctx, `SELECT count(*) FROM runs`); err != nil || n != 20 {
-			t.Errorf("%d runs, %v", n, err)
-		}
-	})
+	for _, lost := range []string{"", "-shm"} {
+		t.Run("after a crash and a backup of what it left, without "+lost, func(t *testing.T) {
+			path := crashed(t)
+			if lost != "" {
+				must(t, os.Remove(path+lost))
+			}
+			must(t, store.Backup(ctx, path, filepath.Join(t.TempDir(), "copy.db"), nil))
+			db := storetest.OpenAt(t, path, store.Options{})
+			if n, err := db.Int(ctx, `SELECT count(*) FROM runs`); err != nil || n != 20 {
+				t.Errorf("%d runs, %v", n, err)
+			}
+		})
+	}
 }

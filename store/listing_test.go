@@ -81,13 +81,13 @@ func TestPagesOfRuns(t *testing.T) {
 		t.Run("by "+sort, func(t *testing.T) {
 			db := storetest.Open(t)
 			acme := storetest.Tenant(t, db, "acme")
-			for range 30 {
+			for range 20 {
 				change(t, db, acme, rnd)
 			}
 			t.Run("in peace they are all runs in order, and only the last page has no next", func(t *testing.T) {
 				all, none, err := acme.Runs(ctx, store.RunFilter{Sort: sort, Limit: 1000})
 				must(t, err)
-				if none != "" || len(all) != 30 || !slices.IsSortedFunc(all, func(a, b forge.Run) int {
+				if none != "" || len(all) != 20 || !slices.IsSortedFunc(all, func(a, b forge.Run) int {
 					if later(sort, a, b) {
 						return -1
 					}
@@ -113,7 +113,7 @@ func TestPagesOfRuns(t *testing.T) {
 				}
 			})
 			t.Run("while runs come, end and learn their loss, none that was there all the time is lost or repeated", func(t *testing.T) {
-				for range 3 {
+				for range 2 {
 					there, err := db.Int(ctx, `SELECT count(*) FROM runs`)
 					must(t, err)
 					seen := map[int64]int{}

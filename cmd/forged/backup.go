@@ -51,7 +51,7 @@ func backup(c *cli.Context, out, errOut io.Writer) error {
 	o := daemon.BackupOptions{StateDir: dir, Config: c.String("config"), Out: c.String("out"), Stdout: out, Version: version, Now: time.Now()}
 	if f, ok := errOut.(*os.File); c.Bool("verbose") || ok && term.IsTerminal(int(f.Fd())) {
 		o.Progress = func(done, total int64) {
-			_, _ = fmt.Fprintf(errOut, "\rcopying the database: %d of %d MiB ", done>>20, total>>20)
+			_, _ = fmt.Fprintf(errOut, "\rcopying the database: %3d %% of %d KiB ", 100*done/max(total, 1), total>>10)
 			if done >= total {
 				_, _ = fmt.Fprintln(errOut)
 			}

@@ -31,7 +31,7 @@ func (t *day) disaster(ctx context.Context) error {
 	if err := os.RemoveAll(t.site.State()); err != nil {
 		return err
 	}
-	if err := t.forged(ctx, "restore", t.backup, "--state-dir", t.site.State()); err != nil {
+	if err := t.forged(ctx, "restore", "--state-dir", t.site.State(), t.backup); err != nil {
 		return err
 	}
 	if err := t.site.Start(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -55,12 +56,12 @@ func TestASoundSiteHasNothingToFix(t *testing.T) {
 
 func TestALookThatHangsIsUnknownAndIsNotStartedTwice(t *testing.T) {
 	var d doctor
-	hang, looks := make(chan struct{}), 0
-	c := check{"stuck", 10 * time.Millisecond, func(context.Context) finding { looks++; <-hang; return fine("back") }}
+	hang, looks := make(chan struct{}), atomic.Int32{}
+	c := check{"stuck", 10 * time.Millisecond, func(context.Context) finding { looks.Add(1); <-hang; return fine("back") }}
 	came(t, d.run(t.Context(), c), api.CheckUnknown, "no answer within 10ms")
 	came(t, d.run(t.Context(), c), api.CheckUnknown, "has not come back")
-	if looks != 1 {
-		t.Errorf("%d looks hang", looks)
+	if n := looks.Load(); n != 1 {
+		t.Errorf("%d looks hang", n)
 	}
 	close(hang)
 	deadline := time.Now().Add(10 * time.Second)

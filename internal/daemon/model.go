@@ -63,6 +63,13 @@ func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.Regi
 		return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d is %s; only a completed run has an output to register", r.Number, r.State)
 	}
 	if r.Model != "" {
+		// The same request may have been a moment faster.
+		if ref, err := t.Earlier(ctx); err != nil || ref != "" {
+			if err == nil {
+				return t.ModelVersionByID(ctx, forge.ModelVersionID(ref))
+			}
+			return none, err
+		}
 		return none, forge.Errorf(forge.KindConflict, "model.register", "run %d is registered already as %s", r.Number, r.Model)
 	}
 	attempts, err := t.Attempts(ctx, r.ID)

@@ -51,15 +51,15 @@ const planAnyway = time.Minute
 // looked is what the last plan that decided nothing rested on.
 type looked struct {
 	done   bool
-	stamp  int64
+	at     stamp
 	policy scheduler.Policy
 	again  time.Time
 }
 
 // stands says that a plan of a full world would decide nothing again: nothing has changed for those who
 // could preempt, and no time has come that the last plan named.
-func (l looked) stands(stamp int64, p scheduler.Policy, now time.Time) bool {
-	return l.done && l.stamp == stamp && l.policy == p && (l.again.IsZero() || now.Before(l.again))
+func (l looked) stands(at stamp, p scheduler.Policy, now time.Time) bool {
+	return l.done && l.at == at && l.policy == p && (l.again.IsZero() || now.Before(l.again))
 }
 
 // planStep decides once and commits what still holds. It returns when to plan again even if
@@ -70,13 +70,13 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	}
 	d.lookLock.Lock()
 	defer d.lookLock.Unlock()
-	policy := d.policy()
-	stamp, preemptible := d.world.preemptible(policy.PreemptGap)
+	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
+	at, preemptible := d.world.preemptible(policy.PreemptGap)
 	if d.world.full() {
 		switch {
 		case !preemptible:
 			return time.Time{}
-		case d.looked.stands(stamp, policy, now):
+		case d.looked.stands(at, policy, now):
 			return d.looked.again
 		}
 	}
@@ -84,7 +84,7 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	plan := scheduler.Plan(snap, policy)
 	d.looked = looked{}
 	if len(plan.Place)+len(plan.Preempt) == 0 {
-		d.looked = looked{true, stamp, policy, plan.WakeAt}
+		d.looked = looked{true, at, policy, plan.WakeAt}
 		return plan.WakeAt
 	}
 	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.

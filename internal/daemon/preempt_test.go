@@ -138,7 +138,7 @@ func TestAFullWorldIsPlannedForOnlyWhenSomebodyWaitsWhoCouldPreempt(t *testing.T
 	run("low", 30, forge.RunRunning)
 	attempt := forge.Attempt{Run: "low", Number: 1, State: forge.AttemptRunning, Cluster: "local", Placement: []forge.Share{{Node: "n1", Slots: []int{0}}}}
 	w.apply([]forge.Delta{{Attempt: &attempt}})
-	look := func() (int64, bool) { return w.preemptible(20) }
+	look := func() (stamp, bool) { return w.preemptible(20) }
 	if _, ok := look(); ok || !w.full() {
 		t.Fatal("nobody waits")
 	}
@@ -154,19 +154,22 @@ func TestAFullWorldIsPlannedForOnlyWhenSomebodyWaitsWhoCouldPreempt(t *testing.T
 	p := scheduler.Policy{PreemptGap: 20}
 	seen := looked{true, first, p, now.Add(time.Minute)}
 	run("flood", 49, forge.RunPending)
-	if stamp, _ := look(); !seen.stands(stamp, p, now) {
+	if at, _ := look(); !seen.stands(at, p, now) {
 		t.Error("a submission that could not preempt has the queue looked through again")
 	}
-	for name, change := range map[string]func(){
-		"another that could preempt": func() { run("higher", 60, forge.RunPending) },
-		"a run that leaves":          func() { a := attempt; a.Intent = forge.IntentCancel; w.apply([]forge.Delta{{Attempt: &a}}) },
-		"a node":                     func() { n := fakeNode(1); w.apply([]forge.Delta{{Node: &n}}) },
-		"a claim":                    func() { w.apply([]forge.Delta{{Claim: &forge.ClaimChange{Claim: forge.Claim{Node: "n1"}}}}) },
+	for _, c := range []struct {
+		name   string
+		change func()
+	}{
+		{"another that could preempt", func() { run("higher", 60, forge.RunPending) }},
+		{"a node", func() { n := fakeNode(1); w.apply([]forge.Delta{{Node: &n}}) }},
+		{"a claim", func() { w.apply([]forge.Delta{{Claim: &forge.ClaimChange{Claim: forge.Claim{Node: "n1"}}}}) }},
+		{"a run that leaves", func() { a := attempt; a.Intent = forge.IntentCancel; w.apply([]forge.Delta{{Attempt: &a}}) }},
 	} {
 		before, _ := look()
-		change()
+		c.change()
 		if after, _ := look(); (looked{true, before, p, time.Time{}}).stands(after, p, now) {
-			t.Errorf("%s changes nothing", name)
+			t.Errorf("%s changes nothing", c.name)
 		}
 	}
 	if seen.stands(first, p, now.Add(time.Minute)) || seen.stands(first, scheduler.Policy{PreemptGap: 10}, now) {

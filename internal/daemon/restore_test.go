@@ -457,3 +457,34 @@ func TestAnAttemptWhoseDirectoryIsGoneIsOverAndFreesWhatItHeld(t *testing.T) {
 	next := r.submit(t, script(2))
 	r.launched(t, next.ID, 1)
 }
+
+func TestABackupOfAnOlderForgedIsBroughtForwardByTheRestore(t *testing.T) {
+	dir := shortDir(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := os.Open("../../store/testdata/schema/0002.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = packed.Close() }()
+	zip, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeNew(filepath.Join(dir, dbFile), zip); err != nil {
+		t.Fatal(err)
+	}
+	file := backupOf(t, dir)
+	if m, err := VerifyBackup(t.Context(), file); err != nil || m.Database.SchemaVersion != 2 {
+		t.Fatalf("%+v, %v", m.Database, err)
+	}
+	to := shortDir(t) + "2"
+	if err := restoreTo(t, file, to); err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Inspect(t.Context(), filepath.Join(to, dbFile))
+	if err != nil || got.SchemaVersion < 4 || got.Counts["runs"] != 6 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

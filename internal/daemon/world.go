@@ -312,26 +312,31 @@ func (d *world) full() bool {
 }
 
 // preemptible says whether any run waits whose priority exceeds by gap that of one that runs and was not asked
-// to leave; most full clusters are let alone by that. The stamp grows with whatever could let such a run preempt: a flood
+// to leave; most full clusters are let alone by that. The stamp changes with whatever could let such a run preempt: a flood
 // of submissions of low priority does not have the whole queue copied for one that waits in vain.
-func (d *world) preemptible(gap int) (stamp int64, ok bool) {
+func (d *world) preemptible(gap int) (at stamp, ok bool) {
 	if gap <= 0 {
-		return 0, false
+		return stamp{}, false
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	lowest := forge.MaxPriority + 1
+	at = stamp{moved: d.moved, lowest: forge.MaxPriority + 1}
 	for _, a := range d.attempts {
 		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping {
-			lowest = min(lowest, d.runs[a.Run].Spec.Priority)
+			at.lowest = min(at.lowest, d.runs[a.Run].Spec.Priority)
 		}
 	}
-	stamp = d.moved
-	for p := lowest + gap; p <= forge.MaxPriority; p++ {
+	for p := at.lowest + gap; p <= forge.MaxPriority; p++ {
 		ok = ok || d.queued[p] > 0
-		stamp += d.touched[p]
+		at.touched += d.touched[p]
 	}
-	return stamp, ok
+	return at, ok
+}
+
+// stamp tells worlds apart, as far as preemption goes.
+type stamp struct {
+	moved, touched int64
+	lowest         int // priority of what could be preempted
 }
 
 // well counts the slots of a node that full counted as there.

@@ -3,7 +3,6 @@ package apitest
 import (
 	"context"
 	"path/filepath"
-	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -25,10 +24,11 @@ func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDataset
 	v := forge.DatasetVersion{ID: forge.DatasetVersionID(f.id("V")), Name: r.Name, Number: 1, Kind: forge.KindMessages, Columns: []string{"messages"},
 		Rows: 64, Bytes: 20480, SHA256: "5d41402abc4b2a76b9719d911017c592ae2f5d41402abc4b2a76b9719d911017",
 		Manifest: forge.Manifest{Root: r.Path, Files: []forge.File{{Path: ".", Size: 20480, SHA256: "5d41402a"}}},
-		License:  r.License, PII: forge.PIINotScanned, CreatedBy: p.User, CreatedAt: f.now}
+		License:  r.License, PII: forge.PIINotScanned, CreatedBy: p.Actor(), CreatedAt: f.now}
 	if v.License == "" {
 		v.License = "NOASSERTION"
 	}
+	f.remember(p, string(v.ID))
 	for i := range f.datasets {
 		if d := &f.datasets[i]; d.Name == r.Name && d.Tenant == p.Tenant {
 			v.Number = len(d.Versions) + 1
@@ -47,7 +47,9 @@ func (f *Fake) Datasets(_ context.Context, p forge.Principal, l api.Listing) (ap
 		return api.List[forge.Dataset]{}, err
 	}
 	defer leave()
-	return paged(f.datasets, l, func(d forge.Dataset) (string, bool) { return d.Name, d.Tenant == p.Tenant }), nil
+	return paged(p, "datasets", f.datasets, l, func(d forge.Dataset) (thing, bool) {
+		return thing{string(d.ID), d.Name, d.CreatedAt}, d.Tenant == p.Tenant
+	})
 }
 
 // Dataset implements api.Datasets.
@@ -85,8 +87,11 @@ func (f *Fake) RegisterModel(_ context.Context, p forge.Principal, r api.Registe
 		return forge.ModelVersion{}, err
 	}
 	defer leave()
-	run, err := f.find(p, r.Run)
+	run, err := f.findOwn(p, "model.register", r.Run)
 	if err != nil {
+		if forge.KindOf(err) == forge.KindNotFound {
+			err = forge.Invalidf("run", "%w", err)
+		}
 		return forge.ModelVersion{}, err
 	}
 	if run.State != forge.RunCompleted {
@@ -107,7 +112,8 @@ func (f *Fake) RegisterModel(_ context.Context, p forge.Principal, r api.Registe
 func (f *Fake) addVersion(p forge.Principal, v forge.ModelVersion) forge.ModelVersion {
 	v.ID, v.Number, v.Stage, v.Bytes = forge.ModelVersionID(f.id("W")), 1, forge.StageStaging, 26440
 	v.SHA256 = "7d793037a0760186574b0282f2f435e77d793037a0760186574b0282f2f435e7"
-	v.CreatedBy, v.CreatedAt = p.User, f.now
+	v.CreatedBy, v.CreatedAt = p.Actor(), f.now
+	f.remember(p, string(v.ID))
 	if v.License == "" {
 		v.License = "NOASSERTION"
 	}
@@ -129,7 +135,9 @@ func (f *Fake) Models(_ context.Context, p forge.Principal, l api.Listing) (api.
 		return api.List[forge.Model]{}, err
 	}
 	defer leave()
-	return paged(f.models, l, func(m forge.Model) (string, bool) { return m.Name, m.Tenant == p.Tenant }), nil
+	return paged(p, "models", f.models, l, func(m forge.Model) (thing, bool) {
+		return thing{string(m.ID), m.Name, m.CreatedAt}, m.Tenant == p.Tenant
+	})
 }
 
 // Model implements api.Models.
@@ -145,23 +153,6 @@ func (f *Fake) Model(_ context.Context, p forge.Principal, name string) (forge.M
 		}
 	}
 	return forge.Model{}, notFound("model", name)
-}
-
-// paged is a page of what is there, in the order of its names; the cursor is the last name.
-func paged[T any](all []T, l api.Listing, look func(T) (name string, visible bool)) api.List[T] {
-	var out api.List[T]
-	for _, it := range all {
-		name, visible := look(it)
-		switch {
-		case !visible || name <= l.Cursor || !strings.HasPrefix(name, l.Name):
-		case l.Limit > 0 && len(out.Items) == l.Limit:
-			out.Next, _ = look(out.Items[len(out.Items)-1])
-			return out
-		default:
-			out.Items = append(out.Items, it)
-		}
-	}
-	return out
 }
 
 // DatasetVersion implements api.Datasets.

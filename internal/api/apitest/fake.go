@@ -23,8 +23,7 @@ type Fake struct {
 	mu       sync.Mutex
 	now      time.Time
 	nextID   int
-	secrets  map[string]forge.Principal
-	revoked  map[forge.KeyID]bool
+	secrets  map[string]forge.KeyID
 	keys     []forge.Key
 	tenants  []forge.Tenant
 	users    []forge.User
@@ -56,14 +55,9 @@ type logName struct {
 
 // New makes a site where nothing is, at a time that stands still.
 func New(now time.Time) *Fake {
-	f := &Fake{now: now, secrets: map[string]forge.Principal{}, revoked: map[forge.KeyID]bool{}, changed: make(chan struct{}),
+	f := &Fake{now: now, secrets: map[string]forge.KeyID{MemberSecret: "K1", OperatorSecret: "K2", RevokedSecret: "K3", StrangerSecret: "K4"}, changed: make(chan struct{}),
 		logs: map[logName]string{}, metrics: map[forge.RunID]api.Metrics{}, saves: map[forge.RunID][]forge.Checkpoint{},
 		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, fail: map[string]error{}, calls: map[string]int{}}
-	f.secrets[MemberSecret] = forge.Principal{Tenant: "T1", User: "ada", UserID: "U1", Key: "K1", Role: forge.RoleMember}
-	f.secrets[OperatorSecret] = forge.Principal{Tenant: "T1", User: "root", UserID: "U2", Key: "K2", Role: forge.RoleOperator}
-	f.secrets[RevokedSecret] = forge.Principal{Tenant: "T1", User: "eve", UserID: "U3", Key: "K3", Role: forge.RoleMember}
-	f.secrets[StrangerSecret] = forge.Principal{Tenant: "T2", User: "bob", UserID: "U4", Key: "K4", Role: forge.RoleMember}
-	f.revoked["K3"] = true
 	f.tenants = []forge.Tenant{{ID: "T1", Name: "default", CreatedAt: now}, {ID: "T2", Name: "other", CreatedAt: now}}
 	f.users = []forge.User{{ID: "U1", Tenant: "T1", Name: "ada", Role: forge.RoleMember, CreatedAt: now}, {ID: "U2", Tenant: "T1", Name: "root", Role: forge.RoleOperator, CreatedAt: now},
 		{ID: "U3", Tenant: "T1", Name: "eve", Role: forge.RoleMember, CreatedAt: now}, {ID: "U4", Tenant: "T2", Name: "bob", Role: forge.RoleMember, CreatedAt: now}}
@@ -140,99 +134,6 @@ func (f *Fake) id(kind string) string {
 
 func notFound(what, name string) error {
 	return forge.Errorf(forge.KindNotFound, "", "there is no %s %q", what, name)
-}
-
-// Authenticate implements api.Auth.
-func (f *Fake) Authenticate(_ context.Context, secret string) (forge.Principal, error) {
-	leave, err := f.enter("Authenticate")
-	if err != nil {
-		return forge.Principal{}, err
-	}
-	defer leave()
-	p, ok := f.secrets[secret]
-	if !ok || f.revoked[p.Key] {
-		return forge.Principal{}, forge.Errorf(forge.KindUnauthorized, "", "unknown key")
-	}
-	return p, nil
-}
-
-// CreateKey implements api.Keys.
-func (f *Fake) CreateKey(_ context.Context, p forge.Principal, r api.CreateKeyRequest) (api.CreatedKey, error) {
-	leave, err := f.enter("CreateKey")
-	if err != nil {
-		return api.CreatedKey{}, err
-	}
-	defer leave()
-	if r.User == "" {
-		r.User = p.User
-	}
-	if r.Role == "" {
-		r.Role = forge.RoleMember
-	}
-	if !p.Role.Includes(r.Role) {
-		return api.CreatedKey{}, (&forge.Error{Kind: forge.KindForbidden, Field: "role", Err: fmt.Errorf("a %s makes no key of role %s", p.Role, r.Role)}).
-			WithHint("ask an operator")
-	}
-	if err := forge.CheckName(r.User); err != nil {
-		return api.CreatedKey{}, forge.Invalidf("user", "%w", err)
-	}
-	k := forge.Key{ID: forge.KeyID(f.id("K")), Tenant: p.Tenant, User: r.User, Role: r.Role, Prefix: "fk_new", CreatedAt: f.now}
-	secret := "fk_new_" + string(k.ID)
-	f.keys = append(f.keys, k)
-	f.secrets[secret] = forge.Principal{Tenant: p.Tenant, User: r.User, UserID: "U9", Key: k.ID, Role: r.Role}
-	f.remember(p, string(k.ID))
-	return api.CreatedKey{Key: k, Secret: secret}, nil
-}
-
-// Keys implements api.Keys.
-func (f *Fake) Keys(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.Key], error) {
-	leave, err := f.enter("Keys")
-	if err != nil {
-		return api.List[forge.Key]{}, err
-	}
-	defer leave()
-	return paged(f.keys, l, func(k forge.Key) (string, bool) { return string(k.ID), k.Tenant == p.Tenant }), nil
-}
-
-// Key implements api.Keys.
-func (f *Fake) Key(_ context.Context, p forge.Principal, id string) (forge.Key, error) {
-	leave, err := f.enter("Key")
-	if err != nil {
-		return forge.Key{}, err
-	}
-	defer leave()
-	for _, k := range f.keys {
-		if string(k.ID) == id && k.Tenant == p.Tenant {
-			return k, nil
-		}
-	}
-	return forge.Key{}, notFound("key", id)
-}
-
-// RotateKey implements api.Keys.
-func (f *Fake) RotateKey(ctx context.Context, p forge.Principal, id string, _ time.Duration) (api.CreatedKey, error) {
-	old, err := f.RevokeKey(ctx, p, id, forge.WhyRotated)
-	if err != nil {
-		return api.CreatedKey{}, err
-	}
-	return f.CreateKey(ctx, p, api.CreateKeyRequest{User: old.User, Role: old.Role, Name: old.Name})
-}
-
-// RevokeKey implements api.Keys.
-func (f *Fake) RevokeKey(_ context.Context, p forge.Principal, id string, _ forge.Why) (forge.Key, error) {
-	leave, err := f.enter("RevokeKey")
-	if err != nil {
-		return forge.Key{}, err
-	}
-	defer leave()
-	for i := range f.keys {
-		if k := &f.keys[i]; string(k.ID) == id && k.Tenant == p.Tenant {
-			f.revoked[k.ID] = true
-			k.RevokedAt = &f.now
-			return *k, nil
-		}
-	}
-	return forge.Key{}, notFound("key", id)
 }
 
 // Nodes implements api.Site.

@@ -14,7 +14,7 @@ func (f *Fake) HoldRun(_ context.Context, p forge.Principal, run, reason string)
 		return forge.Run{}, err
 	}
 	defer leave()
-	r, err := f.find(p, run)
+	r, err := f.findOwn(p, "run.hold", run)
 	switch {
 	case err != nil:
 		return forge.Run{}, err
@@ -25,7 +25,8 @@ func (f *Fake) HoldRun(_ context.Context, p forge.Principal, run, reason string)
 		return forge.Run{}, forge.Errorf(forge.KindPrecondition, "run.hold", "run %d is %s; only a run that waits can be put on hold", r.Number, r.State).
 			WithHint("forgectl run cancel %d stops it", r.Number)
 	}
-	r.Hold = &forge.Hold{By: p.User, Reason: reason, At: f.now}
+	r.Hold = &forge.Hold{By: p.Actor(), Reason: reason, At: f.now}
+	f.remember(p, string(r.ID))
 	return r.Run, nil
 }
 
@@ -36,7 +37,7 @@ func (f *Fake) ReleaseRun(_ context.Context, p forge.Principal, run string) (for
 		return forge.Run{}, err
 	}
 	defer leave()
-	r, err := f.find(p, run)
+	r, err := f.findOwn(p, "run.release", run)
 	if err != nil {
 		return forge.Run{}, err
 	}
@@ -45,6 +46,7 @@ func (f *Fake) ReleaseRun(_ context.Context, p forge.Principal, run string) (for
 			WithHint("forgectl run why %d says what it waits for", r.Number)
 	}
 	r.Hold, r.Fruitless, r.Avoid = nil, 0, nil
+	f.remember(p, string(r.ID))
 	return r.Run, nil
 }
 
@@ -65,13 +67,16 @@ func (f *Fake) Clusters(context.Context, forge.Principal) ([]api.ClusterView, er
 	return append([]api.ClusterView(nil), f.clusters...), nil
 }
 
-// ResumeCluster implements api.Clusters. That it is for operators is seen to by the server.
-func (f *Fake) ResumeCluster(_ context.Context, _ forge.Principal, name string) (api.ClusterView, error) {
+// ResumeCluster implements api.Clusters.
+func (f *Fake) ResumeCluster(_ context.Context, p forge.Principal, name string) (api.ClusterView, error) {
 	leave, err := f.enter("ResumeCluster")
 	if err != nil {
 		return api.ClusterView{}, err
 	}
 	defer leave()
+	if err := least(p, "cluster.resume", forge.RoleOperator); err != nil {
+		return api.ClusterView{}, err
+	}
 	for i := range f.clusters {
 		c := &f.clusters[i]
 		switch {
@@ -80,6 +85,7 @@ func (f *Fake) ResumeCluster(_ context.Context, _ forge.Principal, name string) 
 			return api.ClusterView{}, forge.Errorf(forge.KindPrecondition, "cluster.resume", "cluster %s is not paused", name).WithHint("forgectl cluster list")
 		default:
 			c.Paused = nil
+			f.remember(p, name)
 			return *c, nil
 		}
 	}

@@ -1,7 +1,9 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +75,50 @@ func (f *Fake) find(p forge.Principal, name string) (*api.RunDetail, error) {
 	return nil, notFound("run", name)
 }
 
+// findOwn finds a run to act on: members act on their own only.
+func (f *Fake) findOwn(p forge.Principal, op, name string) (*api.RunDetail, error) {
+	r, err := f.find(p, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := least(p, op, forge.RoleMember); err != nil {
+		return nil, err
+	}
+	if !p.Role.Includes(forge.RoleAdmin) && r.User != p.Actor() {
+		return nil, forge.Errorf(forge.KindForbidden, op, "run %d is %s's; members act on their own runs only", r.Number, r.User).
+			WithHint("ask %s, or an admin of the tenant", r.User)
+	}
+	return r, nil
+}
+
+func least(p forge.Principal, op string, role forge.Role) error {
+	if p.Role.Includes(role) {
+		return nil
+	}
+	return forge.Errorf(forge.KindForbidden, op, "this needs the role %s; yours is %s", role, p.Role).WithHint("forgectl whoami says who you are here")
+}
+
+// memberMaxPriority is what the daemon's configuration says when it says nothing.
+const memberMaxPriority = 60
+
+func maxPriority(p forge.Principal) int {
+	switch {
+	case p.MaxPriority != nil:
+		return *p.MaxPriority
+	case p.Role.Includes(forge.RoleAdmin):
+		return forge.MaxPriority
+	}
+	return memberMaxPriority
+}
+
+func mayAskFor(p forge.Principal, priority int) error {
+	if limit := maxPriority(p); priority > limit {
+		return (&forge.Error{Kind: forge.KindForbidden, Op: "run.submit", Field: "priority", Err: fmt.Errorf("%d is above the highest that you may ask for, %d", priority, limit)}).
+			WithHint("submit with --priority %d or less; an admin raises it: forgectl user update %s --max-priority %d", limit, p.User, priority)
+	}
+	return nil
+}
+
 // SubmitRun implements api.Runs. It knows the recipe lora_sft and two parameters of it.
 func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRequest) (api.Submitted, error) {
 	leave, err := f.enter("SubmitRun")
@@ -83,14 +129,17 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 	if r.Recipe != "lora_sft" {
 		return api.Submitted{}, forge.Invalidf("recipe", "there is no recipe %q; there are: lora_sft", r.Recipe)
 	}
-	run := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.User, State: forge.RunPending, SubmittedAt: f.now}
+	run := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.Actor(), State: forge.RunPending, SubmittedAt: f.now}
 	run.Spec = forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Launch: forge.LaunchRank, Entry: forge.Entry{Module: "forge_train.lora_sft"},
 		Params: map[string]any{"lora.r": 8, "train.learning_rate": 2e-4}, Origins: map[string]string{"lora.r": "default", "train.learning_rate": "default"},
 		Gang:     forge.Gang{Nodes: max(1, r.Nodes), GPUsPerNode: max(1, r.GPUsPerNode), CPUsPerGPU: max(1, r.CPUsPerGPU), MemoryMiBPerGPU: r.MemoryMiBPerGPU},
-		Priority: forge.DefaultPriority, TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
+		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
 		MaxRetries: r.MaxRetries, Register: r.Register}
 	if r.Priority != nil {
 		run.Spec.Priority = *r.Priority
+	}
+	if err := mayAskFor(p, run.Spec.Priority); err != nil {
+		return api.Submitted{}, err
 	}
 	if err := setParams(&run.Spec, r); err != nil {
 		return api.Submitted{}, err
@@ -111,6 +160,7 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 	if r.DryRun {
 		return api.Submitted{Run: run}, nil
 	}
+	f.remember(p, string(run.ID))
 	f.remember(p, string(run.ID))
 	return f.queueRun(run), nil
 }
@@ -163,14 +213,24 @@ func (f *Fake) RetryRun(_ context.Context, p forge.Principal, run string) (api.S
 		return api.Submitted{}, err
 	}
 	defer leave()
-	old, err := f.find(p, run)
+	old, err := f.findOwn(p, "run.retry", run)
 	if err != nil {
 		return api.Submitted{}, err
 	}
-	if !old.State.Terminal() {
-		return api.Submitted{}, forge.Errorf(forge.KindPrecondition, "run.retry", "run %d is %s and has not ended", old.Number, old.State)
+	if err := mayAskFor(p, old.Spec.Priority); err != nil {
+		return api.Submitted{}, err
 	}
-	return f.queueRun(forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.User, Spec: old.Spec, State: forge.RunPending, Parent: old.ID, SubmittedAt: f.now}), nil
+	switch {
+	case old.State.Terminal():
+	case old.Hold == nil:
+		return api.Submitted{}, forge.Errorf(forge.KindPrecondition, "run.retry", "run %d is %s; only an ended or held run can be retried", old.Number, old.State).
+			WithHint("forgectl run cancel %d ends it first", old.Number)
+	default:
+		old.State, old.EndedAt = forge.RunCancelled, f.now
+	}
+	next := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.Actor(), Spec: old.Spec, State: forge.RunPending, Parent: old.ID, SubmittedAt: f.now}
+	f.remember(p, string(next.ID))
+	return f.queueRun(next), nil
 }
 
 // CancelRun implements api.Runs.
@@ -180,7 +240,7 @@ func (f *Fake) CancelRun(_ context.Context, p forge.Principal, run string, mode 
 		return forge.Run{}, err
 	}
 	defer leave()
-	r, err := f.find(p, run)
+	r, err := f.findOwn(p, "run.cancel", run)
 	if err != nil {
 		return forge.Run{}, err
 	}
@@ -188,6 +248,7 @@ func (f *Fake) CancelRun(_ context.Context, p forge.Principal, run string, mode 
 		return forge.Run{}, forge.Errorf(forge.KindPrecondition, "run.cancel", "run %d is %s already", r.Number, r.State)
 	}
 	r.Cancel = mode
+	f.remember(p, string(r.ID))
 	if r.State == forge.RunPending {
 		r.State, r.EndedAt = forge.RunCancelled, f.now
 	}
@@ -215,22 +276,19 @@ func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) (api.
 		return api.List[forge.Run]{}, err
 	}
 	defer leave()
-	var out api.List[forge.Run]
-	before, err := strconv.ParseInt(q.Cursor, 10, 64)
-	if q.Cursor != "" && err != nil {
-		return out, forge.Invalidf("cursor", "%q is not a cursor of this listing", q.Cursor)
-	}
-	for _, r := range slices.Backward(f.runs) {
+	var seen []forge.Run
+	for _, r := range f.runs {
 		switch {
-		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, before > 0 && r.Number >= before,
-			len(q.States) > 0 && !slices.Contains(q.States, r.State):
+		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, q.Recipe != "" && r.Spec.Recipe != q.Recipe, !strings.HasPrefix(r.Spec.Name, q.Name),
+			q.Model != "" && !strings.HasPrefix(r.Model, q.Model+"@"), !q.Since.IsZero() && r.SubmittedAt.Before(q.Since),
+			!q.Until.IsZero() && !r.SubmittedAt.Before(q.Until), len(q.States) > 0 && !slices.Contains(q.States, r.State):
 			continue
 		}
-		if len(out.Items) == q.Limit {
-			out.Next = strconv.FormatInt(out.Items[q.Limit-1].Number, 10)
-			break
-		}
-		out.Items = append(out.Items, r.Run)
+		seen = append(seen, r.Run)
 	}
-	return out, nil
+	if err := sortRuns(seen, q.Sort); err != nil {
+		return api.List[forge.Run]{}, err
+	}
+	return pageOf(seen, func(r forge.Run) string { return string(r.ID) }, q.Limit, q.Cursor,
+		bound(p, "runs", cmp.Or(q.Sort, "-number"), q.States, q.User, q.Recipe, q.Name, q.Model, q.Since, q.Until))
 }

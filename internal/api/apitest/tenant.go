@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -48,8 +49,11 @@ func (f *Fake) ActIn(_ context.Context, p forge.Principal, tenant string) (forge
 		return forge.Principal{}, forge.Errorf(forge.KindForbidden, "", "only an operator may name a tenant")
 	}
 	t, err := f.tenant(tenant)
-	p.Home, p.Tenant = p.Tenant, t.ID
-	return p, err
+	if err != nil {
+		return forge.Principal{}, err
+	}
+	p.Tenant = t.ID
+	return p, nil
 }
 
 // Earlier implements api.Once: what was remembered by Remember.
@@ -97,6 +101,9 @@ func (f *Fake) CreateTenant(_ context.Context, p forge.Principal, r api.CreateTe
 		return forge.Tenant{}, err
 	}
 	defer leave()
+	if err := least(p, "tenant.create", forge.RoleOperator); err != nil {
+		return forge.Tenant{}, err
+	}
 	if err := forge.CheckName(r.Name); err != nil {
 		return forge.Tenant{}, forge.Invalidf("name", "%w", err)
 	}
@@ -116,7 +123,9 @@ func (f *Fake) Tenants(_ context.Context, p forge.Principal, l api.Listing) (api
 		return api.List[forge.Tenant]{}, err
 	}
 	defer leave()
-	return paged(f.tenants, l, func(t forge.Tenant) (string, bool) { return t.Name, p.Role == forge.RoleOperator || t.ID == p.Tenant }), nil
+	return paged(p, "tenants", f.tenants, l, func(t forge.Tenant) (thing, bool) {
+		return thing{string(t.ID), t.Name, t.CreatedAt}, p.Role == forge.RoleOperator || t.ID == p.Tenant
+	})
 }
 
 // Tenant implements api.Tenants.
@@ -150,6 +159,15 @@ func (f *Fake) CreateUser(_ context.Context, p forge.Principal, r api.CreateUser
 		return forge.User{}, err
 	}
 	defer leave()
+	if err := least(p, "user.create", forge.RoleAdmin); err != nil {
+		return forge.User{}, err
+	}
+	if err := mayGive(p, r.Role); err != nil {
+		return forge.User{}, err
+	}
+	if err := f.freeUID("", r.UnixUID); err != nil {
+		return forge.User{}, err
+	}
 	if err := forge.CheckName(r.Name); err != nil {
 		return forge.User{}, forge.Invalidf("name", "%w", err)
 	}
@@ -172,9 +190,9 @@ func (f *Fake) Users(_ context.Context, p forge.Principal, l api.Listing) (api.L
 		return api.List[forge.User]{}, err
 	}
 	defer leave()
-	return paged(f.users, l, func(u forge.User) (string, bool) {
-		return u.Name, u.Tenant == p.Tenant && (p.Role.Includes(forge.RoleAdmin) || u.ID == p.UserID)
-	}), nil
+	return paged(p, "users", f.users, l, func(u forge.User) (thing, bool) {
+		return thing{string(u.ID), u.Name, u.CreatedAt}, u.Tenant == p.Tenant && (p.Role.Includes(forge.RoleAdmin) || u.ID == p.UserID)
+	})
 }
 
 // User implements api.Users.
@@ -191,44 +209,89 @@ func (f *Fake) User(_ context.Context, p forge.Principal, user string) (forge.Us
 	return *u, nil
 }
 
-func (f *Fake) changeUser(p forge.Principal, method, user string, change func(*forge.User)) (forge.User, error) {
+// freeUID holds that a uid is one user of the whole site, and does not say whose.
+func (f *Fake) freeUID(but forge.UserID, uid *int64) error {
+	for _, u := range f.users {
+		if uid != nil && u.UnixUID != nil && *u.UnixUID == *uid && u.ID != but {
+			return &forge.Error{Kind: forge.KindConflict, Field: "unix_uid", Err: fmt.Errorf("uid %d is another user's already", *uid)}
+		}
+	}
+	return nil
+}
+
+// someoneRuns holds that an enabled operator is left.
+func (f *Fake) someoneRuns() error {
+	for _, u := range f.users {
+		if u.Role == forge.RoleOperator && u.DisabledAt == nil {
+			return nil
+		}
+	}
+	return forge.Errorf(forge.KindPrecondition, "user.update", "nobody would be left to run the site").
+		WithHint("make another one first: forgectl user create NAME --role operator; forgectl key create NAME")
+}
+
+func (f *Fake) changeUser(p forge.Principal, method, user string, change func(*forge.User) error) (forge.User, error) {
 	leave, err := f.enter(method)
 	if err != nil {
 		return forge.User{}, err
 	}
 	defer leave()
+	if err := least(p, "user.update", forge.RoleAdmin); err != nil {
+		return forge.User{}, err
+	}
 	u, err := f.user(p, user)
 	if err != nil {
 		return forge.User{}, err
 	}
-	change(u)
+	if !p.Role.Includes(u.Role) {
+		return forge.User{}, forge.Errorf(forge.KindForbidden, "user.update", "user %s is %s; only somebody of that role may do this", u.Name, u.Role)
+	}
+	before := *u
+	if err = change(u); err == nil && before.Role == forge.RoleOperator {
+		err = f.someoneRuns()
+	}
+	if err != nil {
+		*u = before
+		return forge.User{}, err
+	}
 	f.remember(p, string(u.ID))
 	return *u, nil
 }
 
 // UpdateUser implements api.Users.
 func (f *Fake) UpdateUser(_ context.Context, p forge.Principal, user string, r api.UpdateUserRequest) (forge.User, error) {
-	return f.changeUser(p, "UpdateUser", user, func(u *forge.User) {
+	return f.changeUser(p, "UpdateUser", user, func(u *forge.User) error {
 		if r.Role != nil {
+			if err := mayGive(p, *r.Role); err != nil {
+				return err
+			}
 			u.Role = *r.Role
 		}
 		if r.MaxPriority != nil {
-			u.MaxPriority = r.MaxPriority
+			u.MaxPriority = unlessUnset(r.MaxPriority)
 		}
 		if r.UnixUID != nil {
-			u.UnixUID = r.UnixUID
+			u.UnixUID = unlessUnset(r.UnixUID)
 		}
+		return f.freeUID(u.ID, u.UnixUID)
 	})
+}
+
+func unlessUnset[T int | int64](v *T) *T {
+	if *v == -1 {
+		return nil
+	}
+	return v
 }
 
 // DisableUser implements api.Users.
 func (f *Fake) DisableUser(_ context.Context, p forge.Principal, user string, _ forge.Why) (forge.User, error) {
-	return f.changeUser(p, "DisableUser", user, func(u *forge.User) { u.DisabledAt = &f.now })
+	return f.changeUser(p, "DisableUser", user, func(u *forge.User) error { u.DisabledAt = &f.now; return nil })
 }
 
 // EnableUser implements api.Users.
 func (f *Fake) EnableUser(_ context.Context, p forge.Principal, user string) (forge.User, error) {
-	return f.changeUser(p, "EnableUser", user, func(u *forge.User) { u.DisabledAt = nil })
+	return f.changeUser(p, "EnableUser", user, func(u *forge.User) error { u.DisabledAt = nil; return nil })
 }
 
 // WhoAmI implements api.Site.
@@ -238,17 +301,22 @@ func (f *Fake) WhoAmI(_ context.Context, p forge.Principal) (api.WhoAmI, error) 
 		return api.WhoAmI{}, err
 	}
 	defer leave()
-	t, err := f.tenant(string(p.Tenant))
-	who := api.WhoAmI{Tenant: t, User: p.User, Role: p.Role, Via: forge.ViaKey, MaxPriority: forge.MaxPriority}
-	if home, herr := f.tenant(string(p.Home)); herr == nil && home.ID != t.ID {
-		who.Home = home.Name
+	out := api.WhoAmI{User: p.User, Role: p.Role, Via: p.Via, MaxPriority: maxPriority(p)}
+	if out.Tenant, err = f.tenant(string(p.Tenant)); err != nil {
+		return out, err
 	}
-	for _, k := range f.keys {
-		if k.ID == p.Key {
-			who.Key = &k
+	if p.Home != p.Tenant {
+		home, err := f.tenant(string(p.Home))
+		if err != nil {
+			return out, err
 		}
+		out.Home = home.Name
 	}
-	return who, err
+	if k := f.keyByID(p.Key); k != nil {
+		shown := *k
+		out.Key = &shown
+	}
+	return out, nil
 }
 
 // Doctor implements api.Site.

@@ -223,7 +223,7 @@ func TestEventStream(t *testing.T) {
 		s := start(t, func(o *server.Options) { o.Heartbeat = 20 * time.Millisecond })
 		st := s.stream(t, "")
 		st.next(": beat")
-		if _, err := s.RevokeKey(t.Context(), forge.Principal{Tenant: "T1"}, "K1", forge.WhyRequested); err != nil {
+		if _, err := s.RevokeKey(t.Context(), forge.Principal{Tenant: "T1", Role: forge.RoleAdmin}, "K1", forge.WhyRequested); err != nil {
 			t.Fatal(err)
 		}
 		for st.lines.Scan() {

@@ -159,7 +159,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
 		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"GET /v1/events/list", "/v1/events/list?type=run.ended&limit=2", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
-		{"GET /v1/keys/{key}", "/v1/keys/K1", ""}, {"POST /v1/keys/{key}/rotate", "/v1/keys/K3/rotate", `{"overlap":"24h"}`},
+		{"GET /v1/keys/{key}", "/v1/keys/K1", ""}, {"POST /v1/keys/{key}/rotate", "/v1/keys/K1/rotate", `{"overlap":"24h"}`},
 		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", `{"reason":"leaked"}`},
 		{"POST /v1/tenants", "", `{"name":"physics"}`}, {"GET /v1/tenants", "", ""}, {"GET /v1/tenants/{tenant}", "/v1/tenants/physics", ""},
 		{"GET /v1/whoami", "", ""}, {"GET /v1/doctor", "", ""},

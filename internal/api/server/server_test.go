@@ -156,7 +156,7 @@ func TestKeys(t *testing.T) {
 		}
 	})
 	t.Run("a member may not make an operator's key, an operator may", func(t *testing.T) {
-		body := `{"user":"carl","role":"operator"}`
+		body := `{"role":"operator"}`
 		if p, _ := s.problem(t, "POST", "/v1/keys", body); p.Kind != forge.KindForbidden || p.Field != "role" {
 			t.Errorf("got %+v", p)
 		}
