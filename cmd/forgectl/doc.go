@@ -5,9 +5,14 @@
 //	app.go       the command tree and what every command shares
 //	args.go      flags anywhere on the line, refused where they are not known
 //	exit.go      the one table Kind → exit code, and how an error is said
-//	connect.go   where the server is and which key to show
+//	config.go    ~/.config/forge/config.yaml: whose it must be, how it is read and changed
+//	connect.go   where the server is and which key to show; trust.go: how its certificate is known
 //	streams.go   terminal or pipe, width, time: injected, so that tests are plain calls
 //	output.go    table on a terminal, TSV in a pipe, JSON when asked
+//	table.go     what a narrow terminal leaves out, cuts and wraps; width.go: how wide a text is
+//	watch.go     the same answer again and again; spinner.go: that something long goes on
+//	complete.go  what the shells ask at a press of Tab; completion/ has their scripts
+//	doctor.go    the visit; doctor_local.go: what a server that is down left on this host
 //	text.go      what a server says, made safe for a terminal; times and sizes for people
 //	plot.go      curves in braille: values in, lines out
 //	NOUN.go, run_VERB.go   the commands: options, parse, run

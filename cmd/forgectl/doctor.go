@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	doctorTimeout = 10 * time.Second
+	doctorTimeout = 5 * time.Second
 	skewWarn      = 5 * time.Second // answers carry whole seconds
 	skewFail      = 5 * time.Minute
 )

@@ -21,7 +21,7 @@ func (a *app) nodeCommand() *cli.Command {
 			if _, err := positionals(c); err != nil {
 				return err
 			}
-			w, err := parseWatch(c)
+			w, err := parseWatch(c, watchEvery)
 			if err != nil {
 				return err
 			}

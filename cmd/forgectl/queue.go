@@ -16,7 +16,7 @@ func (a *app) queueCommand() *cli.Command {
 		if _, err := positionals(c); err != nil {
 			return err
 		}
-		w, err := parseWatch(c)
+		w, err := parseWatch(c, watchEvery)
 		if err != nil {
 			return err
 		}
@@ -82,6 +82,9 @@ func (p *printer) queue(q api.Queue) {
 		t.row(place, strconv.FormatInt(e.Run, 10), string(e.State), p.orDash(e.Name), e.User, e.Recipe, strconv.Itoa(e.Priority), strconv.Itoa(e.GPUs), p.time(e.Since), e.Why)
 	}
 	t.flush()
+	if q.More > 0 && p.people() {
+		p.line("… and %d more", q.More)
+	}
 }
 
 func othersLoad(q api.Queue) string {

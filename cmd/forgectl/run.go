@@ -45,7 +45,7 @@ func (a *app) runListCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			w, err := parseWatch(c)
+			w, err := parseWatch(c, watchEvery)
 			if err != nil {
 				return err
 			}

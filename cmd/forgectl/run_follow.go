@@ -22,8 +22,8 @@ const (
 // follow shows a run live on standard error until it ends, and returns how it ended. Events
 // wake it; polling brings steps and loss, and carries it over a stream that was cut. It bears
 // with a forged that is restarted meanwhile.
-func (a *app) follow(ctx context.Context, cl *client.Client, d api.RunDetail) (api.RunDetail, error) {
-	f := &follower{app: a, client: cl, run: strconv.FormatInt(d.Number, 10), detail: d, calm: patience{app: a},
+func (a *app) follow(ctx context.Context, cl *client.Client, d api.RunDetail, every time.Duration) (api.RunDetail, error) {
+	f := &follower{app: a, every: every, client: cl, run: strconv.FormatInt(d.Number, 10), detail: d, calm: patience{app: a},
 		screen: screen{w: a.Err, live: a.ErrTTY, width: a.Width}}
 	err := f.watch(ctx)
 	return f.detail, err
@@ -32,6 +32,7 @@ func (a *app) follow(ctx context.Context, cl *client.Client, d api.RunDetail) (a
 type follower struct {
 	*app
 	client *client.Client
+	every  time.Duration
 	run    string
 	detail api.RunDetail
 	why    string
@@ -62,7 +63,7 @@ func (f *follower) watch(ctx context.Context) error {
 			}
 		}
 	}()
-	tick := time.NewTicker(followPoll)
+	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	for {
 		if err := f.poll(ctx); err != nil {

@@ -13,21 +13,42 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
 func (a *app) runShowCommand() *cli.Command {
 	return &cli.Command{Name: "show", Usage: "show a run and its attempts", ArgsUsage: "RUN",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "follow it live until it ends"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "follow it live until it ends; with -o json a line a change"},
+			&cli.StringFlag{Name: "interval", Usage: "how often to look: 5s, 1m", DefaultText: followPoll.String()},
+		},
 		Action: func(c *cli.Context) error {
 			args, err := positionals(c, "RUN")
 			if err != nil {
 				return err
 			}
-			return a.runShow(c.Context, args[0], c.Bool("watch"))
+			w, err := parseWatch(c, followPoll)
+			if err != nil {
+				return err
+			}
+			if w.on && a.output == "json" {
+				return a.watch(c.Context, w, func(ctx context.Context, cl *client.Client) (view, error) { return detailView(ctx, cl, args[0]) })
+			}
+			return a.runShow(c.Context, args[0], w)
 		}}
 }
 
-func (a *app) runShow(ctx context.Context, run string, watch bool) error {
+// detailView is a run as programs watch it, until it ends.
+func detailView(ctx context.Context, cl *client.Client, run string) (view, error) {
+	d, err := cl.Run(ctx, run)
+	return view{value: d, print: func(p *printer) { p.runDetail(d) }, last: d.State.Terminal(), key: func() any {
+		still := d
+		still.ETA = time.Time{} // it is reckoned anew at each look
+		return still
+	}}, err
+}
+
+func (a *app) runShow(ctx context.Context, run string, w watchOptions) error {
 	cl, err := a.connect()
 	if err != nil {
 		return err
@@ -36,8 +57,8 @@ func (a *app) runShow(ctx context.Context, run string, watch bool) error {
 	if err != nil {
 		return err
 	}
-	if watch && !d.State.Terminal() {
-		if d, err = a.follow(ctx, cl, d); err != nil {
+	if w.on && !d.State.Terminal() {
+		if d, err = a.follow(ctx, cl, d, w.every); err != nil {
 			return err
 		}
 	}

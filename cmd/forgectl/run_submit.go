@@ -196,7 +196,7 @@ func (a *app) submitted(ctx context.Context, cl *client.Client, s api.Submitted,
 	if err := p.done(nil); err != nil || !wait {
 		return err
 	}
-	d, err := a.follow(ctx, cl, api.RunDetail{Run: s.Run})
+	d, err := a.follow(ctx, cl, api.RunDetail{Run: s.Run}, followPoll)
 	if err != nil {
 		if ctx.Err() != nil {
 			fmt.Fprintf(a.Err, "run %d goes on; see it again with: forgectl run show %d --watch\n", n, n)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -54,7 +56,9 @@ func TestScripts(t *testing.T) {
 			f := apitest.New(scriptNow)
 			seed(f)
 			stop := make(chan struct{})
-			ts := httptest.NewServer(server.New(f.Services(), server.Options{Version: "1.2.3", Stop: stop}))
+			drop := &dropper{Handler: server.New(f.Services(), server.Options{Version: "1.2.3", Stop: stop})}
+			ts := httptest.NewServer(drop)
+			env.Values["drop"] = drop
 			env.Defer(func() { close(stop); ts.CloseClientConnections(); ts.Close() })
 			env.Values["site"] = f
 			other := httptest.NewServer(ts.Config.Handler) // the same site by another address: whatever listens there
@@ -71,6 +75,23 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "site": siteCommand},
 	})
+}
+
+// dropper carries requests out and breaks the connection instead of answering.
+type dropper struct {
+	http.Handler
+	left atomic.Int64
+}
+
+func (d *dropper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost || d.left.Add(-1) < 0 {
+		d.Handler.ServeHTTP(w, r)
+		return
+	}
+	d.Handler.ServeHTTP(httptest.NewRecorder(), r)
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_ = conn.Close()
+	}
 }
 
 // exits N COMMAND…: the command ends with exactly this code.
@@ -94,6 +115,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 //
 //	site log RUN ATTEMPT RANK TEXT | site attempt RUN N STATE | site state RUN STATE [REASON]
 //	site event RUN TYPE MESSAGE | site step RUN STEP LOSS | site fail METHOD KIND TEXT | site runs N
+//	site drop N (carry out the next N requests that change something, and answer none)
 //	site stale SOCKET (left by a server that is gone) | site lock FILE (held by this process)
 //	site await RUN | site called METHOD N | site ends RUN STATE REASON (once it is there)
 func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -143,6 +165,8 @@ func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
 				f.ChangeRun(num(1), func(d *api.RunDetail) { d.State, d.Reason = forge.RunState(args[2]), forge.EndReason(args[3]) })
 			}
 		}()
+	case "drop":
+		ts.Value("drop").(*dropper).left.Store(num(1))
 	case "stale":
 		l, err := net.Listen("unix", args[1])
 		ts.Check(err)

@@ -32,12 +32,13 @@ func (a *app) trust(ctx context.Context, t *target) error {
 	if t.CA != "" {
 		return nil
 	}
-	cert, err := leaf(ctx, u, false)
+	_, err = leaf(ctx, u, false)
 	var unknown *tls.CertificateVerificationError
 	if err == nil || !errors.As(err, &unknown) {
 		return nil // trusted, or not there: the client says so in its own words
 	}
-	if cert, err = leaf(ctx, u, true); err != nil {
+	cert, err := leaf(ctx, u, true)
+	if err != nil {
 		return nil
 	}
 	print := client.Fingerprint(cert)

@@ -32,8 +32,8 @@ func watchFlags() []cli.Flag {
 	}
 }
 
-func parseWatch(c *cli.Context) (watchOptions, error) {
-	w := watchOptions{on: c.Bool("watch"), every: watchEvery}
+func parseWatch(c *cli.Context, every time.Duration) (watchOptions, error) {
+	w := watchOptions{on: c.Bool("watch"), every: every}
 	if !c.IsSet("interval") {
 		return w, nil
 	}
@@ -53,6 +53,7 @@ type view struct {
 	value any              // as JSON
 	print func(p *printer) // for people, and as TSV
 	key   func() (key any) // what counts as a change; nil: the value
+	last  bool             // nothing changes any more
 }
 
 func (v view) changed(last []byte) (now []byte, changed bool, err error) {
@@ -90,6 +91,9 @@ func (a *app) watch(ctx context.Context, w watchOptions, look func(context.Conte
 					return nil
 				}
 				return fmt.Errorf("output: %w", err)
+			}
+			if v.last {
+				return nil
 			}
 		}
 		select {

@@ -39,6 +39,7 @@ var modes = map[string][]step{
 		pythonTests("contrib/python-env", "not long"),
 		pythonTests("recipes/python", "not long"),
 		endToEnd("e2e"),
+		apiCheck(45*time.Second),
 	),
 	"long": append(append([]step{}, lint...),
 		build,
@@ -48,6 +49,8 @@ var modes = map[string][]step{
 		pythonTests("contrib/python-env", ""),
 		pythonTests("recipes/python", ""),
 		endToEnd("e2e,long"),
+		apiCheck(5*time.Minute),
+		fuzz("./internal/api/server", 20*time.Second),
 	),
 }
 

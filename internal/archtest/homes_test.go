@@ -18,7 +18,10 @@ var homes = map[string][]string{
 	"modernc.org/sqlite":                           {}, // measured against in tests, never shipped
 	"github.com/oklog/ulid":                        {"store"},
 	"github.com/NVIDIA/go-nvml":                    {"nvml"},
+	"github.com/coreos/go-systemd":                 {"internal/daemon"},
 	"github.com/danielgtaylor/huma":                {"internal/api"},
+	"github.com/prometheus/client_golang":          {"internal/daemon"},
+	"golang.org/x/time":                            {"internal/api"},
 	"github.com/robfig/cron":                       {"scheduler"},
 	"github.com/urfave/cli":                        {"cmd"},
 	"github.com/rogpeppe/go-internal":              {},

@@ -193,11 +193,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "watch", d.watchLoop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
-	d.loop(loops, "reload", d.reloadLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.useDoors(d.doors)
+	d.loop(loops, "reload", d.reloadLoop) // from here on the doors are its own
 	d.ready.Store(true)
 	d.log.Info().Str("socket", d.live().cfg.Listen.Socket).Str("version", d.version).Msg("serving")
 	d.tellStatus()

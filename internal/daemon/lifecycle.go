@@ -148,6 +148,12 @@ func (r *roster) remove(name string) {
 	delete(r.in, name)
 }
 
+func (r *roster) has(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.in[name]
+}
+
 func (r *roster) names() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

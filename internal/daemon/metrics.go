@@ -111,7 +111,7 @@ func (s siteFacts) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descQueue, float64(t.waiting))
 	gauge(descUnknown, float64(t.silent))
-	if nodes, err := (site{s.d}).Nodes(ctx, forge.Principal{}); err == nil {
+	if nodes, err := site(s).Nodes(ctx, forge.Principal{}); err == nil {
 		type kind struct{ cluster, gpu, free string }
 		sum := map[kind]int{}
 		for _, n := range nodes {
@@ -142,7 +142,7 @@ func (s siteFacts) Collect(ch chan<- prometheus.Metric) {
 	count(descCommitSec, st.Spent.Seconds())
 	gauge(descFollowers, float64(s.d.meter.follow.Load()))
 	ready := 1.0
-	if len((site{s.d}).Ready(ctx)) > 0 {
+	if len(site(s).Ready(ctx)) > 0 {
 		ready = 0
 	}
 	gauge(descReady, ready)
@@ -159,14 +159,14 @@ type tally struct {
 	unknown map[forge.ClusterName]time.Time // since when, by cluster
 }
 
-func (w *world) tally() tally {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	t := tally{runs: map[forge.RunState]int{forge.RunPending: 0, forge.RunProvisioning: 0, forge.RunRunning: 0}, waiting: len(w.pending), unknown: map[forge.ClusterName]time.Time{}}
-	for _, r := range w.runs {
+func (d *world) tally() tally {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	t := tally{runs: map[forge.RunState]int{forge.RunPending: 0, forge.RunProvisioning: 0, forge.RunRunning: 0}, waiting: len(d.pending), unknown: map[forge.ClusterName]time.Time{}}
+	for _, r := range d.runs {
 		t.runs[r.State]++
 	}
-	for _, a := range w.attempts {
+	for _, a := range d.attempts {
 		if a.State.Open() && !a.Unknown.IsZero() {
 			t.silent++
 			if since, ok := t.unknown[a.Cluster]; !ok || a.Unknown.Before(since) {

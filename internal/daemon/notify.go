@@ -64,6 +64,9 @@ func (d *Daemon) pulse(ctx context.Context) error {
 	if d.settling.Load() != nil {
 		return nil // the plan loop has not begun: see restore_settle.go
 	}
+	if !d.turns.has("plan") { // it waits for the clusters after a restore, however long they take
+		return nil
+	}
 	before := d.planned.Load()
 	kick(d.kickPlan)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -88,13 +91,13 @@ func (d *Daemon) tellStatus() {
 	d.tell(fmt.Sprintf("STATUS=serving: %d attempts open, %d runs wait%s", open, waiting, note))
 }
 
-func (w *world) counts() (open, waiting int) {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	for _, a := range w.attempts {
+func (d *world) counts() (open, waiting int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, a := range d.attempts {
 		if a.State.Open() {
 			open++
 		}
 	}
-	return open, len(w.pending)
+	return open, len(d.pending)
 }

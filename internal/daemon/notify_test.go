@@ -118,8 +118,21 @@ func TestTheWatchdogIsFedOnlyWhilePlanningAndTheStoreTurn(t *testing.T) {
 	}
 }
 
+// A restored database may wait for its clusters for hours; nothing is planned meanwhile.
+func TestPlanningThatHasNotBegunIsNotOneThatHangs(t *testing.T) {
+	r := start(t, 1)
+	r.await(t, r.submit(t, script(99)).ID, "served", func(forge.Run) bool { return r.ready.Load() })
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	r.turns.remove("plan")
+	if err := r.pulse(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPulseSaysWhoDoesNotTurn(t *testing.T) {
 	r := start(t, 1)
+	r.await(t, r.submit(t, script(99)).ID, "served", func(forge.Run) bool { return r.ready.Load() })
 	if err := r.pulse(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package direct_test
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -8,9 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/direct"
@@ -232,4 +236,48 @@ func exchange(t *testing.T, socket, text string, answer any) error {
 		return err
 	}
 	return rundir.Receive(conn, answer)
+}
+
+func TestLinesAboutAnAttemptNameItsRunAndCluster(t *testing.T) {
+	var out syncBuffer
+	b := newBench(t, 1, nil, func(o *direct.Options) { o.Log = zerolog.New(&out) })
+	b.l.Number = 17
+	b.submit()
+	b.released(b.Executor)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(out.String(), "shim ended"); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("no word about the end of the shim: %s", out.String())
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		for _, word := range []string{`"run":"` + string(b.l.Run) + `"`, `"run_number":17`, `"attempt":1`, `"cluster":"here"`} {
+			if !strings.Contains(line, word) {
+				t.Errorf("%s is not in %s", word, line)
+			}
+		}
+	}
+	log, err := os.ReadFile(b.at.LogPath(0))
+	if err != nil || !strings.Contains(string(log), `"run_number":17`) || !strings.Contains(string(log), `"attempt":1`) {
+		t.Errorf("the shim's own log: %s, %v", log, err)
+	}
+}
+
+// syncBuffer takes a log that is written from several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

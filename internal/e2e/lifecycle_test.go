@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -73,8 +74,13 @@ func TestASecondTermEndsAStopAtOnce(t *testing.T) {
 	conn, err := net.Dial("unix", s.Socket())
 	must(t, err)
 	defer conn.Close()
-	_, err = fmt.Fprintf(conn, "POST /v1/runs HTTP/1.1\r\nHost: f\r\nX-API-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", s.Key)
+	_, err = fmt.Fprintf(conn, "POST /v1/runs HTTP/1.1\r\nHost: f\r\nX-API-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", s.Key)
 	must(t, err)
+	must(t, conn.SetReadDeadline(time.Now().Add(caseTimeout)))
+	first, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.Contains(first, "100 Continue") { // forged is reading the body now
+		t.Fatalf("%q, %v", first, err)
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	awaitLog := func(word string) {

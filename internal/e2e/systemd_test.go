@@ -42,7 +42,9 @@ func bootMachine(t *testing.T) *machine {
 	boot, err := filepath.Abs("systemd/boot")
 	must(t, err)
 	var said bytes.Buffer
-	cmd := exec.Command(boot, dir)
+	repo, err := filepath.Abs("../..")
+	must(t, err)
+	cmd := exec.Command(boot, dir, repo, binDir(t))
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, cmd.Start())
@@ -104,6 +106,15 @@ func (m *machine) do(args ...string) string {
 		m.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
+}
+
+// step is a part of the test that may fail by itself.
+func (m *machine) step(name string, f func(m *machine)) {
+	m.t.Run(name, func(t *testing.T) {
+		part := *m
+		part.t = t
+		f(&part)
+	})
 }
 
 func (m *machine) until(what string, ok func() error) {
@@ -190,51 +201,49 @@ clusters:
 // what they promise.
 func TestUnderSystemd(t *testing.T) {
 	m := bootMachine(t)
-	repo, err := filepath.Abs("../..")
-	must(t, err)
-	install := []string{filepath.Join(repo, "contrib/systemd/install"), "--bin", binDir(t)}
+	install := []string{"/srv/repo/contrib/systemd/install", "--bin", "/srv/bin"}
 
 	said := m.do(install...)
 	key := regexp.MustCompile(`(?m)^operator key\s+(\S+)$`).FindStringSubmatch(said)
 	if key == nil {
-		t.Fatalf("the installer shows no operator key:\n%s", said)
+		m.t.Fatalf("the installer shows no operator key:\n%s", said)
 	}
 	for _, next := range []string{"systemctl enable --now forge-shim.socket forged", "systemctl status forged", "forgectl node list"} {
 		if !strings.Contains(said, next) {
-			t.Errorf("the installer does not name the next step %q:\n%s", next, said)
+			m.t.Errorf("the installer does not name the next step %q:\n%s", next, said)
 		}
 	}
 	m.env = []string{"FORGE_SERVER=unix:///run/forge/forged.sock", "FORGE_API_KEY=" + key[1]}
-	m.do("install", "-m", "755", filepath.Join(binDir(t), "proberank"), "/usr/local/bin/proberank")
+	m.do("install", "-m", "755", "/srv/bin/proberank", "/usr/local/bin/proberank")
 
-	t.Run("systemd finds no fault in the units", func(t *testing.T) {
+	m.step("systemd finds no fault in the units", func(m *machine) {
 		for _, unit := range []string{"forged.service", "forge-shim.socket", "forge-shim@.service", "forge-ranks.slice"} {
 			if out, err := m.try("systemd-analyze", "verify", "/etc/systemd/system/"+unit); err != nil || out != "" {
-				t.Errorf("%s: %v\n%s", unit, err, out)
+				m.t.Errorf("%s: %v\n%s", unit, err, out)
 			}
 		}
 	})
 
-	t.Run("installing again changes no configuration and makes no new key", func(t *testing.T) {
+	m.step("installing again changes no configuration and makes no new key", func(m *machine) {
 		m.write("/etc/forge/recipes/escape.yaml", escapeRecipe)
 		m.write("/var/lib/forge/config.yaml", systemdConfig)
 		if again := m.do(install...); strings.Contains(again, "operator key") {
-			t.Errorf("it made a new key:\n%s", again)
+			m.t.Errorf("it made a new key:\n%s", again)
 		}
 		if got := m.do("cat", "/var/lib/forge/config.yaml"); got != strings.TrimSpace(systemdConfig) {
-			t.Errorf("the configuration is now\n%s", got)
+			m.t.Errorf("the configuration is now\n%s", got)
 		}
 	})
 
-	t.Run("the service is active only once it serves", func(t *testing.T) {
+	m.step("the service is active only once it serves", func(m *machine) {
 		m.do("systemctl", "enable", "--now", "forge-shim.socket", "forged")
 		var nodes []api.NodeView
 		m.ctl(&nodes, "node", "list") // at once: READY=1 came after the listeners
 		if s := m.property("forged", "StatusText"); !strings.HasPrefix(s, "serving") {
-			t.Errorf("status says %q", s)
+			m.t.Errorf("status says %q", s)
 		}
 		if u := m.property("forged", "User"); u != "forge" {
-			t.Errorf("it runs as %s", u)
+			m.t.Errorf("it runs as %s", u)
 		}
 	})
 
@@ -242,11 +251,11 @@ func TestUnderSystemd(t *testing.T) {
 	m.ctl(&out, "run", "submit", "escape")
 	run := out.Run.Number
 	rank := ""
-	t.Run("a rank writes into its home and maps W+X, in a slice of its own", func(t *testing.T) {
+	m.step("a rank writes into its home and maps W+X, in a slice of its own", func(m *machine) {
 		m.until("running outside the sandbox", func() error {
 			r := m.run(run)
 			if r.State.Terminal() || r.Hold != nil {
-				t.Fatalf("%+v", r)
+				m.t.Fatalf("%+v", r)
 			}
 			log, err := m.try("forgectl", "run", "logs", fmt.Sprint(run))
 			if err != nil || !strings.Contains(log, "wrote into /home/forge and mapped a page W+X") {
@@ -256,14 +265,14 @@ func TestUnderSystemd(t *testing.T) {
 		})
 		rank = m.do("pgrep", "-x", "proberank")
 		if at := m.cgroup(rank); !strings.HasPrefix(at, "/forge.slice/forge-ranks.slice/forge-shim@") {
-			t.Errorf("the rank is in cgroup %s", at)
+			m.t.Errorf("the rank is in cgroup %s", at)
 		}
 		if at := m.cgroup(m.property("forged", "MainPID")); at != "/system.slice/forged.service" {
-			t.Errorf("forged is in cgroup %s", at)
+			m.t.Errorf("forged is in cgroup %s", at)
 		}
 	})
 
-	t.Run("in the daemon's own sandbox the same is refused", func(t *testing.T) {
+	m.step("in the daemon's own sandbox the same is refused", func(m *machine) {
 		// The installed unit with another program in it.
 		m.write("/run/systemd/system/in-sandbox.service", m.do("cat", "/etc/systemd/system/forged.service"))
 		m.do("chmod", "755", "/home") // so that only the sandbox is in the way
@@ -275,7 +284,8 @@ func TestUnderSystemd(t *testing.T) {
 				"[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart=/bin/sh -c '"+script+"'\n")
 			m.do("systemctl", "daemon-reload")
 			if _, err := m.try("systemctl", "start", "in-sandbox"); err == nil {
-				t.Errorf("%s: it was allowed", script)
+				m.t.Errorf("%s: it was allowed", script)
+				continue
 			}
 			m.until("told", func() error {
 				if log := m.do("journalctl", "-u", "in-sandbox", "-o", "cat", "--no-pager"); !strings.Contains(log, what) {
@@ -286,46 +296,46 @@ func TestUnderSystemd(t *testing.T) {
 		}
 	})
 
-	t.Run("a restart of the daemon leaves the rank alone", func(t *testing.T) {
+	m.step("a restart of the daemon leaves the rank alone", func(m *machine) {
 		before := m.property("forged", "MainPID")
 		m.do("systemctl", "restart", "forged")
 		if m.property("forged", "MainPID") == before {
-			t.Error("it was not restarted")
+			m.t.Error("it was not restarted")
 		}
 		if still := m.do("pgrep", "-x", "proberank"); still != rank {
-			t.Errorf("the rank was %s and is %s", rank, still)
+			m.t.Errorf("the rank was %s and is %s", rank, still)
 		}
 		if r := m.run(run); r.State != forge.RunRunning || r.Attempt != 1 {
-			t.Errorf("the run is %s, attempt %d", r.State, r.Attempt)
+			m.t.Errorf("the run is %s, attempt %d", r.State, r.Attempt)
 		}
 	})
 
-	t.Run("a reload of a bad file fails, says why and changes nothing", func(t *testing.T) {
+	m.step("a reload of a bad file fails, says why and changes nothing", func(m *machine) {
 		before := m.property("forged", "MainPID")
 		m.write("/var/lib/forge/config.yaml", systemdConfig+"no_such_key: 1\n")
 		if out, err := m.try("systemctl", "reload", "forged"); err == nil {
-			t.Errorf("systemctl was content: %s", out)
+			m.t.Errorf("systemctl was content: %s", out)
 		}
 		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, "configuration refused") || !strings.Contains(log, "no_such_key") {
-			t.Errorf("the journal does not say why:\n%s", log)
+			m.t.Errorf("the journal does not say why:\n%s", log)
 		}
 		if s := m.property("forged", "StatusText"); !strings.Contains(s, "refused") {
-			t.Errorf("status says %q", s)
+			m.t.Errorf("status says %q", s)
 		}
 		if a, pid := m.property("forged", "ActiveState"), m.property("forged", "MainPID"); a != "active" || pid != before {
-			t.Errorf("it is %s, pid %s, was %s", a, pid, before)
+			m.t.Errorf("it is %s, pid %s, was %s", a, pid, before)
 		}
 		m.write("/var/lib/forge/config.yaml", strings.Replace(systemdConfig, "tcp: off", "tcp: 127.0.0.1:7433", 1))
 		m.do("systemctl", "reload", "forged")
 		if pid := m.property("forged", "MainPID"); pid != before {
-			t.Error("a good reload restarted it")
+			m.t.Error("a good reload restarted it")
 		}
 		if addr := m.do("cat", "/var/lib/forge/forged.addr"); addr != "127.0.0.1:7433" {
-			t.Errorf("after the good reload it serves %s", addr)
+			m.t.Errorf("after the good reload it serves %s", addr)
 		}
 	})
 
-	t.Run("the watchdog restarts a daemon that hangs, and the rank does not notice", func(t *testing.T) {
+	m.step("the watchdog restarts a daemon that hangs, and the rank does not notice", func(m *machine) {
 		m.write("/etc/systemd/system/forged.service.d/soon.conf", "[Service]\nWatchdogSec=4s\nRestartSec=100ms\n")
 		m.do("systemctl", "daemon-reload")
 		m.do("systemctl", "restart", "forged")
@@ -338,14 +348,14 @@ func TestUnderSystemd(t *testing.T) {
 			return nil
 		})
 		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, "Watchdog timeout") {
-			t.Errorf("it was restarted for another reason:\n%s", log)
+			m.t.Errorf("it was restarted for another reason:\n%s", log)
 		}
 		if still := m.do("pgrep", "-x", "proberank"); still != rank {
-			t.Errorf("the rank was %s and is %s", rank, still)
+			m.t.Errorf("the rank was %s and is %s", rank, still)
 		}
 	})
 
-	t.Run("the run ends well, as the same attempt, and leaves no unit", func(t *testing.T) {
+	m.step("the run ends well, as the same attempt, and leaves no unit", func(m *machine) {
 		m.write(letGo, "")
 		m.until("ended", func() error {
 			if r := m.run(run); !r.State.Terminal() {
@@ -354,7 +364,7 @@ func TestUnderSystemd(t *testing.T) {
 			return nil
 		})
 		if r := m.run(run); r.State != forge.RunCompleted || r.Attempt != 1 {
-			t.Errorf("%+v", r)
+			m.t.Errorf("%+v", r)
 		}
 		m.until("clean", func() error {
 			if left := m.do("systemctl", "list-units", "--all", "--plain", "--no-legend", "forge-shim@*"); left != "" {
@@ -364,16 +374,16 @@ func TestUnderSystemd(t *testing.T) {
 		})
 	})
 
-	t.Run("stopping records why", func(t *testing.T) {
+	m.step("stopping records why", func(m *machine) {
 		m.do("systemctl", "stop", "forged")
 		if r := m.property("forged", "Result"); r != "success" {
-			t.Errorf("it stopped with %s", r)
+			m.t.Errorf("it stopped with %s", r)
 		}
 		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, `"why":"terminated"`) {
-			t.Errorf("the log does not say why it stopped:\n%s", log)
+			m.t.Errorf("the log does not say why it stopped:\n%s", log)
 		}
 		if _, err := m.try("test", "-S", "/run/forge/shim.sock"); err != nil {
-			t.Error("the stop of the daemon took the ranks' socket with it")
+			m.t.Error("the stop of the daemon took the ranks' socket with it")
 		}
 	})
 }

@@ -43,6 +43,11 @@ var follow = []struct {
 	{"list-clusters", "/items/0/name", "cluster", []string{"resume-cluster"}},
 }
 
+// named are the bodies whose name is one that forge.CheckName accepts.
+var named = []string{"CreateTenantRequest", "CreateUserRequest", "AddDatasetRequest", "ImportModelRequest", "RegisterModelRequest"}
+
+const namePattern = "^[a-z0-9][a-z0-9._-]{0,63}$"
+
 // finish adds to the description what huma cannot know.
 func finish(o *huma.OpenAPI) {
 	byID := map[string]*huma.Operation{}
@@ -66,6 +71,12 @@ func finish(o *huma.OpenAPI) {
 					r.Headers[api.HeaderReplayed] = header("true when an earlier request with the same Idempotency-Key did it; absent otherwise", huma.TypeString)
 				}
 			}
+		}
+	}
+	for _, name := range named {
+		// Described and not enforced here: the rooms say what is wrong with a name better than a pattern does.
+		if s := o.Components.Schemas.Map()[name]; s != nil {
+			s.Properties["name"].Pattern = namePattern
 		}
 	}
 	for _, l := range follow {

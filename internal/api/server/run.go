@@ -49,10 +49,15 @@ func (s *server) runs() {
 	s.runActions()
 	operation(s, spec{
 		id: "list-runs", method: http.MethodGet, path: "/v1/runs", tag: "runs", role: forge.RoleViewer,
-		summary: "List runs", doc: "Newest first, whole. Durations are Go's form, memory is MiB per GPU, steps are optimizer steps.",
+		summary: "List runs", doc: "Newest first, with what a listing shows of their specs: their parameters are in the run itself. Durations are Go's form, memory is MiB per GPU, steps are optimizer steps.",
 		errors: []forge.Kind{forge.KindInvalid},
 	}, func(ctx context.Context, p forge.Principal, in *runsInput) (api.List[forge.Run], error) {
 		l, err := s.Runs.Runs(ctx, p, in.filter(in.Limit))
+		for i := range l.Items { // a listing does not read them
+			if spec := &l.Items[i].Spec; spec.Params == nil {
+				spec.Params, spec.Origins = map[string]any{}, map[string]string{}
+			}
+		}
 		return filled(l), err
 	})
 	operation(s, spec{
