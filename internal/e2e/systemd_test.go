@@ -163,6 +163,12 @@ func (m *machine) run(number int64) api.RunDetail {
 	return r
 }
 
+// pidOf is the process with that name. (pgrep and kill are of a package that need not be there.)
+func (m *machine) pidOf(name string) string {
+	m.t.Helper()
+	return m.do("sh", "-c", `for p in /proc/[0-9]*; do [ "$(cat "$p/comm" 2>/dev/null)" != "$1" ] || echo "${p#/proc/}"; done`, "sh", name)
+}
+
 // cgroup of a process, below the machine's own.
 func (m *machine) cgroup(pid string) string {
 	m.t.Helper()
@@ -263,7 +269,7 @@ func TestUnderSystemd(t *testing.T) {
 			}
 			return nil
 		})
-		rank = m.do("pgrep", "-x", "proberank")
+		rank = m.pidOf("proberank")
 		if at := m.cgroup(rank); !strings.HasPrefix(at, "/forge.slice/forge-ranks.slice/forge-shim@") {
 			m.t.Errorf("the rank is in cgroup %s", at)
 		}
@@ -296,13 +302,13 @@ func TestUnderSystemd(t *testing.T) {
 		}
 	})
 
-	m.step("a restart of the daemon leaves the rank alone", func(m *machine) {
+	m.step("a restart of the daemon, and of the socket, leaves the rank alone", func(m *machine) {
 		before := m.property("forged", "MainPID")
-		m.do("systemctl", "restart", "forged")
+		m.do("systemctl", "restart", "forge-shim.socket", "forged")
 		if m.property("forged", "MainPID") == before {
 			m.t.Error("it was not restarted")
 		}
-		if still := m.do("pgrep", "-x", "proberank"); still != rank {
+		if still := m.pidOf("proberank"); still != rank {
 			m.t.Errorf("the rank was %s and is %s", rank, still)
 		}
 		if r := m.run(run); r.State != forge.RunRunning || r.Attempt != 1 {
@@ -340,7 +346,7 @@ func TestUnderSystemd(t *testing.T) {
 		m.do("systemctl", "daemon-reload")
 		m.do("systemctl", "restart", "forged")
 		hung := m.property("forged", "MainPID")
-		m.do("kill", "-STOP", hung)
+		m.do("sh", "-c", `kill -STOP "$1"`, "sh", hung)
 		m.until("restarted", func() error {
 			if pid := m.property("forged", "MainPID"); pid == hung || pid == "0" || m.property("forged", "ActiveState") != "active" {
 				return fmt.Errorf("pid %s", pid)
@@ -350,7 +356,7 @@ func TestUnderSystemd(t *testing.T) {
 		if log := m.do("journalctl", "-u", "forged", "-o", "cat", "--no-pager"); !strings.Contains(log, "Watchdog timeout") {
 			m.t.Errorf("it was restarted for another reason:\n%s", log)
 		}
-		if still := m.do("pgrep", "-x", "proberank"); still != rank {
+		if still := m.pidOf("proberank"); still != rank {
 			m.t.Errorf("the rank was %s and is %s", rank, still)
 		}
 	})
