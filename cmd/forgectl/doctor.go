@@ -74,7 +74,7 @@ func (a *app) doctor(ctx context.Context) error {
 			}
 			t.row(marks[c.Status], c.Name, c.Found)
 			if c.Fix != "" {
-				t.row("", "", "→ "+c.Fix)
+				t.row("", "", fixMark+c.Fix)
 			}
 		}
 		t.flush()
@@ -208,13 +208,13 @@ func (d *examination) clock(cl *client.Client) {
 	const fix = "timedatectl status, on both hosts: one of them does not follow a time server"
 	switch {
 	case !known:
-		d.say("clock_skew", api.CheckUnknown, "", "the server does not say what time it is")
+		d.say("server_clock", api.CheckUnknown, "", "the server does not say what time it is")
 	case off >= skewFail:
-		d.say("clock_skew", api.CheckFail, fix, "the server's clock is %s %s ours; keys expire and times are shown wrongly", span(off), word)
+		d.say("server_clock", api.CheckFail, fix, "the server's clock is %s %s ours; keys expire and times are shown wrongly", span(off), word)
 	case off >= skewWarn:
-		d.say("clock_skew", api.CheckWarn, fix, "the server's clock is %s %s ours", span(off), word)
+		d.say("server_clock", api.CheckWarn, fix, "the server's clock is %s %s ours", span(off), word)
 	default:
-		d.say("clock_skew", api.CheckOK, "", "less than %s", span(skewWarn))
+		d.say("server_clock", api.CheckOK, "", "less than %s", span(skewWarn))
 	}
 }
 

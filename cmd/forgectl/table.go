@@ -23,6 +23,10 @@ type column struct {
 	gone  bool
 }
 
+// fixMark begins a cell that is to be copied, so that it must stay one line however long it is: the
+// terminal wraps it, and gives it back whole.
+const fixMark = "→ "
+
 const (
 	columnGap = 2
 	// wrapWish is what the last column, which can wrap, gets before others are left out for it.
@@ -152,6 +156,10 @@ func (t *table) write(cells []string, head bool) {
 		}
 		var more []string
 		if i == len(t.cols)-1 {
+			if strings.HasPrefix(c, fixMark) {
+				t.p.w.WriteString(c)
+				break
+			}
 			if lines := wrap(c, col.width); len(lines) > 1 && !head {
 				c, more = lines[0], lines[1:]
 			}

@@ -86,6 +86,14 @@ func TestATableFitsItsTerminal(t *testing.T) {
 	})
 }
 
+func TestACommandToBeCopiedStaysOneLine(t *testing.T) {
+	fix := fixMark + "forged backup --state-dir /var/lib/forge --out /another/disk/forge.tar.gz"
+	lines, _ := tableText(60, false, []string{"STATUS", "FOUND"}, []string{"!", "no backup"}, []string{"", fix})
+	if len(lines) != 3 || !strings.HasSuffix(lines[2], fix) {
+		t.Errorf("got %q", lines)
+	}
+}
+
 func TestDidYouMean(t *testing.T) {
 	known := []string{"run", "dataset", "model", "queue", "--priority"}
 	for word, want := range map[string]string{"runs": "run", "rnu": "run", "datset": "dataset", "mdoel": "model", "qeuue": "queue", "--prioirty": "--priority", "banana": "", "x": "", strings.Repeat("y", 300): ""} {
