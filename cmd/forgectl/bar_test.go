@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -17,11 +19,11 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api/server"
 )
 
-// registering runs a command against a site whose registrations last as long as meanwhile does; that is told what
-// standard error shows, and whether it is to go on waiting.
-func registering(t *testing.T, tty bool, line string, front func(http.Handler) http.Handler, meanwhile func(f *apitest.Fake, shown func(string))) (f *apitest.Fake, out, errOut string) {
+// registering runs a command against a site whose registrations last as long as meanwhile does; that gets the
+// site, and what waits until standard error, which is a terminal, shows something.
+func registering(t *testing.T, line string, front func(http.Handler) http.Handler, meanwhile func(f *apitest.Fake, shown func(string))) (out, errOut string) {
 	t.Helper()
-	f = apitest.New(scriptNow)
+	f := apitest.New(scriptNow)
 	var stdout bytes.Buffer
 	var stderr syncText
 	f.Hook(func(method string) {
@@ -39,11 +41,11 @@ func registering(t *testing.T, tty bool, line string, front func(http.Handler) h
 	ts := httptest.NewServer(front(server.New(f.Services(), server.Options{Version: "1.2.3"})))
 	t.Cleanup(func() { ts.CloseClientConnections(); ts.Close() })
 	env := map[string]string{"FORGE_SERVER": ts.URL, "FORGE_API_KEY": apitest.MemberSecret, "HOME": t.TempDir()}
-	s := Streams{In: strings.NewReader(""), Out: &stdout, Err: &stderr, OutTTY: tty, ErrTTY: tty, Width: 80, UID: os.Getuid(), Now: time.Now, Getenv: func(k string) string { return env[k] }}
+	s := Streams{In: strings.NewReader(""), Out: &stdout, Err: &stderr, OutTTY: true, ErrTTY: true, Width: 80, UID: os.Getuid(), Now: time.Now, Getenv: func(k string) string { return env[k] }}
 	if code := run(t.Context(), append([]string{"forgectl"}, strings.Fields(line)...), s); code != 0 {
 		t.Errorf("exit %d: %s", code, stderr.String())
 	}
-	return f, stdout.String(), stderr.String()
+	return stdout.String(), stderr.String()
 }
 
 func asItIs(h http.Handler) http.Handler { return h }
@@ -51,7 +53,7 @@ func asItIs(h http.Handler) http.Handler { return h }
 func TestARegistrationShowsABarThatGrowsAndLeavesNothing(t *testing.T) {
 	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl": "reading /data", "model import tiny /models/tiny": "hashing /models"} {
 		t.Run(line, func(t *testing.T) {
-			_, out, shown := registering(t, true, line, asItIs, func(f *apitest.Fake, shown func(string)) {
+			out, shown := registering(t, line, asItIs, func(f *apitest.Fake, shown func(string)) {
 				f.SetProgress(1<<30, 4<<30)
 				shown("25%  1.0/4.0 GiB  ")
 				f.SetProgress(3<<30, 4<<30)
@@ -86,7 +88,7 @@ func TestAServerThatDoesNotSayHowFarItIsGetsASpinner(t *testing.T) {
 	}
 	for name, front := range map[string]func(http.Handler) http.Handler{"one of before the operation": before, "one that does not know yet": asItIs} {
 		t.Run(name, func(t *testing.T) {
-			_, _, shown := registering(t, true, "dataset add chat /data/chat.jsonl", front, func(_ *apitest.Fake, shown func(string)) {
+			_, shown := registering(t, "dataset add chat /data/chat.jsonl", front, func(_ *apitest.Fake, shown func(string)) {
 				shown(string(spinFrames[4]) + " reading /data/chat.jsonl  ")
 			})
 			if strings.ContainsAny(shown, "█░%") || !strings.HasSuffix(shown, "\r\x1b[K") || strings.Contains(shown, "there") {
@@ -96,13 +98,31 @@ func TestAServerThatDoesNotSayHowFarItIsGetsASpinner(t *testing.T) {
 	}
 }
 
-func TestInAPipeNobodyAsksHowFarItIs(t *testing.T) {
-	f, out, shown := registering(t, false, "dataset add chat /data/chat.jsonl", asItIs, func(f *apitest.Fake, _ func(string)) {
-		f.SetProgress(1, 2)
-		<-time.After(2 * spinAfter) // nothing is to happen in it
-	})
-	if n := f.Calls("Progress"); n != 0 || shown != "" || !strings.HasPrefix(out, "chat\t1\t") {
-		t.Errorf("asked %d times, shows %q and %q", n, shown, out)
+func TestTheServerIsAskedFiveTimesASecondAndInAPipeNever(t *testing.T) {
+	for _, tty := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var asked atomic.Int64
+			var shown syncText
+			a := quiet()
+			a.Err, a.ErrTTY, a.Width, a.Now = &shown, tty, 80, time.Now
+			stop := a.spin(t.Context(), "reading", "/nonexistent", func(context.Context) (api.Progress, error) {
+				return api.Progress{BytesDone: asked.Add(1), BytesTotal: 100}, nil
+			})
+			for _, c := range []struct {
+				after time.Duration
+				asked int64
+			}{{299 * time.Millisecond, 0}, {2 * time.Millisecond, 1}, {time.Second, 6}} {
+				time.Sleep(c.after)
+				synctest.Wait()
+				if got := asked.Load(); got != c.asked && tty || got != 0 && !tty {
+					t.Errorf("terminal %t: asked %d times after another %s", tty, got, c.after)
+				}
+			}
+			stop()
+			if s := shown.String(); strings.Contains(s, "%    5/100 B") != tty || s != "" && !tty {
+				t.Errorf("terminal %t: %q", tty, s)
+			}
+		})
 	}
 }
 
