@@ -197,9 +197,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
+	d.ready.Store(true) // before the first request can be answered
 	d.useDoors(d.doors)
 	d.loop(loops, "reload", d.reloadLoop) // from here on the doors are its own
-	d.ready.Store(true)
 	d.log.Info().Str("socket", d.live().cfg.Listen.Socket).Str("version", d.version).Msg("serving")
 	d.tellStatus()
 	d.tell("READY=1")

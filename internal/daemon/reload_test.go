@@ -65,7 +65,10 @@ func startReloader(t *testing.T) *reloader {
 		o.Config, o.Log, o.Reload, o.Relog = cfg, log.Logger(), r.ask, log.Set
 		o.ReadConfig = func() (Config, error) { return LoadConfig("", cfg.StateDir) }
 	})
-	r.await(t, r.submit(t, script(99)).ID, "served", func(forge.Run) bool { return r.ready.Load() })
+	r.await(t, r.submit(t, script(99)).ID, "served", func(forge.Run) bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(r.path), addrFile))
+		return err == nil
+	})
 	return r
 }
 

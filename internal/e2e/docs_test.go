@@ -23,7 +23,7 @@ const pageTimeout = 3 * time.Minute
 // a daemon that was started in the background is up.
 const prelude = `
 ready() {
-	for _ in $(seq 200); do forgectl version >/dev/null 2>&1 && return; sleep 0.05; done
+	for _ in $(seq 200); do forgectl whoami >/dev/null 2>&1 && return; sleep 0.05; done
 	echo "forged did not come up" >&2; exit 1
 }
 trap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT

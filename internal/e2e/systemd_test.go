@@ -28,7 +28,7 @@ type machine struct {
 	env []string
 }
 
-func bootMachine(t *testing.T) *machine {
+func bootMachine(t *testing.T, repo string) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test boots a systemd in namespaces of its own, and needs root for it")
@@ -39,12 +39,8 @@ func bootMachine(t *testing.T) *machine {
 	dir, err := os.MkdirTemp("", "fm")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	boot, err := filepath.Abs("systemd/boot")
-	must(t, err)
 	var said bytes.Buffer
-	repo, err := filepath.Abs("../..")
-	must(t, err)
-	cmd := exec.Command(boot, dir, repo, binDir(t))
+	cmd := exec.Command(filepath.Join(repo, "internal/e2e/systemd/boot"), dir, repo, binDir(t))
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, cmd.Start())
@@ -206,7 +202,9 @@ clusters:
 // TestUnderSystemd boots a real systemd, installs forged as an operator would, and holds the units to
 // what they promise.
 func TestUnderSystemd(t *testing.T) {
-	m := bootMachine(t)
+	repo, err := filepath.Abs("../..")
+	must(t, err)
+	m := bootMachine(t, repo)
 	install := []string{"/srv/repo/contrib/systemd/install", "--bin", "/srv/bin"}
 
 	said := m.do(install...)
