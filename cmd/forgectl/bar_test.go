@@ -51,7 +51,7 @@ func registering(t *testing.T, line string, front func(http.Handler) http.Handle
 func asItIs(h http.Handler) http.Handler { return h }
 
 func TestARegistrationShowsABarThatGrowsAndLeavesNothing(t *testing.T) {
-	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl": "reading /data", "model import tiny /models/tiny": "hashing /models"} {
+	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl": "reading /dat", "model import tiny /models/tiny": "hashing /model"} {
 		t.Run(line, func(t *testing.T) {
 			out, shown := registering(t, line, asItIs, func(f *apitest.Fake, shown func(string)) {
 				f.SetProgress(1<<30, 4<<30)
