@@ -68,8 +68,9 @@ func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
 	if err != nil {
 		return err
 	}
-	stop := a.spin(ctx, "reading", r.Path)
-	v, err := cl.AddDataset(ctx, r)
+	once := client.NewOnce()
+	stop := a.spin(ctx, "reading", r.Path, progressOf(cl, once))
+	v, err := cl.AddDataset(ctx, r, once)
 	stop()
 	if err != nil {
 		return err

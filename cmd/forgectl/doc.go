@@ -10,7 +10,7 @@
 //	streams.go   terminal or pipe, width, time: injected, so that tests are plain calls
 //	output.go    table on a terminal, TSV in a pipe, JSON when asked
 //	table.go     what a narrow terminal leaves out, cuts and wraps; width.go: how wide a text is
-//	watch.go     the same answer again and again; spinner.go: that something long goes on
+//	watch.go     the same answer again and again; spinner.go: that something long goes on; bar.go: how far it is
 //	complete.go  what the shells ask at a press of Tab; completion/ has their scripts
 //	doctor.go    the visit; doctor_local.go: what a server that is down left on this host
 //	text.go      what a server says, made safe for a terminal; times and sizes for people

@@ -54,8 +54,9 @@ func (a *app) modelImport(ctx context.Context, r api.ImportModelRequest) error {
 	if err != nil {
 		return err
 	}
-	stop := a.spin(ctx, "hashing", r.Path)
-	v, err := cl.ImportModel(ctx, r)
+	once := client.NewOnce()
+	stop := a.spin(ctx, "hashing", r.Path, progressOf(cl, once))
+	v, err := cl.ImportModel(ctx, r, once)
 	stop()
 	if err != nil {
 		return err

@@ -17,16 +17,19 @@ const (
 
 var spinFrames = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
-// spin shows on the terminal that something long goes on, and how long it has; the size too where the
-// path is also here. In a pipe there is nothing. Whoever calls it calls what it returns.
-func (a *app) spin(ctx context.Context, what, path string) (stop func()) {
+// spin shows on the terminal that something long goes on: how far it is, while the server says so to ask, and
+// else how long it has; the size too where the path is also here. In a pipe there is nothing, and nobody asks.
+// Whoever calls it calls what it returns.
+func (a *app) spin(ctx context.Context, what, path string, ask howFar) (stop func()) {
 	if !a.ErrTTY {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	var bytes atomic.Int64
+	var far atomic.Pointer[standing]
 	go measure(ctx, path, &bytes)
+	go a.watchProgress(ctx, ask, &far)
 	go func() {
 		defer close(done)
 		began, shown := a.Now(), false
@@ -42,11 +45,16 @@ func (a *app) spin(ctx context.Context, what, path string) (stop func()) {
 			case <-tick.C:
 			}
 			text := what + " " + clean(path)
-			if n := bytes.Load(); n > 0 {
-				text += " (" + size(n) + ")"
+			var line string
+			if s := far.Load(); s != nil {
+				line = barLine(text, *s, a.Width)
+			} else {
+				if n := bytes.Load(); n > 0 {
+					text += " (" + size(n) + ")"
+				}
+				elapsed := "  " + span(a.Now().Sub(began))
+				line = string(spinFrames[i%len(spinFrames)]) + " " + fitWidth(text, max(cutLeast, a.Width-len(elapsed)-3)) + elapsed
 			}
-			elapsed := "  " + span(a.Now().Sub(began))
-			line := string(spinFrames[i%len(spinFrames)]) + " " + fitWidth(text, max(cutLeast, a.Width-len(elapsed)-3)) + elapsed
 			fmt.Fprintf(a.Err, "\r%s\x1b[K", line)
 			shown = true
 			tick.Reset(spinEvery)

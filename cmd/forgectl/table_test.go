@@ -127,10 +127,10 @@ func TestVersionsOfTheTwoSides(t *testing.T) {
 func TestASpinnerIsForTerminalsOnly(t *testing.T) {
 	a := quiet()
 	a.Err = io.Discard
-	a.spin(t.Context(), "reading", "/nonexistent")()
+	a.spin(t.Context(), "reading", "/nonexistent", nobodySays)()
 	var b syncText
 	a.Err, a.ErrTTY, a.Width = &b, true, 40
-	stop := a.spin(t.Context(), "reading", t.TempDir()+"/\x1b[2Jevil"+strings.Repeat("x", 80))
+	stop := a.spin(t.Context(), "reading", t.TempDir()+"/\x1b[2Jevil"+strings.Repeat("x", 80), nobodySays)
 	for !strings.Contains(b.String(), "reading") {
 		if t.Context().Err() != nil {
 			t.Fatal("it shows nothing")

@@ -19,6 +19,7 @@ type Services struct {
 	Users    Users
 	Datasets Datasets
 	Models   Models
+	Progress Progresses
 	Runs     Runs
 	Holds    Holds
 	RunData  RunData
@@ -83,6 +84,13 @@ type Models interface {
 	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
 	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)
+}
+
+// Progresses says how far a registration is that is being carried out for the principal: key is the Idempotency-Key
+// of its request. KindNotFound, by the same words, for one that has ended, one that never was, and one that is
+// another tenant's or another user's.
+type Progresses interface {
+	Progress(ctx context.Context, p forge.Principal, key string) (Progress, error)
 }
 
 // Runs submits runs and acts on them. A run is named by its number or its id. Members act on their own
@@ -183,6 +191,14 @@ type ImportModelRequest struct {
 	Name    string `json:"name"`
 	Path    string `json:"path" doc:"Absolute path of a model directory on the server's host"`
 	License string `json:"license,omitempty" doc:"SPDX expression"`
+}
+
+// Progress is how far a registration is.
+type Progress struct {
+	Op         string    `json:"op" doc:"Operation that is carried out" example:"add-dataset"`
+	BytesDone  int64     `json:"bytes_done" minimum:"0" doc:"Read so far"`
+	BytesTotal int64     `json:"bytes_total" minimum:"0" doc:"To read in all; 0 until that is known"`
+	StartedAt  time.Time `json:"started_at"`
 }
 
 // RegisterModelRequest registers the output of a completed run.

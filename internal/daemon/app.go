@@ -73,6 +73,7 @@ type Daemon struct {
 	runIDs     runIDs
 	outlooks   outlooks
 	cursors    cursors
+	reading    registrations
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -45,7 +46,9 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 		}
 		parent = v.ID
 	}
-	rep, err := dataset.Scan(ctx, r.Path, dataset.Options{})
+	read, end := s.d.reading.begin(p, time.Now())
+	defer end()
+	rep, err := dataset.Scan(ctx, r.Path, dataset.Options{Progress: read})
 	if err != nil {
 		return none, err
 	}

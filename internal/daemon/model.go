@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -26,7 +27,9 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 	if err := s.d.mayRead(r.Path); err != nil {
 		return none, err
 	}
-	m, info, err := dataset.HashModel(ctx, r.Path, nil)
+	read, end := s.d.reading.begin(p, time.Now())
+	defer end()
+	m, info, err := dataset.HashModel(ctx, r.Path, read)
 	if err != nil {
 		return none, err
 	}

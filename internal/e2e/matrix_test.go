@@ -23,7 +23,7 @@ import (
 // access is what the table below says of one operation.
 type access struct {
 	role   forge.Role // the least that may call it
-	target string     // what its path or body names: run, key, user, tenant, dataset, model, cluster; empty: nothing
+	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster; empty: nothing
 	body   string     // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
 	ok     []int      // answers to whoever may, about what is theirs
 	own    bool       // members act on their own only
@@ -62,6 +62,8 @@ var rules = map[string]access{
 	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
 	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
 	"register-model": {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
+
+	"get-progress": {role: forge.RoleMember, target: "registration", ok: []int{404}}, // none is under way; of others: internal/daemon/registration_test.go
 
 	"list-keys":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-key":    {role: forge.RoleViewer, target: "key", ok: []int{200}},
@@ -277,6 +279,8 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.data[w.tenant]
 	case "model":
 		return m.base[w.tenant]
+	case "registration":
+		return m.name()
 	case "cluster":
 		return "local"
 	}

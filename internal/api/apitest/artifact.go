@@ -10,6 +10,7 @@ import (
 
 // AddDataset implements api.Datasets. Paths must be absolute; nothing is read.
 func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
+	defer f.UnderWay(p)()
 	leave, err := f.enter("AddDataset")
 	if err != nil {
 		return forge.DatasetVersion{}, err
@@ -69,6 +70,7 @@ func (f *Fake) Dataset(_ context.Context, p forge.Principal, name string) (forge
 
 // ImportModel implements api.Models.
 func (f *Fake) ImportModel(_ context.Context, p forge.Principal, r api.ImportModelRequest) (forge.ModelVersion, error) {
+	defer f.UnderWay(p)()
 	leave, err := f.enter("ImportModel")
 	if err != nil {
 		return forge.ModelVersion{}, err

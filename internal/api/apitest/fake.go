@@ -28,6 +28,8 @@ type Fake struct {
 	tenants  []forge.Tenant
 	users    []forge.User
 	done     map[onceKey]onceDone
+	underWay map[underWayKey]string // operation
+	far      api.Progress
 	datasets []forge.Dataset
 	models   []forge.Model
 	runs     []*api.RunDetail
@@ -57,7 +59,7 @@ type logName struct {
 func New(now time.Time) *Fake {
 	f := &Fake{now: now, secrets: map[string]forge.KeyID{MemberSecret: "K1", OperatorSecret: "K2", RevokedSecret: "K3", StrangerSecret: "K4"}, changed: make(chan struct{}),
 		logs: map[logName]string{}, metrics: map[forge.RunID]api.Metrics{}, saves: map[forge.RunID][]forge.Checkpoint{},
-		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, fail: map[string]error{}, calls: map[string]int{}}
+		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, underWay: map[underWayKey]string{}, fail: map[string]error{}, calls: map[string]int{}}
 	f.tenants = []forge.Tenant{{ID: "T1", Name: "default", CreatedAt: now}, {ID: "T2", Name: "other", CreatedAt: now}}
 	f.users = []forge.User{{ID: "U1", Tenant: "T1", Name: "ada", Role: forge.RoleMember, CreatedAt: now}, {ID: "U2", Tenant: "T1", Name: "root", Role: forge.RoleOperator, CreatedAt: now},
 		{ID: "U3", Tenant: "T1", Name: "eve", Role: forge.RoleMember, CreatedAt: now}, {ID: "U4", Tenant: "T2", Name: "bob", Role: forge.RoleMember, CreatedAt: now}}
@@ -73,7 +75,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Events: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Events: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

@@ -150,17 +150,24 @@ func (c *Client) ask(ctx context.Context, method, path string, q url.Values, in,
 // askLong is one request within the caller's context alone. One whose answer was lost on the way is
 // sent again (once.go), under the same Idempotency-Key: it is carried out once.
 func (c *Client) askLong(ctx context.Context, method, path string, q url.Values, in, out any) error {
-	key := onceKey(method)
-	return c.insist(ctx, func() error { return c.askOnce(ctx, method, path, key, q, in, out) })
+	return c.askAs(ctx, "", method, path, q, in, out)
 }
 
-func (c *Client) askOnce(ctx context.Context, method, path, once string, q url.Values, in, out any) error {
+// askAs is askLong under a key that the caller may have drawn.
+func (c *Client) askAs(ctx context.Context, once Once, method, path string, q url.Values, in, out any) error {
+	if once == "" && method != http.MethodGet {
+		once = NewOnce()
+	}
+	return c.insist(ctx, func() error { return c.askOnce(ctx, once, method, path, q, in, out) })
+}
+
+func (c *Client) askOnce(ctx context.Context, once Once, method, path string, q url.Values, in, out any) error {
 	r, err := c.request(ctx, method, path, q, in)
 	if err != nil {
 		return err
 	}
 	if once != "" {
-		r.Header.Set(api.HeaderOnce, once)
+		r.Header.Set(api.HeaderOnce, string(once))
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {

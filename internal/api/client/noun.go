@@ -35,10 +35,11 @@ func setText(q url.Values, key, v string) {
 	}
 }
 
-// AddDataset registers a dataset version. It waits as long as the server reads.
-func (c *Client) AddDataset(ctx context.Context, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
+// AddDataset registers a dataset version. It waits as long as the server reads; Progress says meanwhile,
+// by once, how far it is.
+func (c *Client) AddDataset(ctx context.Context, r api.AddDatasetRequest, once Once) (forge.DatasetVersion, error) {
 	var out forge.DatasetVersion
-	err := c.askLong(ctx, http.MethodPost, "/v1/datasets", nil, r, &out)
+	err := c.askAs(ctx, once, http.MethodPost, "/v1/datasets", nil, r, &out)
 	return out, err
 }
 
@@ -56,10 +57,17 @@ func (c *Client) Dataset(ctx context.Context, name string) (forge.Dataset, error
 	return out, err
 }
 
-// ImportModel registers base weights. It waits as long as the server reads.
-func (c *Client) ImportModel(ctx context.Context, r api.ImportModelRequest) (forge.ModelVersion, error) {
+// ImportModel registers base weights. It waits, and is followed by once, as AddDataset is.
+func (c *Client) ImportModel(ctx context.Context, r api.ImportModelRequest, once Once) (forge.ModelVersion, error) {
 	var out forge.ModelVersion
-	err := c.askLong(ctx, http.MethodPost, "/v1/models/import", nil, r, &out)
+	err := c.askAs(ctx, once, http.MethodPost, "/v1/models/import", nil, r, &out)
+	return out, err
+}
+
+// Progress says how far a registration is that was sent under this key and has not been answered yet.
+func (c *Client) Progress(ctx context.Context, once Once) (api.Progress, error) {
+	var out api.Progress
+	err := c.ask(ctx, http.MethodGet, "/v1/progress/"+url.PathEscape(string(once)), nil, nil, &out)
 	return out, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net/http"
 	"syscall"
 	"time"
 )
@@ -18,14 +17,15 @@ const (
 	insistLast  = 2 * time.Second
 )
 
-// onceKey is the Idempotency-Key of a request that changes something: 128 bits that nobody else draws.
-func onceKey(method string) string {
-	if method == http.MethodGet {
-		return ""
-	}
+// Once is the Idempotency-Key of a request that changes something. A caller draws one only where it wants to
+// ask for the request by it, and for each request another.
+type Once string
+
+// NewOnce draws 128 bits that nobody else draws.
+func NewOnce() Once {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
-	return hex.EncodeToString(b[:])
+	return Once(hex.EncodeToString(b[:]))
 }
 
 // insist sends a request until it is answered. Only a connection that was lost after it was made says

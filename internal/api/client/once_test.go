@@ -101,6 +101,22 @@ func TestEveryRequestThatChangesSomethingHasAKeyOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestARegistrationIsSentUnderTheKeyThatItsCallerDrew(t *testing.T) {
+	_, r, ts := startRude(t, 1)
+	c, once := connect(t, ts.URL), client.NewOnce()
+	_, err := c.AddDataset(t.Context(), api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl"}, once)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = c.ImportModel(t.Context(), api.ImportModelRequest{Name: "tiny", Path: "/models/tiny"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	sent := r.sent()
+	if len(sent) != 3 || sent[0] != string(once) || sent[1] != string(once) || len(sent[2]) != 32 || sent[2] == string(once) {
+		t.Errorf("keys %q, and the caller's was %s: want it twice, and one of its own for the other", sent, once)
+	}
+}
+
 func TestAServerThatNeverAnswersIsGivenUp(t *testing.T) {
 	_, r, ts := startRude(t, 1<<20)
 	c := connect(t, ts.URL, func(o *client.Options) { o.Insist = 400 * time.Millisecond })

@@ -51,7 +51,7 @@ func TestOpenAPI(t *testing.T) {
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
-		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}",
+		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
@@ -97,7 +97,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for name, units := range map[string][]string{
 		"POST /v1/runs": {"MiB", "minutes"}, "GET /v1/nodes": {"MiB"}, "POST /v1/datasets": {"bytes"}, "GET /v1/runs/{run}/log": {"bytes"},
-		"GET /v1/runs/{run}/metrics": {"steps"}, "GET /v1/runs/{run}/checkpoints": {"bytes"}, "GET /v1/models/{name}": {"bytes"},
+		"GET /v1/runs/{run}/metrics": {"steps"}, "GET /v1/runs/{run}/checkpoints": {"bytes"}, "GET /v1/progress/{key}": {"bytes"}, "GET /v1/models/{name}": {"bytes"},
 	} {
 		for _, u := range units {
 			if op := ops[name]; op != nil && !strings.Contains(op.Description, u) {
@@ -146,13 +146,16 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 	s.addRun(3, forge.RunPending)
 	s.AddEvent(forge.Event{Type: forge.EventRunRunning, Run: id, Number: 1, Message: "running", Data: map[string]any{"step": 1}})
 
+	s.UnderWay(forge.Principal{Tenant: "T1", UserID: "U2", Once: forge.Once{Op: "add-dataset", Key: "once 1"}})
+	s.SetProgress(1<<20, 2<<20)
+
 	o := description(t, s)
 	registry, ops := o.Components.Schemas, operations(o)
 	calls := []struct{ op, path, body string }{
 		{"GET /healthz", "", ""}, {"GET /readyz", "", ""}, {"GET /v1/version", "", ""}, {"GET /v1/nodes", "", ""}, {"GET /v1/queue", "", ""},
 		{"POST /v1/datasets", "", `{"name":"chat","path":"/data/chat.jsonl","license":"MIT"}`}, {"GET /v1/datasets", "", ""}, {"GET /v1/datasets/{name}", "/v1/datasets/chat", ""},
 		{"POST /v1/models/import", "", `{"name":"tiny","path":"/models/tiny"}`}, {"POST /v1/models/register", "", `{"name":"bot","run":"2"}`},
-		{"GET /v1/models", "", ""}, {"GET /v1/models/{name}", "/v1/models/bot", ""},
+		{"GET /v1/models", "", ""}, {"GET /v1/models/{name}", "/v1/models/bot", ""}, {"GET /v1/progress/{key}", "/v1/progress/once%201", ""},
 		{"POST /v1/runs", "", `{"recipe":"lora_sft","params":{"lora.r":16},"time_limit":"1-12:00:00","priority":60}`},
 		{"GET /v1/runs", "/v1/runs?state=running,completed,pending&limit=2", ""}, {"GET /v1/runs/rows", "/v1/runs/rows?limit=2", ""},
 		{"GET /v1/runs/{run}", "/v1/runs/1", ""}, {"GET /v1/runs/{run}/why", "/v1/runs/1/why", ""}, {"GET /v1/runs/{run}/log", "/v1/runs/1/log?rank=1", ""},

@@ -103,6 +103,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.site()
 	srv.datasets()
 	srv.models()
+	srv.progress()
 	srv.runs()
 	srv.holds()
 	srv.runData()
