@@ -214,12 +214,13 @@ func openPlain(dsn string) (*sql.DB, error) {
 	return pool, nil
 }
 
-// NewestEvent is when the newest event was written; zero when there is none. A time in the future says that the clock went back.
+// newestEvents is how many events are asked for the latest time: what a clock that went back has written since must not
+// hide the ones of before at once.
+const newestEvents = 1000
+
+// NewestEvent is the latest time among the newest events; zero when there are none. One in the future says that the clock went back.
 func (db *DB) NewestEvent(ctx context.Context) (time.Time, error) {
 	var at int64
-	err := db.sqlRead.QueryRowContext(ctx, `SELECT time FROM events ORDER BY seq DESC LIMIT 1`).Scan(&at)
-	if absent(err) {
-		return time.Time{}, nil
-	}
+	err := db.sqlRead.QueryRowContext(ctx, `SELECT coalesce(max(time), 0) FROM (SELECT time FROM events ORDER BY seq DESC LIMIT ?)`, newestEvents).Scan(&at)
 	return stamp(at).time(), classify("event.newest", err)
 }
