@@ -48,8 +48,9 @@ test-long: bootstrap ## Run everything, and what is marked long
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint
 
-docs: ## Write the pages that are made from the code: docs/api.md
+docs: ## Write the pages that are made from the code: API, commands, exit codes, man pages, completion
 	@go run ./contrib/apidoc
+	@UPDATE=1 go test -count=1 -run Pages ./cmd/forgectl >/dev/null
 
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
