@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -66,7 +67,7 @@ func TestARunOfAHigherClassPreemptsAndTheOtherEndsAsIfNothingHadHappened(t *test
 	calm := submit(t, ctx, s, long()...)
 	until(t, ctx, s, calm, "ended", ended)
 	// Its only checkpoint is that of the preemption.
-	low := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "20", "--set", "steps=100", "--set", "step_ms=20", "--set", "save_every=0")
+	low := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "20", "--set", "steps=100", "--set", "step_ms=60", "--set", "save_every=0")
 	until(t, ctx, s, low, "half-way", func(r api.RunDetail) bool { return r.State == forge.RunRunning && r.Step >= 30 })
 	near := submit(t, ctx, s, "--priority", "39") // too near to it to preempt
 	urgent := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "40", "--set", "steps=5")
@@ -99,9 +100,9 @@ func TestARunOfAHigherClassPreemptsAndTheOtherEndsAsIfNothingHadHappened(t *test
 func TestARunWaitsForTwoOfThreeToSaveAndThoseThatDoNotAreKilledAndGoOnFromAnOlderCheckpoint(t *testing.T) {
 	ctx, s := open(t, slots(3))
 	probe := func(extra ...string) []string {
-		return append([]string{"--set", "steps=250", "--set", "step_ms=20", "--set", "save_every=10"}, extra...)
+		return append([]string{"--set", "steps=250", "--set", "step_ms=40", "--set", "save_every=10"}, extra...)
 	}
-	calm := submit(t, ctx, s, probe()...)
+	calm := submit(t, ctx, s, "--set", "steps=250", "--set", "step_ms=1", "--set", "save_every=10")
 	until(t, ctx, s, calm, "ended", ended)
 	runs := []string{submit(t, ctx, s, probe("--priority", "10")...), submit(t, ctx, s, probe("--priority", "10", "--set", "deaf=1")...),
 		submit(t, ctx, s, probe("--priority", "10", "--set", "deaf=1")...)}
@@ -127,8 +128,12 @@ func TestARunWaitsForTwoOfThreeToSaveAndThoseThatDoNotAreKilledAndGoOnFromAnOlde
 			t.Errorf("run %s preempted %v, undisturbed %v", run, b, a)
 		}
 		if i > 0 {
-			if es := eventsOf(t, ctx, s, run, forge.EventRunPreempted); len(es) != 1 || !strings.Contains(es[0].Message, "did not save") {
-				t.Errorf("events %+v", es)
+			said := "did not save what it was at"
+			if first := r.Attempts[0]; first.SavedStep == first.LastStep { // killed just after one of its own checkpoints
+				said = fmt.Sprintf("saved at step %d", first.SavedStep)
+			}
+			if es := eventsOf(t, ctx, s, run, forge.EventRunPreempted); len(es) != 1 || !strings.Contains(es[0].Message, said) {
+				t.Errorf("want %q in %+v", said, es)
 			}
 		}
 	}
@@ -159,7 +164,7 @@ func TestAKillAtEachCrashPointOfAPreemptionBreaksNoInvariant(t *testing.T) {
 				o.Forged = filepath.Join(o.Bin, "forged-crash")
 				o.ServeEnv = []string{"FORGE_CRASH_AT=" + point, "FORGE_CRASH_MARK=" + mark}
 			})
-			low := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "10", "--set", "steps=30", "--set", "step_ms=50")
+			low := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "10", "--set", "steps=30", "--set", "step_ms=400")
 			until(t, ctx, s, low, "running", atStep(5))
 			var out api.Submitted
 			err := s.CtlJSON(ctx, &out, "run", "submit", "probe", "--gpus-per-node", "2", "--priority", "90", "--set", "steps=5")
