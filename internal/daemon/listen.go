@@ -91,7 +91,7 @@ func (d *Daemon) useDoors(fresh doors) {
 	addr := filepath.Join(d.live().cfg.StateDir, addrFile)
 	var err error
 	if l := fresh[doorTCP]; l != nil {
-		err = os.WriteFile(addr, []byte(l.Addr().String()+"\n"), 0o600)
+		err = putWhole(addr, []byte(l.Addr().String()+"\n"))
 	} else if err = os.Remove(addr); errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}

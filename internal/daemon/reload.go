@@ -141,11 +141,16 @@ func writeVerdict(stateDir string, v ReloadVerdict) error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(stateDir, "."+reloadFile)
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+	return putWhole(filepath.Join(stateDir, reloadFile), append(b, '\n'))
+}
+
+// putWhole replaces a small file of which a reader must never see a part. It need not survive a power loss.
+func putWhole(path string, b []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(stateDir, reloadFile)) // whole or not at all
+	return os.Rename(tmp, path)
 }
 
 func readVerdict(stateDir string) (v ReloadVerdict, err error) {
