@@ -3,6 +3,7 @@
 // that forgectl can speak it without paying for a server.
 //
 //	services.go   what the operations need, one small interface a noun; internal/daemon implements them
+//	access.go artifact.go listing.go queue.go run.go rundata.go site.go   what is asked and answered
 //	wire.go       envelopes and slim forms that exist only on the wire
 //	status.go     the one table Kind → HTTP status
 //	problem.go    RFC 9457 problems: how a forge.Error crosses the wire and comes back the same
@@ -13,6 +14,6 @@
 // The JSON form of a noun is the noun's own: there are no copies of run, node or event here.
 //
 // Cursors. A listing answers {"items": […], "next": "…"}; next is absent on the last page and
-// opaque to users. Between server and Services it is the name of the last item (Page.After)
-// or the number of the last run (RunFilter.Before).
+// opaque: it holds the place after the last item and a digest of tenant, listing, filters and order, so
+// that one of another listing is refused instead of answered with nonsense.
 package api

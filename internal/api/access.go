@@ -1,0 +1,54 @@
+package api
+
+import (
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// CreateTenantRequest makes a tenant.
+type CreateTenantRequest struct {
+	Name string `json:"name" maxLength:"64" doc:"1 to 64 characters of a-z, 0-9, '.', '-', '_'"`
+}
+
+// CreateUserRequest makes a user of the tenant.
+type CreateUserRequest struct {
+	Name        string     `json:"name" maxLength:"64"`
+	Role        forge.Role `json:"role,omitempty" enum:"viewer,member,admin,operator" doc:"Default member"`
+	MaxPriority *int       `json:"max_priority,omitempty" minimum:"0" maximum:"100" doc:"Highest priority that the user may ask for; absent: the site's default"`
+	UnixUID     *int64     `json:"unix_uid,omitempty" minimum:"0" maximum:"4294967294" doc:"The uid that is this user on the unix socket"`
+}
+
+// UpdateUserRequest changes what is given.
+type UpdateUserRequest struct {
+	Role        *forge.Role `json:"role,omitempty" enum:"viewer,member,admin,operator"`
+	MaxPriority *int        `json:"max_priority,omitempty" minimum:"-1" maximum:"100" doc:"-1: the site's default again"`
+	UnixUID     *int64      `json:"unix_uid,omitempty" minimum:"-1" maximum:"4294967294" doc:"-1: none any more"`
+}
+
+// DisableUserRequest says why.
+type DisableUserRequest struct {
+	Reason forge.Why `json:"reason,omitempty" enum:"requested,leaked,left,unused" doc:"Default requested"`
+}
+
+// CreateKeyRequest makes a key for a user of the tenant. An admin's request makes the user where there is none.
+type CreateKeyRequest struct {
+	User      string         `json:"user,omitempty" maxLength:"64" doc:"Default: who asks"`
+	Role      forge.Role     `json:"role,omitempty" enum:"viewer,member,admin,operator" doc:"At most the user's; default the user's"`
+	Name      string         `json:"name,omitempty" maxLength:"64" doc:"What it is for"`
+	ExpiresIn forge.Duration `json:"expires_in,omitzero" doc:"Default: never; durations as everywhere: 90 is minutes, 30-0 is days, 720h"`
+}
+
+// RotateKeyRequest says how long the old key goes on working.
+type RotateKeyRequest struct {
+	Overlap forge.Duration `json:"overlap,omitzero" doc:"Default 0: the old key ends at once"`
+}
+
+// RevokeKeyRequest says why.
+type RevokeKeyRequest struct {
+	Reason forge.Why `json:"reason,omitempty" enum:"requested,leaked,left,unused" doc:"Default requested"`
+}
+
+// CreatedKey carries the secret, this once.
+type CreatedKey struct {
+	forge.Key
+	Secret string `json:"secret,omitempty" doc:"Absent when a repeated request is answered: it was shown to the first"`
+}

@@ -1,0 +1,56 @@
+package api
+
+import (
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Why says why a run is where it is.
+type Why struct {
+	Run      int64          `json:"run"`
+	State    forge.RunState `json:"state"`
+	Sentence string         `json:"sentence" doc:"The whole answer in one sentence"`
+	Code     forge.HoldCode `json:"code,omitempty"`
+	Position int            `json:"position,omitempty"`
+	Waiting  int            `json:"waiting,omitempty"`
+	Evidence []string       `json:"evidence,omitempty" doc:"What the sentence rests on"`
+	Next     []string       `json:"next,omitempty" doc:"Commands that may help"`
+}
+
+// LogQuery asks for a piece of one rank's output. Attempt 0 is the newest. A follower asks
+// again with Attempt and Offset of the last answer's Next.
+type LogQuery struct {
+	Rank    int
+	Attempt int
+	Stream  string // stdout | stderr
+	Offset  int64
+	Max     int
+}
+
+// LogChunk is a piece of a log.
+type LogChunk struct {
+	Attempt int            `json:"attempt"`
+	Rank    int            `json:"rank"`
+	Stream  string         `json:"stream"`
+	Data    string         `json:"data" doc:"UTF-8; other bytes are replaced"`
+	Next    int64          `json:"next" doc:"Offset to ask for next"`
+	End     bool           `json:"end" doc:"The attempt has ended and this is all of it"`
+	Newer   int            `json:"newer,omitempty" doc:"Number of the attempt after this one, if there is one"`
+	State   forge.RunState `json:"state"`
+}
+
+// MetricsQuery asks for a curve; at most Points buckets per key.
+type MetricsQuery struct {
+	Keys   []string
+	From   int64
+	To     int64
+	Points int
+}
+
+// Metrics holds curves by key.
+type Metrics struct {
+	Step       int64                           `json:"step"`
+	TotalSteps int64                           `json:"total_steps"`
+	Keys       []string                        `json:"keys"`
+	Curves     map[string][]forge.MetricBucket `json:"curves"`
+	Last       map[string]float64              `json:"last"`
+}
