@@ -119,7 +119,7 @@ func (d *doctor) run(ctx context.Context, c check) finding {
 }
 
 func (d *Daemon) list() []check {
-	dir := d.configured().StateDir
+	dir := d.live().cfg.StateDir
 	list := []check{
 		{"clock_skew", lookTimeout, d.checkClock},
 		{"state_disk_free", lookTimeout, func(context.Context) finding { return freeSpace(dir) }},
@@ -133,7 +133,7 @@ func (d *Daemon) list() []check {
 		{"executor_unknown", lookTimeout, func(context.Context) finding { return d.executorUnknown(time.Now()) }},
 		{"planning", lookTimeout, func(context.Context) finding { return d.planning() }},
 	}
-	cfg := d.configured()
+	cfg := d.live().cfg
 	for _, c := range d.clusterList() {
 		at := func(check string) string { return check + "/" + string(c.Name) }
 		list = append(list,
@@ -149,7 +149,7 @@ func (d *Daemon) list() []check {
 
 // certificates are the files that TLS is served from.
 func (d *Daemon) certificates() []string {
-	cfg := d.configured()
+	cfg := d.live().cfg
 	switch {
 	case cfg.Listen.TLS.Cert != "":
 		return []string{cfg.Listen.TLS.Cert}
@@ -165,7 +165,7 @@ func (d *Daemon) checkClock(ctx context.Context) finding {
 	const fix = "set the clock and keep it: timedatectl set-ntp true; then timedatectl timesync-status"
 	var worst time.Duration
 	where := "the state directory"
-	dirs := []string{d.configured().StateDir}
+	dirs := []string{d.live().cfg.StateDir}
 	for _, c := range d.clusterList() {
 		dirs = append(dirs, c.RunRoot)
 	}
@@ -404,16 +404,4 @@ func (d *Daemon) planning() finding {
 		return finding{status: api.CheckFail, found: "planning stands still: " + *x, fix: "report this with forged's log: it is a bug; runs that are placed go on"}
 	}
 	return fine("plans are carried out")
-}
-
-// configured is the configuration in force; clusterList its clusters, in its order.
-func (d *Daemon) configured() Config { return d.live().cfg }
-
-func (d *Daemon) clusterList() []*Cluster {
-	s := d.live()
-	list := make([]*Cluster, 0, len(s.order))
-	for _, name := range s.order {
-		list = append(list, s.clusters[name])
-	}
-	return list
 }

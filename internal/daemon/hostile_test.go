@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,24 +29,7 @@ import (
 type house struct {
 	*Daemon
 	secret, addr string
-	log          *safeBuffer
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log          *lines
 }
 
 // openHouse serves with short patience: what takes seconds on a site takes milliseconds here.
@@ -66,7 +48,7 @@ func openHouse(t *testing.T, change ...func(*Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{secret: made.Secret, log: &safeBuffer{}}
+	h := &house{secret: made.Secret, log: &lines{}}
 	fake := executortest.NewFake(fakeNode(1))
 	h.Daemon, err = New(t.Context(), Options{Config: cfg, Log: zerolog.New(h.log), Version: "test",
 		Clusters: []Cluster{{Name: "local", Kind: KindDirect, Executor: fake, Files: fake, RunRoot: dir + "/runs", PollEvery: 50 * time.Millisecond}}})

@@ -69,7 +69,7 @@ func (d *Daemon) checkWhole(ctx context.Context, bytes int64) {
 	switch {
 	case ctx.Err() != nil:
 	case Damaged(err):
-		d.foundDamage(ctx, sayWayOut(d.configured().StateDir, err))
+		d.foundDamage(ctx, sayWayOut(d.live().cfg.StateDir, err))
 	case err != nil:
 		d.log.Warn().Err(err).Msg("the database was not checked")
 	default:

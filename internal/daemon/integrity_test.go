@@ -64,7 +64,7 @@ func TestDamageThatIsFoundWhileServingStopsPlanningAndTurnsReadyzRed(t *testing.
 	r := start(t, 2)
 	first := r.submit(t, script(1))
 	r.launched(t, first.ID, 1)
-	path := filepath.Join(r.configured().StateDir, dbFile)
+	path := filepath.Join(r.live().cfg.StateDir, dbFile)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ type restoredMark struct {
 
 // afterRestore calls start at once, unless the database was restored: then when it agrees with the clusters again.
 func (d *Daemon) afterRestore(ctx context.Context, start func()) {
-	mark, err := readRestored(d.configured().StateDir)
+	mark, err := readRestored(d.live().cfg.StateDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		start()
 		return
@@ -105,7 +105,7 @@ func (d *Daemon) settled(ctx context.Context, mark restoredMark, strays []string
 		Data: map[string]any{"unknown_runs": len(strays)}}); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(d.configured().StateDir, restoredFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(d.live().cfg.StateDir, restoredFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	d.settling.Store(nil)

@@ -347,7 +347,7 @@ func restoredRig(t *testing.T, slots int, list func(run forge.RunID) ([]forge.Re
 	if slots > 0 {
 		r.launched(t, run.ID, 1)
 	}
-	file := backupOf(t, r.configured().StateDir)
+	file := backupOf(t, r.live().cfg.StateDir)
 	r.stop()
 	dir := shortDir(t)
 	if err := restoreTo(t, file, dir); err != nil {
@@ -412,7 +412,7 @@ func TestARestoredDatabaseWaitsForWhatItDoesNotKnow(t *testing.T) {
 			if got, err := r.db.RunByID(t.Context(), run.ID); err != nil || got.Attempt != 0 {
 				t.Errorf("placed in spite of it: attempt %d, %v", got.Attempt, err)
 			}
-			if _, err := os.Stat(filepath.Join(r.configured().StateDir, restoredFile)); err != nil {
+			if _, err := os.Stat(filepath.Join(r.live().cfg.StateDir, restoredFile)); err != nil {
 				t.Errorf("a restart would forget to compare: %v", err)
 			}
 		})
@@ -435,7 +435,7 @@ func TestARestoredRunNeverCountsAnAttemptTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.launched(t, run.ID, 4)
-	if _, err := os.Stat(filepath.Join(r.configured().StateDir, restoredFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(r.live().cfg.StateDir, restoredFile)); err == nil {
 		t.Error("restored.json is still there")
 	}
 	events, err := r.db.For(r.op).Events(t.Context(), store.EventFilter{}, 0)

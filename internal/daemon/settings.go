@@ -30,6 +30,16 @@ type settings struct {
 // live is what is in force now. Take it once for what belongs together.
 func (d *Daemon) live() *settings { return d.settings.Load() }
 
+// clusterList is the clusters in force, in their order.
+func (d *Daemon) clusterList() []*Cluster {
+	s := d.live()
+	list := make([]*Cluster, 0, len(s.order))
+	for _, name := range s.order {
+		list = append(list, s.clusters[name])
+	}
+	return list
+}
+
 // policy is the scheduler's, as the configuration in force has it.
 func (d *Daemon) policy() scheduler.Policy { return d.live().cfg.Policy.policy() }
 
