@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,20 +59,29 @@ func cliStart(ctx context.Context, e env) ([]figure, error) {
 	return []figure{atMost("cli_start", median(ours), "ms-cpu", "go-hello", median(theirs), 3)}, nil
 }
 
-// withManyPending fills the queue with 10,000 runs and then looks at a listing, and at a daemon
-// that has nothing to do.
-func withManyPending(ctx context.Context, e env) ([]figure, error) {
+// crowded is a site whose slots are taken and where 10,000 runs wait.
+func crowded(ctx context.Context, e env) (*forgedtest.Site, error) {
 	s, err := site(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = s.Close() }()
 	if err := occupy(ctx, s); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	if err := fill(ctx, s, pendingRuns); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// withManyPending fills the queue with 10,000 runs and then looks at a listing, and at a daemon
+// that has nothing to do.
+func withManyPending(ctx context.Context, e env) ([]figure, error) {
+	s, err := crowded(ctx, e)
+	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = s.Close() }()
 	var list []float64
 	for range listRounds {
 		cmd := s.Command(ctx, "run", "list", "--limit", strconv.Itoa(pendingRuns))

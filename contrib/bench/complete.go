@@ -14,17 +14,11 @@ const completeRounds = 50
 // hidden command __complete with the words so far, which asks forged for names and prints them one a
 // line. There are 10,000 runs to choose from.
 func completionMS(ctx context.Context, e env) ([]figure, error) {
-	s, err := site(ctx, e)
+	s, err := crowded(ctx, e)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = s.Close() }()
-	if err := occupy(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := fill(ctx, s, pendingRuns); err != nil {
-		return nil, err
-	}
 	var took []float64
 	for range completeRounds {
 		cmd := s.Command(ctx, "__complete", "run", "show", "")

@@ -32,17 +32,11 @@ var polls = []func() string{
 // and why a run waits. There are 10,000 runs, all waiting, of the tenant that they ask for, and 100 more a second come in
 // meanwhile. It is an open load, not a saturated machine: 100 reads and 100 submissions a second.
 func readP99(ctx context.Context, e env) ([]figure, error) {
-	s, err := site(ctx, e)
+	s, err := crowded(ctx, e)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = s.Close() }()
-	if err := occupy(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := fill(ctx, s, pendingRuns); err != nil {
-		return nil, err
-	}
 	addr, err := s.TCP()
 	if err != nil {
 		return nil, err
