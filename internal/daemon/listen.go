@@ -73,6 +73,7 @@ func (d *Daemon) bind(ctx context.Context, cfg Config, old doors, undo *stopStac
 
 // useDoors serves what is new and closes what is not wanted any more; requests that came in there go on.
 func (d *Daemon) useDoors(fresh doors) {
+	d.writeAddress(fresh)
 	for _, l := range fresh {
 		if !l.served {
 			l.served = true
@@ -88,6 +89,11 @@ func (d *Daemon) useDoors(fresh doors) {
 	}
 	d.doors = fresh
 	d.sayCertificate(d.live().certificate)
+}
+
+// writeAddress says which TCP address is bound. It comes before anything is served: who has been told
+// "ready" on one door finds the other.
+func (d *Daemon) writeAddress(fresh doors) {
 	addr := filepath.Join(d.live().cfg.StateDir, addrFile)
 	var err error
 	if l := fresh[doorTCP]; l != nil {
