@@ -167,7 +167,11 @@ func TestAKillAtEachCrashPointOfAPreemptionBreaksNoInvariant(t *testing.T) {
 			low := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "10", "--set", "steps=30", "--set", "step_ms=400")
 			until(t, ctx, s, low, "running", atStep(5))
 			var out api.Submitted
-			err := s.CtlJSON(ctx, &out, "run", "submit", "probe", "--gpus-per-node", "2", "--priority", "90", "--set", "steps=5")
+			// Beside us: where forged dies before it answers, forgectl asks again until it is back.
+			answered := make(chan error, 1)
+			go func() {
+				answered <- s.CtlJSON(ctx, &out, "run", "submit", "probe", "--gpus-per-node", "2", "--priority", "90", "--set", "steps=5")
+			}()
 			select {
 			case <-s.Exited():
 			case <-ctx.Done():
@@ -177,6 +181,7 @@ func TestAKillAtEachCrashPointOfAPreemptionBreaksNoInvariant(t *testing.T) {
 				t.Fatal("it ended without having met the point")
 			}
 			must(t, s.Start(ctx))
+			err := <-answered
 			urgent := "2"
 			if err != nil { // its answer may have been lost with forged
 				var list []forge.Run
