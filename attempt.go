@@ -31,7 +31,11 @@ type Attempt struct {
 	ExitedAt   time.Time    `json:"exited_at,omitzero"`
 	EndedAt    time.Time    `json:"ended_at,omitzero"`
 	Exits      []RankExit   `json:"exits,omitempty"`
+	Batch      *BatchJob    `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
 }
+
+// Queued says that a queue of the cluster's own has the attempt, and nothing is allocated yet.
+func (a Attempt) Queued() bool { return a.State.Open() && len(a.Placement) == 0 }
 
 // Share is what an attempt holds on one node.
 type Share struct {

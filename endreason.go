@@ -34,6 +34,8 @@ const (
 	EndExecutorLost        EndReason = "executor_lost" // the shim died and left no exit record
 	EndOutputsInvalid      EndReason = "outputs_invalid"
 	EndSuperseded          EndReason = "superseded"
+	EndWithdrawn           EndReason = "withdrawn" // taken back from the cluster's own queue before it started
+	EndRefused             EndReason = "refused"   // the cluster's own queue will never start it as it is
 )
 
 // EndReasons lists the whole set.
@@ -41,7 +43,7 @@ var EndReasons = []EndReason{
 	EndCompleted, EndCheckpointedPreempt, EndCheckpointedLimit, EndCheckpointedDrain, EndCheckpointedUser,
 	EndCancelled, EndCancelledBy, EndUserExit, EndNaN, EndCUDAOOM, EndHostOOM, EndBadInput, EndTimeLimit, EndStalled,
 	EndRendezvous, EndLaunchFailed, EndNodeEnv, EndNodeLost, EndGPUFault, EndKilledExternally, EndExecutorLost,
-	EndOutputsInvalid, EndSuperseded,
+	EndOutputsInvalid, EndSuperseded, EndWithdrawn, EndRefused,
 }
 
 // Disposition is what an end reason means for the run.
@@ -56,6 +58,7 @@ const (
 	DisposeRequeue   Disposition = "requeue"    // goes on later; nobody's fault
 	DisposeRetryNow  Disposition = "retry_now"  // goes on at once; infrastructure, node not blamed
 	DisposeElsewhere Disposition = "elsewhere"  // goes on after a back-off, on other nodes if there are any
+	DisposeHold      Disposition = "hold"       // a person has to look: the run is held with the reason
 )
 
 var dispositions = map[EndReason]Disposition{
@@ -82,6 +85,8 @@ var dispositions = map[EndReason]Disposition{
 	EndExecutorLost:        DisposeElsewhere,
 	EndOutputsInvalid:      DisposeUserRetry,
 	EndSuperseded:          DisposeElsewhere,
+	EndWithdrawn:           DisposeRequeue,
+	EndRefused:             DisposeHold,
 }
 
 // Disposition says what this end means for the run.
@@ -120,6 +125,13 @@ const (
 	StopInputs       StopCause = "inputs"        // an input changed since registration, or is gone
 	StopNodeEnv      StopCause = "node_env"      // the entry could not be started here
 	StopLaunch       StopCause = "launch"        // anything else before the first rank ran
+
+	// What only a batch system says, in the place of a shim's word or over it.
+	StopNodeLost  StopCause = "node_lost" // a node of the gang is gone
+	StopPreempted StopCause = "preempted" // its own preemption
+	StopOOM       StopCause = "oom"       // ended for its use of memory
+	StopWithdrawn StopCause = "withdrawn" // taken back before it started
+	StopRefused   StopCause = "refused"   // will never start as it is
 )
 
 // StatusFile is what rank 0 left in status.json: its own word on how it ended.
@@ -183,6 +195,12 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndCheckpointedPreempt, savedOrNot(saved, "preempted")
 	case e.Intent == IntentCheckpointDrain:
 		return EndCheckpointedDrain, savedOrNot(saved, "drained")
+	case e.Cause == StopNodeLost:
+		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case e.Cause == StopPreempted:
+		return EndCheckpointedPreempt, savedOrNot(saved, "preempted by the cluster's own queue")
+	case e.Cause == StopOOM:
+		return EndHostOOM, orElse(e.Detail, "ended for its use of memory")
 	case e.Cause == StopTimeLimit && saved:
 		return EndCheckpointedLimit, "saved at the time limit"
 	case e.Cause == StopTimeLimit:
@@ -210,6 +228,24 @@ func judgeGone(e Evidence) (EndReason, string) {
 		return EndCheckpointedPreempt, savedOrNot(false, "preempted")
 	case IntentCheckpointDrain:
 		return EndCheckpointedDrain, savedOrNot(false, "drained")
+	}
+	switch e.Cause {
+	case StopNodeLost:
+		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case StopPreempted:
+		return EndCheckpointedPreempt, savedOrNot(false, "preempted by the cluster's own queue")
+	case StopOOM:
+		return EndHostOOM, orElse(e.Detail, "ended for its use of memory")
+	case StopTimeLimit:
+		return EndTimeLimit, orElse(e.Detail, "the time limit came")
+	case StopWithdrawn:
+		return EndWithdrawn, orElse(e.Detail, "taken back before it started")
+	case StopRefused:
+		return EndRefused, orElse(e.Detail, "the cluster's own queue refuses it")
+	case StopSignal:
+		if e.ByUID >= 0 {
+			return EndCancelledBy, orElse(e.Detail, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID))
+		}
 	}
 	if e.State == ObservLost {
 		return EndExecutorLost, orElse(e.Detail, "the shim is gone and left no exit record")

@@ -18,6 +18,14 @@ type Launch struct {
 	Devices   []GPU      `json:"devices"` // the placed slots of all nodes, in the order of Placement
 	Inputs    []Manifest `json:"inputs"`  // checked (size, mtime, inode; re-hashed on change) before ranks start
 	Config    RankConfig `json:"config"`
+
+	// What follows is for clusters with a queue of their own. There Placement may be empty: the queue chooses the
+	// nodes, and how many and how large is in Spec.Gang.
+	User     string     `json:"user,omitempty"`      // forge's user whose run it is
+	Account  string     `json:"account,omitempty"`   // the system's account that jobs and files belong to; "": forged's own
+	Nice     int        `json:"nice,omitempty"`      // forge's order among what waits there: lower goes first, 0 is the least
+	Exclude  []NodeName `json:"exclude,omitempty"`   // nodes that there is evidence against
+	SaveLead Duration   `json:"save_lead,omitempty"` // how long before the limit a save must begin
 }
 
 // RankConfig is config.json: what a rank reads through FORGE_CONFIG.
@@ -56,6 +64,7 @@ type ObservState string
 
 // The observed states. Unknown never frees a GPU and never starts a second attempt.
 const (
+	ObservQueued   ObservState = "queued" // the cluster's own queue has it; nothing is allocated
 	ObservStarting ObservState = "starting"
 	ObservRunning  ObservState = "running" // every rank has started
 	ObservStopping ObservState = "stopping"
@@ -79,6 +88,8 @@ type Observation struct {
 	Resume    *Resume     // what the shim chose to resume from, once it has
 	Output    *Manifest   // hashed by the shim after the ranks ended well
 	Released  bool        // proof: every process of the attempt is gone
+	Placement []Share     // where it really is, once a queue of the cluster's own has chosen; nil: not known, or as launched
+	Batch     *BatchJob   // what the cluster's batch system says; nil where there is none
 }
 
 // Resume is the shim's choice of a checkpoint, and what it passed over.

@@ -13,7 +13,26 @@ type Node struct {
 	Reason    string            `json:"reason,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	SeenAt    time.Time         `json:"seen_at"`
+	Batch     *NodeBatch        `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
+	Drain     *Drain            `json:"drain,omitempty" doc:"An operator's word that nothing new goes here"`
 	Version   int64             `json:"-"`
+}
+
+// NodeBatch is a node as the cluster's batch system sees it.
+type NodeBatch struct {
+	State      string   `json:"state" doc:"Its own word: idle, mixed, draining"`
+	Partitions []string `json:"partitions,omitempty"`
+	Features   []string `json:"features,omitempty"`
+	GPUsUsed   int      `json:"gpus_used" doc:"By anybody"`
+	Foreign    int      `json:"foreign_gpus" doc:"Used by jobs that are not forge's"`
+}
+
+// Drain keeps new work away from a node until an operator takes it back.
+type Drain struct {
+	By      string    `json:"by"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+	Outside bool      `json:"outside,omitempty" doc:"The batch system was told as well"`
 }
 
 // NodeState says whether new work may go to a node.

@@ -21,6 +21,7 @@ type Place struct {
 	Cluster    ClusterName
 	Shares     []Share
 	Nodes      []NodeVersion // what the decision rests on
+	HandOver   bool          // to the cluster's own queue, which chooses the nodes: Shares and Nodes are empty
 }
 
 // NodeVersion is one node as the decision saw it.
@@ -63,10 +64,11 @@ const (
 	HoldNoNodes     HoldCode = "no_nodes"   // no node is ready
 	HoldBehind      HoldCode = "behind"     // would fit, and must not overtake the head of the queue
 	HoldPreempting  HoldCode = "preempting" // GPUs are claimed for it; runs there save and stop
+	HoldQueueFull   HoldCode = "queue_full" // as many of the user's runs wait in the cluster's own queue as may
 )
 
 // HoldCodes lists the whole set.
-var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting}
+var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldQueueFull}
 
 // Refusal is a decision that no longer held when it was to be committed.
 type Refusal struct {

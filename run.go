@@ -52,6 +52,8 @@ type RunSpec struct {
 	MaxRetries   int               `json:"max_retries" doc:"User failures retried; infrastructure failures are always retried"`
 	Register     string            `json:"register,omitempty" doc:"Register the output as a version of this model"`
 	After        []RunID           `json:"after,omitempty" doc:"Runs that must complete first"`
+	Batch        *BatchOptions     `json:"batch,omitempty" doc:"Words for the cluster's own batch system"`
+	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
 }
 
 // The bounds and defaults of a run's spec.

@@ -13,15 +13,18 @@ type Snapshot struct {
 	Nodes    []Node
 	Claims   []Claim
 	Paused   []PausedCluster
+	Queues   []ClusterQueue // clusters with a queue of their own, by name
 }
 
 // PendingRun is a run that waits and has no open attempt.
 type PendingRun struct {
 	ID          RunID
 	Tenant      TenantID
+	User        string
 	Number      int64
 	Version     int64
-	Attempt     int // number of the last attempt
+	Attempt     int  // number of the last attempt
+	Batch       bool // asks for words of a batch system: only clusters that have one will do
 	Priority    int
 	SubmittedAt time.Time
 	NotBefore   time.Time
@@ -46,6 +49,7 @@ type ActiveAttempt struct {
 	Run         RunID
 	Number      int // attempt number
 	Tenant      TenantID
+	User        string
 	Priority    int
 	State       AttemptState
 	Cluster     ClusterName
@@ -58,6 +62,9 @@ type ActiveAttempt struct {
 	Preempted   int       // how often its run was preempted before
 	PreemptedAt time.Time // when it last was; zero when never
 }
+
+// Queued says that a queue of the cluster's own has it and that it holds nothing yet.
+func (a ActiveAttempt) Queued() bool { return len(a.Placement) == 0 }
 
 // Leaving says that the attempt ends without being asked once more.
 func (a ActiveAttempt) Leaving() bool { return a.Intent != IntentNone || a.State == AttemptStopping }
@@ -75,4 +82,10 @@ type Claim struct {
 type PausedCluster struct {
 	Cluster ClusterName
 	Reason  string
+}
+
+// ClusterQueue is a cluster with a queue of its own, to which runs are handed over instead of being placed on nodes.
+type ClusterQueue struct {
+	Cluster    ClusterName
+	MaxPending int // of one user's attempts that wait in it; what is more waits here
 }

@@ -36,12 +36,14 @@ type attemptRow struct {
 	ExitedAt   stamp              `bun:"exited_at"`
 	EndedAt    stamp              `bun:"ended_at"`
 	Exits      string             `bun:"exits"`
+	Batch      string             `bun:"batch"`
+	BatchID    string             `bun:"batch_id"`
 	Version    int64              `bun:"version"`
 }
 
 // mutableAttempt is what saveAttempt writes.
 var mutableAttempt = []string{"state", "reason", "detail", "external_id", "intent", "resume_step", "resume_from", "last_step",
-	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "version"}
+	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "placement", "version"}
 
 func (a *attemptRow) forge() (forge.Attempt, error) {
 	n := forge.Attempt{Run: a.Run, Number: a.Number, State: a.State, Reason: a.Reason, Detail: a.Detail, Cluster: a.Cluster,
@@ -49,6 +51,9 @@ func (a *attemptRow) forge() (forge.Attempt, error) {
 		LastStep: a.LastStep, SavedStep: a.SavedStep, SavedAt: a.SavedAt.time(), Unknown: a.Unknown.time(), PlacedAt: a.PlacedAt.time(),
 		StartedAt: a.StartedAt.time(), ExitedAt: a.ExitedAt.time(), EndedAt: a.EndedAt.time()}
 	if err := decode(a.Placement, &n.Placement); err != nil {
+		return n, err
+	}
+	if err := decode(a.Batch, &n.Batch); err != nil {
 		return n, err
 	}
 	return n, decode(a.Exits, &n.Exits)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ type nodeRow struct {
 	Labels    string            `bun:"labels"`
 	SeenAt    stamp             `bun:"seen_at"`
 	Version   int64             `bun:"version"`
+	Batch     string            `bun:"batch"`
 }
 
 type gpuRow struct {
@@ -42,6 +44,9 @@ type gpuRow struct {
 func (r *nodeRow) forge() (forge.Node, error) {
 	n := forge.Node{Name: r.Name, Cluster: r.Cluster, GPUs: []forge.GPU{}, CPUs: r.CPUs, MemoryMiB: r.MemoryMiB, State: r.State,
 		Reason: r.Reason, SeenAt: r.SeenAt.time(), Version: r.Version}
+	if err := decode(r.Batch, &n.Batch); err != nil {
+		return n, err
+	}
 	return n, decode(r.Labels, &n.Labels)
 }
 
@@ -127,8 +132,14 @@ func (t *tx) recordNode(n, was forge.Node, known bool) error {
 	if err != nil {
 		return err
 	}
+	batch := ""
+	if n.Batch != nil {
+		if batch, err = encode(1, n.Batch); err != nil {
+			return err
+		}
+	}
 	row := nodeRow{Cluster: n.Cluster, Name: n.Name, CPUs: n.CPUs, MemoryMiB: n.MemoryMiB, State: n.State, Reason: n.Reason, Labels: labels,
-		SeenAt: stampOf(n.SeenAt), Version: n.Version}
+		SeenAt: stampOf(n.SeenAt), Version: n.Version, Batch: batch}
 	if known {
 		_, err = t.NewUpdate().Model(&row).WherePK().Exec(t.ctx)
 	} else {
@@ -216,5 +227,5 @@ func normalNode(n forge.Node) forge.Node {
 
 func sameNode(a, b forge.Node) bool {
 	return a.CPUs == b.CPUs && a.MemoryMiB == b.MemoryMiB && a.State == b.State && a.Reason == b.Reason &&
-		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs)
+		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs) && reflect.DeepEqual(a.Batch, b.Batch)
 }

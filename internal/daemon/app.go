@@ -45,6 +45,9 @@ type Cluster struct {
 	RunRoot   string
 	PollEvery time.Duration
 	Modules   bool // recipes with a Python module can run here
+
+	Binding    forge.Binding // "": forge.BindPlan
+	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue
 }
 
 // Daemon is a running forged.

@@ -15,7 +15,8 @@ var ErrRevoked = errors.New("the claim of this attempt was revoked before it sta
 
 // Claim says who may act for an attempt. It is made once and never changes.
 type Claim struct {
-	By      string    `json:"by"` // shim | forged
+	By      string    `json:"by"`               // shim | forged
+	Holder  string    `json:"holder,omitempty"` // which of several jobs of the attempt its shims belong to; "" where there is only one
 	Revoked bool      `json:"revoked,omitempty"`
 	At      time.Time `json:"at"`
 }

@@ -99,7 +99,20 @@ func StreamPath(stream string) (string, error) {
 
 // Ranks is how many processes the attempt starts over all nodes, and how many on each: one per
 // slot, or one per node where the entry is itself a launcher.
+//
+// An attempt that was handed to a cluster's own queue has no placement: the shape of its gang says the same.
 func Ranks(l forge.Launch) (total int, perNode []int) {
+	if len(l.Placement) == 0 {
+		for range l.Spec.Gang.Nodes {
+			n := l.Spec.Gang.GPUsPerNode
+			if l.Spec.Launch == forge.LaunchNode {
+				n = 1
+			}
+			perNode = append(perNode, n)
+			total += n
+		}
+		return total, perNode
+	}
 	for _, share := range l.Placement {
 		n := len(share.Slots)
 		if l.Spec.Launch == forge.LaunchNode {

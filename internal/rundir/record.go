@@ -32,6 +32,7 @@ type LaunchOptions struct {
 	PortMax    int               `json:"port_max,omitempty"`
 	Network    string            `json:"network,omitempty"`     // NetworkHost or NetworkNone
 	NeedOutput bool              `json:"need_output,omitempty"` // ranks that exit 0 must leave something in output/
+	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
 }
 
 // The networks that ranks may get.
@@ -39,6 +40,9 @@ const (
 	NetworkHost = "host"
 	NetworkNone = "none" // loopback only, shared by the ranks of a node
 )
+
+// BatchSlurm in LaunchOptions.Batch: a shim per node is started by srun.
+const BatchSlurm = "slurm"
 
 // Stop is what forged asked of an attempt.
 type Stop struct {
@@ -63,6 +67,10 @@ type Live struct {
 	Process
 	StartedAt time.Time  `json:"started_at"`
 	Ranks     []LiveRank `json:"ranks"`
+
+	// Where a batch system has chosen the seat.
+	Node  forge.NodeName `json:"node,omitempty"`
+	Slots []int          `json:"slots,omitempty"` // GPUs of the node, by the batch system's own numbers
 }
 
 // LiveRank is one started rank.

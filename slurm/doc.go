@@ -1,0 +1,18 @@
+// Package slurm is the executor over sbatch, squeue, sacct, scontrol, sinfo and scancel: one gang is one
+// allocation, in which srun starts one shim per node. Nothing else in forge knows Slurm.
+//
+//	options.go    what a cluster is: programs, binding, partitions, software
+//	tool.go       one way to run Slurm's programs: bounded, in a cleared environment, with errors that say who is to blame
+//	hand.go       what has to be done as the owner of the jobs, as values that can cross a pipe
+//	job.go        the script and the options of one attempt; pure
+//
+// What the design rests on, each learned the hard way by somebody:
+//
+//   - "No answer" is unknown and never "gone": an empty or broken answer of squeue, a time-out, a controller that is
+//     away change nothing. A job is over when the controller, the accounting or the shims' own records say so.
+//   - A submission whose answer was lost may still create a job, minutes later. So the script claims its attempt with
+//     link(2) before it works, in the name of its job, and forged can take the claim first: absence is made.
+//   - Job ids are reused and a requeue keeps the id. A job is known by its name, which carries cluster, run and attempt,
+//     and the claim by id and restart count.
+//   - Text with explicit separators is the same from 22.05 to 26.05; JSON is not, and is never asked for.
+package slurm

@@ -1,0 +1,87 @@
+package slurm
+
+import (
+	"context"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+// Hand does what has to be done as the owner of the jobs: it writes and reads run directories and speaks to Slurm in the
+// owner's name. Requests and answers are values, so that the one behind sudo (identity as_user) gets them through a
+// pipe; forged itself (identity self) is the other. account "" is forged's own.
+//
+// An error means "not known": nothing may be concluded from it. What Slurm or the run directory did say is in the answer.
+type Hand interface {
+	// Submit writes the run directory and hands the job to sbatch. An attempt whose claim is revoked, or whose fence is
+	// behind, is not submitted: the answer says so.
+	Submit(ctx context.Context, account string, q SubmitRequest) (SubmitAnswer, error)
+	// Revoke takes the claim of an attempt if nobody has it, and says whose it is then.
+	Revoke(ctx context.Context, account string, at rundir.Attempt) (rundir.Claim, error)
+	// Records reads what shims have left, one answer per attempt, in the order asked.
+	Records(ctx context.Context, account string, ats []rundir.Attempt) ([]Records, error)
+	// Stop writes the durable request to stop, and nothing weaker over something stronger.
+	Stop(ctx context.Context, account string, at rundir.Attempt, s rundir.Stop) error
+	// Act lets Slurm do something to jobs of the owner.
+	Act(ctx context.Context, account string, q Action) (Answer, error)
+	// Read, Checkpoints and CheckInputs are forge's Files, where the files lie.
+	Read(ctx context.Context, account string, at rundir.Attempt, stream string, offset int64, max int) (forge.Chunk, error)
+	Checkpoints(ctx context.Context, account string, run forge.RunID, runDir string, verify bool) ([]forge.Checkpoint, error)
+	CheckInputs(ctx context.Context, account string, m forge.Manifest) error
+	// Remains lists the run directories below a run root.
+	Remains(ctx context.Context, account string, runRoot string) ([]forge.Remains, error)
+}
+
+// SubmitRequest is one job: the files of its attempt, and what sbatch gets.
+type SubmitRequest struct {
+	Launch rundir.LaunchFile `json:"launch"`
+	Job    Job               `json:"job"`
+	Owner  Owner             `json:"owner"`
+}
+
+// SubmitAnswer is what became of a submission.
+type SubmitAnswer struct {
+	JobID   string `json:"job_id,omitempty"`
+	Refused string `json:"refused,omitempty"` // Slurm's own words: this job will never be taken as it is
+	Revoked bool   `json:"revoked,omitempty"` // the claim was taken before, or a newer attempt holds the fence
+	Unclear string `json:"unclear,omitempty"` // no clean answer: it may exist, now or later
+}
+
+// Records is what the shims of one attempt have left; absent files are nil.
+type Records struct {
+	Claim  *rundir.Claim       `json:"claim,omitempty"`
+	Live   map[int]rundir.Live `json:"live,omitempty"` // by node index
+	Exits  map[int]rundir.Exit `json:"exits,omitempty"`
+	Ranks  []forge.RankExit    `json:"ranks,omitempty"` // of ranks whose shim left no exit record
+	Status *forge.StatusFile   `json:"status,omitempty"`
+	Resume *forge.Resume       `json:"resume,omitempty"`
+	Output *forge.Manifest     `json:"output,omitempty"`
+	Stop   *rundir.Stop        `json:"stop,omitempty"`
+	Error  string              `json:"error,omitempty"` // the directory could not be read: nothing is known
+}
+
+// Action is one thing that Slurm is to do to jobs. Names of programs and their options are put together by the hand, so that
+// nobody who reaches it can have it run anything else.
+type Action struct {
+	Verb   ActionVerb `json:"verb"`
+	JobIDs []string   `json:"job_ids"`
+	Signal string     `json:"signal,omitempty"` // ActSignal: "USR1"
+	Nice   int        `json:"nice,omitempty"`   // ActNice
+}
+
+// ActionVerb is from a closed set.
+type ActionVerb string
+
+// The verbs.
+const (
+	ActCancel ActionVerb = "cancel" // scancel
+	ActSignal ActionVerb = "signal" // scancel --signal, to the steps
+	ActNice   ActionVerb = "nice"   // scontrol update nice=
+)
+
+// Answer is what a program of Slurm said.
+type Answer struct {
+	Out  string `json:"out,omitempty"`
+	Err  string `json:"err,omitempty"`
+	Code int    `json:"code"`
+}

@@ -1,0 +1,32 @@
+-- Clusters with a queue of their own (Slurm).
+ALTER TABLE attempts ADD COLUMN batch TEXT NOT NULL DEFAULT '';    -- JSON of forge.BatchJob; '' where there is none
+ALTER TABLE attempts ADD COLUMN batch_id TEXT NOT NULL DEFAULT ''; -- the batch system's own id, to find an attempt by
+CREATE INDEX attempts_by_batch ON attempts (batch_id) WHERE batch_id <> '';
+
+ALTER TABLE nodes ADD COLUMN batch TEXT NOT NULL DEFAULT ''; -- JSON of forge.NodeBatch; '' where there is none
+
+-- An operator's word that nothing new goes to a node. It outlives what executors say of the node.
+CREATE TABLE node_drains (
+	cluster TEXT NOT NULL,
+	node    TEXT NOT NULL,
+	by_user TEXT NOT NULL,
+	reason  TEXT NOT NULL,
+	at      INTEGER NOT NULL,
+	outside INTEGER NOT NULL DEFAULT 0 CHECK (outside IN (0, 1)), -- 1: the batch system was told as well, and is to be told of the end
+	PRIMARY KEY (cluster, node),
+	FOREIGN KEY (cluster, node) REFERENCES nodes (cluster, name)
+) STRICT, WITHOUT ROWID;
+
+-- Which attempts ended by a fault that a node may have had its part in.
+CREATE TABLE node_failures (
+	cluster TEXT NOT NULL,
+	node    TEXT NOT NULL,
+	run     TEXT NOT NULL,
+	attempt INTEGER NOT NULL,
+	reason  TEXT NOT NULL,
+	certain INTEGER NOT NULL CHECK (certain IN (0, 1)), -- 1: the node alone had it (its own GPU, its own environment); 0: all nodes of the gang are noted
+	at      INTEGER NOT NULL,
+	PRIMARY KEY (cluster, node, run, attempt),
+	FOREIGN KEY (run, attempt) REFERENCES attempts (run, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX node_failures_by_time ON node_failures (cluster, at);
