@@ -20,6 +20,9 @@ type seat struct {
 	master            rundir.Master
 	resume            string
 	home              string // HOME when the cluster sets none
+	job               *job   // nil: no batch system
+	ifname            string // of the interface that leads to the master; "": not known
+	cpus              int    // that this rank is bound to; 0: not bound
 }
 
 // environment is all that a rank gets: docs/run-contract.md, the cluster's additions, and nothing
@@ -33,6 +36,12 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	}
 	if l.Options.PythonPath != "" {
 		env["PYTHONPATH"] = l.Options.PythonPath
+	}
+	if s.job != nil {
+		maps.Copy(env, s.job.kept)
+	}
+	if s.ifname != "" {
+		env["GLOO_SOCKET_IFNAME"] = s.ifname // else gloo takes the address of the hostname, which may be loopback
 	}
 	maps.Copy(env, l.Options.Env)
 
@@ -64,11 +73,21 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	if len(s.perNode) == 1 {
 		env["GLOO_SOCKET_IFNAME"] = "lo" // else gloo takes the address of the hostname, which may be anything
 	}
-	env["OMP_NUM_THREADS"] = strconv.Itoa(max(1, l.Spec.Gang.CPUsPerGPU))
+	threads := max(1, l.Spec.Gang.CPUsPerGPU)
+	if s.cpus > 0 {
+		threads = min(cmp.Or(l.Spec.Gang.CPUsPerGPU, s.cpus), s.cpus)
+	}
+	env["OMP_NUM_THREADS"] = strconv.Itoa(threads)
 
 	// All GPUs of the node to each of its ranks, in slot order: torch's own convention, LOCAL_RANK
 	// picks. By UUID and in PCI order, because an index shifts when a GPU falls off the bus.
-	uuids := strings.Join(localUUIDs(l, s.node), ",")
+	// A batch system's own names for them are kept as they are.
+	uuids := ""
+	if s.job != nil {
+		uuids = s.job.visible
+	} else {
+		uuids = strings.Join(localUUIDs(l, s.node), ",")
+	}
 	env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 	env["CUDA_VISIBLE_DEVICES"] = uuids
 	env["NVIDIA_VISIBLE_DEVICES"] = uuids

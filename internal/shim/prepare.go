@@ -40,12 +40,25 @@ func refuse(cause forge.StopCause, format string, args ...any) *refusal {
 // claim makes sure that this attempt may still start. The fence is read after the claim: between a
 // fence that was raised and a claim that was revoked nothing slips through.
 func (s *shim) claim() error {
-	switch err := rundir.ClaimForShim(s.at, time.Now()); {
-	case errors.Is(err, rundir.ErrRevoked):
-		return refuse(forge.StopRevoked, "the claim was revoked before this shim came")
-	case err != nil:
-		return refuse(forge.StopLaunch, "%v", err)
+	if s.job == nil { // a job has claimed before it touched anything
+		switch err := rundir.ClaimForShim(s.at, "", time.Now()); {
+		case errors.Is(err, rundir.ErrRevoked):
+			return refuse(forge.StopRevoked, "the claim was revoked before this shim came")
+		case err != nil:
+			return refuse(forge.StopLaunch, "%v", err)
+		}
 	}
+	if err := s.fenced(); err != nil {
+		return err
+	}
+	if stop, err := rundir.ReadStop(s.at); err == nil {
+		return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
+	}
+	return nil
+}
+
+// fenced says whether this attempt is the newest that is allowed.
+func (s *shim) fenced() error {
 	fence, err := rundir.ReadFence(s.at.RunDir)
 	switch {
 	case err != nil:
@@ -54,9 +67,6 @@ func (s *shim) claim() error {
 		return refuse(forge.StopSuperseded, "attempt %d holds the fence", fence)
 	case fence < s.at.Number:
 		return refuse(forge.StopLaunch, "the fence is at %d: attempt %d was never allowed", fence, s.at.Number)
-	}
-	if stop, err := rundir.ReadStop(s.at); err == nil {
-		return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
 	}
 	return nil
 }
@@ -72,6 +82,9 @@ func (s *shim) prepare(ctx context.Context) error {
 		s.guard(done, cancel)
 	}()
 	err := s.prepareSteps(ctx)
+	if err == nil && s.job != nil {
+		err = s.fenced() // it may have taken hours, on a node that was cut off meanwhile
+	}
 	close(done)
 	<-guarded // from here on the events are the loop's again
 	var why *refusal
@@ -94,6 +107,10 @@ func (s *shim) guard(done <-chan struct{}, cancel context.CancelCauseFunc) {
 			r := refuse(forge.StopSignal, "the shim was sent SIGTERM before the ranks started")
 			r.uid = uid
 			cancel(r)
+		case <-s.events.limit:
+			if s.job != nil {
+				cancel(refuse(forge.StopTimeLimit, "Slurm said that the time limit is near, before the ranks started"))
+			}
 		case <-s.events.look:
 		case <-tick.C:
 		}
@@ -135,7 +152,9 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 	if s.master.Port, err = freePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
 		return refuse(forge.StopLaunch, "%v", err)
 	}
-	s.master.Addr = masterAddr(s.launch.Placement)
+	if s.master.Addr, err = s.masterAddr(ctx); err != nil {
+		return refuse(forge.StopLaunch, "%v", err)
+	}
 	if len(s.perNode) == 1 {
 		return nil // published with live.json
 	}
@@ -151,16 +170,6 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 		return refuse(forge.StopLaunch, "%v", err)
 	}
 	return nil
-}
-
-// masterAddr is where ranks find rank 0: loopback as long as they all share a node.
-func masterAddr(placement []forge.Share) string {
-	for _, share := range placement {
-		if share.Node != placement[0].Node {
-			return string(placement[0].Node)
-		}
-	}
-	return "127.0.0.1"
 }
 
 // awaitNodeZero waits for the choices of node 0, and no longer than node 0 itself lives.

@@ -35,14 +35,16 @@ func (s *shim) startRanks() error {
 		return refuse(forge.StopNodeEnv, "%v", err)
 	}
 	first := rundir.FirstRank(s.perNode, s.node)
+	ifname := s.interfaceToMaster()
+	cpus := s.shareCPUs()
 	for local := range s.perNode[s.node] {
 		m := &member{rank: first + local}
 		s.gang.members = append(s.gang.members, m)
 		env := environment(s.launch, seat{
 			node: s.node, local: local, rank: m.rank, perNode: s.perNode,
-			master: s.master, resume: s.resume.Path, home: home(),
+			master: s.master, resume: s.resume.Path, home: home(), job: s.job, ifname: ifname, cpus: len(cpus[local]),
 		})
-		if err := s.startRank(m, argv, env); err != nil {
+		if err := withCPUs(cpus[local], func() error { return s.startRank(m, argv, env) }); err != nil {
 			return err
 		}
 	}
@@ -62,6 +64,9 @@ func (s *shim) startRank(m *member, argv, env []string) error {
 	}()
 	if err != nil {
 		return refuse(forge.StopLaunch, "cannot open the streams of rank %d: %v", m.rank, err)
+	}
+	if s.job != nil {
+		defer s.events.deafToLimit()()
 	}
 	m.started = time.Now().UTC()
 	m.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
