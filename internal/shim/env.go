@@ -19,10 +19,11 @@ type seat struct {
 	perNode           []int // ranks on each node
 	master            rundir.Master
 	resume            string
-	home              string // HOME when the cluster sets none
-	job               *job   // nil: no batch system
-	ifname            string // of the interface that leads to the master; "": not known
-	cpus              int    // that this rank is bound to; 0: not bound
+	home              string   // HOME when the cluster sets none
+	own               []string // the shim's own environment, for LaunchOptions.Inherit
+	job               *job     // nil: no batch system
+	ifname            string   // of the interface that leads to the master; "": not known
+	cpus              int      // that this rank is bound to; 0: not bound
 }
 
 // environment is all that a rank gets: docs/run-contract.md, the cluster's additions, and nothing
@@ -33,6 +34,9 @@ func environment(l rundir.LaunchFile, s seat) []string {
 		"PATH": defaultPath, "HOME": s.home, "LANG": "C.UTF-8", "TMPDIR": "/tmp",
 		"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
 		"PYTHONUNBUFFERED": "1",
+	}
+	if l.Options.Inherit {
+		maps.Copy(env, inherited(s.own))
 	}
 	if l.Options.PythonPath != "" {
 		env["PYTHONPATH"] = l.Options.PythonPath
@@ -117,4 +121,20 @@ func localUUIDs(l rundir.LaunchFile, node int) []string {
 		}
 	}
 	return uuids
+}
+
+// notInherited are prefixes of what Slurm and forged leave in a shim's environment, and shells in everybody's.
+var notInherited = []string{"SLURM", "SBATCH_", "SRUN_", "PMI", "OMPI_", "FORGE", "_=", "PWD=", "OLDPWD=", "SHLVL="}
+
+// inherited is what the script made that set up the software and started the shim. It had cleared the environment before,
+// so that nothing of the one who submitted is in it.
+func inherited(own []string) map[string]string {
+	out := map[string]string{}
+	for _, kv := range own {
+		name, value, _ := strings.Cut(kv, "=")
+		if name != "" && !slices.ContainsFunc(notInherited, func(p string) bool { return strings.HasPrefix(kv, p) }) {
+			out[name] = value
+		}
+	}
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
 // level is how hard the ranks are being ended. It only grows.
@@ -78,8 +79,12 @@ func (g *gang) ask(l level, cause forge.StopCause, detail string, now time.Time)
 }
 
 // asked is a stop file.
-func (g *gang) asked(kind forge.SignalKind, now time.Time) {
-	l := levelSave
+func (g *gang) asked(stop rundir.Stop, now time.Time) {
+	if stop.Intent == forge.IntentCheckpointLimit {
+		g.ask(levelSave, forge.StopTimeLimit, "forged took the time limit for come", now)
+		return
+	}
+	l, kind := levelSave, stop.Signal
 	switch kind {
 	case forge.SignalKill:
 		l = levelKill

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
@@ -52,9 +49,17 @@ func (s *shim) claim() error {
 		return err
 	}
 	if stop, err := rundir.ReadStop(s.at); err == nil {
-		return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
+		return stopped(stop)
 	}
 	return nil
+}
+
+// stopped is a stop that came before the ranks started.
+func stopped(stop rundir.Stop) *refusal {
+	if stop.Intent == forge.IntentCheckpointLimit {
+		return refuse(forge.StopTimeLimit, "forged took the time limit for come before the ranks started")
+	}
+	return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
 }
 
 // fenced says whether this attempt is the newest that is allowed.
@@ -115,7 +120,7 @@ func (s *shim) guard(done <-chan struct{}, cancel context.CancelCauseFunc) {
 		case <-tick.C:
 		}
 		if stop, err := rundir.ReadStop(s.at); err == nil {
-			cancel(refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal))
+			cancel(stopped(stop))
 		}
 		if s.gang.limit > 0 && time.Since(s.began) >= s.gang.limit {
 			cancel(refuse(forge.StopTimeLimit, "the time limit of %s came before the ranks started", s.gang.limit))
@@ -149,7 +154,7 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 	for _, skip := range s.resume.Skipped {
 		s.log.Warn().Str("checkpoint", skip.Path).Str("why", skip.Why).Msg("checkpoint skipped")
 	}
-	if s.master.Port, err = freePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
+	if s.master.Port, err = reservePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
 		return refuse(forge.StopLaunch, "%v", err)
 	}
 	if s.master.Addr, err = s.masterAddr(ctx); err != nil {
@@ -201,43 +206,6 @@ func (s *shim) awaitNodeZero(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// freePort finds a port that nobody listens on. A range is tried from a place that depends on the
-// shim, so that two that start together rarely meet. Another process may still take the port before
-// rank 0 binds it: the ranks then end with the rendezvous code and are started again.
-func freePort(low, high, seed int) (int, error) {
-	if low <= 0 || high < low {
-		return bindable(0)
-	}
-	n := high - low + 1
-	for i := range n {
-		if port, err := bindable(low + (seed+i)%n); err == nil {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no port is free for the ranks' rendezvous in %d-%d", low, high)
-}
-
-// bindable binds and lets go. It uses the calling thread's network, which net.Listen may not.
-func bindable(port int) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	in, ok := sa.(*unix.SockaddrInet4)
-	if !ok {
-		return 0, &net.AddrError{Err: "not an IPv4 address"}
-	}
-	return in.Port, nil
 }
 
 // statSigns looks at the files by which ranks show progress.

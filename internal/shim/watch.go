@@ -61,7 +61,7 @@ func (s *shim) watch() {
 // that hiccups must not end a run.
 func (s *shim) look() {
 	if stop, err := rundir.ReadStop(s.at); err == nil {
-		s.gang.asked(stop.Signal, time.Now())
+		s.gang.asked(stop, time.Now())
 	}
 }
 
