@@ -158,7 +158,8 @@ func TestDownLeavesNothing(t *testing.T) {
 	must(t, err)
 	for _, path := range all {
 		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), c.Dir) {
-			t.Errorf("%s is of the cluster", path)
+			cmd, _ := os.ReadFile(strings.TrimSuffix(path, "environ") + "cmdline")
+			t.Errorf("%s is of the cluster: %q", path, cmd)
 		}
 	}
 }
