@@ -6,15 +6,17 @@ import (
 	"testing"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/executortest"
 )
 
 func TestAnInterruptedRunGoesOnByItselfFromWhatItSaved(t *testing.T) {
 	for as, want := range map[forge.InterruptAs]struct {
 		signal forge.SignalKind
+		cause  forge.StopCause // what the shim records then
 		reason forge.EndReason
 	}{
-		forge.InterruptPreempt: {forge.SignalCheckpoint, forge.EndCheckpointedPreempt},
-		forge.InterruptTimeout: {forge.SignalLimit, forge.EndCheckpointedLimit},
+		forge.InterruptPreempt: {forge.SignalCheckpoint, forge.StopIntent, forge.EndCheckpointedPreempt},
+		forge.InterruptTimeout: {forge.SignalLimit, forge.StopTimeLimit, forge.EndCheckpointedLimit},
 	} {
 		t.Run(string(as), func(t *testing.T) {
 			r := start(t, 1)
@@ -25,7 +27,7 @@ func TestAnInterruptedRunGoesOnByItselfFromWhatItSaved(t *testing.T) {
 			}
 			r.await(t, run.ID, "asked", func(forge.Run) bool { return slices.Equal(r.fake.Signals(key), []forge.SignalKind{want.signal}) })
 			r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: 1, Step: 7})
-			r.fake.Finish(key, forge.ExitCheckpointed)
+			r.fake.Exit(key, executortest.Ending{Cause: want.cause}, forge.ExitCheckpointed)
 			got := r.await(t, run.ID, "in its second attempt", func(x forge.Run) bool { return x.Attempt == 2 })
 			if got.Reason != want.reason || got.Retries != 0 || got.Fruitless != 0 || got.SavedStep != 7 {
 				t.Errorf("%+v; want %s", got, want.reason)
