@@ -51,6 +51,8 @@ const (
 	EventRunClaimed        EventType = "run.claimed"
 	EventRunInterruptAsked EventType = "run.interrupt_asked"
 	EventNodeChanged       EventType = "node.changed"
+	EventNodeDrained       EventType = "node.drained"
+	EventNodeUndrained     EventType = "node.undrained"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
@@ -71,6 +73,7 @@ var EventTypes = []EventType{
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunInterruptAsked,
+	EventNodeDrained, EventNodeUndrained,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

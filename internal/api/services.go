@@ -26,6 +26,7 @@ type Services struct {
 	Keys     Keys
 	Site     Site
 	Clusters Clusters
+	Nodes    Nodes
 	Events   Events
 }
 
@@ -149,6 +150,16 @@ type Site interface {
 type Clusters interface {
 	Clusters(ctx context.Context, p forge.Principal) ([]ClusterView, error)
 	ResumeCluster(ctx context.Context, p forge.Principal, name string) (ClusterView, error)
+	// CheckCluster looks at a cluster with jobs on it, and at the accounting of the last days. For operators, likewise.
+	CheckCluster(ctx context.Context, p forge.Principal, name string, days int) ([]Check, error)
+}
+
+// Nodes shows one node, keeps new work away from it and lets it back. A node is named by itself where that is clear, by
+// its cluster as well otherwise: KindInvalid. Draining is for operators: KindForbidden for anyone else, before it is said whether there is such a node.
+type Nodes interface {
+	Node(ctx context.Context, p forge.Principal, cluster, node string) (NodeDetail, error)
+	DrainNode(ctx context.Context, p forge.Principal, cluster, node, reason string) (NodeChanged, error)
+	UndrainNode(ctx context.Context, p forge.Principal, cluster, node string) (NodeChanged, error)
 }
 
 // Events is the audit trail as a stream.
