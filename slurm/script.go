@@ -87,7 +87,7 @@ func (o Options) plan(l forge.Launch) (Partition, software, error) {
 	}
 	p, _ := o.With.Partition(name) // checked just now
 	run, _ := forge.MergeRuntime(forge.RuntimeLayer{Runtime: o.With.Runtime}, forge.RuntimeLayer{Runtime: *cmp.Or(l.Spec.Runtime, &forge.Runtime{})})
-	if err := CheckRuntime(run); err != nil {
+	if err := run.CheckWhole(); err != nil {
 		return Partition{}, software{}, err
 	}
 	reads := nonEmpty(o.PythonPath)

@@ -17,15 +17,59 @@ import (
 // shareDir, below a run root, is what forged puts there for all nodes: its training package.
 const shareDir = ".forge"
 
+// openSlurm makes the executor of one cluster of kind slurm.
+func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
+	python, err := prepareSlurm(cl, field)
+	if err != nil {
+		return Cluster{}, err
+	}
+	o := d.slurmOptions(cl, python)
+	x, err := newSlurm(o)
+	if err != nil {
+		return Cluster{}, err
+	}
+	c := Cluster{Name: o.Cluster, Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, Slurm: &o}
+	c.follow(cl)
+	return c, nil
+}
+
+type slurmExecutor interface {
+	Executor
+	Files
+}
+
+func newSlurm(slurm.Options) (slurmExecutor, error) {
+	return nil, forge.Errorf(forge.KindPrecondition, "cluster.open", "this forged was built without its Slurm executor")
+}
+
+// follow takes over what a reload may change.
+func (c *Cluster) follow(cl ClusterConfig) {
+	c.PollEvery = cl.PollEvery.D()
+	if cl.Kind != KindSlurm {
+		c.Modules = cl.Python != ""
+		return
+	}
+	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // a run may bring its own as well; launching says so
+	c.MaxPending, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.UserRuntime
+	if cl.Slurm.Binding == DefaultBinding {
+		c.Binding = forge.BindEager
+	}
+	if c.Slurm != nil {
+		o := *c.Slurm
+		o.With = slurmWith(cl)
+		c.Slurm = &o
+	}
+}
+
 // slurmOptions is a cluster of kind slurm as its room wants it; the configuration has been checked.
-func (d *Daemon) slurmOptions(cl ClusterConfig) slurm.Options {
+func (d *Daemon) slurmOptions(cl ClusterConfig, python string) slurm.Options {
 	s := cl.Slurm
 	lo, hi, _ := parsePorts(cl.Ports)
 	return slurm.Options{
 		Cluster: forge.ClusterName(cl.Name), Tools: slurm.Tools{Bin: s.Bin, Conf: s.Conf, Timeout: s.Timeout.D()}, RunRoot: cl.RunRoot, Shim: s.Shim,
 		Binding: slurm.Binding(s.Binding), BindTimeout: s.BindTimeout.D(), NiceStep: *s.NiceStep,
 		PollEvery: s.PollEvery.D(), NodesEvery: s.NodesEvery.D(), Labels: s.Labels, Topology: s.Topology, Drain: slurm.Drain(s.Drain),
-		TenantName: d.tenantName, PythonPath: filepath.Join(s.Share, pythonDir), PortMin: lo, PortMax: hi, With: slurmWith(cl), Log: d.log,
+		TenantName: d.tenantName, PythonPath: python, PortMin: lo, PortMax: hi, With: slurmWith(cl), Log: d.log,
 	}
 }
 
@@ -59,25 +103,30 @@ func (d *Daemon) tenantName(id forge.TenantID) string {
 }
 
 // prepareSlurm makes what must be there before anything is submitted, and says which key is at fault where it cannot.
-func prepareSlurm(cl ClusterConfig, field string) error {
+func prepareSlurm(cl ClusterConfig, field string) (pythonPath string, err error) {
 	if root := fixedRoot(cl.RunRoot); root == cl.RunRoot {
 		if err := os.MkdirAll(root, 0o750); err != nil {
-			return forge.Invalidf(field+"run_root", "%v", err)
+			return "", forge.Invalidf(field+"run_root", "%v", err)
 		}
 	} else if st, err := os.Stat(root); err != nil || !st.IsDir() {
-		return forge.Invalidf(field+"run_root", "%s is not a directory here; the directories of accounts lie below it", root)
+		return "", forge.Invalidf(field+"run_root", "%s is not a directory here; the directories of accounts lie below it", root)
 	}
-	if err := checkWritable(cl.ArtifactRoot); err != nil {
-		return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("make the directory and give it to the user that runs forged, or leave the key out")
+	if err := checkReloaded(cl, field); err != nil {
+		return "", err
 	}
 	if st, err := os.Stat(cl.Slurm.Shim); err != nil || st.Mode()&0o111 == 0 {
-		return forge.Invalidf(field+"slurm.shim", "%q is not an executable file here; it has to be forged's own program, under the same path on every node", cl.Slurm.Shim)
+		return "", forge.Invalidf(field+"slurm.shim", "%q is not an executable file here; it has to be forged's own program, under the same path on every node", cl.Slurm.Shim)
 	}
-	if err := os.MkdirAll(cl.Slurm.Share, 0o755); err != nil {
-		return forge.Invalidf(field+"slurm.share", "%v", err)
+	if pythonPath, err = recipes.ExtractPython(filepath.Join(cl.Slurm.Share, pythonDir)); err != nil {
+		return "", forge.Invalidf(field+"slurm.share", "%v", err).WithHint("it must be a directory that forged can write and every node can read")
 	}
-	if _, err := recipes.ExtractPython(filepath.Join(cl.Slurm.Share, pythonDir)); err != nil {
-		return forge.Invalidf(field+"slurm.share", "%v", err)
+	return pythonPath, nil
+}
+
+// checkReloaded looks at what a reload may name anew. Nothing of Slurm's nodes can be seen from here: cluster check does that.
+func checkReloaded(cl ClusterConfig, field string) error {
+	if err := checkWritable(cl.ArtifactRoot); err != nil {
+		return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("make the directory and give it to the user that runs forged, or leave the key out")
 	}
 	return nil
 }
