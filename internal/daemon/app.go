@@ -47,7 +47,8 @@ type Cluster struct {
 	Modules   bool // recipes with a Python module can run here
 
 	Binding    forge.Binding // "": forge.BindPlan
-	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue
+	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
+	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 }
 
 // Daemon is a running forged.
@@ -174,6 +175,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.settings.Store(s)
+	d.world.setQueues(queuesOf(s))
 	d.http = d.newServer()
 	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
 		return nil, err
