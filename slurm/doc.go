@@ -4,7 +4,8 @@
 //	options.go    what a cluster is: programs, binding, partitions, software
 //	tool.go       one way to run Slurm's programs: bounded, in a cleared environment, with errors that say who is to blame
 //	hand.go       what has to be done as the owner of the jobs, as values that can cross a pipe
-//	job.go        the script and the options of one attempt; pure
+//	job.go        the name of a job, by which it is found again
+//	script.go     the options and the script of one attempt; pure
 //
 // What the design rests on, each learned the hard way by somebody:
 //
