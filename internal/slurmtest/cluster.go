@@ -101,6 +101,11 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	up, cancel := context.WithTimeout(ctx, upLimit)
 	defer cancel()
+	if o.Version != "" && o.User != nil { // who may have no home to install it in
+		if _, err := (&Cluster{}).command(up, nil, script("debian13")); err != nil {
+			return nil, errors.Join(err, c.Down())
+		}
+	}
 	if _, err := c.command(up, env, script("up"), c.Dir); err != nil {
 		return nil, errors.Join(err, c.Down())
 	}

@@ -134,10 +134,13 @@ func TestTheOtherVersionIsTheOther(t *testing.T) {
 func TestItWorksWithoutRoot(t *testing.T) {
 	t.Parallel()
 	const nobody = 65534
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, User: &syscall.Credential{Uid: nobody, Gid: nobody}})
-	out := c.Must(t, "srun", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "bash", "-c", "id -u; echo $CUDA_VISIBLE_DEVICES")
-	if strings.Count(out, "65534\n") != 2 || strings.Count(out, "0,1\n") != 2 {
-		t.Fatalf("%q", out)
+	for _, o := range []slurmtest.Options{{}, {Version: "24.11", Accounting: true}} {
+		o.Nodes, o.User = 2, &syscall.Credential{Uid: nobody, Gid: nobody}
+		c := slurmtest.Up(t, o)
+		out := c.Must(t, "srun", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "bash", "-c", "id -u; echo $CUDA_VISIBLE_DEVICES")
+		if strings.Count(out, "65534\n") != 2 || strings.Count(out, "0,1\n") != 2 {
+			t.Errorf("%+v: %q", o, out)
+		}
 	}
 }
 
