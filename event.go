@@ -49,7 +49,10 @@ const (
 	EventRunPreemptAsked   EventType = "run.preempt_asked"
 	EventRunPreempted      EventType = "run.preempted"
 	EventRunClaimed        EventType = "run.claimed"
+	EventRunInterruptAsked EventType = "run.interrupt_asked"
 	EventNodeChanged       EventType = "node.changed"
+	EventNodeDrained       EventType = "node.drained"
+	EventNodeUndrained     EventType = "node.undrained"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
@@ -69,7 +72,8 @@ var EventTypes = []EventType{
 	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
-	EventRunPreemptAsked, EventRunClaimed,
+	EventRunPreemptAsked, EventRunClaimed, EventRunInterruptAsked,
+	EventNodeDrained, EventNodeUndrained,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.
@@ -80,6 +84,7 @@ const (
 	WhyRequested Why = "requested" // somebody asked, and gave no other reason
 	WhyBootstrap Why = "bootstrap" // forged init, or forged key for a lost one
 	WhyRotated   Why = "rotated"   // replaced by a newer key
+	WhyLogin     Why = "login"     // somebody came in without a key, and was given one for a while
 	WhyLeaked    Why = "leaked"    // the secret may be known to others
 	WhyLeft      Why = "left"      // the person does not work here any more
 	WhyUnused    Why = "unused"
