@@ -49,6 +49,7 @@ const (
 	EventRunPreemptAsked   EventType = "run.preempt_asked"
 	EventRunPreempted      EventType = "run.preempted"
 	EventRunClaimed        EventType = "run.claimed"
+	EventRunInterruptAsked EventType = "run.interrupt_asked"
 	EventNodeChanged       EventType = "node.changed"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
@@ -69,7 +70,7 @@ var EventTypes = []EventType{
 	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
-	EventRunPreemptAsked, EventRunClaimed,
+	EventRunPreemptAsked, EventRunClaimed, EventRunInterruptAsked,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

@@ -102,6 +102,9 @@ type Runs interface {
 	Runs(ctx context.Context, p forge.Principal, f RunFilter) (List[forge.Run], error)
 	CancelRun(ctx context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error)
 	RetryRun(ctx context.Context, p forge.Principal, run string) (Submitted, error)
+	InterruptRun(ctx context.Context, p forge.Principal, run string, as forge.InterruptAs) (forge.Run, error)
+	// RunSeat is KindPrecondition where nothing runs, and where there is no batch system that would let a shell in.
+	RunSeat(ctx context.Context, p forge.Principal, run string, rank int) (RunSeat, error)
 }
 
 // Holds keeps waiting runs from being placed, and lets them go on.

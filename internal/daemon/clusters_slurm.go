@@ -125,6 +125,11 @@ func prepareSlurm(cl ClusterConfig, field string) (pythonPath string, err error)
 
 // checkReloaded looks at what a reload may name anew. Nothing of Slurm's nodes can be seen from here: cluster check does that.
 func checkReloaded(cl ClusterConfig, field string) error {
+	for name, o := range slurmWith(cl).Owners {
+		if err := o.Check(); err != nil && cl.Slurm.Identity == IdentitySelf {
+			return forge.Invalidf(field+"slurm.owners."+name, "%v", err)
+		}
+	}
 	if err := checkWritable(cl.ArtifactRoot); err != nil {
 		return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("make the directory and give it to the user that runs forged, or leave the key out")
 	}

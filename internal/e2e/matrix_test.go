@@ -51,6 +51,8 @@ var rules = map[string]access{
 	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
 	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
+	"interrupt-run":        {role: forge.RoleMember, target: "run", body: `{"as":"timeout"}`, ok: []int{412}, own: true}, // it does not run
+	"get-run-seat":         {role: forge.RoleMember, target: "run", ok: []int{412}, own: true},
 	"retry-run":            {role: forge.RoleMember, target: "run", ok: []int{201}, own: true, first: "/cancel"},
 	"hold-run":             {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
 	"release-run":          {role: forge.RoleMember, target: "run", ok: []int{200}, own: true, first: "/hold"},

@@ -40,6 +40,7 @@ type Fake struct {
 	queue    *api.Queue
 	nodes    []api.NodeView
 	clusters []api.ClusterView
+	seat     api.RunSeat
 	notReady []string
 	events   []forge.Event
 	changed  chan struct{}
