@@ -36,7 +36,7 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 	e.submitting(a, true)
 	defer e.submitting(a, false)
 	answer, err := e.hand.Submit(ctx, l.Account, SubmitRequest{
-		Launch: rundir.LaunchFile{Launch: l, Options: options}, Job: job, Owner: o.With.Owners[l.Tenant],
+		Launch: rundir.LaunchFile{Launch: l, Options: options}, Job: job, Owner: o.OwnerOf(o.With, l.Tenant),
 	})
 	switch {
 	case err != nil:

@@ -24,22 +24,13 @@ func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
 		return Cluster{}, err
 	}
 	o := d.slurmOptions(cl, python)
-	x, err := newSlurm(o)
+	x, err := slurm.New(o)
 	if err != nil {
 		return Cluster{}, err
 	}
 	c := Cluster{Name: o.Cluster, Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, Slurm: &o}
 	c.follow(cl)
 	return c, nil
-}
-
-type slurmExecutor interface {
-	Executor
-	Files
-}
-
-func newSlurm(slurm.Options) (slurmExecutor, error) {
-	return nil, forge.Errorf(forge.KindPrecondition, "cluster.open", "this forged was built without its Slurm executor")
 }
 
 // follow takes over what a reload may change.
