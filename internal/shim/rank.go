@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,18 +16,46 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// command is what the entry means on this cluster.
+// command is what the entry means on this cluster, in the software that it is to run in.
 func command(l rundir.LaunchFile) ([]string, error) {
+	var argv []string
 	switch e := l.Spec.Entry; {
 	case e.Module != "" && l.Options.Python == "":
 		return nil, errors.New("the cluster's configuration names no Python interpreter")
 	case e.Module != "":
-		return []string{l.Options.Python, "-m", e.Module}, nil
+		argv = []string{l.Options.Python, "-m", e.Module}
 	case len(e.Command) > 0:
-		return e.Command, nil
+		argv = e.Command
+	default:
+		return nil, errors.New("the run has neither a module nor a command to start")
 	}
-	return nil, errors.New("the run has neither a module nor a command to start")
+	argv = slices.Concat(l.Options.Wrap, argv)
+	if len(l.Options.Source) == 0 {
+		return argv, nil
+	}
+	return append([]string{"/bin/bash", "--noprofile", "--norc", "-c", sourcing(l.Options.Source), "forge"}, argv...), nil
 }
+
+// sourcing is the shell that prepares a rank and becomes it: what fails on the way is this node's environment, not the program.
+func sourcing(lines []string) string {
+	failed := fmt.Sprintf("exit %d", forge.ExitNodeEnv)
+	var b strings.Builder
+	for _, line := range lines {
+		fmt.Fprintf(&b, "{ %s\n} || { echo \"forge: this did not succeed before the rank: \"%s >&2; %s; }\n", line, bashWord(firstLine(line)), failed)
+	}
+	fmt.Fprintf(&b, "command -v -- \"$1\" >/dev/null || { echo \"forge: $1 is not in PATH=$PATH\" >&2; %s; }\nexec \"$@\"\n", failed)
+	return b.String()
+}
+
+func firstLine(s string) string {
+	s, _, more := strings.Cut(s, "\n")
+	if more || len(s) > 200 {
+		s = s[:min(len(s), 200)] + " …"
+	}
+	return s
+}
+
+func bashWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // startRanks starts every local rank, or none that lives on: the error says why not.
 func (s *shim) startRanks() error {
@@ -35,18 +64,43 @@ func (s *shim) startRanks() error {
 		return refuse(forge.StopNodeEnv, "%v", err)
 	}
 	first := rundir.FirstRank(s.perNode, s.node)
+	ifname := s.interfaceToMaster()
+	cpus := s.shareCPUs()
 	for local := range s.perNode[s.node] {
 		m := &member{rank: first + local}
 		s.gang.members = append(s.gang.members, m)
 		env := environment(s.launch, seat{
 			node: s.node, local: local, rank: m.rank, perNode: s.perNode,
-			master: s.master, resume: s.resume.Path, home: home(),
+			master: s.master, resume: s.resume.Path, home: home(), own: os.Environ(), job: s.job, ifname: ifname, cpus: len(cpus[local]),
 		})
-		if err := s.startRank(m, argv, env); err != nil {
+		s.writeEnv(m.rank, env)
+		if err := withCPUs(cpus[local], func() error { return s.startRank(m, argv, env) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeEnv leaves the environment of a rank for whoever opens a shell beside it, where shells are let in. It is no
+// more than launch.json already says, and nothing waits for it.
+func (s *shim) writeEnv(rank int, env []string) {
+	if s.job == nil {
+		return
+	}
+	var b strings.Builder
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	s.writes.Go(func() {
+		err := rundir.MakeDir(s.at.RankDir(rank))
+		if err == nil {
+			err = rundir.WriteFast(rundir.Content{Path: s.at.RankEnvPath(rank), Data: []byte(b.String())})
+		}
+		if err != nil {
+			s.log.Warn().Err(err).Int("rank", rank).Msg("environment of the rank not written; only shells miss it")
+		}
+	})
 }
 
 func (s *shim) startRank(m *member, argv, env []string) error {
@@ -62,6 +116,9 @@ func (s *shim) startRank(m *member, argv, env []string) error {
 	}()
 	if err != nil {
 		return refuse(forge.StopLaunch, "cannot open the streams of rank %d: %v", m.rank, err)
+	}
+	if s.job != nil {
+		defer s.events.deafToLimit()()
 	}
 	m.started = time.Now().UTC()
 	m.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
