@@ -102,13 +102,13 @@ func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err erro
 		return nil, no("cpus_per_gpu", "%d CPUs on a node (%d GPUs × %d) are more than its MaxCPUsPerNode=%d", cpus, g.GPUsPerNode, g.CPUsPerGPU, l.MaxCPUsPerNode)
 	case l.MaxMemPerNode > 0 && memory > l.MaxMemPerNode:
 		return nil, no("memory_mib_per_gpu", "%s on a node are more than its MaxMemPerNode=%s", forge.FormatMiB(memory), forge.FormatMiB(l.MaxMemPerNode))
-	case q.account != "" && l.AllowAccounts != nil && !listed(l.AllowAccounts, q.account):
+	case q.account != "" && l.AllowAccounts != nil && !among(l.AllowAccounts, q.account):
 		return nil, no("account", "account %s is not among its AllowAccounts=%s", q.account, strings.Join(l.AllowAccounts, ","))
-	case q.account != "" && l.AllowAccounts == nil && listed(l.DenyAccounts, q.account):
+	case q.account != "" && l.AllowAccounts == nil && among(l.DenyAccounts, q.account):
 		return nil, no("account", "account %s is among its DenyAccounts=%s", q.account, strings.Join(l.DenyAccounts, ","))
-	case q.qos != "" && l.AllowQOS != nil && !listed(l.AllowQOS, q.qos):
+	case q.qos != "" && l.AllowQOS != nil && !among(l.AllowQOS, q.qos):
 		return nil, no("qos", "QOS %s is not among its AllowQos=%s", q.qos, strings.Join(l.AllowQOS, ","))
-	case q.qos != "" && l.AllowQOS == nil && listed(l.DenyQOS, q.qos):
+	case q.qos != "" && l.AllowQOS == nil && among(l.DenyQOS, q.qos):
 		return nil, no("qos", "QOS %s is among its DenyQos=%s", q.qos, strings.Join(l.DenyQOS, ","))
 	}
 	if l.State == "DOWN" {
@@ -141,7 +141,7 @@ func (r *rules) overrides(ctx context.Context, qos string) bool {
 	return slices.ContainsFunc(beyond, func(flag string) bool { return strings.Contains(out, flag) })
 }
 
-// listed: names of accounts and QOS are the same in capitals and not.
-func listed(list []string, name string) bool {
+// among: names of accounts and QOS are the same in capitals and not.
+func among(list []string, name string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, name) })
 }
