@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/slurm"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -39,7 +40,7 @@ type Options struct {
 // Cluster is one executor and what the daemon must know about it.
 type Cluster struct {
 	Name      forge.ClusterName
-	Kind      string // direct
+	Kind      string // direct | slurm
 	Executor  Executor
 	Files     Files
 	RunRoot   string
@@ -50,6 +51,9 @@ type Cluster struct {
 	DrainOutside bool // a drain is told to the batch system as well, if the executor is a Drainer
 
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue
+
+	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
+	UserRuntime bool           // runs may name the software that they start in
 }
 
 // Daemon is a running forged.

@@ -19,7 +19,7 @@ var onReload = []string{
 	"retry.backoff_min", "retry.backoff_max", "retry.fruitless_limit", "retry.pause_after", "retry.pause_window",
 	"policy.*", "clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*",
 	"clusters.*.artifact_root", "clusters.*.runtime.*", "clusters.*.runtime.*.*",
-	"clusters.*.slurm.partitions.*.*", "clusters.*.slurm.partitions.*.env.*", "clusters.*.slurm.allow.*", "clusters.*.slurm.network", "clusters.*.slurm.gres",
+	"clusters.*.slurm.partitions.*.*", "clusters.*.slurm.partitions.*.env.*", "clusters.*.slurm.allow.*", "clusters.*.slurm.network", "clusters.*.slurm.user_runtime", "clusters.*.slurm.gres",
 	"clusters.*.slurm.owners.*.*", "clusters.*.slurm.max_pending",
 }
 

@@ -70,7 +70,7 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 					return nil, err
 				}
 				c := *old.clusters[forge.ClusterName(cl.Name)]
-				c.PollEvery, c.Modules = cl.PollEvery.D(), cl.Python != ""
+				c.follow(cl)
 				add(c)
 				continue
 			}
@@ -101,6 +101,9 @@ func (d *Daemon) newHandler(cfg Config) http.Handler {
 }
 
 func checkPython(cl ClusterConfig, i int) error {
+	if cl.Kind == KindSlurm {
+		return checkReloaded(cl, fmt.Sprintf("clusters[%d].", i))
+	}
 	if cl.Python == "" {
 		return nil
 	}

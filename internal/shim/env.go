@@ -3,6 +3,7 @@ package shim
 import (
 	"cmp"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,11 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	}
 	if l.Options.PythonPath != "" {
 		env["PYTHONPATH"] = l.Options.PythonPath
+	}
+	for _, name := range l.Options.Keep {
+		if v, ok := os.LookupEnv(name); ok {
+			env[name] = v
+		}
 	}
 	maps.Copy(env, l.Options.Env)
 
