@@ -24,6 +24,9 @@ type EventType string
 const (
 	EventRunSubmitted      EventType = "run.submitted"
 	EventRunPlaced         EventType = "run.placed"
+	EventRunHandedOver     EventType = "run.handed_over" // to a cluster's own queue
+	EventRunQueued         EventType = "run.queued"      // that queue has it, under an id of its own
+	EventRunAllocated      EventType = "run.allocated"   // that queue has given it nodes
 	EventRunRunning        EventType = "run.running"
 	EventRunResumed        EventType = "run.resumed"
 	EventRunCheckpoint     EventType = "run.checkpoint"
@@ -49,6 +52,7 @@ const (
 	EventRunPreemptAsked   EventType = "run.preempt_asked"
 	EventRunPreempted      EventType = "run.preempted"
 	EventRunClaimed        EventType = "run.claimed"
+	EventRunInterruptAsked EventType = "run.interrupt_asked"
 	EventNodeChanged       EventType = "node.changed"
 	EventNodeDrained       EventType = "node.drained"
 	EventNodeUndrained     EventType = "node.undrained"
@@ -71,8 +75,8 @@ var EventTypes = []EventType{
 	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
-	EventRunPreemptAsked, EventRunClaimed,
-	EventNodeDrained, EventNodeUndrained,
+	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.
@@ -83,6 +87,7 @@ const (
 	WhyRequested Why = "requested" // somebody asked, and gave no other reason
 	WhyBootstrap Why = "bootstrap" // forged init, or forged key for a lost one
 	WhyRotated   Why = "rotated"   // replaced by a newer key
+	WhyLogin     Why = "login"     // somebody came in without a key, and was given one for a while
 	WhyLeaked    Why = "leaked"    // the secret may be known to others
 	WhyLeft      Why = "left"      // the person does not work here any more
 	WhyUnused    Why = "unused"

@@ -49,7 +49,7 @@ func checkCluster(ctx context.Context, o Options, by CheckedBy) []Finding {
 	}
 	out = append(out, judgePartitions(parts, nodes, o)...)
 	out = append(out, checkByJob(ctx, o, by, parts, nodes)...)
-	if !strings.HasSuffix(conf["AccountingStorageType"], "/none") && conf["AccountingStorageType"] != "" {
+	if hasAccounting(conf) {
 		accounts, err := accountsOf(ctx, o, by.Since)
 		if err != nil {
 			out = append(out, found("gpu_hours", FindingUnknown, "%v", err))

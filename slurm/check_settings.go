@@ -80,7 +80,7 @@ func preemption(c settings) Finding {
 	mode, kind := c["PreemptMode"], c["PreemptType"]
 	f := found("preemption", FindingOK, "PreemptType=%s, PreemptMode=%s, preempt_send_user_signal %s", kind, mode, onOff(c.has("SlurmctldParameters", "preempt_send_user_signal")))
 	switch {
-	case strings.HasSuffix(kind, "/none"):
+	case strings.HasSuffix(kind, "/none") || kind == "(null)":
 		return f.means("Slurm preempts nobody")
 	case strings.Contains(mode, "SUSPEND") || strings.Contains(mode, "GANG"):
 		f.Status = FindingWarn
@@ -136,7 +136,7 @@ func rateLimit(c settings) Finding {
 
 func accounting(c settings) Finding {
 	kind := c["AccountingStorageType"]
-	if strings.HasSuffix(kind, "/none") || kind == "" {
+	if !hasAccounting(c) {
 		return found("accounting", FindingOK, "AccountingStorageType=%s", kind).
 			means("how a job ended is known for MinJobAge only, and from the shims' own records; GPU-hours cannot be compared; account limits do not exist")
 	}
@@ -146,6 +146,12 @@ func accounting(c settings) Finding {
 		f = f.means("GPUs are not counted in Slurm's accounting: limits on them do not hold and GPU-hours cannot be compared").fix("AccountingStorageTRES=gres/gpu in slurm.conf")
 	}
 	return f
+}
+
+// hasAccounting: 22.05 says accounting_storage/none where there is none, 24.11 (null).
+func hasAccounting(c settings) bool {
+	kind := c["AccountingStorageType"]
+	return kind != "" && kind != "(null)" && !strings.HasSuffix(kind, "/none")
 }
 
 // judgePartitions holds what the configuration names against what is there.

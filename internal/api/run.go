@@ -37,10 +37,10 @@ type SubmitRunRequest struct {
 
 // Submitted is the answer to a submission.
 type Submitted struct {
-	Run      forge.Run `json:"run"`
-	Position int       `json:"position" doc:"Place in the queue, 1 is next; 0 for a dry run"`
-	Waiting  int       `json:"waiting" doc:"Runs in the queue, this one included"`
-	Warnings []string  `json:"warnings,omitempty"`
+	Run      forge.Run   `json:"run"`
+	Position int         `json:"position" doc:"Place in the queue, 1 is next; 0 for a dry run"`
+	Waiting  int         `json:"waiting" doc:"Runs in the queue, this one included"`
+	Warnings []string    `json:"warnings,omitempty"`
 	Batch    *JobPreview `json:"batch,omitempty" doc:"Of a dry run on a cluster of kind slurm: what its batch system would get"`
 }
 
@@ -64,6 +64,7 @@ type RunFilter struct {
 	Recipe string
 	Name   string    // names that begin with this
 	Model  string    // registered as a version of this model
+	Batch  string    // has an attempt that the cluster's batch system knows by this id
 	Since  time.Time // submitted at or after
 	Until  time.Time // submitted before
 	Sort   string    // number, priority, submitted_at, ended_at or loss; descending with a leading '-'

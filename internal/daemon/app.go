@@ -48,12 +48,12 @@ type Cluster struct {
 	Modules   bool // recipes with a Python module can run here
 
 	Binding    forge.Binding // "": forge.BindPlan
-	DrainOutside bool // a drain is told to the batch system as well, if the executor is a Drainer
+	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
+	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
-	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue
-
-	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
-	UserRuntime bool           // runs may name the software that they start in
+	DrainOutside bool           // a drain is told to the batch system as well, if the executor is a Drainer
+	Slurm        *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
+	UserRuntime  bool           // runs may name the software that they start in
 }
 
 // Daemon is a running forged.
@@ -83,6 +83,7 @@ type Daemon struct {
 	outlooks   outlooks
 	cursors    cursors
 	reading    registrations
+	desk       mungeDesk
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor
@@ -116,7 +117,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		cursors: cursors{m: map[string]*cursor{}}, fatal: make(chan error, 1),
+		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})
@@ -181,6 +182,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.settings.Store(s)
+	d.world.setQueues(queuesOf(s))
 	d.http = d.newServer()
 	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
 		return nil, err

@@ -365,7 +365,7 @@ func TestEachKeyOfTheConfigurationMayChangeOrNeedsARestart(t *testing.T) {
 	env := map[string]string{"A": "b"}
 	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: env}, {Name: "hpc", Kind: KindSlurm, RunRoot: "/r", Env: env,
 		Runtime: forge.Runtime{Kind: forge.RuntimeApptainer, Image: "/i.sif", Mounts: []string{"/a"}, Modules: []string{"m"}, Setup: []string{"true"}},
-		Slurm: &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu", Env: env}}, Allow: []string{"comment"}, Owners: map[string]OwnerConfig{"lab": {Group: "g"}}, Labels: map[string]string{"rack": "rack*"}}}}}.resolve()
+		Slurm:   &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu", Env: env}}, Allow: []string{"comment"}, Owners: map[string]OwnerConfig{"lab": {Group: "g"}}, Labels: map[string]string{"rack": "rack*"}}}}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}

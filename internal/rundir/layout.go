@@ -2,7 +2,6 @@ package rundir
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,12 +11,6 @@ import (
 
 // Layout is the version of the layout that this package writes.
 const Layout = 1
-
-// Modes of what forged and the shims create: readable by the account's group, closed to others.
-const (
-	dirMode  os.FileMode = 0o750
-	fileMode os.FileMode = 0o640
-)
 
 // Attempt names the directory of one attempt; its methods are the layout below it.
 type Attempt struct {
@@ -75,6 +68,7 @@ func (a Attempt) RankDir(rank int) string { return a.path("ranks", fmt.Sprintf("
 // The files of a rank.
 func (a Attempt) StdoutPath(rank int) string   { return filepath.Join(a.RankDir(rank), "stdout") }
 func (a Attempt) StderrPath(rank int) string   { return filepath.Join(a.RankDir(rank), "stderr") }
+func (a Attempt) RankEnvPath(rank int) string  { return filepath.Join(a.RankDir(rank), "env.sh") }
 func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(rank), "exit.json") }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,
