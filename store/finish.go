@@ -88,7 +88,7 @@ type End struct {
 	Fruitless   int
 	Retries     int
 	Checkpoints []forge.Checkpoint
-	Blamed      []Blame // nodes that may have had their part in it
+	Blamed      []Blame             // nodes that may have had their part in it
 	Model       *forge.ModelVersion // registered with the run's end; Name from the spec's register when empty
 	At          time.Time
 	OutboxID    int64

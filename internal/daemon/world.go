@@ -30,7 +30,7 @@ type world struct {
 	nodes    map[nodeKey]forge.Node
 	claims   map[forge.Claim]bool
 	paused   map[forge.ClusterName]string
-	demand   demand                       // who waits for a place in a cluster's own queue
+	demand   demand                              // who waits for a place in a cluster's own queue
 	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 }
 
@@ -389,7 +389,9 @@ func (d *world) nodesOf(c forge.ClusterName) []forge.Node {
 	return slices.DeleteFunc(d.nodeList(), func(n forge.Node) bool { return n.Cluster != c })
 }
 
-// SnapshotOf is the snapshot that a fresh read of the tables gives.
-func SnapshotOf(w store.World, now time.Time) forge.Snapshot {
-	return newWorld(w, func(forge.RunID) (forge.Run, bool) { return forge.Run{}, false }).snapshot(now)
+// SnapshotOf is the snapshot that a fresh read of the tables gives, with the batch systems that a configuration would name.
+func SnapshotOf(w store.World, now time.Time, queues ...forge.ClusterQueue) forge.Snapshot {
+	d := newWorld(w, func(forge.RunID) (forge.Run, bool) { return forge.Run{}, false })
+	d.setQueues(queues)
+	return d.snapshot(now)
 }
