@@ -55,7 +55,7 @@ func (e *Executor) takeBack(ctx context.Context, a *attempt, s seen, o forge.Obs
 	e.mu.Unlock()
 	switch {
 	case s.records.Stop != nil:
-	case never && s.jobAt.Sub(stuck) >= patience:
+	case never && s.jobAt.Sub(stuck) >= patience/e.pace.stuck:
 		note.Refused = fmt.Sprintf("Slurm keeps job %s waiting for a reason that does not clear by itself: %s", s.job.ID, s.job.Reason)
 	case e.o.Binding == BindLate && e.o.BindTimeout > 0 && s.now.Sub(s.job.Submitted) > e.o.BindTimeout:
 		note.Withdrawn = fmt.Sprintf("Slurm did not start job %s on its nodes within %s: %s", s.job.ID, e.o.BindTimeout, s.job.Reason)
