@@ -68,7 +68,9 @@ func (b *bench) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = b.Signal(ctx, b.id, forge.SignalKill)
-	for {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
 		o, err := b.Poll(ctx, []forge.ExternalID{b.id})
 		if err != nil {
 			b.t.Errorf("the attempt did not end within %s", patience)
@@ -77,7 +79,6 @@ func (b *bench) end() {
 		if o[0].Released {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

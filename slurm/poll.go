@@ -133,11 +133,11 @@ func (e *Executor) observe(ctx context.Context, a *attempt) forge.Observation {
 }
 
 // seen gathers what is known of an attempt, and remembers since when it looks like over.
-func (e *Executor) seen(a *attempt) (s seen, strays []entry) {
+func (e *Executor) seen(a *attempt) (s sight, strays []entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	s = seen{id: a.id, now: now, records: a.records, blind: a.blind, job: a.job, jobAt: a.jobAt, heard: e.asker.answered, gone: a.gone, silent: e.silence(now), books: e.books()}
+	s = sight{id: a.id, now: now, records: a.records, blind: a.blind, job: a.job, jobAt: a.jobAt, heard: e.asker.answered, gone: a.gone, silent: e.silence(now), books: e.books()}
 	if s.gone || s.complete() || a.job.phase() == phaseOver {
 		if a.endSeen.IsZero() {
 			a.endSeen = now
@@ -192,7 +192,7 @@ func (e *Executor) act(a *attempt, q Action, why string) {
 
 // endStubborn lets Slurm end a job whose shims do not carry out a stop: frozen, or hanging in a read of their run directory. One that
 // was asked to save is worth waiting for.
-func (e *Executor) endStubborn(a *attempt, s seen, o forge.Observation) {
+func (e *Executor) endStubborn(a *attempt, s sight, o forge.Observation) {
 	stop, l := s.records.Stop, s.records.Launched
 	if stop == nil || l == nil || o.State != forge.ObservStopping || s.complete() || s.job.phase() != phaseActive {
 		return

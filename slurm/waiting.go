@@ -36,7 +36,7 @@ func neverClears(reason string) (time.Duration, bool) {
 
 // takeBack takes a job out of Slurm's queue that is not to wait there any more. True: the claim has an owner now, which is to be
 // looked at again.
-func (e *Executor) takeBack(ctx context.Context, a *attempt, s seen, o forge.Observation) bool {
+func (e *Executor) takeBack(ctx context.Context, a *attempt, s sight, o forge.Observation) bool {
 	if o.State != forge.ObservQueued || s.job.phase() != phaseWaiting {
 		e.mu.Lock()
 		a.stuck = time.Time{}
