@@ -107,7 +107,7 @@ func parseSqueueLine(line string) (entry, bool) {
 		return entry{}, false
 	}
 	var ok [2]bool
-	e.Status, ok[0] = number(f[2])
+	e.Status, ok[0] = exitCode(f[2])
 	e.Restarts, ok[1] = number(f[3])
 	if !ok[0] || !ok[1] {
 		return entry{}, false
@@ -121,6 +121,14 @@ func parseSqueueLine(line string) (entry, bool) {
 		e.Reason = ""
 	}
 	return e, true
+}
+
+// exitCode reads how the script ended: up to 22.05 a wait status, later "code:signal".
+func exitCode(s string) (int, bool) {
+	if strings.Contains(s, ":") {
+		return statusOf(s), true
+	}
+	return number(s)
 }
 
 func number(s string) (int, bool) {
