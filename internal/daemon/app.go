@@ -51,9 +51,8 @@ type Cluster struct {
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
 	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
-	DrainOutside bool           // a drain is told to the batch system as well, if the executor is a Drainer
-	Slurm        *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
-	UserRuntime  bool           // runs may name the software that they start in
+	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
+	UserRuntime bool           // runs may name the software that they start in
 }
 
 // Daemon is a running forged.
