@@ -54,6 +54,8 @@ const (
 	EventRunClaimed        EventType = "run.claimed"
 	EventRunInterruptAsked EventType = "run.interrupt_asked"
 	EventNodeChanged       EventType = "node.changed"
+	EventNodeDrained       EventType = "node.drained"
+	EventNodeUndrained     EventType = "node.undrained"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
@@ -74,7 +76,7 @@ var EventTypes = []EventType{
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
-	EventRunInterruptAsked,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.
@@ -85,6 +87,7 @@ const (
 	WhyRequested Why = "requested" // somebody asked, and gave no other reason
 	WhyBootstrap Why = "bootstrap" // forged init, or forged key for a lost one
 	WhyRotated   Why = "rotated"   // replaced by a newer key
+	WhyLogin     Why = "login"     // somebody came in without a key, and was given one for a while
 	WhyLeaked    Why = "leaked"    // the secret may be known to others
 	WhyLeft      Why = "left"      // the person does not work here any more
 	WhyUnused    Why = "unused"

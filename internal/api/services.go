@@ -24,8 +24,10 @@ type Services struct {
 	Holds    Holds
 	RunData  RunData
 	Keys     Keys
+	Logins   Logins
 	Site     Site
 	Clusters Clusters
+	Nodes    Nodes
 	Events   Events
 }
 
@@ -133,6 +135,15 @@ type Keys interface {
 	RevokeKey(ctx context.Context, p forge.Principal, id string, why forge.Why) (forge.Key, error)
 }
 
+// Logins gives keys that end soon to people who are known by something else than a key.
+type Logins interface {
+	// LoginMunge answers whoever made a credential of munge for this server, once, with a key of the user whose uid
+	// munged names. KindUnauthorized for a credential that is broken, too old, used before, for another server, or of a
+	// uid that is no enabled user's; KindPrecondition where the site does not take them; KindUnavailable when
+	// munged does not answer.
+	LoginMunge(ctx context.Context, r LoginMungeRequest) (CreatedKey, error)
+}
+
 // Site answers about the daemon itself.
 type Site interface {
 	Nodes(ctx context.Context, p forge.Principal) ([]NodeView, error)
@@ -149,6 +160,16 @@ type Site interface {
 type Clusters interface {
 	Clusters(ctx context.Context, p forge.Principal) ([]ClusterView, error)
 	ResumeCluster(ctx context.Context, p forge.Principal, name string) (ClusterView, error)
+	// CheckCluster looks at a cluster with jobs on it, and at the accounting of the last days. For operators, likewise.
+	CheckCluster(ctx context.Context, p forge.Principal, name string, days int) ([]Check, error)
+}
+
+// Nodes shows one node, keeps new work away from it and lets it back. A node is named by itself where that is clear, by
+// its cluster as well otherwise: KindInvalid. Draining is for operators: KindForbidden for anyone else, before it is said whether there is such a node.
+type Nodes interface {
+	Node(ctx context.Context, p forge.Principal, cluster, node string) (NodeDetail, error)
+	DrainNode(ctx context.Context, p forge.Principal, cluster, node, reason string) (NodeChanged, error)
+	UndrainNode(ctx context.Context, p forge.Principal, cluster, node string) (NodeChanged, error)
 }
 
 // Events is the audit trail as a stream.

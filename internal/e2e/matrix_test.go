@@ -23,9 +23,10 @@ import (
 // access is what the table below says of one operation.
 type access struct {
 	role   forge.Role // the least that may call it
-	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster; empty: nothing
+	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster, node; empty: nothing
 	body   string     // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
 	ok     []int      // answers to whoever may, about what is theirs
+	open   bool       // needs no key, and looks at none
 	own    bool       // members act on their own only
 	first  string     // a path (of the target) that is posted to before, to bring it into the right state
 }
@@ -36,6 +37,9 @@ var rules = map[string]access{
 	"version":       {role: forge.RoleViewer, ok: []int{200}},
 	"whoami":        {role: forge.RoleViewer, ok: []int{200}},
 	"list-nodes":    {role: forge.RoleViewer, ok: []int{200}},
+	"get-node":      {role: forge.RoleViewer, target: "node", ok: []int{200}},
+	"drain-node":    {role: forge.RoleOperator, target: "node", body: `{"reason":"a fan is loud"}`, ok: []int{200}},
+	"undrain-node":  {role: forge.RoleOperator, target: "node", ok: []int{200, 412}}, // whether it is drained by now is chance
 	"doctor":        {role: forge.RoleOperator, ok: []int{200}},
 	"get-queue":     {role: forge.RoleViewer, ok: []int{200}},
 	"list-events":   {role: forge.RoleViewer, ok: []int{200}},
@@ -73,6 +77,8 @@ var rules = map[string]access{
 	"rotate-key": {role: forge.RoleViewer, target: "key", ok: []int{201}},
 	"revoke-key": {role: forge.RoleViewer, target: "key", ok: []int{200}},
 
+	"login-munge": {open: true, body: `{"credential":"MUNGE:x:"}`, ok: []int{412}}, // it is not turned on
+
 	"list-users":   {role: forge.RoleViewer, ok: []int{200}},
 	"get-user":     {role: forge.RoleViewer, target: "self", ok: []int{200}},
 	"create-user":  {role: forge.RoleAdmin, body: `{"name":"NEW"}`, ok: []int{201}},
@@ -85,6 +91,7 @@ var rules = map[string]access{
 	"create-tenant": {role: forge.RoleOperator, body: `{"name":"NEW"}`, ok: []int{201}},
 
 	"list-clusters":  {role: forge.RoleViewer, ok: []int{200}},
+	"check-cluster":  {role: forge.RoleOperator, target: "cluster", ok: []int{200}},
 	"resume-cluster": {role: forge.RoleOperator, target: "cluster", ok: []int{412}}, // it is not paused
 }
 
@@ -132,6 +139,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			m := *m
 			m.t = t
+			if rule.open {
+				m.byAnybody(ctx, op, rule)
+				return
+			}
 			m.withoutAValidKey(ctx, op)
 			m.byRole(ctx, op, rule)
 			m.namingATenant(ctx, op, rule)
@@ -285,6 +296,10 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.name()
 	case "cluster":
 		return "local"
+	case "node":
+		var nodes api.List[api.NodeView]
+		m.do(ctx, "GET", "/v1/nodes", m.op, "", &nodes)
+		return string(nodes.Items[0].Name)
 	}
 	return ""
 }
@@ -301,7 +316,7 @@ func absent(kind string) string {
 // send calls an operation about something.
 func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id string, headers ...string) (int, string) {
 	path := op.path
-	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}"} {
+	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
 	name := m.name()
@@ -344,6 +359,27 @@ func (m *matrix) withoutAValidKey(ctx context.Context, op apiOp) {
 	}
 }
 
+// byAnybody: an operation without a key answers everyone alike.
+func (m *matrix) byAnybody(ctx context.Context, op apiOp, rule access) {
+	m.t.Helper()
+	first := ""
+	for _, w := range []who{{name: "nobody"}, {name: "a guesser", key: "fk_guessed"}, m.in[m.a][forge.RoleMember], m.in[m.b][forge.RoleAdmin], m.op} {
+		status, body := m.send(ctx, op, rule, w, "")
+		if !slices.Contains(rule.ok, status) {
+			m.t.Errorf("%s: %d %s", w.name, status, body)
+		}
+		if first == "" {
+			first = body
+		}
+		if body != first {
+			m.t.Errorf("%s is told apart: %s and %s", w.name, body, first)
+		}
+		if status, body := m.send(ctx, op, rule, w, "", api.HeaderTenant, m.b); status != http.StatusForbidden {
+			m.t.Errorf("%s names a tenant: %d %s", w.name, status, body)
+		}
+	}
+}
+
 // byRole tries every role on what is its own, on what is another tenant's and on what is not there.
 func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
 	m.t.Helper()
@@ -367,7 +403,7 @@ func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
 				m.t.Errorf("%s, a colleague's: %d %s", w.name, status, body)
 			}
 		}
-		if rule.target == "" || rule.target == "cluster" {
+		if rule.target == "" || rule.target == "cluster" || rule.target == "node" {
 			continue
 		}
 		away := m.in[m.b][forge.RoleAdmin]
