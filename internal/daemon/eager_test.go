@@ -24,7 +24,7 @@ func startQueue(t *testing.T, change ...func(o *Options)) *rig {
 
 func hpc(fake *executortest.Fake) func(o *Options) {
 	return func(o *Options) {
-		o.Clusters = []Cluster{{Name: "hpc", Kind: kindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
+		o.Clusters = []Cluster{{Name: "hpc", Kind: KindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
 			Modules: true, Binding: forge.BindEager, MaxPending: 2, NiceStep: 10}}
 	}
 }
