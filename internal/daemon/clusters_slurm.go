@@ -41,7 +41,7 @@ func (c *Cluster) follow(cl ClusterConfig) {
 		return
 	}
 	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // a run may bring its own as well; launching says so
-	c.MaxPending, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.UserRuntime
+	c.MaxPending, c.NiceStep, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.NiceStep, *cl.Slurm.UserRuntime
 	if cl.Slurm.Binding == DefaultBinding {
 		c.Binding = forge.BindEager
 	}
