@@ -72,7 +72,7 @@ func slurmWith(cl ClusterConfig) slurm.With {
 		memory, _ := mebibytes(p.MemoryPerGPU)
 		gpu, _ := mebibytes(p.GPUMemory)
 		w.Partitions = append(w.Partitions, slurm.Partition{Name: p.Name, GPUType: p.GPUType, CPUsPerGPU: p.CPUsPerGPU, MemoryMiBPerGPU: memory, GPUMemoryMiB: gpu,
-			PricePerGPUHour: p.PricePerGPUHour, Account: p.Account, QOS: p.QOS, Env: maps.Clone(p.Env), MaxPending: p.MaxPending})
+			PricePerGPUHour: p.PricePerGPUHour, Account: p.Account, QOS: p.QOS, Env: maps.Clone(p.Env)})
 	}
 	for name, o := range s.Owners {
 		w.Owners[name] = slurm.Owner{Group: o.Group, Umask: o.Umask}
