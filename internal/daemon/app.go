@@ -93,7 +93,8 @@ type Daemon struct {
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
+	reports    *reports
+	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -181,6 +182,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.settings.Store(s)
+	if d.reports, err = newReports(d, dir); err != nil {
+		return nil, err
+	}
 	d.world.setQueues(queuesOf(s))
 	d.http = d.newServer()
 	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
