@@ -171,6 +171,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
 
+	if d.reports, err = newReports(d, dir); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {
@@ -182,9 +185,6 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.settings.Store(s)
-	if d.reports, err = newReports(d, dir); err != nil {
-		return nil, err
-	}
 	d.world.setQueues(queuesOf(s))
 	d.http = d.newServer()
 	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
