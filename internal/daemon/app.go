@@ -93,7 +93,8 @@ type Daemon struct {
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
+	reports    *reports
+	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -170,6 +171,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
 
+	if d.reports, err = newReports(d, dir); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {
