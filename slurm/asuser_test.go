@@ -155,7 +155,7 @@ func TestJobsAndFilesBelongToThePerson(t *testing.T) {
 		return
 	}
 	c, ctx := gather(t), t.Context()
-	if err := c.Installed(ctx); err != nil {
+	if err := c.Installed(ctx, ""); err != nil {
 		t.Errorf("as it is installed: %v", err)
 	}
 	p, err := c.Ping(ctx, "alice")
