@@ -201,8 +201,8 @@ func checkScript(script string) error {
 var rendered = map[string]*regexp.Regexp{
 	"parsable": nil, "no-requeue": nil,
 	"job-name": anything, "partition": word, "account": word, "qos": word, "constraint": anything, "reservation": word, "mail-type": word,
-	"nodes": number, "ntasks-per-node": number, "gres": word, "gpus-per-node": word, "cpus-per-task": number, "cpus-per-gpu": number,
-	"mem": number, "mem-per-gpu": number, "time": word, "signal": regexp.MustCompile(`^(B:)?USR2@[0-9]{1,5}$`), "nice": number,
+	"nodes": digits, "ntasks-per-node": digits, "gres": word, "gpus-per-node": word, "cpus-per-task": digits, "cpus-per-gpu": digits,
+	"mem": digits, "mem-per-gpu": digits, "time": word, "signal": regexp.MustCompile(`^(B:)?USR2@[0-9]{1,5}$`), "nice": digits,
 	"exclude": hostList, "nodelist": hostList, "chdir": anything, "output": anything, "error": anything,
 	"open-mode": regexp.MustCompile(`^append$`), "input": regexp.MustCompile(`^/dev/null$`), "export": regexp.MustCompile(`^NONE$`),
 	"kill-on-invalid-dep": regexp.MustCompile(`^yes$`), "get-user-env": nil,
@@ -211,7 +211,7 @@ var rendered = map[string]*regexp.Regexp{
 var (
 	anything = regexp.MustCompile(`^[^\x00-\x1f]+$`)
 	word     = regexp.MustCompile(`^[A-Za-z0-9_.,:=@+-]+$`)
-	number   = regexp.MustCompile(`^[0-9]{1,9}[KMG]?$`)
+	digits   = regexp.MustCompile(`^[0-9]{1,9}[KMG]?$`)
 	hostList = regexp.MustCompile(`^[A-Za-z0-9_.,\[\]-]+$`)
 )
 

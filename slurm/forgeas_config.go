@@ -23,7 +23,6 @@ const HelperConfig = "/etc/forge/forge-as.yaml"
 const (
 	maxHelperConfig = 64 << 10
 	defaultMinUID   = 1000
-	accountMark     = "{account}"
 )
 
 // helperConfig is forge-as.yaml.

@@ -32,10 +32,9 @@ type LaunchOptions struct {
 	PortMax    int               `json:"port_max,omitempty"`
 	Network    string            `json:"network,omitempty"`     // NetworkHost or NetworkNone
 	NeedOutput bool              `json:"need_output,omitempty"` // ranks that exit 0 must leave something in output/
-	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
 	Source     []string          `json:"source,omitempty"`      // lines of shell before each rank; one that fails keeps it from starting
 	Wrap       []string          `json:"wrap,omitempty"`        // words in front of the rank's command: a container's
-	Keep       []string          `json:"keep,omitempty"`        // variables of the shim's own environment that ranks get, set by an image
+	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
 	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
 }
 
@@ -92,6 +91,16 @@ type Exit struct {
 	Ranks     []forge.RankExit `json:"ranks"`
 	Leftovers int              `json:"leftovers"` // processes that outlived their ranks and were ended
 	EndedAt   time.Time        `json:"ended_at"`
+}
+
+// Tells says that x explains the end of a gang better than y: a cause of its own before "a rank
+// exited", which on the other nodes is only what followed, and the earlier one before the later.
+func Tells(x, y Exit) bool {
+	own := func(e Exit) bool { return e.Cause != forge.StopRankExit }
+	if own(x) != own(y) {
+		return own(x)
+	}
+	return x.EndedAt.Before(y.EndedAt)
 }
 
 // Master is where the ranks of all nodes meet.
