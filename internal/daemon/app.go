@@ -48,6 +48,7 @@ type Cluster struct {
 	Modules   bool // recipes with a Python module can run here
 
 	Binding    forge.Binding // "": forge.BindPlan
+	AsUser     bool          // jobs and run directories belong to people, and RunRoot has their account in it
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
 	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
@@ -83,6 +84,7 @@ type Daemon struct {
 	cursors    cursors
 	reading    registrations
 	desk       mungeDesk
+	accounts   accounts
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor
