@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -446,15 +444,4 @@ func (x *torture) fault(a *asked, r api.RunDetail) string {
 		return "it has not ended"
 	}
 	return ""
-}
-
-// undisturbedLoss is what proberank's hash chain gives after so many steps.
-func undisturbedLoss(steps int) float64 {
-	var chain uint64
-	for step := range steps {
-		b := binary.LittleEndian.AppendUint64(nil, chain)
-		sum := sha256.Sum256(binary.LittleEndian.AppendUint64(b, uint64(step+1)))
-		chain = binary.LittleEndian.Uint64(sum[:8])
-	}
-	return float64(chain%1_000_000) / 1e6
 }
