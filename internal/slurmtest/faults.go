@@ -47,6 +47,23 @@ func (c *Cluster) FreezeController() error { return c.signal(controller, syscall
 // ThawController lets it go on, with everything that it was asked meanwhile.
 func (c *Cluster) ThawController() error { return c.signal(controller, syscall.SIGCONT) }
 
+// CutLink pulls the cable of a node: what runs there goes on, and nobody hears of it. Only with Options.Netns.
+func (c *Cluster) CutLink(node string) error { return c.link(node, "down") }
+
+// JoinLink plugs it in again.
+func (c *Cluster) JoinLink(node string) error { return c.link(node, "up") }
+
+func (c *Cluster) link(node, state string) error {
+	name, err := os.ReadFile(filepath.Join(c.Dir, "run", node+".net"))
+	if err != nil {
+		return fmt.Errorf("%s has no link of its own: %w", node, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	defer cancel()
+	_, err = c.command(ctx, nil, "ip", "link", "set", strings.TrimSpace(string(name)), state)
+	return err
+}
+
 // until is how long Until waits.
 const until = 60 * time.Second
 
