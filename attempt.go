@@ -52,6 +52,7 @@ type Intent string
 const (
 	IntentNone              Intent = ""
 	IntentCheckpointPreempt Intent = "checkpoint_preempt"
+	IntentCheckpointLimit   Intent = "checkpoint_limit" // only on its way to the shim, which records the limit as the cause
 	IntentCheckpointDrain   Intent = "checkpoint_drain"
 	IntentCheckpointUser    Intent = "checkpoint_user"
 	IntentCancel            Intent = "cancel"

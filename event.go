@@ -49,7 +49,10 @@ const (
 	EventRunPreemptAsked   EventType = "run.preempt_asked"
 	EventRunPreempted      EventType = "run.preempted"
 	EventRunClaimed        EventType = "run.claimed"
+	EventRunInterruptAsked EventType = "run.interrupt_asked"
 	EventNodeChanged       EventType = "node.changed"
+	EventNodeDrained       EventType = "node.drained"
+	EventNodeUndrained     EventType = "node.undrained"
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
@@ -69,7 +72,8 @@ var EventTypes = []EventType{
 	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
-	EventRunPreemptAsked, EventRunClaimed,
+	EventRunPreemptAsked, EventRunClaimed, EventRunInterruptAsked,
+	EventNodeDrained, EventNodeUndrained,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

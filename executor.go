@@ -114,6 +114,7 @@ type SignalKind string
 // The signals.
 const (
 	SignalCheckpoint SignalKind = "checkpoint" // save at a step boundary, exit 85; KILL after the grace
+	SignalLimit      SignalKind = "limit"      // take the time limit for come: the same as checkpoint, for another reason
 	SignalCancel     SignalKind = "cancel"     // TERM, grace, KILL; no new checkpoint
 	SignalKill       SignalKind = "kill"       // KILL now
 )

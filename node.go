@@ -35,6 +35,16 @@ type Drain struct {
 	Outside bool      `json:"outside,omitempty" doc:"The batch system was told as well"`
 }
 
+// Drained is the node as it is for whoever plans: one that an operator has drained takes nothing, whatever its executor says of it. One that
+// does not answer stays unknown.
+func (n Node) Drained(d *Drain) Node {
+	n.Drain = d
+	if d != nil && n.State == NodeReady {
+		n.State, n.Reason = NodeDrained, "drained by "+d.By+": "+d.Reason
+	}
+	return n
+}
+
 // NodeState says whether new work may go to a node.
 type NodeState string
 

@@ -11,6 +11,48 @@ type Runtime struct {
 	Setup   []string    `json:"setup,omitempty" yaml:"setup" doc:"Lines of shell that run before the ranks, on each node"`
 }
 
+// Empty says that nothing was asked for.
+func (r Runtime) Empty() bool {
+	return r.Kind == "" && r.Path == "" && r.Image == "" && len(r.Mounts) == 0 && len(r.Modules) == 0 && len(r.Setup) == 0
+}
+
+// RuntimeLayer is one of the places that a runtime is merged from.
+type RuntimeLayer struct {
+	Origin string // "cluster hpc", "recipe", "run"
+	Runtime
+}
+
+// MergeRuntime lays later layers over earlier ones and says which field came from where ("runtime.kind"). A layer that
+// names another kind takes nothing of the path and the image below it: they belong to the kind that they were written for.
+func MergeRuntime(layers ...RuntimeLayer) (Runtime, map[string]string) {
+	var out Runtime
+	from := map[string]string{}
+	for _, l := range layers {
+		if l.Kind != "" && l.Kind != out.Kind {
+			out.Path, out.Image = "", ""
+			delete(from, "runtime.path")
+			delete(from, "runtime.image")
+		}
+		word := func(field string, to *string, v string) {
+			if v != "" {
+				*to, from["runtime."+field] = v, l.Origin
+			}
+		}
+		list := func(field string, to *[]string, v []string) {
+			if len(v) > 0 {
+				*to, from["runtime."+field] = v, l.Origin
+			}
+		}
+		word("kind", (*string)(&out.Kind), string(l.Kind))
+		word("path", &out.Path, l.Path)
+		word("image", &out.Image, l.Image)
+		list("mounts", &out.Mounts, l.Mounts)
+		list("modules", &out.Modules, l.Modules)
+		list("setup", &out.Setup, l.Setup)
+	}
+	return out, from
+}
+
 // RuntimeKind says how the software is reached.
 type RuntimeKind string
 

@@ -2,6 +2,7 @@ package slurm
 
 import (
 	"context"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
@@ -18,6 +19,8 @@ type Hand interface {
 	Submit(ctx context.Context, account string, q SubmitRequest) (SubmitAnswer, error)
 	// Revoke takes the claim of an attempt if nobody has it, and says whose it is then.
 	Revoke(ctx context.Context, account string, at rundir.Attempt) (rundir.Claim, error)
+	// Note leaves the record of why a job is about to be taken back. It stops nothing: Revoke does.
+	Note(ctx context.Context, account string, at rundir.Attempt, r rundir.BatchRecord) error
 	// Records reads what shims have left, one answer per attempt, in the order asked.
 	Records(ctx context.Context, account string, ats []rundir.Attempt) ([]Records, error)
 	// Stop writes the durable request to stop, and nothing weaker over something stronger.
@@ -41,7 +44,7 @@ type SubmitRequest struct {
 
 // SubmitAnswer is what became of a submission.
 type SubmitAnswer struct {
-	JobID   string `json:"job_id,omitempty"`
+	JobID   string `json:"job_id,omitempty"`  // the clean answer, or the one of an earlier submission of the same attempt
 	Refused string `json:"refused,omitempty"` // Slurm's own words: this job will never be taken as it is
 	Revoked bool   `json:"revoked,omitempty"` // the claim was taken before, or a newer attempt holds the fence
 	Unclear string `json:"unclear,omitempty"` // no clean answer: it may exist, now or later
@@ -49,15 +52,28 @@ type SubmitAnswer struct {
 
 // Records is what the shims of one attempt have left; absent files are nil.
 type Records struct {
-	Claim  *rundir.Claim       `json:"claim,omitempty"`
-	Live   map[int]rundir.Live `json:"live,omitempty"` // by node index
-	Exits  map[int]rundir.Exit `json:"exits,omitempty"`
-	Ranks  []forge.RankExit    `json:"ranks,omitempty"` // of ranks whose shim left no exit record
-	Status *forge.StatusFile   `json:"status,omitempty"`
-	Resume *forge.Resume       `json:"resume,omitempty"`
-	Output *forge.Manifest     `json:"output,omitempty"`
-	Stop   *rundir.Stop        `json:"stop,omitempty"`
-	Error  string              `json:"error,omitempty"` // the directory could not be read: nothing is known
+	Launched *Launched           `json:"launched,omitempty"`
+	Batch    *rundir.BatchRecord `json:"batch,omitempty"`
+	Claim    *rundir.Claim       `json:"claim,omitempty"`
+	Live     map[int]rundir.Live `json:"live,omitempty"` // by node index
+	Exits    map[int]rundir.Exit `json:"exits,omitempty"`
+	Ranks    []forge.RankExit    `json:"ranks,omitempty"` // of ranks whose shim left no exit record
+	Status   *forge.StatusFile   `json:"status,omitempty"`
+	Resume   *forge.Resume       `json:"resume,omitempty"`
+	Output   *forge.Manifest     `json:"output,omitempty"`
+	Stop     *rundir.Stop        `json:"stop,omitempty"`
+	Missing  bool                `json:"missing,omitempty"` // the attempt has no directory, and its run root is there
+	Error    string              `json:"error,omitempty"`   // the directory could not be read: nothing is known
+}
+
+// Launched is what of a launch decides how its records are read.
+type Launched struct {
+	Run       forge.RunID    `json:"run"`
+	RunNumber int64          `json:"run_number"`
+	PerNode   []int          `json:"per_node"` // ranks by node index
+	Gang      forge.Gang     `json:"gang"`
+	Grace     forge.Duration `json:"grace"`
+	At        time.Time      `json:"at"` // when it was written
 }
 
 // Action is one thing that Slurm is to do to jobs. Names of programs and their options are put together by the hand, so that

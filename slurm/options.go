@@ -23,6 +23,12 @@ type Options struct {
 	PollEvery  time.Duration // own jobs
 	NodesEvery time.Duration // the cluster
 
+	Labels   map[string]string // label of a node → pattern of its features: rack → "rack*"
+	Topology bool              // "switch" comes from scontrol show topology
+	Drain    Drain
+
+	TenantName func(forge.TenantID) string // the site names tenants, launches carry ids; nil: no tenant has a group of its own
+
 	PythonPath string // where the training package is, on the nodes
 	PortMin    int
 	PortMax    int
@@ -40,33 +46,73 @@ const (
 	BindLate  Binding = "late"  // submitted when forge's plan places it, pinned to its nodes
 )
 
+// Drain says what draining a node means outside forge.
+type Drain string
+
+// The drains.
+const (
+	DrainExclude  Drain = "exclude"  // nothing of ours goes there; Slurm is not told
+	DrainScontrol Drain = "scontrol" // Slurm drains it as well, with our prefix in the reason
+)
+
 // With is what later attempts start with. It may change while forged runs.
 type With struct {
 	Python     string // interpreter for entries that are modules
 	Env        map[string]string
 	Runtime    forge.Runtime
-	Partitions []Partition // those that forge uses, the default first; empty: Slurm's default, with nothing of its own
-	Allow      []string    // raw sbatch options that users may pass: "--comment", "--mem-per-cpu"
-	Network    bool        // ranks may reach the hub: HF_HUB_OFFLINE stays unset
-	GRES       string      // "gpu" (default), or another name that the site gave its GPUs
-	Owners     map[forge.TenantID]Owner
+	Partitions []Partition      // those that forge uses, the default first; empty: Slurm's default, with nothing of its own
+	Allow      []string         // long names of the raw sbatch options that users may pass: "comment", "licenses"
+	Network    bool             // ranks may reach the hub: HF_HUB_OFFLINE stays unset
+	GRES       string           // "gpu" (default), or another name that the site gave its GPUs
+	Owners     map[string]Owner // by the tenant's name
 }
 
 // Partition is one partition that forge may use.
 type Partition struct {
 	Name            string
 	GPUType         string // typed GRES to ask for: "h100"; empty: untyped
-	CPUsPerGPU      int    // where a run does not say; passed to srun explicitly
-	MemoryMiBPerGPU int64
-	GPUMemoryMiB    int64 // of one GPU, which Slurm does not know
+	CPUsPerGPU      int    // what each GPU gets at least; passed to srun explicitly
+	MemoryMiBPerGPU int64  // likewise
+	GPUMemoryMiB    int64  // of one GPU, which Slurm does not know
 	PricePerGPUHour float64
 	Account, QOS    string // where a run does not say
 	Env             map[string]string
 	MaxPending      int
 }
 
-// Owner is how files of a tenant are made: mode 02750 below a group of its own by default.
+// Partition finds one by name, and the default for "". ok is false where the site names partitions and this is none of them.
+func (w With) Partition(name string) (p Partition, ok bool) {
+	if len(w.Partitions) == 0 {
+		return Partition{Name: name}, true
+	}
+	if name == "" {
+		return w.Partitions[0], true
+	}
+	for _, p := range w.Partitions {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Partition{}, false
+}
+
+// DefaultUmask of run directories: the owner's, readable by the group, closed to others.
+const DefaultUmask = "0027"
+
+// Owner is how files of a tenant are made. The directories are setgid, so that what ranks write stays with the group.
 type Owner struct {
-	Group string
-	Umask string // octal
+	Group string // name or number; "": the account's own
+	Umask string // octal; "": DefaultUmask
+}
+
+// OwnerOf says how files of a tenant are made.
+func (o Options) OwnerOf(w With, t forge.TenantID) Owner {
+	var own Owner
+	if o.TenantName != nil && len(w.Owners) > 0 {
+		own = w.Owners[o.TenantName(t)]
+	}
+	if own.Umask == "" {
+		own.Umask = DefaultUmask
+	}
+	return own
 }

@@ -76,7 +76,7 @@ func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName) ([]fo
 		}
 		nodes[i].GPUs = append(nodes[i].GPUs, forge.GPU{Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Sick: g.Sick})
 	}
-	return nodes, nil
+	return withDrains(ctx, db, nodes)
 }
 
 // RecordNodes stores what an executor says of its nodes. A node that it no longer names becomes unknown, never
@@ -105,8 +105,9 @@ func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes 
 			delete(old, n.Name)
 		}
 		for _, name := range slices.Sorted(maps.Keys(old)) { // sorted: equal calls give equal events
-			n := old[name]
-			was := n
+			was := old[name]
+			n := was
+			n.Drain = nil
 			if n.State != forge.NodeUnknown {
 				n.State, n.Reason = forge.NodeUnknown, "cluster "+string(cluster)+" no longer reports it"
 			}
@@ -120,6 +121,8 @@ func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes 
 
 func (t *tx) recordNode(n, was forge.Node, known bool) error {
 	n = normalNode(n)
+	said := n // by the executor: that is what is stored, so that it shows again when an operator takes a drain back
+	n = n.Drained(was.Drain)
 	changed := !known || !sameNode(n, was)
 	if !changed && n.SeenAt.Sub(was.SeenAt) < seenEvery {
 		return nil
@@ -138,7 +141,7 @@ func (t *tx) recordNode(n, was forge.Node, known bool) error {
 			return err
 		}
 	}
-	row := nodeRow{Cluster: n.Cluster, Name: n.Name, CPUs: n.CPUs, MemoryMiB: n.MemoryMiB, State: n.State, Reason: n.Reason, Labels: labels,
+	row := nodeRow{Cluster: n.Cluster, Name: n.Name, CPUs: n.CPUs, MemoryMiB: n.MemoryMiB, State: said.State, Reason: said.Reason, Labels: labels,
 		SeenAt: stampOf(n.SeenAt), Version: n.Version, Batch: batch}
 	if known {
 		_, err = t.NewUpdate().Model(&row).WherePK().Exec(t.ctx)
@@ -227,5 +230,5 @@ func normalNode(n forge.Node) forge.Node {
 
 func sameNode(a, b forge.Node) bool {
 	return a.CPUs == b.CPUs && a.MemoryMiB == b.MemoryMiB && a.State == b.State && a.Reason == b.Reason &&
-		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs) && reflect.DeepEqual(a.Batch, b.Batch)
+		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs) && reflect.DeepEqual(a.Batch, b.Batch) && (a.Drain == nil) == (b.Drain == nil)
 }

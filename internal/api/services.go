@@ -26,6 +26,7 @@ type Services struct {
 	Keys     Keys
 	Site     Site
 	Clusters Clusters
+	Nodes    Nodes
 	Events   Events
 }
 
@@ -102,6 +103,9 @@ type Runs interface {
 	Runs(ctx context.Context, p forge.Principal, f RunFilter) (List[forge.Run], error)
 	CancelRun(ctx context.Context, p forge.Principal, run string, mode forge.CancelMode) (forge.Run, error)
 	RetryRun(ctx context.Context, p forge.Principal, run string) (Submitted, error)
+	InterruptRun(ctx context.Context, p forge.Principal, run string, as forge.InterruptAs) (forge.Run, error)
+	// RunSeat is KindPrecondition where nothing runs, and where there is no batch system that would let a shell in.
+	RunSeat(ctx context.Context, p forge.Principal, run string, rank int) (RunSeat, error)
 }
 
 // Holds keeps waiting runs from being placed, and lets them go on.
@@ -146,6 +150,16 @@ type Site interface {
 type Clusters interface {
 	Clusters(ctx context.Context, p forge.Principal) ([]ClusterView, error)
 	ResumeCluster(ctx context.Context, p forge.Principal, name string) (ClusterView, error)
+	// CheckCluster looks at a cluster with jobs on it, and at the accounting of the last days. For operators, likewise.
+	CheckCluster(ctx context.Context, p forge.Principal, name string, days int) ([]Check, error)
+}
+
+// Nodes shows one node, keeps new work away from it and lets it back. A node is named by itself where that is clear, by
+// its cluster as well otherwise: KindInvalid. Draining is for operators: KindForbidden for anyone else, before it is said whether there is such a node.
+type Nodes interface {
+	Node(ctx context.Context, p forge.Principal, cluster, node string) (NodeDetail, error)
+	DrainNode(ctx context.Context, p forge.Principal, cluster, node, reason string) (NodeChanged, error)
+	UndrainNode(ctx context.Context, p forge.Principal, cluster, node string) (NodeChanged, error)
 }
 
 // Events is the audit trail as a stream.

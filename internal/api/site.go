@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -10,6 +12,33 @@ type NodeView struct {
 	FreeGPUs      int   `json:"free_gpus"`
 	FreeCPUs      int   `json:"free_cpus"`
 	FreeMemoryMiB int64 `json:"free_memory_mib"`
+	Faults        int   `json:"faults,omitempty" doc:"Attempts of the last 30 days that ended by a fault that it may have had its part in"`
+}
+
+// NodeDetail is a node with what went wrong on it.
+type NodeDetail struct {
+	NodeView
+	Failures []NodeFailures `json:"failures" doc:"Attempts of the last 30 days that ended by a fault that the node may have had its part in, by reason, the newest first. Whose they were is not said"`
+}
+
+// NodeFailures counts attempts that ended for one reason.
+type NodeFailures struct {
+	Reason  forge.EndReason `json:"reason"`
+	Count   int             `json:"count"`
+	Certain int             `json:"certain" doc:"Of them, those where the node alone had the fault"`
+	Runs    int             `json:"runs" doc:"Different runs"`
+	LastAt  time.Time       `json:"last_at"`
+}
+
+// DrainRequest says why new work is kept away from a node.
+type DrainRequest struct {
+	Reason string `json:"reason" minLength:"1" maxLength:"200" doc:"One line for people"`
+}
+
+// NodeChanged is a node after an operator's word, with what else there is to know.
+type NodeChanged struct {
+	NodeView
+	Notes []string `json:"notes,omitempty" doc:"What the cluster's batch system did with it, where it was told"`
 }
 
 // ClusterView is a cluster with what is free in it.
@@ -47,5 +76,6 @@ type Check struct {
 	Name   string      `json:"name" doc:"Stable name" example:"clock_skew"`
 	Status CheckStatus `json:"status" enum:"ok,warn,fail,unknown"`
 	Found  string      `json:"found" doc:"What was seen, with its value and limit"`
+	Means  string      `json:"means,omitempty" doc:"What it means for runs"`
 	Fix    string      `json:"fix,omitempty" doc:"What to do, as a command where there is one"`
 }

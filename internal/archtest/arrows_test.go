@@ -15,7 +15,7 @@ var arrows = map[string][]string{
 	".":                   {},
 	"scheduler":           {},
 	"scheduler/sim":       {"scheduler"},
-	"slurm":               {"internal/rundir"},
+	"slurm":               {"internal/crash", "internal/rundir"},
 	"nvml":                {},
 	"store":               {"internal/crash"},
 	"recipes":             {},

@@ -47,6 +47,8 @@ type Cluster struct {
 	Modules   bool // recipes with a Python module can run here
 
 	Binding    forge.Binding // "": forge.BindPlan
+	DrainOutside bool // a drain is told to the batch system as well, if the executor is a Drainer
+
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue
 }
 

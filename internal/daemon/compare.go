@@ -18,10 +18,13 @@ var onReload = []string{
 	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "limits.*", "data_roots.*", "log.level", "log.format", "recipes_dir",
 	"retry.backoff_min", "retry.backoff_max", "retry.fruitless_limit", "retry.pause_after", "retry.pause_window",
 	"policy.*", "clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*",
+	"clusters.*.artifact_root", "clusters.*.runtime.*", "clusters.*.runtime.*.*",
+	"clusters.*.slurm.partitions.*.*", "clusters.*.slurm.partitions.*.env.*", "clusters.*.slurm.allow.*", "clusters.*.slurm.network", "clusters.*.slurm.gres",
+	"clusters.*.slurm.owners.*.*", "clusters.*.slurm.max_pending",
 }
 
 // secret are the keys whose values are never shown.
-var secret = []string{"clusters.*.env.*"}
+var secret = []string{"clusters.*.env.*", "clusters.*.slurm.partitions.*.env.*"}
 
 // change is one key whose value is another. One of was and is may be absent.
 type change struct {

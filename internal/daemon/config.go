@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -95,24 +94,6 @@ type LimitsConfig struct {
 	Burst             int      `yaml:"burst"`               // of one key, at once
 	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
 	MemberMaxPriority *int     `yaml:"member_max_priority"` // of members whose user says nothing else; 0 is a cap, too
-}
-
-// ClusterConfig is one set of nodes behind one executor.
-type ClusterConfig struct {
-	Name      string            `yaml:"name"`
-	Kind      string            `yaml:"kind"` // direct
-	Node      string            `yaml:"node"` // name of this host; default its hostname
-	CPUSlots  int               `yaml:"cpu_slots"`
-	CPUs      int               `yaml:"cpus"`   // 0: what the host has
-	Memory    string            `yaml:"memory"` // "": what the host has
-	RunRoot   string            `yaml:"run_root"`
-	Python    string            `yaml:"python"` // interpreter of the training environment
-	Env       map[string]string `yaml:"env"`
-	Network   string            `yaml:"network"` // host | none
-	Ports     string            `yaml:"ports"`   // range for MASTER_PORT
-	PollEvery forge.Duration    `yaml:"poll_every"`
-	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
-	ShimSocket string `yaml:"shim_socket"`
 }
 
 // The defaults, each one named.
@@ -229,16 +210,8 @@ func (c Config) resolve() (Config, error) {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}
 	for i := range c.Clusters {
-		cl := &c.Clusters[i]
-		def(&cl.Kind, KindDirect)
-		def(&cl.Network, DefaultNetwork)
-		def(&cl.Ports, DefaultPorts)
-		def(&cl.RunRoot, filepath.Join(abs, "runs"))
-		def(&cl.PollEvery, forge.Duration(DefaultPollEvery))
-		if cl.Node == "" {
-			if cl.Node, err = os.Hostname(); err != nil {
-				return c, forge.Invalidf(fmt.Sprintf("clusters[%d].node", i), "the host has no name: %v", err)
-			}
+		if err := c.Clusters[i].resolve(abs); err != nil {
+			return c, forge.Invalidf(fmt.Sprintf("clusters[%d].node", i), "%v", err)
 		}
 	}
 	return c, c.validate()
@@ -283,60 +256,12 @@ func (c Config) validate() error {
 			bad(fmt.Sprintf("data_roots[%d]", i), "%q: want an absolute path", root)
 		}
 	}
-	seen := map[string]bool{}
-	for i, cl := range c.Clusters {
-		at := func(f string) string { return fmt.Sprintf("clusters[%d].%s", i, f) }
-		if err := forge.CheckName(cl.Name); err != nil {
-			bad(at("name"), "%v", err)
-		}
-		if seen[cl.Name] {
-			bad(at("name"), "%q stands twice; names are unique", cl.Name)
-		}
-		seen[cl.Name] = true
-		oneOf(at("kind"), cl.Kind, KindDirect)
-		oneOf(at("network"), cl.Network, "host", "none")
-		if cl.CPUSlots < 0 || cl.CPUSlots > 1024 {
-			bad(at("cpu_slots"), "%d: want 0 to 1024", cl.CPUSlots)
-		}
-		if cl.CPUs < 0 {
-			bad(at("cpus"), "%d: want 0 (what the host has) or more", cl.CPUs)
-		}
-		if cl.Memory != "" {
-			if _, err := forge.ParseMemoryMiB(cl.Memory); err != nil {
-				bad(at("memory"), "%v", err)
-			}
-		}
-		if cl.Python != "" && !filepath.IsAbs(cl.Python) {
-			bad(at("python"), "%q: want an absolute path", cl.Python)
-		}
-		if !filepath.IsAbs(cl.RunRoot) {
-			bad(at("run_root"), "%q: want an absolute path", cl.RunRoot)
-		}
-		if _, _, err := parsePorts(cl.Ports); err != nil {
-			bad(at("ports"), "%v", err)
-		}
-		if cl.ShimSocket != "" && (!filepath.IsAbs(cl.ShimSocket) || len(cl.ShimSocket) > maxSocketPath) {
-			bad(at("shim_socket"), "%q: want an absolute path of at most %d bytes", cl.ShimSocket, maxSocketPath)
-		}
-		if cl.PollEvery.D() < 50*time.Millisecond {
-			bad(at("poll_every"), "%s: want at least 50ms", cl.PollEvery)
-		}
-	}
+	c.checkClusters(bad)
 	return errors.Join(errs...)
 }
 
 // maxSocketPath is sun_path without its NUL.
 const maxSocketPath = 107
-
-func parsePorts(s string) (lo, hi int, err error) {
-	a, b, ok := strings.Cut(s, "-")
-	x, err1 := strconv.ParseUint(a, 10, 16)
-	y, err2 := strconv.ParseUint(b, 10, 16)
-	if !ok || err1 != nil || err2 != nil || x < 1024 || y < x {
-		return 0, 0, fmt.Errorf("port range %q: want LOW-HIGH within 1024-65535", s)
-	}
-	return int(x), int(y), nil
-}
 
 func def[T comparable](v *T, d T) {
 	var zero T

@@ -143,6 +143,8 @@ func (d *Daemon) signal(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	}
 	kind := forge.SignalCheckpoint
 	switch row.Intent {
+	case forge.IntentCheckpointLimit:
+		kind = forge.SignalLimit
 	case forge.IntentCancel:
 		kind = forge.SignalCancel
 	case forge.IntentKill:

@@ -16,11 +16,12 @@ import (
 type site struct{ d *Daemon }
 
 // Nodes shows what is there and what is free. Who uses the rest is not said.
-func (s site) Nodes(_ context.Context, _ forge.Principal) ([]api.NodeView, error) {
+func (s site) Nodes(ctx context.Context, _ forge.Principal) ([]api.NodeView, error) {
 	snap := s.d.world.snapshot(time.Now())
+	faults := s.faults(ctx, snap.Nodes)
 	out := make([]api.NodeView, 0, len(snap.Nodes))
 	for _, n := range snap.Nodes {
-		v := api.NodeView{Node: n, FreeCPUs: n.CPUs, FreeMemoryMiB: n.MemoryMiB}
+		v := api.NodeView{Node: n, Faults: faults[nodeKey{n.Cluster, n.Name}], FreeCPUs: n.CPUs, FreeMemoryMiB: n.MemoryMiB}
 		for _, g := range n.GPUs {
 			if g.Sick == "" {
 				v.FreeGPUs++
@@ -34,6 +35,9 @@ func (s site) Nodes(_ context.Context, _ forge.Principal) ([]api.NodeView, error
 					v.FreeMemoryMiB -= sh.MemoryMiB
 				}
 			}
+		}
+		if b := n.Batch; b != nil && s.eager(n.Cluster) { // who has what there is known to Slurm alone
+			v.FreeGPUs = max(0, len(n.GPUs)-b.GPUsUsed)
 		}
 		if n.State != forge.NodeReady {
 			v.FreeGPUs, v.FreeCPUs, v.FreeMemoryMiB = 0, 0, 0

@@ -60,9 +60,9 @@ type Executor struct {
 	// number of them, since a map of locks would grow with every attempt there ever was.
 	stripes [64]sync.Mutex
 
-	mu       sync.Mutex
-	known    map[forge.ExternalID]*attempt
-	verified map[string]forge.Checkpoint // by path and digest of the manifest
+	mu    sync.Mutex
+	known map[forge.ExternalID]*attempt
+	files rundir.Files
 
 	notify *notifier
 	tasks  sync.WaitGroup
@@ -102,7 +102,7 @@ func New(o Options) (*Executor, error) {
 	}
 	e := &Executor{
 		o: o, log: o.Log.With().Str("cluster", string(o.Cluster)).Logger(), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		known: map[forge.ExternalID]*attempt{}, verified: map[string]forge.Checkpoint{},
+		known: map[forge.ExternalID]*attempt{},
 	}
 	e.with.Store(&o.With)
 	e.notify = e.newNotifier()

@@ -22,13 +22,15 @@ const stubborn = 10 * time.Second
 func (e *Executor) Signal(ctx context.Context, id forge.ExternalID, s forge.SignalKind) error {
 	var intent forge.Intent
 	switch s {
+	case forge.SignalLimit: // ranks know one way to save; why is the shim's to tell
+		s, intent = forge.SignalCheckpoint, forge.IntentCheckpointLimit
 	case forge.SignalCheckpoint: // why is forged's to record
 	case forge.SignalCancel:
 		intent = forge.IntentCancel
 	case forge.SignalKill:
 		intent = forge.IntentKill
 	default:
-		return forge.Invalidf("signal", "%q: want %q, %q or %q", s, forge.SignalCheckpoint, forge.SignalCancel, forge.SignalKill)
+		return forge.Invalidf("signal", "%q: want %q, %q, %q or %q", s, forge.SignalCheckpoint, forge.SignalLimit, forge.SignalCancel, forge.SignalKill)
 	}
 	a, err := e.attempt(id)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 // access is what the table below says of one operation.
 type access struct {
 	role   forge.Role // the least that may call it
-	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster; empty: nothing
+	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster, node; empty: nothing
 	body   string     // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
 	ok     []int      // answers to whoever may, about what is theirs
 	own    bool       // members act on their own only
@@ -36,6 +36,9 @@ var rules = map[string]access{
 	"version":       {role: forge.RoleViewer, ok: []int{200}},
 	"whoami":        {role: forge.RoleViewer, ok: []int{200}},
 	"list-nodes":    {role: forge.RoleViewer, ok: []int{200}},
+	"get-node":      {role: forge.RoleViewer, target: "node", ok: []int{200}},
+	"drain-node":    {role: forge.RoleOperator, target: "node", body: `{"reason":"a fan is loud"}`, ok: []int{200}},
+	"undrain-node":  {role: forge.RoleOperator, target: "node", ok: []int{200, 412}}, // whether it is drained by now is chance
 	"doctor":        {role: forge.RoleOperator, ok: []int{200}},
 	"get-queue":     {role: forge.RoleViewer, ok: []int{200}},
 	"list-events":   {role: forge.RoleViewer, ok: []int{200}},
@@ -51,6 +54,8 @@ var rules = map[string]access{
 	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
 	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
+	"interrupt-run":        {role: forge.RoleMember, target: "run", body: `{"as":"timeout"}`, ok: []int{412}, own: true}, // it does not run
+	"get-run-seat":         {role: forge.RoleMember, target: "run", ok: []int{412}, own: true},
 	"retry-run":            {role: forge.RoleMember, target: "run", ok: []int{201}, own: true, first: "/cancel"},
 	"hold-run":             {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
 	"release-run":          {role: forge.RoleMember, target: "run", ok: []int{200}, own: true, first: "/hold"},
@@ -83,6 +88,7 @@ var rules = map[string]access{
 	"create-tenant": {role: forge.RoleOperator, body: `{"name":"NEW"}`, ok: []int{201}},
 
 	"list-clusters":  {role: forge.RoleViewer, ok: []int{200}},
+	"check-cluster":  {role: forge.RoleOperator, target: "cluster", ok: []int{200}},
 	"resume-cluster": {role: forge.RoleOperator, target: "cluster", ok: []int{412}}, // it is not paused
 }
 
@@ -283,6 +289,10 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.name()
 	case "cluster":
 		return "local"
+	case "node":
+		var nodes api.List[api.NodeView]
+		m.do(ctx, "GET", "/v1/nodes", m.op, "", &nodes)
+		return string(nodes.Items[0].Name)
 	}
 	return ""
 }
@@ -299,7 +309,7 @@ func absent(kind string) string {
 // send calls an operation about something.
 func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id string, headers ...string) (int, string) {
 	path := op.path
-	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}"} {
+	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
 	name := m.name()
@@ -365,7 +375,7 @@ func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
 				m.t.Errorf("%s, a colleague's: %d %s", w.name, status, body)
 			}
 		}
-		if rule.target == "" || rule.target == "cluster" {
+		if rule.target == "" || rule.target == "cluster" || rule.target == "node" {
 			continue
 		}
 		away := m.in[m.b][forge.RoleAdmin]

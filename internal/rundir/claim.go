@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// ErrRevoked says that forged took the claim first: nothing may start for this attempt.
-var ErrRevoked = errors.New("the claim of this attempt was revoked before it started")
+// Why an attempt is not a shim's to start.
+var (
+	ErrRevoked = errors.New("the claim of this attempt was revoked before it started")
+	ErrClaimed = errors.New("another job holds the claim of this attempt")
+)
 
 // Claim says who may act for an attempt. It is made once and never changes.
 type Claim struct {
@@ -31,11 +34,14 @@ func ReadClaim(a Attempt) (Claim, error) {
 	return c, err
 }
 
-// ClaimForShim claims the attempt for its shims. nil: this shim or another of the same attempt
-// holds it. ErrRevoked: forged was first. It is not synced: the claim has to outlive the shim, not
-// the machine, and a machine that lost power runs no shim.
-func ClaimForShim(a Attempt, now time.Time) error {
-	if _, err := makeClaim(a, Claim{By: "shim", At: now.UTC()}, false); err != nil {
+// ClaimForShim claims the attempt for its shims. holder names which job of a batch system they belong
+// to, since a lost answer or a requeue can make two of one attempt; "" where there is only one. nil: this
+// shim or another of the same holder has it. ErrRevoked: forged was first. ErrClaimed: another job was.
+//
+// Without a holder it is not synced: the claim has to outlive the shim, not the machine, and a machine
+// that lost power runs no shim. With one, the other shims and forged are on machines of their own.
+func ClaimForShim(a Attempt, holder string, now time.Time) error {
+	if _, err := makeClaim(a, Claim{By: "shim", Holder: holder, At: now.UTC()}, holder != ""); err != nil {
 		return err
 	}
 	c, err := ReadClaim(a)
@@ -44,6 +50,8 @@ func ClaimForShim(a Attempt, now time.Time) error {
 		return err
 	case c.Revoked:
 		return ErrRevoked
+	case c.Holder != holder:
+		return fmt.Errorf("%w: %q, and this is %q", ErrClaimed, c.Holder, holder)
 	}
 	return nil
 }
@@ -65,7 +73,7 @@ func Revoke(a Attempt, now time.Time) (bool, error) {
 	return c.Revoked, nil
 }
 
-// makeClaim links a complete file to the name, so that no reader ever meets half a claim.
+// makeClaim makes the claim whole or not at all, so that no reader ever meets half of one.
 func makeClaim(a Attempt, c Claim, sync bool) (made bool, err error) {
 	if _, err := os.Lstat(a.ClaimPath()); err == nil {
 		return false, nil // the usual case of a second look costs no temporary file
@@ -74,13 +82,23 @@ func makeClaim(a Attempt, c Claim, sync bool) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	temp := tempPath(a.ClaimPath())
-	if err := writeTemp(temp, append(data, '\n'), sync); err != nil {
-		_ = os.Remove(temp)
+	made, err = linkOnce(a.ClaimPath(), append(data, '\n'), sync)
+	if err != nil {
 		return false, fmt.Errorf("claim attempt %d: %w", a.Number, err)
 	}
+	return made, nil
+}
+
+// linkOnce gives a complete file its name, unless the name is taken: of several that try, on whatever
+// machines, exactly one makes it.
+func linkOnce(path string, data []byte, sync bool) (made bool, err error) {
+	temp := tempPath(path)
+	if err := writeTemp(temp, data, sync); err != nil {
+		_ = os.Remove(temp)
+		return false, err
+	}
 	defer os.Remove(temp)
-	linkErr := os.Link(temp, a.ClaimPath())
+	linkErr := os.Link(temp, path)
 	if linkErr == nil {
 		return true, nil
 	}
@@ -94,5 +112,5 @@ func makeClaim(a Attempt, c Claim, sync bool) (made bool, err error) {
 	if errors.Is(linkErr, fs.ErrExist) {
 		return false, nil
 	}
-	return false, fmt.Errorf("claim attempt %d: %w", a.Number, linkErr)
+	return false, linkErr
 }

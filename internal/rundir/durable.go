@@ -66,6 +66,20 @@ func WriteDurable(set ...Content) error {
 	return syncDirs(set)
 }
 
+// WriteFast is WriteDurable of a file that nobody needs after a power loss.
+func WriteFast(c Content) error {
+	temp := tempPath(c.Path)
+	err := writeTemp(temp, c.Data, false)
+	if err == nil {
+		err = rename(temp, c.Path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return fmt.Errorf("write %s: %w", c.Path, err)
+	}
+	return nil
+}
+
 // WriteJSON durably writes one JSON file.
 func WriteJSON(path string, v any) error {
 	c, err := JSON(path, v)

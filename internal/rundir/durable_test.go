@@ -162,7 +162,7 @@ func TestClaim(t *testing.T) {
 	t.Run("shims of one attempt share it", func(t *testing.T) {
 		a := attempt(t, 1)
 		for range 3 {
-			if err := rundir.ClaimForShim(a, now); err != nil {
+			if err := rundir.ClaimForShim(a, "", now); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -177,7 +177,7 @@ func TestClaim(t *testing.T) {
 				t.Fatalf("revoke: %v, %v", won, err)
 			}
 		}
-		if err := rundir.ClaimForShim(a, now); !errors.Is(err, rundir.ErrRevoked) {
+		if err := rundir.ClaimForShim(a, "", now); !errors.Is(err, rundir.ErrRevoked) {
 			t.Errorf("claim after revoke: %v", err)
 		}
 		if got := names(t, a.Dir()); strings.Contains(got, "tmp") {
@@ -187,7 +187,7 @@ func TestClaim(t *testing.T) {
 	t.Run("a claim that does not parse is nobody's", func(t *testing.T) {
 		a := attempt(t, 1)
 		mustWrite(t, a.ClaimPath(), "")
-		if err := rundir.ClaimForShim(a, now); err == nil || errors.Is(err, rundir.ErrRevoked) {
+		if err := rundir.ClaimForShim(a, "", now); err == nil || errors.Is(err, rundir.ErrRevoked) {
 			t.Errorf("claim: %v, want an error", err)
 		}
 		if won, err := rundir.Revoke(a, now); won || err == nil {
@@ -206,7 +206,7 @@ func TestClaim(t *testing.T) {
 			var claimErr, revokeErr error
 			start := make(chan struct{})
 			var wg sync.WaitGroup
-			wg.Go(func() { <-start; claimErr = rundir.ClaimForShim(a, now) })
+			wg.Go(func() { <-start; claimErr = rundir.ClaimForShim(a, "", now) })
 			wg.Go(func() { <-start; won, revokeErr = rundir.Revoke(a, now) })
 			close(start)
 			wg.Wait()

@@ -75,6 +75,7 @@ func (a Attempt) RankDir(rank int) string { return a.path("ranks", fmt.Sprintf("
 // The files of a rank.
 func (a Attempt) StdoutPath(rank int) string   { return filepath.Join(a.RankDir(rank), "stdout") }
 func (a Attempt) StderrPath(rank int) string   { return filepath.Join(a.RankDir(rank), "stderr") }
+func (a Attempt) RankEnvPath(rank int) string  { return filepath.Join(a.RankDir(rank), "env.sh") }
 func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(rank), "exit.json") }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,

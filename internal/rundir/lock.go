@@ -49,6 +49,34 @@ func AcquireLock(path string, self Process) (*Lock, error) {
 	return &Lock{f: f}, nil
 }
 
+// MarkLock is AcquireLock where the run directory is shared by several machines. There flock may be missing or
+// mean something on each machine alone, so that it is taken if that can be had and proves nothing; what counts is
+// the mark, which link(2) gives to exactly one shim of this attempt and node. locked is why there is no lock beside it.
+func MarkLock(path string, self Process) (lock *Lock, locked, err error) {
+	data, err := json.Marshal(self)
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := linkOnce(path, append(data, '\n'), false)
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("shim lock: %w", err)
+	case !made:
+		return nil, nil, ErrLockUsed
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return &Lock{}, fmt.Errorf("shim lock: %w", err), nil
+	}
+	for range 100 {
+		if locked = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(locked, unix.EINTR) && !errors.Is(locked, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(2 * time.Millisecond) // somebody probes
+	}
+	return &Lock{f: f}, locked, nil
+}
+
 // flockFor tries for a while: ProbeLock of a daemon holds the lock for some microseconds.
 func flockFor(f *os.File, patience time.Duration) error {
 	deadline := time.Now().Add(patience)
@@ -74,7 +102,12 @@ func flockFor(f *os.File, patience time.Duration) error {
 }
 
 // Close gives the lock back; the process's end does the same.
-func (l *Lock) Close() error { return l.f.Close() }
+func (l *Lock) Close() error {
+	if l.f == nil {
+		return nil
+	}
+	return l.f.Close()
+}
 
 // LockState is what a look at a shim's lock says.
 type LockState struct {

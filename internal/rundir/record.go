@@ -32,6 +32,7 @@ type LaunchOptions struct {
 	PortMax    int               `json:"port_max,omitempty"`
 	Network    string            `json:"network,omitempty"`     // NetworkHost or NetworkNone
 	NeedOutput bool              `json:"need_output,omitempty"` // ranks that exit 0 must leave something in output/
+	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
 	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
 }
 

@@ -19,7 +19,11 @@ type seat struct {
 	perNode           []int // ranks on each node
 	master            rundir.Master
 	resume            string
-	home              string // HOME when the cluster sets none
+	home              string   // HOME when the cluster sets none
+	own               []string // the shim's own environment, for LaunchOptions.Inherit
+	job               *job     // nil: no batch system
+	ifname            string   // of the interface that leads to the master; "": not known
+	cpus              int      // that this rank is bound to; 0: not bound
 }
 
 // environment is all that a rank gets: docs/run-contract.md, the cluster's additions, and nothing
@@ -31,8 +35,17 @@ func environment(l rundir.LaunchFile, s seat) []string {
 		"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
 		"PYTHONUNBUFFERED": "1",
 	}
+	if l.Options.Inherit {
+		maps.Copy(env, inherited(s.own))
+	}
 	if l.Options.PythonPath != "" {
 		env["PYTHONPATH"] = l.Options.PythonPath
+	}
+	if s.job != nil {
+		maps.Copy(env, s.job.kept)
+	}
+	if s.ifname != "" {
+		env["GLOO_SOCKET_IFNAME"] = s.ifname // else gloo takes the address of the hostname, which may be loopback
 	}
 	maps.Copy(env, l.Options.Env)
 
@@ -64,11 +77,21 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	if len(s.perNode) == 1 {
 		env["GLOO_SOCKET_IFNAME"] = "lo" // else gloo takes the address of the hostname, which may be anything
 	}
-	env["OMP_NUM_THREADS"] = strconv.Itoa(max(1, l.Spec.Gang.CPUsPerGPU))
+	threads := max(1, l.Spec.Gang.CPUsPerGPU)
+	if s.cpus > 0 {
+		threads = min(cmp.Or(l.Spec.Gang.CPUsPerGPU, s.cpus), s.cpus)
+	}
+	env["OMP_NUM_THREADS"] = strconv.Itoa(threads)
 
 	// All GPUs of the node to each of its ranks, in slot order: torch's own convention, LOCAL_RANK
 	// picks. By UUID and in PCI order, because an index shifts when a GPU falls off the bus.
-	uuids := strings.Join(localUUIDs(l, s.node), ",")
+	// A batch system's own names for them are kept as they are.
+	uuids := ""
+	if s.job != nil {
+		uuids = s.job.visible
+	} else {
+		uuids = strings.Join(localUUIDs(l, s.node), ",")
+	}
 	env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 	env["CUDA_VISIBLE_DEVICES"] = uuids
 	env["NVIDIA_VISIBLE_DEVICES"] = uuids
@@ -98,4 +121,20 @@ func localUUIDs(l rundir.LaunchFile, node int) []string {
 		}
 	}
 	return uuids
+}
+
+// notInherited are prefixes of what Slurm and forged leave in a shim's environment, and shells in everybody's.
+var notInherited = []string{"SLURM", "SBATCH_", "SRUN_", "PMI", "OMPI_", "FORGE", "_=", "PWD=", "OLDPWD=", "SHLVL="}
+
+// inherited is what the script made that set up the software and started the shim. It had cleared the environment before,
+// so that nothing of the one who submitted is in it.
+func inherited(own []string) map[string]string {
+	out := map[string]string{}
+	for _, kv := range own {
+		name, value, _ := strings.Cut(kv, "=")
+		if name != "" && !slices.ContainsFunc(notInherited, func(p string) bool { return strings.HasPrefix(kv, p) }) {
+			out[name] = value
+		}
+	}
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
 // level is how hard the ranks are being ended. It only grows.
@@ -43,6 +44,7 @@ func (s signs) any() bool { return s.size > 0 || !s.beat.IsZero() }
 type gang struct {
 	node                       forge.NodeName
 	limit, start, stall, grace time.Duration // zero: none; stall and start only where progress is watched
+	limitGrace                 time.Duration // instead of grace, where somebody else's KILL follows the limit
 
 	began   time.Time // of the attempt on this node
 	live    time.Time // when the last rank had started
@@ -67,14 +69,22 @@ func (g *gang) ask(l level, cause forge.StopCause, detail string, now time.Time)
 		return
 	}
 	g.level = l
-	if at := now.Add(g.grace); g.killAt.IsZero() || at.Before(g.killAt) {
+	grace := g.grace
+	if cause == forge.StopTimeLimit && g.limitGrace > 0 {
+		grace = g.limitGrace
+	}
+	if at := now.Add(grace); g.killAt.IsZero() || at.Before(g.killAt) {
 		g.killAt = at
 	}
 }
 
 // asked is a stop file.
-func (g *gang) asked(kind forge.SignalKind, now time.Time) {
-	l := levelSave
+func (g *gang) asked(stop rundir.Stop, now time.Time) {
+	if stop.Intent == forge.IntentCheckpointLimit {
+		g.ask(levelSave, forge.StopTimeLimit, "forged took the time limit for come", now)
+		return
+	}
+	l, kind := levelSave, stop.Signal
 	switch kind {
 	case forge.SignalKill:
 		l = levelKill
@@ -125,6 +135,23 @@ func (g *gang) exited(m *member, ws syscall.WaitStatus, oom bool, now time.Time)
 	}
 }
 
+func (g *gang) limitWords() string {
+	if g.limitGrace > 0 {
+		return fmt.Sprintf("the time limit is near: %s are left for the save", g.limitGrace.Round(time.Second))
+	}
+	return fmt.Sprintf("the time limit of %s came", g.limit)
+}
+
+// warned is Slurm's own word that its limit is near.
+func (g *gang) warned(now time.Time) {
+	g.ask(levelSave, forge.StopTimeLimit, "Slurm said that the time limit is near", now)
+}
+
+// superseded is a fence that is ahead: what the ranks would save is of no use to anybody.
+func (g *gang) superseded(by int, now time.Time) {
+	g.ask(levelEnd, forge.StopSuperseded, fmt.Sprintf("attempt %d holds the fence", by), now)
+}
+
 // peer is the end of another node's part of the gang.
 func (g *gang) peer(l level, detail string, now time.Time) {
 	g.ask(l, forge.StopRankExit, detail, now)
@@ -137,7 +164,7 @@ func (g *gang) tick(s signs, now time.Time) {
 	}
 	switch {
 	case g.limit > 0 && now.Sub(g.began) >= g.limit:
-		g.ask(levelSave, forge.StopTimeLimit, fmt.Sprintf("the time limit of %s came", g.limit), now)
+		g.ask(levelSave, forge.StopTimeLimit, g.limitWords(), now)
 	case g.start > 0 && !g.live.IsZero() && !g.seen.any() && now.Sub(g.live) >= g.start:
 		g.ask(levelSave, forge.StopStartTimeout, fmt.Sprintf("no first step within %s of the start", g.start), now)
 	case g.stall > 0 && g.seen.any() && now.Sub(g.seenAt) >= g.stall:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
 var t0 = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
@@ -42,8 +43,8 @@ func TestGang(t *testing.T) {
 	})
 	t.Run("checkpoint: TERM to each rank alone, once, then KILL to its group after the grace", func(t *testing.T) {
 		g := testGang(2)
-		g.asked(forge.SignalCheckpoint, at(1))
-		g.asked(forge.SignalCheckpoint, at(2))
+		g.asked(rundir.Stop{Signal: forge.SignalCheckpoint}, at(1))
+		g.asked(rundir.Stop{Signal: forge.SignalCheckpoint}, at(2))
 		wantOrders(t, g, order{100, term}, order{101, term})
 		g.tick(signs{}, at(30.9))
 		wantOrders(t, g)
@@ -52,21 +53,21 @@ func TestGang(t *testing.T) {
 	})
 	t.Run("cancel: TERM to the groups", func(t *testing.T) {
 		g := testGang(1)
-		g.asked(forge.SignalCancel, at(1))
+		g.asked(rundir.Stop{Signal: forge.SignalCancel}, at(1))
 		wantOrders(t, g, order{-100, term})
 	})
 	t.Run("cancel after checkpoint: TERM again, the first grace stands", func(t *testing.T) {
 		g := testGang(1)
-		g.asked(forge.SignalCheckpoint, at(0))
+		g.asked(rundir.Stop{Signal: forge.SignalCheckpoint}, at(0))
 		g.orders()
-		g.asked(forge.SignalCancel, at(20))
+		g.asked(rundir.Stop{Signal: forge.SignalCancel}, at(20))
 		wantOrders(t, g, order{-100, term})
 		g.tick(signs{}, at(30))
 		wantOrders(t, g, order{-100, kill})
 	})
 	t.Run("kill needs no grace", func(t *testing.T) {
 		g := testGang(1)
-		g.asked(forge.SignalKill, at(1))
+		g.asked(rundir.Stop{Signal: forge.SignalKill}, at(1))
 		wantOrders(t, g, order{-100, kill})
 	})
 	t.Run("one bad exit ends the others, whose ends are by the shim", func(t *testing.T) {
@@ -110,7 +111,7 @@ func TestGang(t *testing.T) {
 	})
 	t.Run("a rank that was asked to save and exits with a code of its own speaks for itself", func(t *testing.T) {
 		g := testGang(2)
-		g.asked(forge.SignalCheckpoint, at(1))
+		g.asked(rundir.Stop{Signal: forge.SignalCheckpoint}, at(1))
 		g.orders()
 		g.exited(g.members[0], exitedWith(forge.ExitNaN), false, at(2))
 		if g.members[0].exit.ByShim {
@@ -157,7 +158,7 @@ func TestGang(t *testing.T) {
 		if x := g.members[1].exit; x.Code != 137 || !x.OOM || x.ByShim {
 			t.Errorf("%+v", x)
 		}
-		g.asked(forge.SignalKill, at(2))
+		g.asked(rundir.Stop{Signal: forge.SignalKill}, at(2))
 		g.orders()
 		g.exited(g.members[2], killedBy(kill), true, at(3))
 		if x := g.members[2].exit; x.OOM || !x.ByShim {

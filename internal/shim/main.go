@@ -29,10 +29,14 @@ const (
 	exitNotOurs  = 3 // another shim of this attempt and node was first
 )
 
+// launchPatience is how long a node of a network filesystem may not see yet what forged has written.
+const launchPatience = 10 * time.Second
+
 // shim is one shim's state. Everything happens on one goroutine, locked to its thread.
 type shim struct {
 	at      rundir.Attempt
 	node    int
+	job     *job // nil: this host's own, or another's without a queue
 	self    rundir.Process
 	launch  rundir.LaunchFile
 	perNode []int
@@ -68,11 +72,26 @@ func Main(ctx context.Context, args []string) int {
 	}
 	s := &shim{
 		at: rundir.At(o.runDir, o.attempt), node: o.node, began: began, events: ev,
-		log: zerolog.New(os.Stderr).With().Timestamp().Int("attempt", o.attempt).Int("node", o.node).Logger(),
+		log: zerolog.New(os.Stderr).With().Timestamp().Int("attempt", o.attempt).Logger(),
+	}
+	if !o.slurm {
+		s.log = s.log.With().Int("node", o.node).Logger()
 	}
 	s.gang.byUID = -1
+	if o.slurm {
+		if s.job, err = readJob(os.LookupEnv); err != nil {
+			fmt.Fprintln(os.Stderr, "forged shim:", err)
+			return exitUsage
+		}
+		s.node = s.job.node
+		s.log = s.log.With().Int("node", s.node).Str("job", s.job.holder).Logger()
+		if code, ok := s.takeJob(); !ok {
+			return code
+		}
+	}
 	var launchErr error
-	if s.launch, launchErr = rundir.ReadLaunch(s.at); launchErr == nil {
+	launchErr = s.insist("no launch", launchPatience, func() (err error) { s.launch, err = rundir.ReadLaunch(s.at); return err })
+	if launchErr == nil {
 		s.log = s.log.With().Str("run", string(s.launch.Run)).Int64("run_number", s.launch.Number).Logger()
 	}
 	netErr := error(nil)
@@ -92,6 +111,7 @@ func Main(ctx context.Context, args []string) int {
 type options struct {
 	runDir        string
 	attempt, node int
+	slurm         bool
 	inside        bool
 }
 
@@ -102,6 +122,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.runDir, "run-dir", "", "run directory, absolute")
 	fs.IntVar(&o.attempt, "attempt", 0, "number of the attempt")
 	fs.IntVar(&o.node, "node", 0, "index of this node in the placement")
+	fs.BoolVar(&o.slurm, "slurm", false, "started by srun, which says what node this is")
 	fs.BoolVar(&o.inside, inNamespace[2:], false, "already inside namespaces of its own")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -113,6 +134,8 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("--attempt %d: attempts start at 1", o.attempt)
 	case o.node < 0:
 		return o, fmt.Errorf("--node %d: nodes start at 0", o.node)
+	case o.slurm && o.node != 0:
+		return o, errors.New("--node with --slurm: Slurm says what node this is")
 	case fs.NArg() > 0:
 		return o, fmt.Errorf("%q: no argument is expected", fs.Arg(0))
 	}
@@ -122,7 +145,7 @@ func parse(args []string) (options, error) {
 // run is the way of a shim: lock, prepare, start, watch, finish.
 func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 	for _, dir := range []string{filepath.Dir(s.at.NodeDir(s.node)), s.at.NodeDir(s.node)} {
-		if err := rundir.MakeDir(dir); err != nil {
+		if err := s.insist("no place to work in", recordPatience, func() error { return rundir.MakeDir(dir) }); err != nil {
 			s.log.Error().Err(err).Msg("no place to work in")
 			return exitFailed
 		}
@@ -133,7 +156,7 @@ func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 		return exitFailed
 	}
 	s.self = self
-	lock, err := rundir.AcquireLock(s.at.LockPath(s.node), self)
+	lock, err := s.lock()
 	if err != nil {
 		s.log.Warn().Err(err).Msg("not started")
 		if errors.Is(err, rundir.ErrLockHeld) || errors.Is(err, rundir.ErrLockUsed) {
@@ -177,8 +200,30 @@ func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 	return s.end(nil)
 }
 
+// lock takes the life-long lock, and with it the mark by which a second shim does not start the ranks again.
+func (s *shim) lock() (*rundir.Lock, error) {
+	if s.job == nil {
+		return rundir.AcquireLock(s.at.LockPath(s.node), s.self)
+	}
+	var lock *rundir.Lock
+	var locked error
+	err := s.insist("no lock", recordPatience, func() (err error) {
+		lock, locked, err = rundir.MarkLock(s.at.LockPath(s.node), s.self)
+		return err
+	})
+	if locked != nil {
+		s.log.Info().Err(locked).Msg("no lock on this filesystem; the mark is enough")
+	}
+	return lock, err
+}
+
 // adopt takes over what the launch says, after checking that it is whole.
 func (s *shim) adopt() error {
+	if s.job != nil {
+		if err := s.sitDown(); err != nil {
+			return err
+		}
+	}
 	l := s.launch
 	_, s.perNode = rundir.Ranks(l.Launch)
 	slots := 0
@@ -190,7 +235,7 @@ func (s *shim) adopt() error {
 		return refuse(forge.StopLaunch, "launch.json names no run")
 	case s.node >= len(l.Placement):
 		return refuse(forge.StopLaunch, "node %d of a placement on %d nodes", s.node, len(l.Placement))
-	case len(l.Devices) != slots:
+	case s.job == nil && len(l.Devices) != slots:
 		return refuse(forge.StopLaunch, "launch.json places %d slots and describes %d devices", slots, len(l.Devices))
 	case s.perNode[s.node] == 0:
 		return refuse(forge.StopLaunch, "launch.json places no slot on node %d", s.node)
@@ -203,6 +248,9 @@ func (s *shim) adopt() error {
 	s.gang.began = s.began
 	s.gang.limit = l.Spec.TimeLimit.D()
 	s.gang.grace = l.Spec.Grace.D()
+	if s.job != nil {
+		s.gang.limit, s.gang.limitGrace = saveIn(s.gang.limit, l.SaveLead.D(), s.began, s.job.ends)
+	}
 	if s.node == 0 {
 		// Rank 0 reports for all: elsewhere its files are seen late, over a network filesystem.
 		s.gang.start, s.gang.stall = l.Spec.StartTimeout.D(), l.Spec.StallTimeout.D()
@@ -215,6 +263,9 @@ func (s *shim) adopt() error {
 // all of it comes after the ranks' start and costs them nothing.
 func (s *shim) publish() error {
 	live := rundir.Live{Process: s.self, StartedAt: time.Now().UTC()}
+	if s.job != nil {
+		live.Node, live.Slots = s.job.name, s.job.slots
+	}
 	for _, m := range s.gang.members {
 		p, err := rundir.Identify(m.pid) // not collected yet: there even if it has ended
 		if err != nil {
@@ -248,14 +299,15 @@ func (s *shim) publish() error {
 // events are the signals that the shim listens to, from its first instruction on: a TERM must never
 // end it before it has recorded why.
 type events struct {
-	child, look chan os.Signal
-	term        chan int // uid of the sender, -1 when not known
+	child, look, limit chan os.Signal
+	term               chan int // uid of the sender, -1 when not known
 }
 
 func listen(ctx context.Context) events {
-	e := events{child: make(chan os.Signal, 1), look: make(chan os.Signal, 1), term: make(chan int, 4)}
+	e := events{child: make(chan os.Signal, 1), look: make(chan os.Signal, 1), limit: make(chan os.Signal, 1), term: make(chan int, 4)}
 	signal.Notify(e.child, syscall.SIGCHLD)
 	signal.Notify(e.look, syscall.SIGUSR1)
+	signal.Notify(e.limit, syscall.SIGUSR2) // a batch system's word that its limit is near
 	term := make(chan os.Signal, 4)
 	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	go func() {
@@ -270,4 +322,11 @@ func listen(ctx context.Context) events {
 		}
 	}()
 	return e
+}
+
+// deafToLimit has what is forked meanwhile ignore the warning of a batch system, until it installs a handler of its
+// own. Slurm may signal every process of a step, and the default is to die: before the save that the warning is for.
+func (e events) deafToLimit() (restore func()) {
+	signal.Ignore(syscall.SIGUSR2)
+	return func() { signal.Notify(e.limit, syscall.SIGUSR2) }
 }

@@ -58,7 +58,7 @@ func loopbackUp() error {
 func rerun(args []string) (int, error) {
 	uid, gid := os.Getuid(), os.Getgid()
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	own := os.Args[:max(1, len(os.Args)-len(args))] // the program and its subcommand
 	argv := slices.Concat(own, []string{inNamespace}, args)

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
@@ -40,12 +37,33 @@ func refuse(cause forge.StopCause, format string, args ...any) *refusal {
 // claim makes sure that this attempt may still start. The fence is read after the claim: between a
 // fence that was raised and a claim that was revoked nothing slips through.
 func (s *shim) claim() error {
-	switch err := rundir.ClaimForShim(s.at, time.Now()); {
-	case errors.Is(err, rundir.ErrRevoked):
-		return refuse(forge.StopRevoked, "the claim was revoked before this shim came")
-	case err != nil:
-		return refuse(forge.StopLaunch, "%v", err)
+	if s.job == nil { // a job has claimed before it touched anything
+		switch err := rundir.ClaimForShim(s.at, "", time.Now()); {
+		case errors.Is(err, rundir.ErrRevoked):
+			return refuse(forge.StopRevoked, "the claim was revoked before this shim came")
+		case err != nil:
+			return refuse(forge.StopLaunch, "%v", err)
+		}
 	}
+	if err := s.fenced(); err != nil {
+		return err
+	}
+	if stop, err := rundir.ReadStop(s.at); err == nil {
+		return stopped(stop)
+	}
+	return nil
+}
+
+// stopped is a stop that came before the ranks started.
+func stopped(stop rundir.Stop) *refusal {
+	if stop.Intent == forge.IntentCheckpointLimit {
+		return refuse(forge.StopTimeLimit, "forged took the time limit for come before the ranks started")
+	}
+	return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
+}
+
+// fenced says whether this attempt is the newest that is allowed.
+func (s *shim) fenced() error {
 	fence, err := rundir.ReadFence(s.at.RunDir)
 	switch {
 	case err != nil:
@@ -54,9 +72,6 @@ func (s *shim) claim() error {
 		return refuse(forge.StopSuperseded, "attempt %d holds the fence", fence)
 	case fence < s.at.Number:
 		return refuse(forge.StopLaunch, "the fence is at %d: attempt %d was never allowed", fence, s.at.Number)
-	}
-	if stop, err := rundir.ReadStop(s.at); err == nil {
-		return refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal)
 	}
 	return nil
 }
@@ -72,6 +87,9 @@ func (s *shim) prepare(ctx context.Context) error {
 		s.guard(done, cancel)
 	}()
 	err := s.prepareSteps(ctx)
+	if err == nil && s.job != nil {
+		err = s.fenced() // it may have taken hours, on a node that was cut off meanwhile
+	}
 	close(done)
 	<-guarded // from here on the events are the loop's again
 	var why *refusal
@@ -94,11 +112,15 @@ func (s *shim) guard(done <-chan struct{}, cancel context.CancelCauseFunc) {
 			r := refuse(forge.StopSignal, "the shim was sent SIGTERM before the ranks started")
 			r.uid = uid
 			cancel(r)
+		case <-s.events.limit:
+			if s.job != nil {
+				cancel(refuse(forge.StopTimeLimit, "Slurm said that the time limit is near, before the ranks started"))
+			}
 		case <-s.events.look:
 		case <-tick.C:
 		}
 		if stop, err := rundir.ReadStop(s.at); err == nil {
-			cancel(refuse(forge.StopIntent, "forged asked to %s before the ranks started", stop.Signal))
+			cancel(stopped(stop))
 		}
 		if s.gang.limit > 0 && time.Since(s.began) >= s.gang.limit {
 			cancel(refuse(forge.StopTimeLimit, "the time limit of %s came before the ranks started", s.gang.limit))
@@ -132,10 +154,12 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 	for _, skip := range s.resume.Skipped {
 		s.log.Warn().Str("checkpoint", skip.Path).Str("why", skip.Why).Msg("checkpoint skipped")
 	}
-	if s.master.Port, err = freePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
+	if s.master.Port, err = reservePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
 		return refuse(forge.StopLaunch, "%v", err)
 	}
-	s.master.Addr = masterAddr(s.launch.Placement)
+	if s.master.Addr, err = s.masterAddr(ctx); err != nil {
+		return refuse(forge.StopLaunch, "%v", err)
+	}
 	if len(s.perNode) == 1 {
 		return nil // published with live.json
 	}
@@ -151,16 +175,6 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 		return refuse(forge.StopLaunch, "%v", err)
 	}
 	return nil
-}
-
-// masterAddr is where ranks find rank 0: loopback as long as they all share a node.
-func masterAddr(placement []forge.Share) string {
-	for _, share := range placement {
-		if share.Node != placement[0].Node {
-			return string(placement[0].Node)
-		}
-	}
-	return "127.0.0.1"
 }
 
 // awaitNodeZero waits for the choices of node 0, and no longer than node 0 itself lives.
@@ -192,43 +206,6 @@ func (s *shim) awaitNodeZero(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// freePort finds a port that nobody listens on. A range is tried from a place that depends on the
-// shim, so that two that start together rarely meet. Another process may still take the port before
-// rank 0 binds it: the ranks then end with the rendezvous code and are started again.
-func freePort(low, high, seed int) (int, error) {
-	if low <= 0 || high < low {
-		return bindable(0)
-	}
-	n := high - low + 1
-	for i := range n {
-		if port, err := bindable(low + (seed+i)%n); err == nil {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no port is free for the ranks' rendezvous in %d-%d", low, high)
-}
-
-// bindable binds and lets go. It uses the calling thread's network, which net.Listen may not.
-func bindable(port int) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	in, ok := sa.(*unix.SockaddrInet4)
-	if !ok {
-		return 0, &net.AddrError{Err: "not an IPv4 address"}
-	}
-	return in.Port, nil
 }
 
 // statSigns looks at the files by which ranks show progress.

@@ -35,18 +35,43 @@ func (s *shim) startRanks() error {
 		return refuse(forge.StopNodeEnv, "%v", err)
 	}
 	first := rundir.FirstRank(s.perNode, s.node)
+	ifname := s.interfaceToMaster()
+	cpus := s.shareCPUs()
 	for local := range s.perNode[s.node] {
 		m := &member{rank: first + local}
 		s.gang.members = append(s.gang.members, m)
 		env := environment(s.launch, seat{
 			node: s.node, local: local, rank: m.rank, perNode: s.perNode,
-			master: s.master, resume: s.resume.Path, home: home(),
+			master: s.master, resume: s.resume.Path, home: home(), own: os.Environ(), job: s.job, ifname: ifname, cpus: len(cpus[local]),
 		})
-		if err := s.startRank(m, argv, env); err != nil {
+		s.writeEnv(m.rank, env)
+		if err := withCPUs(cpus[local], func() error { return s.startRank(m, argv, env) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeEnv leaves the environment of a rank for whoever opens a shell beside it, where shells are let in. It is no
+// more than launch.json already says, and nothing waits for it.
+func (s *shim) writeEnv(rank int, env []string) {
+	if s.job == nil {
+		return
+	}
+	var b strings.Builder
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	s.writes.Go(func() {
+		err := rundir.MakeDir(s.at.RankDir(rank))
+		if err == nil {
+			err = rundir.WriteFast(rundir.Content{Path: s.at.RankEnvPath(rank), Data: []byte(b.String())})
+		}
+		if err != nil {
+			s.log.Warn().Err(err).Int("rank", rank).Msg("environment of the rank not written; only shells miss it")
+		}
+	})
 }
 
 func (s *shim) startRank(m *member, argv, env []string) error {
@@ -62,6 +87,9 @@ func (s *shim) startRank(m *member, argv, env []string) error {
 	}()
 	if err != nil {
 		return refuse(forge.StopLaunch, "cannot open the streams of rank %d: %v", m.rank, err)
+	}
+	if s.job != nil {
+		defer s.events.deafToLimit()()
 	}
 	m.started = time.Now().UTC()
 	m.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{

@@ -19,8 +19,14 @@ const peersEvery = time.Second
 func (s *shim) watch() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	s.peers = peers{at: s.at, self: s.node, n: len(s.perNode), zero: true}
+	s.peers = peers{at: s.at, self: s.node, n: len(s.perNode), zero: true, locks: s.job == nil}
 	s.look()
+	var ahead <-chan int
+	if s.job != nil {
+		done := make(chan struct{})
+		defer close(done)
+		ahead = watchFence(s.at, fenceEvery, done)
+	}
 	for {
 		s.reap()
 		s.send()
@@ -34,6 +40,12 @@ func (s *shim) watch() {
 		case uid := <-s.events.term:
 			s.look() // forged may have cancelled through an executor that sends TERM by itself
 			s.gang.terminated(uid, time.Now())
+		case <-s.events.limit:
+			if s.job != nil {
+				s.gang.warned(time.Now())
+			}
+		case by := <-ahead:
+			s.gang.superseded(by, time.Now())
 		case <-tick.C:
 			now := time.Now()
 			s.look()
@@ -49,7 +61,7 @@ func (s *shim) watch() {
 // that hiccups must not end a run.
 func (s *shim) look() {
 	if stop, err := rundir.ReadStop(s.at); err == nil {
-		s.gang.asked(stop.Signal, time.Now())
+		s.gang.asked(stop, time.Now())
 	}
 }
 
@@ -71,6 +83,7 @@ type peers struct {
 	self, n int
 	next    time.Time
 	ended   map[int]bool
+	locks   bool // a lock that is free is evidence: all shims are on this host
 	zero    bool // every rank of every node that has ended exited 0
 }
 
@@ -89,14 +102,18 @@ func (p *peers) look(now time.Time) (level, string) {
 		if node == p.self || p.ended[node] {
 			continue
 		}
-		lock, lerr := rundir.ProbeLock(p.at.LockPath(node)) // before exit.json, which is written under it
+		gone := false
+		if p.locks { // before exit.json, which is written under it
+			lock, err := rundir.ProbeLock(p.at.LockPath(node))
+			gone = err == nil && lock.Dead()
+		}
 		x, err := rundir.ReadExit(p.at, node)
 		l, detail := levelNone, ""
 		switch {
 		case err == nil:
 			p.ended[node] = true
 			l, detail = peerEnd(node, x)
-		case os.IsNotExist(err) && lerr == nil && lock.Dead():
+		case os.IsNotExist(err) && gone:
 			p.ended[node] = true
 			l, detail = levelEnd, fmt.Sprintf("the shim of node %d is gone", node)
 		}

@@ -40,6 +40,9 @@ type Fake struct {
 	queue    *api.Queue
 	nodes    []api.NodeView
 	clusters []api.ClusterView
+	seat     api.RunSeat
+	checks   []api.Check
+	failures []api.NodeFailures
 	notReady []string
 	events   []forge.Event
 	changed  chan struct{}
@@ -75,7 +78,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Events: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, RunData: f, Keys: f, Site: f, Clusters: f, Nodes: f, Events: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

@@ -171,6 +171,44 @@ func (c *Client) ResumeCluster(ctx context.Context, name string) (api.ClusterVie
 	return out, err
 }
 
+// CheckCluster looks at a cluster with jobs on it. It takes as long as the jobs take.
+func (c *Client) CheckCluster(ctx context.Context, name string, days int) ([]api.Check, error) {
+	var out api.List[api.Check]
+	q := url.Values{}
+	setInt(q, "days", int64(days))
+	err := c.askLong(ctx, http.MethodGet, "/v1/clusters/"+url.PathEscape(name)+"/check", q, nil, &out)
+	return out.Items, err
+}
+
+// Node shows a node with what went wrong on it. cluster may be empty where the name alone is clear.
+func (c *Client) Node(ctx context.Context, cluster, node string) (api.NodeDetail, error) {
+	var out api.NodeDetail
+	err := c.ask(ctx, http.MethodGet, "/v1/nodes/"+url.PathEscape(node), inCluster(cluster), nil, &out)
+	return out, err
+}
+
+// DrainNode keeps new work away from a node.
+func (c *Client) DrainNode(ctx context.Context, cluster, node, reason string) (api.NodeChanged, error) {
+	var out api.NodeChanged
+	err := c.ask(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(node)+"/drain", inCluster(cluster), api.DrainRequest{Reason: reason}, &out)
+	return out, err
+}
+
+// UndrainNode lets it take work again.
+func (c *Client) UndrainNode(ctx context.Context, cluster, node string) (api.NodeChanged, error) {
+	var out api.NodeChanged
+	err := c.ask(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(node)+"/undrain", inCluster(cluster), nil, &out)
+	return out, err
+}
+
+func inCluster(name string) url.Values {
+	q := url.Values{}
+	if name != "" {
+		q.Set("cluster", name)
+	}
+	return q
+}
+
 // Queue shows what waits and runs, as much as the server gives at once.
 func (c *Client) Queue(ctx context.Context) (api.Queue, error) { return c.QueueHead(ctx, 0) }
 

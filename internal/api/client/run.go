@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,6 +129,20 @@ func everyRun[T any](ctx context.Context, f api.RunFilter, size int,
 func (c *Client) CancelRun(ctx context.Context, run string, mode forge.CancelMode) (forge.Run, error) {
 	var out forge.Run
 	err := c.ask(ctx, http.MethodPost, runPath(run, "/cancel"), nil, api.CancelRequest{Mode: mode}, &out)
+	return out, err
+}
+
+// InterruptRun asks a run to save as by a preemption or its time limit, and to go on by itself.
+func (c *Client) InterruptRun(ctx context.Context, run string, as forge.InterruptAs) (forge.Run, error) {
+	var out forge.Run
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/interrupt"), nil, api.InterruptRequest{As: as}, &out)
+	return out, err
+}
+
+// RunSeat says where a rank runs.
+func (c *Client) RunSeat(ctx context.Context, run string, rank int) (api.RunSeat, error) {
+	var out api.RunSeat
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/seat"), url.Values{"rank": {strconv.Itoa(rank)}}, nil, &out)
 	return out, err
 }
 

@@ -25,6 +25,19 @@ func (s *server) clusters() {
 	}) (api.ClusterView, error) {
 		return s.Clusters.ResumeCluster(ctx, p, in.Cluster)
 	}, s.clusterAgain)
+	operation(s, spec{
+		id: "check-cluster", method: http.MethodGet, path: "/v1/clusters/{cluster}/check", tag: "clusters", role: forge.RoleOperator,
+		summary: "Look at a cluster with jobs on it",
+		doc: "For operators. Runs short jobs of its own on a cluster with a batch system, and removes them: whether the shared directory is shared, forged's shim runs there, the training environment imports, " +
+			"clocks agree; and says what each of the batch system's settings means for runs. Compares GPU-hours with the accounting where there is one. Takes up to some minutes.",
+		errors: []forge.Kind{forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *struct {
+		Cluster string `path:"cluster" maxLength:"64" doc:"Cluster name" example:"local"`
+		Days    int    `query:"days" default:"7" minimum:"1" maximum:"90" doc:"How far back GPU-hours are compared with the accounting"`
+	}) (api.List[api.Check], error) {
+		items, err := s.Clusters.CheckCluster(ctx, p, in.Cluster, in.Days)
+		return whole(items), err
+	})
 }
 
 func (s *server) clusterAgain(ctx context.Context, p forge.Principal, ref string) (api.ClusterView, error) {

@@ -49,11 +49,11 @@ func TestOpenAPI(t *testing.T) {
 		t.Errorf("version %q", o.OpenAPI)
 	}
 	want := []string{
-		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
+		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
-		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume",
+		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "GET /v1/whoami", "GET /v1/doctor",
@@ -170,7 +170,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
-		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""},
+		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
+		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
 	seen := map[string]bool{"GET /v1/events": true} // streams: events_test.go
 	for _, c := range calls {

@@ -47,6 +47,7 @@ type runRowsInput struct {
 
 func (s *server) runs() {
 	s.runActions()
+	s.interrupts()
 	operation(s, spec{
 		id: "list-runs", method: http.MethodGet, path: "/v1/runs", tag: "runs", role: forge.RoleViewer,
 		summary: "List runs", doc: "Newest first, with what a listing shows of their specs: their parameters are in the run itself. Durations are Go's form, memory is MiB per GPU, steps are optimizer steps.",

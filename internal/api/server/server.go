@@ -106,6 +106,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.progress()
 	srv.runs()
 	srv.holds()
+	srv.nodes()
 	srv.runData()
 	srv.tenants()
 	srv.users()

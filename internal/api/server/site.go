@@ -40,13 +40,6 @@ func (s *server) site() {
 		summary: "Say which forged this is", doc: "Version, commit and Go version.",
 	}, func(context.Context, forge.Principal, *none) (api.Version, error) { return s.version(), nil })
 	operation(s, spec{
-		id: "list-nodes", method: http.MethodGet, path: "/v1/nodes", tag: "nodes", role: forge.RoleViewer,
-		summary: "List nodes", doc: "With their GPUs and what is free. Memory is MiB. A slot of kind cpu_slot is no GPU but CPUs standing in for one.",
-	}, func(ctx context.Context, p forge.Principal, _ *none) (api.List[api.NodeView], error) {
-		items, err := s.Site.Nodes(ctx, p)
-		return whole(items), err
-	})
-	operation(s, spec{
 		id: "whoami", method: http.MethodGet, path: "/v1/whoami", tag: "site", role: forge.RoleViewer,
 		summary: "Say who is asking", doc: "How the daemon sees the key or the uid: tenant, user, role, highest priority.",
 	}, func(ctx context.Context, p forge.Principal, _ *none) (api.WhoAmI, error) {

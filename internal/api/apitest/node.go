@@ -1,0 +1,106 @@
+package apitest
+
+import (
+	"context"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// SetChecks says what a check of any cluster finds.
+func (f *Fake) SetChecks(checks ...api.Check) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.checks = checks
+}
+
+// CheckCluster implements api.Clusters.
+func (f *Fake) CheckCluster(_ context.Context, p forge.Principal, name string, _ int) ([]api.Check, error) {
+	leave, err := f.enter("CheckCluster")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := least(p, "cluster.check", forge.RoleOperator); err != nil {
+		return nil, err
+	}
+	for _, c := range f.clusters {
+		if string(c.Name) == name {
+			return append([]api.Check{}, f.checks...), nil
+		}
+	}
+	return nil, notFound("cluster", name)
+}
+
+// Node implements api.Nodes.
+func (f *Fake) Node(_ context.Context, _ forge.Principal, cluster, node string) (api.NodeDetail, error) {
+	leave, err := f.enter("Node")
+	if err != nil {
+		return api.NodeDetail{}, err
+	}
+	defer leave()
+	n, err := f.findNode(cluster, node)
+	if err != nil {
+		return api.NodeDetail{}, err
+	}
+	return api.NodeDetail{NodeView: *n, Failures: append([]api.NodeFailures{}, f.failures...)}, nil
+}
+
+// SetNodeFailures says what went wrong on every node.
+func (f *Fake) SetNodeFailures(list ...api.NodeFailures) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failures = list
+}
+
+// DrainNode implements api.Nodes.
+func (f *Fake) DrainNode(_ context.Context, p forge.Principal, cluster, node, reason string) (api.NodeChanged, error) {
+	return f.changeNode("DrainNode", "node.drain", p, cluster, node, func(n *api.NodeView) error {
+		if n.Drain != nil {
+			return forge.Errorf(forge.KindPrecondition, "node.drain", "node %s is drained already, by %s: %s", node, n.Drain.By, n.Drain.Reason)
+		}
+		n.Node = n.Drained(&forge.Drain{By: p.Actor(), Reason: reason, At: f.now})
+		n.FreeGPUs, n.FreeCPUs, n.FreeMemoryMiB = 0, 0, 0
+		return nil
+	})
+}
+
+// UndrainNode implements api.Nodes.
+func (f *Fake) UndrainNode(_ context.Context, p forge.Principal, cluster, node string) (api.NodeChanged, error) {
+	return f.changeNode("UndrainNode", "node.undrain", p, cluster, node, func(n *api.NodeView) error {
+		if n.Drain == nil {
+			return forge.Errorf(forge.KindPrecondition, "node.undrain", "node %s is not drained by forge", node).WithHint("forgectl node list")
+		}
+		n.Drain, n.State, n.Reason = nil, forge.NodeReady, ""
+		return nil
+	})
+}
+
+func (f *Fake) changeNode(method, op string, p forge.Principal, cluster, node string, do func(*api.NodeView) error) (api.NodeChanged, error) {
+	leave, err := f.enter(method)
+	if err != nil {
+		return api.NodeChanged{}, err
+	}
+	defer leave()
+	if err := least(p, op, forge.RoleOperator); err != nil {
+		return api.NodeChanged{}, err
+	}
+	n, err := f.findNode(cluster, node)
+	if err == nil {
+		err = do(n)
+	}
+	if err != nil {
+		return api.NodeChanged{}, err
+	}
+	f.remember(p, string(n.Cluster)+"/"+string(n.Name))
+	return api.NodeChanged{NodeView: *n}, nil
+}
+
+func (f *Fake) findNode(cluster, node string) (*api.NodeView, error) {
+	for i := range f.nodes {
+		if n := &f.nodes[i]; string(n.Name) == node && (cluster == "" || string(n.Cluster) == cluster) {
+			return n, nil
+		}
+	}
+	return nil, notFound("node", node)
+}

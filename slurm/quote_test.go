@@ -1,0 +1,36 @@
+package slurm
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// words has a real bash split what quoteAll made.
+func words(t *testing.T, in []string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/bin/bash", "--noprofile", "--norc", "-c", `printf '%s\0' `+quoteAll(in))
+	cmd.Env = []string{"LC_ALL=C"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%q: %v", in, err)
+	}
+	all := strings.Split(string(out), "\x00")
+	return all[:len(all)-1]
+}
+
+func FuzzBashReadsBackEveryQuotedWord(f *testing.F) {
+	for _, s := range []string{"", "a", "a b", "'", "''", `\`, `\'`, "$(id)", "`id`", "${HOME}", "a\nb", "\n", "!x", "#c", "~", "-n", "*", "[a]", "{a,b}", "a;b", "a|b", "&", "<(x)", "\xff\xfe", "\x01", "é", "=x", "'\n'", "\r", "\t"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if strings.ContainsRune(s, 0) {
+			t.Skip("no word of a program holds a NUL; values with one are refused before")
+		}
+		in := []string{s, "x" + s, s + s}
+		got := words(t, in)
+		if len(got) != len(in) || got[0] != in[0] || got[1] != in[1] || got[2] != in[2] {
+			t.Errorf("%q became %q", in, got)
+		}
+	})
+}

@@ -1,0 +1,220 @@
+package slurm
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+// book is what was read of an attempt, and how its directories looked just before.
+type book struct {
+	records Records
+	stamp   []time.Time // modification times of the attempt's directory and of what lies in it
+	settled bool        // every stamp was old enough when it was taken for a later change to have another
+	readAt  time.Time
+	askedAt time.Time
+}
+
+const (
+	// racy is how old a directory's time must be before an equal one means "nothing has changed": filesystems
+	// count in steps of up to two seconds.
+	racy = 2 * time.Second
+	// rereadAfter is how long an unchanged stamp is believed at all: the clock of a file server may stand behind.
+	rereadAfter = time.Minute
+	// keepBooks is how long a book that nobody asks for is kept.
+	keepBooks = 10 * time.Minute
+)
+
+// Records reads what shims have left. A thousand attempts are looked at every few seconds, so that nothing is read again
+// whose directory has not changed: records are renamed into place.
+func (h *Own) Records(ctx context.Context, account string, ats []rundir.Attempt) ([]Records, error) {
+	if err := h.only(account); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	out := make([]Records, len(ats))
+	for i, at := range ats {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		b := h.books[at]
+		if b == nil {
+			b = &book{}
+			h.books[at] = b
+		}
+		b.look(at, now)
+		out[i] = b.records
+	}
+	if now.Sub(h.swept) > keepBooks {
+		h.swept = now
+		for at, b := range h.books {
+			if now.Sub(b.askedAt) > keepBooks {
+				delete(h.books, at)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (b *book) look(at rundir.Attempt, now time.Time) {
+	b.askedAt = now
+	stamp, err := b.stampOf(at)
+	if err != nil {
+		*b = book{askedAt: now, records: unreadable(at, err)}
+		return
+	}
+	if b.settled && now.Sub(b.readAt) < rereadAfter && slices.EqualFunc(stamp, b.stamp, time.Time.Equal) {
+		return
+	}
+	launched := b.records.Launched
+	b.stamp, b.readAt, b.settled = stamp, now, true
+	for _, t := range stamp {
+		b.settled = b.settled && now.Sub(t) > racy
+	}
+	b.records, err = readRecords(at, launched)
+	if err != nil {
+		*b = book{askedAt: now, records: Records{Launched: launched, Error: err.Error()}}
+	}
+}
+
+// unreadable tells a run that was deleted from a filesystem that is away.
+func unreadable(at rundir.Attempt, err error) Records {
+	if errors.Is(err, fs.ErrNotExist) {
+		if st, serr := os.Stat(filepath.Dir(at.RunDir)); serr == nil && st.IsDir() {
+			return Records{Missing: true}
+		}
+	}
+	return Records{Error: err.Error()}
+}
+
+// stampOf looks at the directories that a record of the attempt can appear in. Ranks say that they ended before their shim
+// does, which matters only while some shim lives.
+func (b *book) stampOf(at rundir.Attempt) ([]time.Time, error) {
+	t, err := changed(at.Dir())
+	if err != nil {
+		return nil, err
+	}
+	stamp := []time.Time{t}
+	l := b.records.Launched
+	if l == nil {
+		return stamp, nil
+	}
+	rank := 0
+	for node, n := range l.PerNode {
+		t, err := changed(at.NodeDir(node))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		stamp = append(stamp, t)
+		_, live := b.records.Live[node]
+		_, over := b.records.Exits[node]
+		if live && !over {
+			for r := rank; r < rank+n; r++ {
+				if st, err := os.Stat(at.RankDir(r)); err == nil {
+					stamp = append(stamp, st.ModTime())
+				}
+			}
+		}
+		rank += n
+	}
+	return stamp, nil
+}
+
+// changed opens the directory: to open is what makes a network filesystem ask its server, and forget that a name in it was
+// absent. To stat is answered from memory, for up to a minute.
+func changed(dir string) (time.Time, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer d.Close()
+	st, err := d.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return st.ModTime(), nil
+}
+
+// readRecords reads everything. A record that is absent is left out, and so is a broken one, which waiting does not mend; one
+// that cannot be read is an error.
+func readRecords(at rundir.Attempt, launched *Launched) (Records, error) {
+	r := Records{Launched: launched, Live: map[int]rundir.Live{}, Exits: map[int]rundir.Exit{}}
+	var errs errorList
+	if r.Launched == nil {
+		r.Launched = readLaunched(at, &errs)
+	}
+	r.Claim = read(&errs, at, readClaim)
+	r.Batch = read(&errs, at, rundir.ReadBatch)
+	r.Stop = read(&errs, at, rundir.ReadStop)
+	r.Status = read(&errs, at, rundir.ReadStatus)
+	r.Resume = read(&errs, at, rundir.ReadResume)
+	r.Output = read(&errs, at, rundir.ReadOutput)
+	if r.Launched == nil {
+		return r, errors.Join(errs...)
+	}
+	rank := 0
+	for node, n := range r.Launched.PerNode {
+		if v := read(&errs, at, func(at rundir.Attempt) (rundir.Live, error) { return rundir.ReadLive(at, node) }); v != nil {
+			r.Live[node] = *v
+		}
+		if v := read(&errs, at, func(at rundir.Attempt) (rundir.Exit, error) { return rundir.ReadExit(at, node) }); v != nil {
+			r.Exits[node] = *v
+		} else {
+			for k := rank; k < rank+n; k++ {
+				if x := read(&errs, at, func(at rundir.Attempt) (forge.RankExit, error) { return rundir.ReadRankExit(at, k) }); x != nil {
+					r.Ranks = append(r.Ranks, *x)
+				}
+			}
+		}
+		rank += n
+	}
+	return r, errors.Join(errs...)
+}
+
+type errorList []error
+
+func read[T any](errs *errorList, at rundir.Attempt, f func(rundir.Attempt) (T, error)) *T {
+	v, err := f(at)
+	if err == nil {
+		return &v
+	}
+	if !noRecord(err) {
+		*errs = append(*errs, err)
+	}
+	return nil
+}
+
+func noRecord(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, rundir.ErrBroken)
+}
+
+// readClaim takes a claim that power was lost under for what it is: somebody's, and not to be made again.
+func readClaim(at rundir.Attempt) (rundir.Claim, error) {
+	c, err := rundir.ReadClaim(at)
+	if errors.Is(err, rundir.ErrBroken) {
+		return rundir.Claim{By: "unreadable"}, nil
+	}
+	return c, err
+}
+
+func readLaunched(at rundir.Attempt, errs *errorList) *Launched {
+	l := read(errs, at, rundir.ReadLaunch)
+	if l == nil {
+		return nil
+	}
+	out := &Launched{Run: l.Run, RunNumber: l.Number, Gang: l.Spec.Gang, Grace: l.Spec.Grace, At: time.Now()}
+	_, out.PerNode = rundir.Ranks(l.Launch)
+	if st, err := os.Stat(at.LaunchPath()); err == nil {
+		out.At = st.ModTime()
+	}
+	return out
+}
