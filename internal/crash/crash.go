@@ -54,6 +54,6 @@ var PreemptPoints = []string{
 // SlurmPoints are those that only an attempt on Slurm meets: before the job is handed over, and before the answer is
 // kept. (During it, what is killed is a forged that waits for sbatch.)
 var SlurmPoints = []string{
-	"slurm.before_sbatch",
+	"slurm.after_fence",
 	"slurm.after_sbatch",
 }

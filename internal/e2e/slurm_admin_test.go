@@ -5,8 +5,10 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -220,4 +222,29 @@ func TestAnAccountLimitIsAWaitInSlurmsWords(t *testing.T) {
 		must(t, err)
 	}
 	h.survived(third, 20)
+}
+
+// A controller that limits requests (24.11) makes its clients sleep: forged waits and asks less, and loses nothing.
+// Root is exempt, so forged is somebody else.
+func TestAControllerThatLimitsRequestsIsAskedLess(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 4, GPUs: 2, Version: "24.11",
+		Conf: []string{"SlurmctldParameters=rl_enable,rl_bucket_size=4,rl_refill_rate=1,rl_refill_period=1"}})
+	bin := filepath.Join(t.TempDir(), "bin")
+	copyBin(t, bin)
+	h := openSlurm(t, c, func(o *hpcOptions) {
+		o.site.Bin, o.site.User = bin, &syscall.Credential{Uid: 65534, Gid: 65534}
+	})
+	h.strike()
+	runs := []string{h.gang(40), h.gang(40), h.gang(40)}
+	for _, run := range runs {
+		if r := h.survived(run, 40); len(r.Attempts) != 1 {
+			t.Errorf("run %s took %d attempts", run, len(r.Attempts))
+		}
+	}
+	if n := strings.Count(read(t, filepath.Join(c.Dir, "log", "slurmctld.log")), "RPC rate limit exceeded"); n == 0 {
+		t.Error("nothing was limited: this test shows nothing")
+	} else {
+		t.Logf("%d requests were limited", n)
+	}
 }

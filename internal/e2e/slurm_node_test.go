@@ -181,3 +181,22 @@ func brokenOn(t *testing.T, node string) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return write(t, filepath.Join(dir, "env.sh"), "[ \"${SLURMD_NODENAME:-}\" != "+node+" ] || { echo 'no such environment here' >&2; return 1; }\n")
 }
+
+// The link of a node is cut: it cannot reach the controller nor the other nodes, and its ranks work on. When the link is
+// back they have changed nothing that counts.
+func TestALinkThatIsCutAndComesBackChangesNothing(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 3, GPUs: 2, Netns: true})
+	h := openSlurm(t, c)
+	run := h.gang(1200)
+	r := h.half(run)
+	node := string(r.Attempts[0].Placement[0].Node)
+	must(t, c.CutLink(node))
+	r = h.until(run, "in its second attempt", func(r api.RunDetail) bool { return r.Attempt == 2 && r.State == forge.RunRunning || ended(r) })
+	must(t, c.JoinLink(node))
+	r = h.survived(run, 1200)
+	if len(r.Attempts) != 2 || r.Attempts[0].Reason != forge.EndNodeLost {
+		t.Errorf("attempts: %+v", r.Attempts)
+	}
+	elsewhere(t, r, node)
+}
