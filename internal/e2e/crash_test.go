@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -89,14 +87,3 @@ func TestAKillAtEachCrashPointBreaksNoInvariant(t *testing.T) {
 // undisturbedLoss30 is what the hash chain of proberank gives after 30 steps. A resume that
 // repeats or leaves out a step gives another number.
 const undisturbedLoss30 = 0.316828
-
-// undisturbedLoss is what proberank's hash chain gives after so many steps.
-func undisturbedLoss(steps int) float64 {
-	var chain uint64
-	for step := range steps {
-		b := binary.LittleEndian.AppendUint64(nil, chain)
-		sum := sha256.Sum256(binary.LittleEndian.AppendUint64(b, uint64(step+1)))
-		chain = binary.LittleEndian.Uint64(sum[:8])
-	}
-	return float64(chain%1_000_000) / 1e6
-}

@@ -3,11 +3,15 @@
 package e2e
 
 import (
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
 	"github.com/forge-ml/forge-ml/internal/slurmtest"
 )
 
@@ -42,5 +46,30 @@ func TestAControllerThatIsDeadForAMinuteCostsNoAttempt(t *testing.T) {
 	must(t, c.StartController())
 	if r := h.survived(run, 5000); len(r.Attempts) != 1 {
 		t.Errorf("%d attempts", len(r.Attempts))
+	}
+}
+
+// Two minutes of what `make bench` does for ten: slurmctld, slurmd, the power of nodes and forged, killed at random.
+func TestSlurmTorture(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if v := os.Getenv("FORGE_TORTURE_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("FORGE_TORTURE_SEED: %v", err)
+		}
+	}
+	t.Logf("FORGE_TORTURE_SEED=%d", seed)
+	x := forgedtest.SlurmTorture{Bin: binDir(t), Runs: 60, Chaos: 2 * time.Minute, Settle: 3 * time.Minute, Seed: seed}
+	v, err := x.Run(t.Context())
+	defer func() { must(t, v.Close()) }()
+	must(t, err)
+	t.Logf("%d runs; done to it: %v", v.Runs, v.Did)
+	for _, bad := range [][]string{v.Lost, v.Doubled, v.Stuck} {
+		for _, words := range bad {
+			t.Error(words)
+		}
+	}
+	if t.Failed() {
+		t.Logf("what was done:\n%s\nforged's log:\n%s", strings.Join(v.Story, "\n"), v.Site.LogTail())
 	}
 }

@@ -185,10 +185,10 @@ func (h *hpc) strike() { h.began = time.Now() }
 func (h *hpc) survived(run string, steps int) api.RunDetail {
 	h.t.Helper()
 	r := h.until(run, "ended or held", func(r api.RunDetail) bool { return ended(r) || r.Hold != nil })
-	if r.State != forge.RunCompleted || r.Loss == nil || *r.Loss != undisturbedLoss(steps) {
+	if r.State != forge.RunCompleted || r.Loss == nil || *r.Loss != forgedtest.ProbeLoss(steps) {
 		why, _ := h.Ctl(h.ctx, "run", "why", run)
 		events, _ := h.Ctl(h.ctx, "run", "events", run)
-		h.t.Errorf("run %s is %s (%s), hold %+v, loss %v; want completed with %v\n%s\n%s", run, r.State, r.Reason, r.Hold, r.Loss, undisturbedLoss(steps), why, events)
+		h.t.Errorf("run %s is %s (%s), hold %+v, loss %v; want completed with %v\n%s\n%s", run, r.State, r.Reason, r.Hold, r.Loss, forgedtest.ProbeLoss(steps), why, events)
 	}
 	h.once(r)
 	h.row(r)

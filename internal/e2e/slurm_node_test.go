@@ -119,7 +119,7 @@ func TestAFullRunDirectoryLosesNothing(t *testing.T) {
 	r := h.until(running, "ended", ended)
 	h.once(r)
 	h.row(r)
-	if r.State == forge.RunCompleted && *r.Loss != undisturbedLoss(200) {
+	if r.State == forge.RunCompleted && *r.Loss != forgedtest.ProbeLoss(200) {
 		t.Errorf("another result: %v", *r.Loss)
 	}
 	if r.State == forge.RunFailed { // its own program could not write: that is an error of the program

@@ -394,7 +394,7 @@ func (x *torture) judge() {
 		x.t.Error(v)
 	}
 	for _, m := range f.Metrics {
-		if want := undisturbedLoss(int(m.Step)); m.Loss != want {
+		if want := forgedtest.ProbeLoss(int(m.Step)); m.Loss != want {
 			x.t.Errorf("run %s attempt %d: loss %v at step %d, an undisturbed run has %v", m.Run, m.Attempt, m.Loss, m.Step, want)
 		}
 	}
@@ -421,8 +421,8 @@ func (x *torture) judge() {
 func (x *torture) fault(a *asked, r api.RunDetail) string {
 	switch {
 	case r.State == forge.RunCompleted:
-		if r.Loss == nil || *r.Loss != undisturbedLoss(a.steps) || r.Step != int64(a.steps) {
-			return fmt.Sprintf("its last loss is not %v", undisturbedLoss(a.steps))
+		if r.Loss == nil || *r.Loss != forgedtest.ProbeLoss(a.steps) || r.Step != int64(a.steps) {
+			return fmt.Sprintf("its last loss is not %v", forgedtest.ProbeLoss(a.steps))
 		}
 	case r.State == forge.RunCancelled:
 		if !a.cancelled {
