@@ -84,6 +84,7 @@ const (
 	WhyRequested Why = "requested" // somebody asked, and gave no other reason
 	WhyBootstrap Why = "bootstrap" // forged init, or forged key for a lost one
 	WhyRotated   Why = "rotated"   // replaced by a newer key
+	WhyLogin     Why = "login"     // somebody came in without a key, and was given one for a while
 	WhyLeaked    Why = "leaked"    // the secret may be known to others
 	WhyLeft      Why = "left"      // the person does not work here any more
 	WhyUnused    Why = "unused"

@@ -19,19 +19,20 @@ import (
 
 // document is the YAML form of a recipe. Pointers tell "not given" from zero.
 type document struct {
-	Name         string     `yaml:"name"`
-	Doc          string     `yaml:"doc"`
-	Launch       string     `yaml:"launch"`
-	Entry        entryDoc   `yaml:"entry"`
-	Datasets     []string   `yaml:"datasets"`
-	NeedsDataset bool       `yaml:"needs_dataset"`
-	NeedsBase    bool       `yaml:"needs_base"`
-	Output       bool       `yaml:"output"`
-	Gang         gangDoc    `yaml:"gang"`
-	Limits       limitsDoc  `yaml:"limits"`
-	Params       []paramDoc `yaml:"params"`
-	source       string     // file name, for errors
-	tree         *ast.File  // for line numbers
+	Name         string        `yaml:"name"`
+	Doc          string        `yaml:"doc"`
+	Launch       string        `yaml:"launch"`
+	Entry        entryDoc      `yaml:"entry"`
+	Datasets     []string      `yaml:"datasets"`
+	NeedsDataset bool          `yaml:"needs_dataset"`
+	NeedsBase    bool          `yaml:"needs_base"`
+	Output       bool          `yaml:"output"`
+	Gang         gangDoc       `yaml:"gang"`
+	Limits       limitsDoc     `yaml:"limits"`
+	Params       []paramDoc    `yaml:"params"`
+	Runtime      forge.Runtime `yaml:"runtime"`
+	source       string        // file name, for errors
+	tree         *ast.File     // for line numbers
 }
 
 type entryDoc struct {

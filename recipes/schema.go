@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -29,14 +30,14 @@ var datasetKinds = []forge.DatasetKind{forge.KindMessages, forge.KindText, forge
 // recipe checks the document and turns it into a Recipe; the first fault is returned, since a
 // later one often follows from it.
 func (d *document) recipe() (Recipe, error) {
-	r := Recipe{Name: d.Name, Doc: strings.TrimSpace(d.Doc), NeedsDataset: d.NeedsDataset, NeedsBase: d.NeedsBase, Output: d.Output}
+	r := Recipe{Name: d.Name, Doc: strings.TrimSpace(d.Doc), NeedsDataset: d.NeedsDataset, NeedsBase: d.NeedsBase, Output: d.Output, Runtime: d.Runtime}
 	if err := forge.CheckName(d.Name); err != nil {
 		return Recipe{}, d.fault("name", "%w", err)
 	}
 	if r.Doc == "" {
 		return Recipe{}, d.fault("doc", "is empty; say in a line what the recipe does")
 	}
-	for _, step := range []func(*Recipe) error{d.entry, d.datasets, d.gang, d.limits, d.params} {
+	for _, step := range []func(*Recipe) error{d.entry, d.datasets, d.gang, d.limits, d.runtime, d.params} {
 		if err := step(&r); err != nil {
 			return Recipe{}, err
 		}
@@ -113,6 +114,15 @@ func (d *document) limits(r *Recipe) (err error) {
 		if *l.to, err = d.duration(l.field, l.given, l.fallback); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// runtime holds a recipe's part to its form; clusters and runs may add to it, so that only they know whether it is whole.
+func (d *document) runtime(*Recipe) error {
+	var e *forge.Error
+	if err := d.Runtime.Check(); errors.As(err, &e) {
+		return d.fault(e.Field, "%w", e.Err)
 	}
 	return nil
 }

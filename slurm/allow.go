@@ -212,7 +212,7 @@ func CheckRaw(raw, allow []string) ([]string, error) {
 		case o.never != "":
 			return nil, forge.Invalidf("batch.raw", "%s (--%s) is not passed on: %s", word, o.name, o.never)
 		case !allowed[o.name]:
-			return nil, forge.Invalidf("batch.raw", "--%s is not on this cluster's list; it has %s", o.name, listed(allow)).
+			return nil, forge.Invalidf("batch.raw", "--%s is not on this cluster's list; it has %s", o.name, allowedOptions(allow)).
 				WithHint("an operator adds it to slurm.allow in forged's configuration")
 		case o.value == noValue && given:
 			return nil, forge.Invalidf("batch.raw", "--%s takes no value, and %q gives one", o.name, word)
@@ -235,7 +235,7 @@ func CheckRaw(raw, allow []string) ([]string, error) {
 	return out, nil
 }
 
-func listed(allow []string) string {
+func allowedOptions(allow []string) string {
 	if len(allow) == 0 {
 		return "none"
 	}

@@ -51,7 +51,11 @@ func (h *Own) Submit(ctx context.Context, account string, q SubmitRequest) (Subm
 		}
 		return *before, err
 	}
-	err := rundir.Prepare(q.Launch)
+	own, err := q.Owner.resolve()
+	if err != nil {
+		return SubmitAnswer{}, err
+	}
+	err = rundir.PrepareFor(q.Launch, own)
 	switch {
 	case errors.Is(err, rundir.ErrFenceAhead):
 		return SubmitAnswer{Revoked: true}, nil

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// words has a real bash split what quoteAll made.
-func words(t *testing.T, in []string) []string {
+// bashSplits has a real bash split what quoteAll made.
+func bashSplits(t *testing.T, in []string) []string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/bin/bash", "--noprofile", "--norc", "-c", `printf '%s\0' `+quoteAll(in))
 	cmd.Env = []string{"LC_ALL=C"}
@@ -28,7 +28,7 @@ func FuzzBashReadsBackEveryQuotedWord(f *testing.F) {
 			t.Skip("no word of a program holds a NUL; values with one are refused before")
 		}
 		in := []string{s, "x" + s, s + s}
-		got := words(t, in)
+		got := bashSplits(t, in)
 		if len(got) != len(in) || got[0] != in[0] || got[1] != in[1] || got[2] != in[2] {
 			t.Errorf("%q became %q", in, got)
 		}

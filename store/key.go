@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -89,6 +90,7 @@ type NewKey struct {
 	Role forge.Role    // at most the user's and the maker's; empty: as much as that
 	Name string        // what it is for
 	Life time.Duration // 0: for ever
+	Why  forge.Why     // empty: somebody asked
 }
 
 // CreateKey makes an API key for a user of the tenant; the secret is returned this once. Admins may name a user that
@@ -129,7 +131,7 @@ func (t *Tenant) CreateKey(ctx context.Context, n NewKey) (forge.Key, string, er
 		if n.Life > 0 {
 			row.ExpiresAt = stampOf(tx.now.Add(n.Life))
 		}
-		return row, tx.insertKey(t.p, row, secret, forge.WhyRequested)
+		return row, tx.insertKey(t.p, row, secret, cmp.Or(n.Why, forge.WhyRequested))
 	})
 }
 

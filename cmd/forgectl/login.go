@@ -29,6 +29,8 @@ func (a *app) loginCommand() *cli.Command {
 			&cli.StringFlag{Name: "key-file", Usage: "a file of mode 0600 that holds the key; it is named, not copied"},
 			&cli.StringFlag{Name: "ca", Usage: "file of certificates that may sign the server's"},
 			&cli.StringFlag{Name: "fingerprint", Usage: "SHA-256 of the server's certificate, as its operator says it"},
+			&cli.BoolFlag{Name: "munge", Usage: "no key: let munge say who you are, and get a key that ends by itself"},
+			&cli.StringFlag{Name: "socket", Usage: "with --munge: socket of munged", DefaultText: "munge's own"},
 		},
 		Action: func(c *cli.Context) error {
 			server := ""
@@ -39,12 +41,25 @@ func (a *app) loginCommand() *cli.Command {
 				}
 				server = args[0]
 			}
+			how := keyFrom{munge: c.Bool("munge"), socket: c.String("socket")}
+			switch {
+			case how.socket != "" && !how.munge:
+				return forge.Invalidf("socket", "is munged's, for --munge; the server's own is its address: unix:///path")
+			case how.munge && (a.key != "" || c.String("key-file") != ""):
+				return forge.Invalidf("munge", "makes a key; leave --key and --key-file out")
+			}
 			t := target{Server: server, KeyFile: c.String("key-file"), CA: c.String("ca"), Fingerprint: c.String("fingerprint"), Tenant: a.tenant}
-			return a.login(c.Context, c.String("name"), t)
+			return a.login(c.Context, c.String("name"), t, how)
 		}}
 }
 
-func (a *app) login(ctx context.Context, name string, t target) error {
+// keyFrom says how a login comes by its key.
+type keyFrom struct {
+	munge  bool
+	socket string // of munged
+}
+
+func (a *app) login(ctx context.Context, name string, t target, how keyFrom) error {
 	if err := a.aim(&t); err != nil {
 		return err
 	}
@@ -57,7 +72,13 @@ func (a *app) login(ctx context.Context, name string, t target) error {
 	if err := a.trust(ctx, &t); err != nil {
 		return err
 	}
-	key, err := a.loginKey(&t)
+	var key string
+	var err error
+	if how.munge {
+		key, err = a.mungeKey(ctx, t, how.socket)
+	} else {
+		key, err = a.loginKey(&t)
+	}
 	if err != nil {
 		return err
 	}
@@ -191,6 +212,12 @@ func (a *app) loginKey(t *target) (string, error) {
 
 func (a *app) warnExpiry(k *forge.Key) {
 	if k == nil || k.ExpiresAt == nil || k.ExpiresAt.Sub(a.Now()) > soon {
+		return
+	}
+	if k.Name == api.MungeKeyName { // short by design: a word only near its end
+		if k.ExpiresAt.Sub(a.Now()) < mungeSoon {
+			fmt.Fprintf(a.Err, "warning: this key expires %s\nhint: forgectl login --munge\n", ago(a.Now(), *k.ExpiresAt))
+		}
 		return
 	}
 	fmt.Fprintf(a.Err, "warning: this key expires %s\nhint: forgectl key rotate %s\n", ago(a.Now(), *k.ExpiresAt), clean(string(k.ID)))

@@ -20,27 +20,29 @@ const maxRunFile = 1 << 20
 // runFile is api.SubmitRunRequest as people write it: the same fields (a test holds the two
 // equal), with durations and memory in all the forms that flags take.
 type runFile struct {
-	Name         string         `yaml:"name"`
-	Recipe       string         `yaml:"recipe"`
-	Dataset      string         `yaml:"dataset"`
-	Base         string         `yaml:"base"`
-	Params       map[string]any `yaml:"params"`
-	Nodes        int            `yaml:"nodes"`
-	GPUsPerNode  int            `yaml:"gpus_per_node"`
-	GPUs         int            `yaml:"gpus"`
-	CPUsPerGPU   int            `yaml:"cpus_per_gpu"`
-	Memory       word           `yaml:"memory_mib_per_gpu"`
-	MemPerGPU    word           `yaml:"mem_per_gpu"` // the flag's name for the same
-	TimeLimit    word           `yaml:"time_limit"`
-	TotalTime    word           `yaml:"total_time"`
-	StartTimeout word           `yaml:"start_timeout"`
-	StallTimeout word           `yaml:"stall_timeout"`
-	Grace        word           `yaml:"grace"`
-	Priority     *int           `yaml:"priority"`
-	MaxRetries   int            `yaml:"max_retries"`
-	Register     string         `yaml:"register"`
-	After        []word         `yaml:"after"`
-	Cluster      string         `yaml:"cluster"`
+	Name         string              `yaml:"name"`
+	Recipe       string              `yaml:"recipe"`
+	Dataset      string              `yaml:"dataset"`
+	Base         string              `yaml:"base"`
+	Params       map[string]any      `yaml:"params"`
+	Nodes        int                 `yaml:"nodes"`
+	GPUsPerNode  int                 `yaml:"gpus_per_node"`
+	GPUs         int                 `yaml:"gpus"`
+	CPUsPerGPU   int                 `yaml:"cpus_per_gpu"`
+	Memory       word                `yaml:"memory_mib_per_gpu"`
+	MemPerGPU    word                `yaml:"mem_per_gpu"` // the flag's name for the same
+	TimeLimit    word                `yaml:"time_limit"`
+	TotalTime    word                `yaml:"total_time"`
+	StartTimeout word                `yaml:"start_timeout"`
+	StallTimeout word                `yaml:"stall_timeout"`
+	Grace        word                `yaml:"grace"`
+	Priority     *int                `yaml:"priority"`
+	MaxRetries   int                 `yaml:"max_retries"`
+	Register     string              `yaml:"register"`
+	After        []word              `yaml:"after"`
+	Cluster      string              `yaml:"cluster"`
+	Batch        *forge.BatchOptions `yaml:"batch"`
+	Runtime      *forge.Runtime      `yaml:"runtime"`
 }
 
 // word is a scalar as it was written: YAML would make a number of 90 and of 1:30 something
@@ -97,7 +99,7 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 	}
 	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
-		Register: f.Register, Cluster: f.Cluster}
+		Register: f.Register, Cluster: f.Cluster, Batch: f.Batch, Runtime: f.Runtime}
 	for _, id := range f.After {
 		r.After = append(r.After, string(id))
 	}
@@ -149,7 +151,7 @@ func yamlError(path string, err error) error {
 	if name, ok := strings.CutPrefix(firstLine(ye.GetMessage()), "unknown field "); ok {
 		return forge.Invalidf("file", "%s: unknown field %s", where, name).
 			WithHint("a run file takes name, recipe, dataset, base, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
-				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster; parameters of the recipe go under params")
+				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, batch, runtime; parameters of the recipe go under params")
 	}
 	return e
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,10 +16,12 @@ import (
 )
 
 func (a *app) runSubmitCommand() *cli.Command {
-	return &cli.Command{Name: "submit", Usage: "submit a run", ArgsUsage: "RECIPE",
+	return &cli.Command{Name: "submit", Usage: "submit a run", ArgsUsage: "RECIPE [-- OPTION OF sbatch]…",
 		Description: "forgectl run submit lora_sft --dataset chat@1 --base tiny --set lora.r=16 --gpus-per-node 2 --time 30m\n\n" +
 			"Times: minutes (90), Slurm's form (1-12:00:00) or Go's (36h). Memory: MiB, or 512M, 2G.\n" +
-			"What is not given is the recipe's default. Flags win over the run file.",
+			"What is not given is the recipe's default. Flags win over the run file.\n\n" +
+			"On a cluster of kind slurm: forgectl run submit lora_sft --cluster hpc --partition gpu --account lab -- --comment=paper\n" +
+			"What follows -- goes to sbatch as it is, where the site allows it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields; - reads standard input"},
 			&cli.StringFlag{Name: "name", Usage: "a name for people"},
@@ -40,7 +43,15 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.StringFlag{Name: "register", Usage: "register the output as a version of this model"},
 			&cli.StringSliceFlag{Name: "after", Usage: "a run that must complete first; may be given more than once"},
 			&cli.StringFlag{Name: "cluster", Usage: "only this cluster"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing"},
+			&cli.StringFlag{Name: "partition", Usage: "Slurm's partition", DefaultText: "the cluster's first"},
+			&cli.StringFlag{Name: "account", Usage: "Slurm's account", DefaultText: "the partition's"},
+			&cli.StringFlag{Name: "qos", Usage: "Slurm's quality of service", DefaultText: "the partition's"},
+			&cli.StringFlag{Name: "constraint", Usage: "features that nodes must have, as Slurm writes it"},
+			&cli.StringFlag{Name: "reservation", Usage: "Slurm's reservation"},
+			&cli.StringFlag{Name: "exclude", Usage: "nodes to keep away from: gpu-[1-3,7]"},
+			&cli.StringFlag{Name: "nodelist", Usage: "nodes that it must have: gpu-[1-2]"},
+			&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
 		},
 		Action: func(c *cli.Context) error {
@@ -66,13 +77,19 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		}
 	}
 	r := &o.request
-	if c.Args().Present() || r.Recipe == "" {
-		args, err := positionals(c, "RECIPE")
-		if err != nil {
-			return o, err
+	words, raw := splitRaw(c.Args().Slice())
+	if len(words) > 0 || r.Recipe == "" {
+		switch {
+		case len(words) == 0:
+			return o, forge.Invalidf("", "RECIPE is missing").WithHint("usage: forgectl run submit RECIPE")
+		case len(words) > 1:
+			return o, forge.Invalidf("", "%q is one argument too many", words[1]).WithHint("usage: forgectl run submit RECIPE [-- OPTION OF sbatch]…")
+		case words[0] == "":
+			return o, forge.Invalidf("", "RECIPE is empty").WithHint("usage: forgectl run submit RECIPE")
 		}
-		r.Recipe = args[0]
+		r.Recipe = words[0]
 	}
+	batchFlags(c, r, raw)
 	text(c, "name", &r.Name)
 	text(c, "dataset", &r.Dataset)
 	text(c, "base", &r.Base)
@@ -127,6 +144,34 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		return o, forge.Invalidf("wait", "cannot be used with --dry-run: nothing is submitted")
 	}
 	return o, nil
+}
+
+// splitRaw parts what stands before -- from what follows it: no recipe begins with a dash, and the options do.
+func splitRaw(args []string) (words, raw []string) {
+	i := slices.IndexFunc(args, func(s string) bool { return strings.HasPrefix(s, "-") })
+	if i < 0 {
+		return args, nil
+	}
+	return args[:i], args[i:]
+}
+
+// batchFlags lays the words for Slurm over those of the run file.
+func batchFlags(c *cli.Context, r *api.SubmitRunRequest, raw []string) {
+	var b forge.BatchOptions
+	if r.Batch != nil {
+		b = *r.Batch
+	}
+	for name, to := range map[string]*string{"partition": &b.Partition, "account": &b.Account, "qos": &b.QOS, "constraint": &b.Constraint,
+		"reservation": &b.Reservation, "exclude": &b.Exclude, "nodelist": &b.Nodelist, "mail-type": &b.MailType} {
+		text(c, name, to)
+	}
+	if len(raw) > 0 {
+		b.Raw = raw
+	}
+	r.Batch = nil
+	if !b.Empty() {
+		r.Batch = &b
+	}
 }
 
 func text(c *cli.Context, name string, to *string) {
@@ -241,7 +286,20 @@ func (a *app) showDryRun(s api.Submitted) error {
 		t.row(k, fmt.Sprint(spec.Params[k]), spec.Origins[k])
 	}
 	t.flush()
+	if b := s.Batch; b != nil {
+		p.batch(b)
+	}
 	err := p.done(nil)
 	fmt.Fprintln(a.Err, "dry run: this would be accepted; nothing was submitted")
 	return err
+}
+
+// batch prints a job as one would type it: the options, and the script that goes to standard input.
+func (p *printer) batch(b *api.JobPreview) {
+	p.line("")
+	p.line("sbatch %s <<'END'", cleanLines(strings.Join(b.Args, " \\\n  ")))
+	for line := range strings.Lines(b.Script) {
+		p.line("%s", clean(strings.TrimSuffix(line, "\n")))
+	}
+	p.line("END")
 }

@@ -52,3 +52,15 @@ type CreatedKey struct {
 	forge.Key
 	Secret string `json:"secret,omitempty" doc:"Absent when a repeated request is answered: it was shown to the first"`
 }
+
+// LoginMungeRequest is a credential of munge, whose payload is MungePayload of the server's address.
+type LoginMungeRequest struct {
+	Credential string `json:"credential" maxLength:"4096" doc:"What munge printed: MUNGE:…:"`
+}
+
+// MungePayload is what a credential for a login says, and nothing else: that it is one, and for which server. A
+// credential that was made for anything else, or that another server was given, opens nothing here.
+func MungePayload(address string) string { return "forge-ml login 1 " + address }
+
+// MungeKeyName is what keys from a login by munge are called.
+const MungeKeyName = "munge login"

@@ -9,36 +9,45 @@ import (
 // SubmitRunRequest is what `forgectl run submit` sends; a run file (-f) has the same fields.
 // Zero values mean "the recipe's default".
 type SubmitRunRequest struct {
-	Name            string         `json:"name,omitempty" yaml:"name"`
-	Recipe          string         `json:"recipe" yaml:"recipe"`
-	Dataset         string         `json:"dataset,omitempty" yaml:"dataset" doc:"NAME or NAME@VERSION"`
-	Base            string         `json:"base,omitempty" yaml:"base" doc:"NAME or NAME@VERSION"`
-	Params          map[string]any `json:"params,omitempty" yaml:"params" doc:"Parameters of the run file, dotted or nested"`
-	Set             []string       `json:"set,omitempty" yaml:"-" doc:"KEY=VALUE, over params"`
-	Nodes           int            `json:"nodes,omitempty" yaml:"nodes" minimum:"0"`
-	GPUsPerNode     int            `json:"gpus_per_node,omitempty" yaml:"gpus_per_node" minimum:"0"`
-	GPUs            int            `json:"gpus,omitempty" yaml:"gpus" minimum:"0" doc:"Total over all nodes; refused if it does not divide by nodes"`
-	CPUsPerGPU      int            `json:"cpus_per_gpu,omitempty" yaml:"cpus_per_gpu" minimum:"0"`
-	MemoryMiBPerGPU int64          `json:"memory_mib_per_gpu,omitempty" yaml:"memory_mib_per_gpu" minimum:"0"`
-	TimeLimit       forge.Duration `json:"time_limit,omitzero" yaml:"time_limit" doc:"Of one attempt: 30m, 1-12:00:00, 90"`
-	TotalTime       forge.Duration `json:"total_time,omitzero" yaml:"total_time"`
-	StartTimeout    forge.Duration `json:"start_timeout,omitzero" yaml:"start_timeout"`
-	StallTimeout    forge.Duration `json:"stall_timeout,omitzero" yaml:"stall_timeout"`
-	Grace           forge.Duration `json:"grace,omitzero" yaml:"grace"`
-	Priority        *int           `json:"priority,omitempty" yaml:"priority" doc:"0 to 100, higher first; default 50"`
-	MaxRetries      int            `json:"max_retries,omitempty" yaml:"max_retries" minimum:"0"`
-	Register        string         `json:"register,omitempty" yaml:"register" doc:"Model name for the output"`
-	After           []string       `json:"after,omitempty" yaml:"after" doc:"Runs that must complete first"`
-	Cluster         string         `json:"cluster,omitempty" yaml:"cluster"`
-	DryRun          bool           `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
+	Name            string              `json:"name,omitempty" yaml:"name"`
+	Recipe          string              `json:"recipe" yaml:"recipe"`
+	Dataset         string              `json:"dataset,omitempty" yaml:"dataset" doc:"NAME or NAME@VERSION"`
+	Base            string              `json:"base,omitempty" yaml:"base" doc:"NAME or NAME@VERSION"`
+	Params          map[string]any      `json:"params,omitempty" yaml:"params" doc:"Parameters of the run file, dotted or nested"`
+	Set             []string            `json:"set,omitempty" yaml:"-" doc:"KEY=VALUE, over params"`
+	Nodes           int                 `json:"nodes,omitempty" yaml:"nodes" minimum:"0"`
+	GPUsPerNode     int                 `json:"gpus_per_node,omitempty" yaml:"gpus_per_node" minimum:"0"`
+	GPUs            int                 `json:"gpus,omitempty" yaml:"gpus" minimum:"0" doc:"Total over all nodes; refused if it does not divide by nodes"`
+	CPUsPerGPU      int                 `json:"cpus_per_gpu,omitempty" yaml:"cpus_per_gpu" minimum:"0"`
+	MemoryMiBPerGPU int64               `json:"memory_mib_per_gpu,omitempty" yaml:"memory_mib_per_gpu" minimum:"0"`
+	TimeLimit       forge.Duration      `json:"time_limit,omitzero" yaml:"time_limit" doc:"Of one attempt: 30m, 1-12:00:00, 90"`
+	TotalTime       forge.Duration      `json:"total_time,omitzero" yaml:"total_time"`
+	StartTimeout    forge.Duration      `json:"start_timeout,omitzero" yaml:"start_timeout"`
+	StallTimeout    forge.Duration      `json:"stall_timeout,omitzero" yaml:"stall_timeout"`
+	Grace           forge.Duration      `json:"grace,omitzero" yaml:"grace"`
+	Priority        *int                `json:"priority,omitempty" yaml:"priority" doc:"0 to 100, higher first; default 50"`
+	MaxRetries      int                 `json:"max_retries,omitempty" yaml:"max_retries" minimum:"0"`
+	Register        string              `json:"register,omitempty" yaml:"register" doc:"Model name for the output"`
+	After           []string            `json:"after,omitempty" yaml:"after" doc:"Runs that must complete first"`
+	Cluster         string              `json:"cluster,omitempty" yaml:"cluster"`
+	Batch           *forge.BatchOptions `json:"batch,omitempty" yaml:"batch" doc:"Words for the batch system of a cluster of kind slurm"`
+	Runtime         *forge.Runtime      `json:"runtime,omitempty" yaml:"runtime" doc:"Software to start in, over the recipe's and the cluster's"`
+	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
 }
 
 // Submitted is the answer to a submission.
 type Submitted struct {
-	Run      forge.Run `json:"run"`
-	Position int       `json:"position" doc:"Place in the queue, 1 is next; 0 for a dry run"`
-	Waiting  int       `json:"waiting" doc:"Runs in the queue, this one included"`
-	Warnings []string  `json:"warnings,omitempty"`
+	Run      forge.Run   `json:"run"`
+	Position int         `json:"position" doc:"Place in the queue, 1 is next; 0 for a dry run"`
+	Waiting  int         `json:"waiting" doc:"Runs in the queue, this one included"`
+	Warnings []string    `json:"warnings,omitempty"`
+	Batch    *JobPreview `json:"batch,omitempty" doc:"Of a dry run on a cluster of kind slurm: what its batch system would get"`
+}
+
+// JobPreview is the first attempt's job as it would be submitted. Ids that only a real run has are RUN in it.
+type JobPreview struct {
+	Args   []string `json:"args" doc:"Options for sbatch, an element each"`
+	Script string   `json:"script" doc:"What sbatch reads from standard input"`
 }
 
 // RunDetail is a run with its attempts.

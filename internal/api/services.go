@@ -24,6 +24,7 @@ type Services struct {
 	Holds    Holds
 	RunData  RunData
 	Keys     Keys
+	Logins   Logins
 	Site     Site
 	Clusters Clusters
 	Nodes    Nodes
@@ -132,6 +133,15 @@ type Keys interface {
 	// RotateKey makes a new key with the name, role and lifetime of an old one, which goes on working for overlap.
 	RotateKey(ctx context.Context, p forge.Principal, id string, overlap time.Duration) (CreatedKey, error)
 	RevokeKey(ctx context.Context, p forge.Principal, id string, why forge.Why) (forge.Key, error)
+}
+
+// Logins gives keys that end soon to people who are known by something else than a key.
+type Logins interface {
+	// LoginMunge answers whoever made a credential of munge for this server, once, with a key of the user whose uid
+	// munged names. KindUnauthorized for a credential that is broken, too old, used before, for another server, or of a
+	// uid that is no enabled user's; KindPrecondition where the site does not take them; KindUnavailable when
+	// munged does not answer.
+	LoginMunge(ctx context.Context, r LoginMungeRequest) (CreatedKey, error)
 }
 
 // Site answers about the daemon itself.

@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/slurm"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -39,17 +40,20 @@ type Options struct {
 // Cluster is one executor and what the daemon must know about it.
 type Cluster struct {
 	Name      forge.ClusterName
-	Kind      string // direct
+	Kind      string // direct | slurm
 	Executor  Executor
 	Files     Files
 	RunRoot   string
 	PollEvery time.Duration
 	Modules   bool // recipes with a Python module can run here
 
-	Binding    forge.Binding // "": forge.BindPlan
-	DrainOutside bool // a drain is told to the batch system as well, if the executor is a Drainer
+	Binding      forge.Binding // "": forge.BindPlan
+	DrainOutside bool          // a drain is told to the batch system as well, if the executor is a Drainer
 
-	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue
+	MaxPending int // forge.BindEager: of one user's attempts that wait in the cluster's own queue
+
+	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
+	UserRuntime bool           // runs may name the software that they start in
 }
 
 // Daemon is a running forged.
@@ -79,6 +83,7 @@ type Daemon struct {
 	outlooks   outlooks
 	cursors    cursors
 	reading    registrations
+	desk       mungeDesk
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor
@@ -111,7 +116,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
-		cursors: cursors{m: map[string]*cursor{}}, fatal: make(chan error, 1),
+		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})

@@ -18,6 +18,9 @@ const nvmlTimeout = 20 * time.Second
 // open makes the executor of one cluster, number i of the configuration.
 func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
 	field := fmt.Sprintf("clusters[%d].", i)
+	if cl.Kind == KindSlurm {
+		return d.openSlurm(cl, field)
+	}
 	if err := os.MkdirAll(cl.RunRoot, 0o750); err != nil {
 		return Cluster{}, forge.Invalidf(field+"run_root", "%v", err)
 	}
@@ -42,7 +45,9 @@ func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, err
 	}
-	return Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, PollEvery: cl.PollEvery.D(), Modules: cl.Python != ""}, nil
+	c := Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot}
+	c.follow(cl)
+	return c, nil
 }
 
 // withOf is what a reload may replace of a cluster that is open.

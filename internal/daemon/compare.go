@@ -15,11 +15,11 @@ import (
 // onReload are the keys that a reload may change, as patterns of path.Match. A key that is not
 // here needs a restart: whoever adds one decides, and a test asks.
 var onReload = []string{
-	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "limits.*", "data_roots.*", "log.level", "log.format", "recipes_dir",
+	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "listen.munge.*", "listen.munge.names.*", "limits.*", "data_roots.*", "log.level", "log.format", "recipes_dir",
 	"retry.backoff_min", "retry.backoff_max", "retry.fruitless_limit", "retry.pause_after", "retry.pause_window",
 	"policy.*", "clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*",
 	"clusters.*.artifact_root", "clusters.*.runtime.*", "clusters.*.runtime.*.*",
-	"clusters.*.slurm.partitions.*.*", "clusters.*.slurm.partitions.*.env.*", "clusters.*.slurm.allow.*", "clusters.*.slurm.network", "clusters.*.slurm.gres",
+	"clusters.*.slurm.partitions.*.*", "clusters.*.slurm.partitions.*.env.*", "clusters.*.slurm.allow.*", "clusters.*.slurm.network", "clusters.*.slurm.user_runtime", "clusters.*.slurm.gres",
 	"clusters.*.slurm.owners.*.*", "clusters.*.slurm.max_pending",
 }
 

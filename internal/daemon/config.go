@@ -33,11 +33,12 @@ type Config struct {
 
 // ListenConfig says where the API is served.
 type ListenConfig struct {
-	Socket     string    `yaml:"socket"`      // path of the unix socket; default STATE_DIR/forged.sock
-	SocketMode string    `yaml:"socket_mode"` // who may connect to it, octal
-	TCP        string    `yaml:"tcp"`         // host:port; without TLS loopback only; "off" for none
-	TLS        TLSConfig `yaml:"tls"`
-	Metrics    *bool     `yaml:"metrics"` // serve /metrics, which needs no key
+	Socket     string      `yaml:"socket"`      // path of the unix socket; default STATE_DIR/forged.sock
+	SocketMode string      `yaml:"socket_mode"` // who may connect to it, octal
+	TCP        string      `yaml:"tcp"`         // host:port; without TLS loopback only; "off" for none
+	TLS        TLSConfig   `yaml:"tls"`
+	Metrics    *bool       `yaml:"metrics"` // serve /metrics, which needs no key
+	Munge      MungeConfig `yaml:"munge"`
 }
 
 // TLSConfig says with which certificate TCP is served. Nothing of it: without TLS.
@@ -110,6 +111,7 @@ const (
 	DefaultMaxBodyBytes   = 1 << 20
 	DefaultSocketMode     = "0600"
 	DefaultMetrics        = true
+	DefaultMungeLife      = 12 * time.Hour
 	DefaultRequests       = 200.0 // a second
 	DefaultBurst          = 1000
 	DefaultStreams        = 64
@@ -196,8 +198,12 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Retry.PauseWindow, forge.Duration(DefaultPauseWindow))
 	def(&c.Listen.SocketMode, DefaultSocketMode)
 	def(&c.Listen.Metrics, new(DefaultMetrics))
+	def(&c.Listen.Munge.Life, forge.Duration(DefaultMungeLife))
 	if len(c.Listen.TLS.Names) == 0 {
 		c.Listen.TLS.Names = nil
+	}
+	if len(c.Listen.Munge.Names) == 0 {
+		c.Listen.Munge.Names = nil
 	}
 	p := c.Policy.policy() // printed by config show as it will be
 	c.Policy = PolicyConfig{&p.PreemptGap, (*forge.Duration)(&p.RestartCost), &p.MaxBackfillTries, (*forge.Duration)(&p.BackfillMargin)}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/slurm"
 )
 
 // ClusterConfig is one set of nodes behind one executor.
@@ -50,7 +50,7 @@ func (c *ClusterConfig) resolve(stateDir string) error {
 		}
 		s := *c.Slurm
 		s.Partitions = slices.Clone(s.Partitions)
-		s.resolve(self)
+		s.resolve(self, c.RunRoot)
 		c.Slurm = &s
 		return nil
 	}
@@ -158,8 +158,9 @@ func (c ClusterConfig) checkSlurm(at func(string) string, bad refusal) {
 	if c.ArtifactRoot != "" && !filepath.IsAbs(c.ArtifactRoot) {
 		bad(at("artifact_root"), "%q: want an absolute path", c.ArtifactRoot)
 	}
-	if err := slurm.CheckRuntime(c.Runtime); err != nil {
-		bad(at("runtime"), "%v", err)
+	var e *forge.Error
+	if err := c.Runtime.CheckWhole(); errors.As(err, &e) {
+		bad(at(e.Field), "%v", e.Err)
 	}
 	c.Slurm.check(at, bad)
 }

@@ -6,7 +6,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
 )
+
+// MungeConfig lets people log in by what munged says of them.
+type MungeConfig struct {
+	Enabled bool           `yaml:"enabled"`
+	Socket  string         `yaml:"socket"` // of munged; empty: munge's own
+	Names   []string       `yaml:"names"`  // more names by which people reach this forged, with :PORT where it is one port only
+	Life    forge.Duration `yaml:"life"`   // of the keys
+}
+
+// mungeMaxLife: who wants a longer one asks for a key.
+const mungeMaxLife = 7 * 24 * time.Hour
 
 // refusal notes what is wrong with one key of the configuration.
 type refusal func(field, format string, args ...any)
@@ -26,6 +40,7 @@ func (c Config) checkListen(bad refusal) {
 		bad("listen.socket_mode", "%q: want an octal mode from 0600 (only the daemon's user) over 0660 (its group) to 0666 (everyone on the host)", l.SocketMode)
 	}
 	c.checkTCP(bad)
+	l.Munge.check(bad)
 	t := l.TLS
 	switch {
 	case t.Generate && (t.Cert != "" || t.Key != ""):

@@ -19,6 +19,7 @@ type SlurmConfig struct {
 	Bin         string                 `yaml:"bin"`  // directory of sbatch and the others; empty: PATH
 	Conf        string                 `yaml:"conf"` // SLURM_CONF; empty: Slurm's own place
 	Shim        string                 `yaml:"shim"` // path of forged on the nodes
+	Share       string                 `yaml:"share"`
 	Timeout     forge.Duration         `yaml:"timeout"`
 	Identity    string                 `yaml:"identity"` // self | as_user
 	AsUser      AsUserConfig           `yaml:"as_user"`
@@ -31,6 +32,7 @@ type SlurmConfig struct {
 	GRES        string                 `yaml:"gres"`
 	Partitions  []PartitionConfig      `yaml:"partitions"`
 	Allow       []string               `yaml:"allow"`
+	UserRuntime *bool                  `yaml:"user_runtime"`
 	Network     bool                   `yaml:"network"`
 	Owners      map[string]OwnerConfig `yaml:"owners"`
 	Labels      map[string]string      `yaml:"labels"`
@@ -82,12 +84,16 @@ const (
 	IdentityAsUser = "as_user"
 )
 
-func (s *SlurmConfig) resolve(self string) {
+func (s *SlurmConfig) resolve(self, runRoot string) {
 	def(&s.Shim, self)
+	if runRoot != "" {
+		def(&s.Share, filepath.Join(fixedRoot(runRoot), shareDir))
+	}
 	def(&s.Timeout, forge.Duration(slurm.DefaultTimeout))
 	def(&s.Identity, IdentitySelf)
 	def(&s.AsUser.Sudo, DefaultSudo)
 	def(&s.AsUser.Helper, self)
+	def(&s.UserRuntime, new(s.Identity == IdentityAsUser)) // with one account for all, what one runs can read what another left
 	def(&s.Binding, DefaultBinding)
 	def(&s.BindTimeout, forge.Duration(DefaultBindTimeout))
 	def(&s.MaxPending, DefaultMaxPending)
@@ -118,7 +124,7 @@ func (s *SlurmConfig) check(at func(string) string, bad refusal) {
 			bad(field, "%q is not allowed; want one of %s", v, strings.Join(allowed, ", "))
 		}
 	}
-	for _, p := range [][2]string{{"bin", s.Bin}, {"conf", s.Conf}, {"shim", s.Shim}, {"as_user.sudo", s.AsUser.Sudo}, {"as_user.helper", s.AsUser.Helper}} {
+	for _, p := range [][2]string{{"bin", s.Bin}, {"conf", s.Conf}, {"shim", s.Shim}, {"share", s.Share}, {"as_user.sudo", s.AsUser.Sudo}, {"as_user.helper", s.AsUser.Helper}} {
 		if p[1] != "" && (!filepath.IsAbs(p[1]) || filepath.Clean(p[1]) != p[1]) {
 			bad(p[0], "%q: want an absolute path without . and ..", p[1])
 		}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"os"
 	"reflect"
 	"regexp"
 	"strings"
@@ -16,6 +17,11 @@ func TestTheSampleConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	text := regexp.MustCompile(`(?m)^# ?`).ReplaceAllString(string(SampleConfig), "")
 	_, text, _ = strings.Cut(text, "\n\n") // the prose at the top
 	text = strings.ReplaceAll(text, "STATE_DIR", "/s")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = strings.ReplaceAll(text, ": SELF", ": "+self)
 	text = regexp.MustCompile(`(?m)^ {20,}\S.*$`).ReplaceAllString(text, "") // prose that goes on over lines
 	shown, err := ParseConfig([]byte(text))
 	if err != nil {
@@ -26,22 +32,45 @@ func TestTheSampleConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := Config{StateDir: "/s"}.resolve()
+	want, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: DefaultClusterName},
+		{Name: "hpc", Kind: KindSlurm, RunRoot: "/scratch/forge/runs", Slurm: &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu"}}}}}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Clusters[0].Env) == 0 {
-		got.Clusters[0].Env = nil
+	for i := range got.Clusters {
+		noEmpty(reflect.ValueOf(&got.Clusters[i]).Elem())
 	}
 	if len(got.DataRoots) == 0 {
 		got.DataRoots = nil
 	}
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("the sample shows\n%+v\nthe defaults are\n%+v", got, want)
+		t.Errorf("the sample shows\n%+v\n%+v\nthe defaults are\n%+v\n%+v", got, got.Clusters[1].Slurm, want, want.Clusters[1].Slurm)
 	}
 	for _, key := range yamlKeys(reflect.TypeFor[Config]()) {
 		if key != "state_dir" && !strings.Contains(text, key+":") {
 			t.Errorf("the sample does not show %q", key)
+		}
+	}
+}
+
+// noEmpty makes the empty lists and maps that a file shows what a file without them has.
+func noEmpty(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			noEmpty(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			noEmpty(v.Field(i))
+		}
+	case reflect.Slice, reflect.Map:
+		if v.Len() == 0 {
+			v.SetZero()
+		} else if v.Kind() == reflect.Slice {
+			for i := range v.Len() {
+				noEmpty(v.Index(i))
+			}
 		}
 	}
 }
@@ -52,7 +81,7 @@ func yamlKeys(t reflect.Type) []string {
 		f := t.Field(i)
 		out = append(out, f.Tag.Get("yaml"))
 		ft := f.Type
-		if ft.Kind() == reflect.Slice {
+		for ft.Kind() == reflect.Slice || ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Map {
 			ft = ft.Elem()
 		}
 		if ft.Kind() == reflect.Struct {

@@ -15,6 +15,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/direct"
+	"github.com/forge-ml/forge-ml/slurm"
 )
 
 // ReloadVerdict is what became of the last reload: `forged reload` waits for it, and with it
@@ -100,8 +101,11 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	// From here on nothing can fail.
 	d.relog(cfg.Log)
 	for _, cl := range cfg.Clusters {
-		if x, ok := fresh.clusters[forge.ClusterName(cl.Name)].Executor.(interface{ Change(direct.With) }); ok {
+		switch x := fresh.clusters[forge.ClusterName(cl.Name)].Executor.(type) {
+		case interface{ Change(direct.With) }:
 			x.Change(withOf(cl))
+		case interface{ Change(slurm.With) }:
+			x.Change(slurmWith(cl))
 		}
 	}
 	d.settings.Store(fresh)

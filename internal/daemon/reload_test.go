@@ -357,7 +357,15 @@ func TestEachKeyOfTheConfigurationMayChangeOrNeedsARestart(t *testing.T) {
 		"state_dir", "listen.socket_mode", "clusters.local.name", "clusters.local.kind", "clusters.local.node", "clusters.local.cpu_slots", "clusters.local.cpus",
 		"clusters.local.memory", "clusters.local.run_root", "clusters.local.network", "clusters.local.ports",
 	}
-	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: map[string]string{"A": "b"}}}}.resolve()
+	for _, k := range []string{"name", "kind", "node", "cpu_slots", "cpus", "memory", "run_root", "network", "ports", "slurm.bin", "slurm.conf", "slurm.shim", "slurm.share", "slurm.timeout",
+		"slurm.identity", "slurm.as_user.sudo", "slurm.as_user.helper", "slurm.binding", "slurm.bind_timeout", "slurm.nice_step", "slurm.poll_every", "slurm.nodes_every",
+		"slurm.labels.rack", "slurm.topology", "slurm.drain"} {
+		restart = append(restart, "clusters.hpc."+k)
+	}
+	env := map[string]string{"A": "b"}
+	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: env}, {Name: "hpc", Kind: KindSlurm, RunRoot: "/r", Env: env,
+		Runtime: forge.Runtime{Kind: forge.RuntimeApptainer, Image: "/i.sif", Mounts: []string{"/a"}, Modules: []string{"m"}, Setup: []string{"true"}},
+		Slurm:   &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu", Env: env}}, Allow: []string{"comment"}, Owners: map[string]OwnerConfig{"lab": {Group: "g"}}, Labels: map[string]string{"rack": "rack*"}}}}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 		return api.Submitted{}, err
 	}
 	if q.DryRun {
-		return api.Submitted{Run: forge.Run{Spec: spec, User: p.Actor(), State: forge.RunPending}, Warnings: warnings}, nil
+		job, err := s.d.preview(ctx, p, spec)
+		return api.Submitted{Run: forge.Run{Spec: spec, User: p.Actor(), State: forge.RunPending}, Warnings: warnings, Batch: job}, err
 	}
 	return s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
 }

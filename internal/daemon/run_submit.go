@@ -78,6 +78,9 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.checkRegister(ctx, p, spec, rec); err != nil {
 		return none, nil, err
 	}
+	if err := d.resolveBatch(&spec, q, rec); err != nil {
+		return none, nil, err
+	}
 	return spec, nil, d.checkPlaceable(spec)
 }
 

@@ -70,7 +70,7 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 					return nil, err
 				}
 				c := *old.clusters[forge.ClusterName(cl.Name)]
-				c.PollEvery, c.Modules = cl.PollEvery.D(), cl.Python != ""
+				c.follow(cl)
 				add(c)
 				continue
 			}
@@ -97,10 +97,13 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
 	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Progress: &d.reading, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
-		Keys: keys{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}}, d.options(cfg))
+		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}}, d.options(cfg))
 }
 
 func checkPython(cl ClusterConfig, i int) error {
+	if cl.Kind == KindSlurm {
+		return checkReloaded(cl, fmt.Sprintf("clusters[%d].", i))
+	}
 	if cl.Python == "" {
 		return nil
 	}

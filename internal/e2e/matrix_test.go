@@ -26,6 +26,7 @@ type access struct {
 	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster, node; empty: nothing
 	body   string     // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
 	ok     []int      // answers to whoever may, about what is theirs
+	open   bool       // needs no key, and looks at none
 	own    bool       // members act on their own only
 	first  string     // a path (of the target) that is posted to before, to bring it into the right state
 }
@@ -75,6 +76,8 @@ var rules = map[string]access{
 	"create-key": {role: forge.RoleViewer, body: `{}`, ok: []int{201}},
 	"rotate-key": {role: forge.RoleViewer, target: "key", ok: []int{201}},
 	"revoke-key": {role: forge.RoleViewer, target: "key", ok: []int{200}},
+
+	"login-munge": {open: true, body: `{"credential":"MUNGE:x:"}`, ok: []int{412}}, // it is not turned on
 
 	"list-users":   {role: forge.RoleViewer, ok: []int{200}},
 	"get-user":     {role: forge.RoleViewer, target: "self", ok: []int{200}},
@@ -136,6 +139,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			m := *m
 			m.t = t
+			if rule.open {
+				m.byAnybody(ctx, op, rule)
+				return
+			}
 			m.withoutAValidKey(ctx, op)
 			m.byRole(ctx, op, rule)
 			m.namingATenant(ctx, op, rule)
@@ -348,6 +355,27 @@ func (m *matrix) withoutAValidKey(ctx context.Context, op apiOp) {
 			if body != first {
 				m.t.Errorf("%s is told apart: %s and %s", name, body, first)
 			}
+		}
+	}
+}
+
+// byAnybody: an operation without a key answers everyone alike.
+func (m *matrix) byAnybody(ctx context.Context, op apiOp, rule access) {
+	m.t.Helper()
+	first := ""
+	for _, w := range []who{{name: "nobody"}, {name: "a guesser", key: "fk_guessed"}, m.in[m.a][forge.RoleMember], m.in[m.b][forge.RoleAdmin], m.op} {
+		status, body := m.send(ctx, op, rule, w, "")
+		if !slices.Contains(rule.ok, status) {
+			m.t.Errorf("%s: %d %s", w.name, status, body)
+		}
+		if first == "" {
+			first = body
+		}
+		if body != first {
+			m.t.Errorf("%s is told apart: %s and %s", w.name, body, first)
+		}
+		if status, body := m.send(ctx, op, rule, w, "", api.HeaderTenant, m.b); status != http.StatusForbidden {
+			m.t.Errorf("%s names a tenant: %d %s", w.name, status, body)
 		}
 	}
 }

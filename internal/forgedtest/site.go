@@ -30,6 +30,7 @@ type Options struct {
 	Env        map[string]string // of ranks
 	Extra      string            // more YAML at the top level of config.yaml
 	Clusters   string            // YAML of the list of clusters, instead of the one direct cluster; RunRoot says where their runs lie
+	Listen     string            // more YAML below listen, indented by two
 	ServeEnv   []string          // added to forged's own environment
 	PollEvery  time.Duration     // default 200ms
 	RunRoot    string            // default: below the state directory
@@ -98,7 +99,7 @@ func New(ctx context.Context, o Options) (*Site, error) {
 		clusters = fmt.Sprintf("  - name: local\n    kind: direct\n    node: host-1\n    cpu_slots: %d\n    cpus: %d\n    memory: 64G\n    network: %s\n    poll_every: %s\n%s%s",
 			o.CPUSlots, max(o.CPUSlots, 1), o.Network, o.PollEvery, python, env)
 	}
-	cfg := fmt.Sprintf("listen:\n  tcp: 127.0.0.1:0\nrecipes_dir: %q\n%sclusters:\n%s", s.RecipesDir(), o.Extra, clusters)
+	cfg := fmt.Sprintf("listen:\n  tcp: 127.0.0.1:0\n%srecipes_dir: %q\n%sclusters:\n%s", o.Listen, s.RecipesDir(), o.Extra, clusters)
 	keyFile := filepath.Join(dir, "operator.key")
 	out, err := s.command(ctx, o.Forged, "init", "--state-dir", s.State(), "--key-file", keyFile).CombinedOutput()
 	if err != nil {

@@ -99,7 +99,7 @@ func writeTemps(set []Content, sync bool) ([]string, error) {
 }
 
 func writeTemp(temp string, data []byte, sync bool) error {
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	f, err := openLike(temp, os.O_WRONLY|os.O_EXCL)
 	if err != nil {
 		return err
 	}

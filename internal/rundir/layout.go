@@ -2,7 +2,6 @@ package rundir
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,12 +11,6 @@ import (
 
 // Layout is the version of the layout that this package writes.
 const Layout = 1
-
-// Modes of what forged and the shims create: readable by the account's group, closed to others.
-const (
-	dirMode  os.FileMode = 0o750
-	fileMode os.FileMode = 0o640
-)
 
 // Attempt names the directory of one attempt; its methods are the layout below it.
 type Attempt struct {

@@ -26,7 +26,7 @@ type Lock struct{ f *os.File }
 // the lock free and an identity in it knows that the shim was there and is dead, and a second shim
 // that comes later does not start the ranks again.
 func AcquireLock(path string, self Process) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, fileMode)
+	f, err := openLike(path, os.O_RDWR|syscall.O_NOFOLLOW)
 	if err != nil {
 		return nil, fmt.Errorf("shim lock: %w", err)
 	}
@@ -64,7 +64,7 @@ func MarkLock(path string, self Process) (lock *Lock, locked, err error) {
 	case !made:
 		return nil, nil, ErrLockUsed
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, fileMode)
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return &Lock{}, fmt.Errorf("shim lock: %w", err), nil
 	}

@@ -33,6 +33,9 @@ type LaunchOptions struct {
 	Network    string            `json:"network,omitempty"`     // NetworkHost or NetworkNone
 	NeedOutput bool              `json:"need_output,omitempty"` // ranks that exit 0 must leave something in output/
 	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
+	Source     []string          `json:"source,omitempty"`      // lines of shell before each rank; one that fails keeps it from starting
+	Wrap       []string          `json:"wrap,omitempty"`        // words in front of the rank's command: a container's
+	Keep       []string          `json:"keep,omitempty"`        // variables of the shim's own environment that ranks get, set by an image
 	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
 }
 
@@ -125,7 +128,10 @@ func ReadOutput(a Attempt) (forge.Manifest, error) {
 // Prepare makes the directories of an attempt and writes, durably, all that a shim needs: the
 // spec once, the rank's configuration, the launch, and the fence. ErrFenceAhead: a newer attempt was
 // there before, nothing is written. Everything is synced in one go; the fence is renamed last.
-func Prepare(l LaunchFile) error {
+func Prepare(l LaunchFile) error { return PrepareFor(l, Owner{}) }
+
+// PrepareFor is Prepare for files that are made as an owner has it.
+func PrepareFor(l LaunchFile, o Owner) error {
 	a := At(l.RunDir, l.Attempt)
 	fence, err := ReadFence(l.RunDir)
 	switch {
@@ -135,7 +141,7 @@ func Prepare(l LaunchFile) error {
 	case fence > l.Attempt:
 		return fmt.Errorf("attempt %d, fence %d: %w", l.Attempt, fence, ErrFenceAhead)
 	}
-	made, err := makeDirs(a)
+	made, err := makeDirs(a, o)
 	if err != nil {
 		return err
 	}
@@ -174,21 +180,30 @@ func Prepare(l LaunchFile) error {
 
 // makeDirs makes the attempt's directory and what is above it up to the run root, which must exist:
 // a missing run root is a filesystem that is not mounted. It returns the parents of new names.
-func makeDirs(a Attempt) (parents []string, err error) {
+func makeDirs(a Attempt, o Owner) (parents []string, err error) {
 	for _, step := range []struct{ parent, dir string }{
 		{filepath.Dir(a.RunDir), a.RunDir},
 		{a.RunDir, attemptsDir(a.RunDir)},
 		{attemptsDir(a.RunDir), a.Dir()},
 	} {
-		switch err := os.Mkdir(step.dir, dirMode); {
+		mkdir := makeLike
+		if step.dir == a.RunDir {
+			mkdir = func(dir string) error { return os.Mkdir(dir, dirMode) }
+		}
+		switch err := mkdir(step.dir); {
 		case err == nil:
 			parents = append(parents, step.parent)
 		case !errors.Is(err, fs.ErrExist):
 			return nil, fmt.Errorf("make attempt directory: %w", err)
 		}
+		if step.dir == a.RunDir {
+			if err := o.own(a.RunDir); err != nil {
+				return nil, fmt.Errorf("make attempt directory: %w", err)
+			}
+		}
 	}
 	for _, d := range []string{a.path("nodes"), a.path("ranks"), a.CheckpointDir(), a.OutputDir()} {
-		if err := os.Mkdir(d, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := makeLike(d); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make attempt directory: %w", err)
 		}
 	}
@@ -197,7 +212,7 @@ func makeDirs(a Attempt) (parents []string, err error) {
 
 // MakeAttemptDir makes an attempt's directory without a launch in it: the place for a revoked claim.
 func MakeAttemptDir(a Attempt) error {
-	parents, err := makeDirs(a)
+	parents, err := makeDirs(a, Owner{})
 	for _, d := range parents {
 		err = errors.Join(err, SyncDir(d))
 	}
@@ -206,7 +221,7 @@ func MakeAttemptDir(a Attempt) error {
 
 // MakeDir makes one directory below an attempt; it may exist.
 func MakeDir(path string) error {
-	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := makeLike(path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
@@ -214,5 +229,5 @@ func MakeDir(path string) error {
 
 // CreateAppend opens a file that a process may append its output to.
 func CreateAppend(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileMode)
+	return openLike(path, os.O_WRONLY|os.O_APPEND)
 }

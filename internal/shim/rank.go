@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,18 +16,46 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// command is what the entry means on this cluster.
+// command is what the entry means on this cluster, in the software that it is to run in.
 func command(l rundir.LaunchFile) ([]string, error) {
+	var argv []string
 	switch e := l.Spec.Entry; {
 	case e.Module != "" && l.Options.Python == "":
 		return nil, errors.New("the cluster's configuration names no Python interpreter")
 	case e.Module != "":
-		return []string{l.Options.Python, "-m", e.Module}, nil
+		argv = []string{l.Options.Python, "-m", e.Module}
 	case len(e.Command) > 0:
-		return e.Command, nil
+		argv = e.Command
+	default:
+		return nil, errors.New("the run has neither a module nor a command to start")
 	}
-	return nil, errors.New("the run has neither a module nor a command to start")
+	argv = slices.Concat(l.Options.Wrap, argv)
+	if len(l.Options.Source) == 0 {
+		return argv, nil
+	}
+	return append([]string{"/bin/bash", "--noprofile", "--norc", "-c", sourcing(l.Options.Source), "forge"}, argv...), nil
 }
+
+// sourcing is the shell that prepares a rank and becomes it: what fails on the way is this node's environment, not the program.
+func sourcing(lines []string) string {
+	failed := fmt.Sprintf("exit %d", forge.ExitNodeEnv)
+	var b strings.Builder
+	for _, line := range lines {
+		fmt.Fprintf(&b, "{ %s\n} || { echo \"forge: this did not succeed before the rank: \"%s >&2; %s; }\n", line, bashWord(firstLine(line)), failed)
+	}
+	fmt.Fprintf(&b, "command -v -- \"$1\" >/dev/null || { echo \"forge: $1 is not in PATH=$PATH\" >&2; %s; }\nexec \"$@\"\n", failed)
+	return b.String()
+}
+
+func firstLine(s string) string {
+	s, _, more := strings.Cut(s, "\n")
+	if more || len(s) > 200 {
+		s = s[:min(len(s), 200)] + " …"
+	}
+	return s
+}
+
+func bashWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // startRanks starts every local rank, or none that lives on: the error says why not.
 func (s *shim) startRanks() error {

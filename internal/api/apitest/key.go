@@ -226,3 +226,19 @@ func (f *Fake) operatorKeys() (n int) {
 	}
 	return n
 }
+
+// LoginMunge implements api.Logins: the fake's munged vouches for uid 1000 in the one credential "MUNGE:1000:".
+func (f *Fake) LoginMunge(_ context.Context, r api.LoginMungeRequest) (api.CreatedKey, error) {
+	leave, err := f.enter("LoginMunge")
+	if err != nil {
+		return api.CreatedKey{}, err
+	}
+	defer leave()
+	for i := range f.users {
+		if u := &f.users[i]; r.Credential == "MUNGE:1000:" && u.UnixUID != nil && *u.UnixUID == 1000 {
+			until := f.now.Add(12 * time.Hour)
+			return f.addKey(forge.Principal{}, forge.Key{Tenant: u.Tenant, User: u.Name, Name: api.MungeKeyName, Role: u.Role, ExpiresAt: &until}), nil
+		}
+	}
+	return api.CreatedKey{}, forge.Errorf(forge.KindUnauthorized, "", "the credential is not valid")
+}

@@ -150,6 +150,13 @@ func (c *Client) RevokeKey(ctx context.Context, id string, why forge.Why) (forge
 	return out, err
 }
 
+// LoginMunge turns a munge credential for this server into a key.
+func (c *Client) LoginMunge(ctx context.Context, credential string) (api.CreatedKey, error) {
+	var out api.CreatedKey
+	err := c.ask(ctx, http.MethodPost, "/v1/login/munge", nil, api.LoginMungeRequest{Credential: credential}, &out)
+	return out, err
+}
+
 // Nodes lists nodes with what is free.
 func (c *Client) Nodes(ctx context.Context) ([]api.NodeView, error) {
 	var out api.List[api.NodeView]

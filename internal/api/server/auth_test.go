@@ -236,3 +236,37 @@ func TestAHeaderThatDecidesIsThereOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestALoginNeedsNoKeyAndNothingElseDoes(t *testing.T) {
+	s := start(t)
+	uid := int64(1000)
+	s.AddUser(forge.User{ID: "U10", Tenant: "T2", Name: "lin", Role: forge.RoleViewer, UnixUID: &uid})
+	good := `{"credential":"MUNGE:1000:"}`
+	for name, key := range map[string]string{"without a key": "", "with a bad one, which is not looked at": apitest.RevokedSecret} {
+		if status, _, body := s.call(t, "POST", "/v1/login/munge", good, api.HeaderKey, key); status != 201 || !strings.Contains(body, `"user":"lin"`) {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+	if p, _ := s.problem(t, "POST", "/v1/login/munge", `{"credential":"MUNGE:other:"}`, api.HeaderKey, apitest.OperatorSecret); p.Status != 401 {
+		t.Errorf("a good key helps no bad credential: %+v", p)
+	}
+	if p, _ := s.problem(t, "POST", "/v1/login/munge", good, api.HeaderKey, "", api.HeaderTenant, "default"); p.Status != 403 {
+		t.Errorf("it names a tenant: %+v", p)
+	}
+	for _, at := range []string{"GET /v1/login/munge", "POST /v1/login", "POST /v1/login/munge/", "POST /v1/login/kerberos"} {
+		method, path, _ := strings.Cut(at, " ")
+		if p, _ := s.problem(t, method, path, "", api.HeaderKey, ""); p.Status != 401 {
+			t.Errorf("%s: %+v", at, p)
+		}
+	}
+	var last int
+	for range 70 {
+		last, _, _ = s.call(t, "POST", "/v1/login/munge", `{"credential":"MUNGE:guess:"}`, api.HeaderKey, "")
+	}
+	if last != 429 {
+		t.Errorf("the 70th try is answered with %d", last)
+	}
+	if status, _, _ := s.call(t, "GET", "/v1/whoami", ""); status != 200 {
+		t.Errorf("a key from the same address pays for it: %d", status)
+	}
+}

@@ -55,7 +55,7 @@ func TestOpenAPI(t *testing.T) {
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
-		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke",
+		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "GET /v1/whoami", "GET /v1/doctor",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
@@ -84,8 +84,8 @@ func TestOpenAPI(t *testing.T) {
 						t.Errorf("%s is not described", k)
 					}
 				}
-				if len(op.Security) == 0 {
-					t.Error("it does not say that it needs a key")
+				if open := name == "POST /v1/login/munge"; open != (len(op.Security) == 0) || open != (op.Extensions[server.RoleExtension] == nil) {
+					t.Error("it does not say that it needs a key, and of which role")
 				}
 			}
 			for _, p := range op.Parameters {
@@ -164,6 +164,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
 		{"GET /v1/keys/{key}", "/v1/keys/K1", ""}, {"POST /v1/keys/{key}/rotate", "/v1/keys/K1/rotate", `{"overlap":"24h"}`},
 		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", `{"reason":"leaked"}`},
+		{"POST /v1/users", "", `{"name":"muna","unix_uid":1000}`}, {"POST /v1/login/munge", "", `{"credential":"MUNGE:1000:"}`}, {"PATCH /v1/users/{user}", "/v1/users/muna", `{"unix_uid":-1}`},
 		{"POST /v1/tenants", "", `{"name":"physics"}`}, {"GET /v1/tenants", "", ""}, {"GET /v1/tenants/{tenant}", "/v1/tenants/physics", ""},
 		{"GET /v1/whoami", "", ""}, {"GET /v1/doctor", "", ""},
 		{"POST /v1/users", "", `{"name":"carla","role":"admin","max_priority":80,"unix_uid":1000}`}, {"GET /v1/users", "", ""},

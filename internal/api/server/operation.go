@@ -22,6 +22,7 @@ type spec struct {
 	errors                []forge.Kind // besides those that every operation may answer
 	responses             map[string]*huma.Response
 	once                  bool // takes an Idempotency-Key
+	open                  bool // under /v1 and needs no key: it is how one comes by a key
 }
 
 // answer is huma's form of a body.
@@ -111,12 +112,14 @@ func (op spec) huma(s *server, fields []string) huma.Operation {
 	}
 	kinds := append([]forge.Kind{forge.KindInvalid, forge.KindInternal}, op.errors...)
 	if strings.HasPrefix(op.path, "/v1/") {
-		if !op.role.Includes(forge.RoleViewer) {
+		if !op.open && !op.role.Includes(forge.RoleViewer) {
 			panic("operation " + op.id + " does not say which role it needs")
 		}
-		o.Extensions = map[string]any{RoleExtension: op.role}
-		o.Security = []map[string][]string{{"key": {}}}
-		o.Parameters = append(o.Parameters, tenantParam())
+		if !op.open {
+			o.Extensions = map[string]any{RoleExtension: op.role}
+			o.Security = []map[string][]string{{"key": {}}}
+			o.Parameters = append(o.Parameters, tenantParam())
+		}
 		// Not found, wherever nothing is named: the tenant of X-Tenant-ID.
 		kinds = append(kinds, forge.KindUnauthorized, forge.KindForbidden, forge.KindNotFound, forge.KindUnavailable)
 		o.Errors = append(o.Errors, http.StatusTooManyRequests)

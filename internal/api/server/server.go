@@ -77,6 +77,7 @@ type server struct {
 
 	failures *meters  // of authentication, by address
 	trusted  *digests // secrets that were good
+	tries    *meters  // of logins without a key, by address
 	rates    *meters  // requests by key
 	streams  *slots   // event streams by key
 }
@@ -92,7 +93,7 @@ func New(s api.Services, o Options) http.Handler {
 func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	mux := http.NewServeMux()
 	srv := &server{Services: s, opts: o.withDefaults(), trusted: newDigests(), streams: newSlots(o.Streams),
-		failures: newMeters(rate.Every(failureEvery), failureBurst), rates: newMeters(rate.Limit(o.Rate), o.Burst)}
+		failures: newMeters(rate.Every(failureEvery), failureBurst), tries: newMeters(rate.Every(loginEvery), loginBurst), rates: newMeters(rate.Limit(o.Rate), o.Burst)}
 	srv.huma = humago.New(mux, config(o.Version))
 	srv.huma.UseMiddleware(func(c huma.Context, next func(huma.Context)) {
 		if in := requestOf(c.Context()); in != nil {
@@ -111,6 +112,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.tenants()
 	srv.users()
 	srv.keys()
+	srv.logins()
 	srv.clusters()
 	srv.events()
 	if o.Metrics != nil {
