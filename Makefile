@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs bench demo demo-front run-forged clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs bench demo demo-front run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,5 +65,12 @@ run-forged: build ## Serve from a state directory for trying things, .cache/forg
 	@test -d .cache/forged || bin/forged init --state-dir .cache/forged
 	@exec bin/forged serve --state-dir .cache/forged
 
+slurm-up: bootstrap ## Start a real Slurm cluster here: NODES=4 GPUS=4 ACCOUNTING=1 NETNS=1 VERSION=24.11
+	@contrib/slurm-cluster/up $(CURDIR)/.cache/slurm
+
+slurm-down: ## End the cluster of slurm-up
+	@contrib/slurm-cluster/down $(CURDIR)/.cache/slurm
+
 clean: ## Remove what make built here (the cache in ~/.cache/forge-ml stays)
+	@test ! -d .cache/slurm || contrib/slurm-cluster/down $(CURDIR)/.cache/slurm
 	rm -rf bin .cache

@@ -35,3 +35,20 @@ type BatchJob struct {
 	StartedAt      time.Time `json:"started_at,omitzero" doc:"When it was allocated"`
 	EndedAt        time.Time `json:"ended_at,omitzero"`
 }
+
+// estimateNoise is by how much an estimated start moves from look to look without being news.
+const estimateNoise = time.Minute
+
+// News says whether there is more to tell than what was told before; nil when nothing was.
+func (j BatchJob) News(told *BatchJob) bool {
+	if told == nil {
+		return true
+	}
+	moved := j.EstimatedStart.Sub(told.EstimatedStart).Abs()
+	a, b := j, *told
+	if moved < estimateNoise {
+		a.EstimatedStart, b.EstimatedStart = time.Time{}, time.Time{}
+	}
+	return a.ID != b.ID || a.Name != b.Name || a.State != b.State || a.Reason != b.Reason || a.Partition != b.Partition ||
+		!a.SubmittedAt.Equal(b.SubmittedAt) || !a.EstimatedStart.Equal(b.EstimatedStart) || !a.StartedAt.Equal(b.StartedAt) || !a.EndedAt.Equal(b.EndedAt)
+}

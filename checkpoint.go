@@ -14,6 +14,7 @@ type Checkpoint struct {
 	Verdict  Verdict   `json:"verdict"`
 	Why      string    `json:"why,omitempty" doc:"What is wrong with a torn one"`
 	SavedAt  time.Time `json:"saved_at"`
+	Took     Duration  `json:"took,omitempty" doc:"How long the save took; absent where its writer did not say"`
 	Verified time.Time `json:"verified_at,omitzero"`
 }
 

@@ -177,11 +177,11 @@ func Judge(e Evidence) (EndReason, string) {
 	}
 	first, any := firstFailure(e.Exits)
 	allZero := !any && len(e.Exits) == e.Ranks
-	if allZero {
-		if !e.OutputOK {
-			return EndOutputsInvalid, orElse(e.Detail, "all ranks exited 0 and the output is missing or unreadable")
-		}
+	switch {
+	case allZero && e.OutputOK:
 		return EndCompleted, "all ranks exited 0"
+	case allZero && !e.cutShort(): // else nobody had the time to hash the output
+		return EndOutputsInvalid, orElse(e.Detail, "all ranks exited 0 and the output is missing or unreadable")
 	}
 	saved := savedAll(e.Exits, e.Ranks)
 	switch {
@@ -191,6 +191,8 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndCheckpointedUser, "saved on request"
 	case e.Intent == IntentCheckpointUser:
 		return EndCancelled, "cancelled on request; no checkpoint was saved within the grace"
+	case e.Cause == StopNodeLost && !saved: // it did not follow from what forged asked, and speaks against the node
+		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
 	case e.Intent == IntentCheckpointPreempt:
 		return EndCheckpointedPreempt, savedOrNot(saved, "preempted")
 	case e.Intent == IntentCheckpointDrain:
@@ -219,24 +221,42 @@ func Judge(e Evidence) (EndReason, string) {
 	return judgeRank(first, e.Status)
 }
 
-// judgeGone is for attempts without an exit record: what we had asked for explains it, or nothing does.
+// cutShort says that something ended the attempt as a whole, whatever its ranks had come to.
+func (e Evidence) cutShort() bool {
+	return slices.Contains([]StopCause{StopNodeLost, StopPreempted, StopOOM, StopTimeLimit}, e.Cause)
+}
+
+// judgeGone is for attempts whose exit records are missing or not whole: what ranks did leave counts, then what we had asked for
+// explains it, then what a batch system says, or nothing does.
 func judgeGone(e Evidence) (EndReason, string) {
-	switch e.Intent {
-	case IntentKill, IntentCancel, IntentCheckpointUser:
+	_, failed := firstFailure(e.Exits)
+	saved := savedAll(e.Exits, e.Ranks)
+	if !failed && e.Ranks > 0 && len(e.Exits) == e.Ranks && e.OutputOK {
+		return EndCompleted, "all ranks exited 0"
+	}
+	switch {
+	case e.Intent == IntentKill, e.Intent == IntentCancel, e.Intent == IntentCheckpointUser:
 		return EndCancelled, "cancelled on request"
-	case IntentCheckpointPreempt:
-		return EndCheckpointedPreempt, savedOrNot(false, "preempted")
-	case IntentCheckpointDrain:
-		return EndCheckpointedDrain, savedOrNot(false, "drained")
+	case e.Intent == IntentCheckpointDrain && e.State == ObservAbsent:
+		return EndWithdrawn, "taken back before it started"
+	case e.Cause == StopNodeLost && !saved:
+		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case e.Intent == IntentCheckpointPreempt:
+		return EndCheckpointedPreempt, savedOrNot(saved, "preempted")
+	case e.Intent == IntentCheckpointDrain:
+		return EndCheckpointedDrain, savedOrNot(saved, "drained")
 	}
 	switch e.Cause {
 	case StopNodeLost:
 		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
 	case StopPreempted:
-		return EndCheckpointedPreempt, savedOrNot(false, "preempted by the cluster's own queue")
+		return EndCheckpointedPreempt, savedOrNot(saved, "preempted by the cluster's own queue")
 	case StopOOM:
 		return EndHostOOM, orElse(e.Detail, "ended for its use of memory")
 	case StopTimeLimit:
+		if saved {
+			return EndCheckpointedLimit, "saved at the time limit"
+		}
 		return EndTimeLimit, orElse(e.Detail, "the time limit came")
 	case StopWithdrawn:
 		return EndWithdrawn, orElse(e.Detail, "taken back before it started")
@@ -246,6 +266,7 @@ func judgeGone(e Evidence) (EndReason, string) {
 		if e.ByUID >= 0 {
 			return EndCancelledBy, orElse(e.Detail, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID))
 		}
+		return EndKilledExternally, orElse(e.Detail, "stopped, which forged had not asked for")
 	}
 	if e.State == ObservLost {
 		return EndExecutorLost, orElse(e.Detail, "the shim is gone and left no exit record")

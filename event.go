@@ -24,6 +24,9 @@ type EventType string
 const (
 	EventRunSubmitted      EventType = "run.submitted"
 	EventRunPlaced         EventType = "run.placed"
+	EventRunHandedOver     EventType = "run.handed_over" // to a cluster's own queue
+	EventRunQueued         EventType = "run.queued"      // that queue has it, under an id of its own
+	EventRunAllocated      EventType = "run.allocated"   // that queue has given it nodes
 	EventRunRunning        EventType = "run.running"
 	EventRunResumed        EventType = "run.resumed"
 	EventRunCheckpoint     EventType = "run.checkpoint"
@@ -72,8 +75,8 @@ var EventTypes = []EventType{
 	EventKeyRotated, EventTenantCreated, EventUserCreated, EventUserChanged, EventUserDisabled, EventUserEnabled,
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
-	EventRunPreemptAsked, EventRunClaimed, EventRunInterruptAsked,
-	EventNodeDrained, EventNodeUndrained,
+	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

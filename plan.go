@@ -64,11 +64,12 @@ const (
 	HoldNoNodes     HoldCode = "no_nodes"   // no node is ready
 	HoldBehind      HoldCode = "behind"     // would fit, and must not overtake the head of the queue
 	HoldPreempting  HoldCode = "preempting" // GPUs are claimed for it; runs there save and stop
+	HoldQueued      HoldCode = "queued"     // never of a plan: waits in the cluster's own queue, which decides
 	HoldQueueFull   HoldCode = "queue_full" // as many of the user's runs wait in the cluster's own queue as may
 )
 
 // HoldCodes lists the whole set.
-var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldQueueFull}
+var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldQueueFull, HoldQueued}
 
 // Refusal is a decision that no longer held when it was to be committed.
 type Refusal struct {

@@ -13,7 +13,7 @@ type Snapshot struct {
 	Nodes    []Node
 	Claims   []Claim
 	Paused   []PausedCluster
-	Queues   []ClusterQueue // clusters with a queue of their own, by name
+	Queues   []ClusterQueue // clusters with a batch system, by name
 }
 
 // PendingRun is a run that waits and has no open attempt.
@@ -84,8 +84,10 @@ type PausedCluster struct {
 	Reason  string
 }
 
-// ClusterQueue is a cluster with a queue of its own, to which runs are handed over instead of being placed on nodes.
+// ClusterQueue is a cluster with a batch system. Where the binding is BindEager runs are handed over to its queue; else
+// forge's plan places them as everywhere.
 type ClusterQueue struct {
 	Cluster    ClusterName
-	MaxPending int // of one user's attempts that wait in it; what is more waits here
+	Binding    Binding
+	MaxPending int // of one user's attempts that wait in it, 0: no limit; what is more waits here
 }

@@ -43,6 +43,13 @@ const (
 	PropPreemptInVain   Property = "preempt_in_vain"      // invariant 6: the waiting gang then starts
 	PropPreemptNeedless Property = "preempt_needless"     // nobody whose stop the gang does not need
 	PropPreemptSaid     Property = "preempt_unsaid"       // whoever it is for is told what it waits for
+	PropBatchCluster    Property = "no_batch_system"      // words for a batch system only to where there is one
+	PropHandOverOnly    Property = "hand_over_only"       // a cluster with a queue of its own gets runs, and no other cluster does so
+	PropHandOverNodes   Property = "hand_over_nodes"      // whoever is handed over has no nodes of ours, and the queue could ever start it
+	PropHandOverLimit   Property = "hand_over_limit"      // no more of one user than may wait there
+	PropHandOverOrder   Property = "hand_over_order"      // in the order of forge's queue
+	PropHandOverBound   Property = "hand_over_early"      // not what starts now elsewhere
+	PropHandOverDue     Property = "hand_over_due"        // who could be handed over does not wait here
 	PropWake            Property = "wake_late"            // a back-off is not slept through
 )
 
@@ -52,6 +59,7 @@ var Properties = []Property{
 	PropCluster, PropPaused, PropNode, PropNodeReady, PropSlot, PropSlotSick, PropSlotHeld, PropSlotTwice, PropClaimed,
 	PropCPU, PropMemory, PropAvoid, PropCPUSlot, PropHeadDelayed, PropReason, PropHoldOnce, PropPreemptTarget,
 	PropPreemptGap, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,
+	PropBatchCluster, PropHandOverOnly, PropHandOverNodes, PropHandOverLimit, PropHandOverOrder, PropHandOverBound, PropHandOverDue,
 }
 
 // Violation is one property that a plan breaks.
@@ -102,6 +110,7 @@ func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
 	c.reasons()
 	c.preemptions()
 	c.headNotDelayed()
+	c.queues()
 	return errors.Join(c.faults...)
 }
 
@@ -161,7 +170,7 @@ func (c *checker) reasons() {
 	}
 	known := map[forge.HoldCode]bool{}
 	for _, code := range forge.HoldCodes {
-		known[code] = true
+		known[code] = code != forge.HoldQueued // it is said of what waits elsewhere
 	}
 	for _, h := range c.plan.Hold {
 		for _, id := range h.Runs {

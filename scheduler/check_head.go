@@ -45,7 +45,7 @@ func (c *checker) typesOf() []gangType {
 func (c *checker) nodesThatHold(r forge.PendingRun, t gangType, well bool, ok func(forge.Node) bool) []forge.Node {
 	var out []forge.Node
 	for _, n := range c.s.Nodes {
-		if n.Cluster != t.cluster || r.Cluster != "" && n.Cluster != r.Cluster || !ok(n) {
+		if n.Cluster != t.cluster || r.Cluster != "" && n.Cluster != r.Cluster || r.Batch && !c.hasBatch(n.Cluster) || !ok(n) {
 			continue
 		}
 		slots := 0
@@ -84,6 +84,11 @@ func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
 		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {
 			return n.State == forge.NodeReady && !slices.Contains(r.Avoid, n.Name)
 		})
+		if c.isEager(t.cluster) {
+			nodes = c.nodesThatHold(r, t, false, func(n forge.Node) bool {
+				return n.State != forge.NodeDrained && !slices.Contains(r.Avoid, n.Name)
+			})
+		}
 		if len(nodes) >= r.Gang.Nodes {
 			return true
 		}
@@ -97,7 +102,7 @@ func (c *checker) choices(r forge.PendingRun) map[gangType][]forge.Node {
 	without := c.couldRunWithout(r, kind)
 	out := map[gangType][]forge.Node{}
 	for _, t := range c.typesOf() {
-		if t.kind != kind || c.isPaused(t.cluster) {
+		if t.kind != kind || c.isPaused(t.cluster) || c.isEager(t.cluster) {
 			continue
 		}
 		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {

@@ -35,6 +35,13 @@ func (c *checker) placements() {
 			c.fault(PropVersion, p.Run, "run version %d, want %d", p.RunVersion, r.Version)
 		}
 		c.whereabouts(p, r)
+		if p.HandOver {
+			c.handedOver(p, r)
+			continue
+		}
+		if c.isEager(p.Cluster) {
+			c.fault(PropHandOverOnly, p.Run, "placed on nodes of %s, whose own queue chooses them", p.Cluster)
+		}
 		c.whole(p, r)
 		for _, sh := range p.Shares {
 			for _, slot := range sh.Slots {
@@ -53,6 +60,9 @@ func (c *checker) placements() {
 func (c *checker) whereabouts(p forge.Place, r forge.PendingRun) {
 	if r.Cluster != "" && p.Cluster != r.Cluster {
 		c.fault(PropCluster, p.Run, "on %s, asked for %s", p.Cluster, r.Cluster)
+	}
+	if r.Batch && !c.hasBatch(p.Cluster) {
+		c.fault(PropBatchCluster, p.Run, "asks for words of a batch system; %s has none", p.Cluster)
 	}
 	for _, paused := range c.s.Paused {
 		if paused.Cluster == p.Cluster {

@@ -25,6 +25,9 @@ func ExplainIn(s forge.Snapshot, plan forge.Plan, run forge.RunID) forge.Held {
 		if pl.Run != run {
 			continue
 		}
+		if pl.HandOver {
+			return forge.Held{Text: fmt.Sprintf("is handed over to cluster %s, whose own queue decides when and where it starts", pl.Cluster), Runs: []forge.RunID{run}}
+		}
 		var on []string
 		for _, sh := range pl.Shares {
 			on = append(on, string(sh.Node))
@@ -32,6 +35,30 @@ func ExplainIn(s forge.Snapshot, plan forge.Plan, run forge.RunID) forge.Held {
 		return forge.Held{Text: fmt.Sprintf("starts now on %s of cluster %s%s", some(on), pl.Cluster, despite(s, pl)), Runs: []forge.RunID{run}}
 	}
 	return forge.Held{Text: "does not wait"}
+}
+
+// Queued says why an attempt waits that was handed over to a cluster's own queue, and that this queue decides. system is what
+// people call the batch system.
+func Queued(a forge.Attempt, system string) string {
+	if a.Intent != forge.IntentNone {
+		return fmt.Sprintf("is taken back from the queue of cluster %s", a.Cluster)
+	}
+	if a.Batch == nil {
+		return fmt.Sprintf("is being handed over to cluster %s, where %s decides the order", a.Cluster, system)
+	}
+	var t strings.Builder
+	fmt.Fprintf(&t, "queued in %s as job %s", system, a.Batch.ID)
+	if a.Batch.Partition != "" {
+		t.WriteString(" on partition " + a.Batch.Partition)
+	}
+	if a.Batch.Reason != "" && a.Batch.Reason != "None" {
+		t.WriteString(": " + a.Batch.Reason)
+	}
+	fmt.Fprintf(&t, "; %s decides the order here", system)
+	if !a.Batch.EstimatedStart.IsZero() {
+		t.WriteString(" and expects a start about " + clock(a.Batch.EstimatedStart))
+	}
+	return t.String()
 }
 
 // despite says when a run goes to a node that it should avoid: no others could hold it.

@@ -101,7 +101,9 @@ func (pl *planner) decide(r *forge.PendingRun) {
 	}
 	sh := pl.shape(r)
 	if sh.failed != nil && (sh.code != "" || !pl.w.claimant[r.ID]) {
-		pl.hold(sh.failed, r)
+		if !pl.handOver(r, sh) {
+			pl.hold(sh.failed, r)
+		}
 		return
 	}
 	pl.try(r, sh)
@@ -130,12 +132,17 @@ func (pl *planner) try(r *forge.PendingRun, sh *shape) {
 	}
 	claims := pl.w.claimant[r.ID] // what is kept for it makes it unlike its equals
 	if h := sh.behind[bk]; h != nil && !claims {
-		pl.hold(h, r)
+		if !pl.handOver(r, sh) {
+			pl.hold(h, r)
+		}
 		return
 	}
 	reserved, all := reservedIn(sh.pools)
-	if all && bf.exhausted {
-		h := &forge.Held{Code: forge.HoldBehind, Text: pl.notTriedText()}
+	if all && bf.exhausted && len(sh.pools) > 0 {
+		if pl.handOver(r, sh) {
+			return
+		}
+		h := &forge.Held{Code: forge.HoldBehind, Text: pl.notTriedText() + sh.fullText()}
 		sh.behind[bk] = h
 		pl.hold(h, r)
 		return
@@ -149,6 +156,14 @@ func (pl *planner) try(r *forge.PendingRun, sh *shape) {
 		bf.took(found)
 		return
 	}
+	if pl.handOver(r, sh) {
+		return
+	}
+	if len(sh.pools) == 0 {
+		sh.failed = &forge.Held{Code: forge.HoldQueueFull, Text: sh.queueFullText()}
+		pl.hold(sh.failed, r)
+		return
+	}
 	if blocked == nil && !all {
 		if h := pl.preempt(r, sh); h != nil {
 			pl.hold(h, r)
@@ -157,10 +172,10 @@ func (pl *planner) try(r *forge.PendingRun, sh *shape) {
 	}
 	var h *forge.Held
 	if blocked != nil {
-		h = &forge.Held{Code: forge.HoldBehind, Text: behindText(r, blocked)}
+		h = &forge.Held{Code: forge.HoldBehind, Text: behindText(r, blocked) + sh.fullText()}
 		sh.behind[bk] = h
 	} else {
-		h = &forge.Held{Code: forge.HoldCapacity, Text: pl.w.capacityText(r, sh)}
+		h = &forge.Held{Code: forge.HoldCapacity, Text: pl.w.capacityText(r, sh) + sh.fullText()}
 		if !claims {
 			sh.failed = h
 		}

@@ -93,7 +93,7 @@ func carriedOut(s forge.Snapshot, p forge.Plan) forge.Snapshot {
 		i := slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == pl.Run })
 		r := s.Pending[i]
 		s.Pending = slices.Delete(s.Pending, i, i+1)
-		a := forge.ActiveAttempt{Run: r.ID, Number: pl.Attempt, Priority: r.Priority, State: forge.AttemptRunning, Cluster: pl.Cluster,
+		a := forge.ActiveAttempt{Run: r.ID, Number: pl.Attempt, Tenant: r.Tenant, User: r.User, Priority: r.Priority, State: forge.AttemptRunning, Cluster: pl.Cluster,
 			Placement: pl.Shares, PlacedAt: s.Now, StartedAt: s.Now}
 		if r.TimeLimit > 0 {
 			a.EndsBy = s.Now.Add(r.TimeLimit)

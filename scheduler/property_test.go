@@ -21,7 +21,7 @@ func anySnapshot(t *rapid.T) forge.Snapshot {
 	states := []forge.NodeState{forge.NodeReady, forge.NodeReady, forge.NodeReady, forge.NodeReady, forge.NodeDrained, forge.NodeUnknown}
 	for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
 		n := forge.Node{
-			Cluster: rapid.SampledFrom([]forge.ClusterName{"main", "main", "side"}).Draw(t, "cluster"), Name: forge.NodeName(fmt.Sprintf("n%d", i)),
+			Cluster: rapid.SampledFrom([]forge.ClusterName{"main", "main", "side", "hpc"}).Draw(t, "cluster"), Name: forge.NodeName(fmt.Sprintf("n%d", i)),
 			CPUs: rapid.IntRange(2, 16).Draw(t, "cpus"), MemoryMiB: rapid.Int64Range(4, 32).Draw(t, "gib") << 10,
 			State: rapid.SampledFrom(states).Draw(t, "state"), Version: rapid.Int64Range(1, 9).Draw(t, "version")}
 		types := rapid.SampledFrom([][]string{{"A100"}, {"A100"}, {"H100"}, {"A100", "H100"}, {"cpu"}, {"A100", "cpu"}}).Draw(t, "types")
@@ -97,10 +97,27 @@ func anySnapshot(t *rapid.T) forge.Snapshot {
 			s.Claims = append(s.Claims, c)
 		}
 	}
+	anyQueues(t, &s)
 	if rapid.IntRange(0, 4).Draw(t, "paused") == 0 {
 		s.Paused = append(s.Paused, forge.PausedCluster{Cluster: "side", Reason: "tests"})
 	}
 	return s
+}
+
+// anyQueues draws what batch systems there are and what waits in those that are handed runs.
+func anyQueues(t *rapid.T, s *forge.Snapshot) {
+	for _, name := range []forge.ClusterName{"hpc", "side"} {
+		q := forge.ClusterQueue{Cluster: name, MaxPending: rapid.IntRange(0, 3).Draw(t, "max pending"),
+			Binding: rapid.SampledFrom([]forge.Binding{forge.BindEager, forge.BindEager, forge.BindPlan}).Draw(t, "binding")}
+		if name == "side" && rapid.IntRange(0, 3).Draw(t, "side has a queue") > 0 {
+			continue
+		}
+		s.Queues = append(s.Queues, q)
+		for i := range rapid.IntRange(0, 3).Draw(t, "queued") {
+			s.Active = append(s.Active, forge.ActiveAttempt{Run: forge.RunID(fmt.Sprintf("queued-%s-%d", name, i)), Number: 1, Cluster: name, State: forge.AttemptLaunching,
+				User: rapid.SampledFrom([]string{"ada", "bob"}).Draw(t, "whose"), Priority: rapid.SampledFrom([]int{10, 50}).Draw(t, "queued priority")})
+		}
+	}
 }
 
 func anyRun(t *rapid.T, i int, limits []time.Duration) forge.PendingRun {
@@ -109,7 +126,8 @@ func anyRun(t *rapid.T, i int, limits []time.Duration) forge.PendingRun {
 		Priority: rapid.SampledFrom([]int{40, 50, 50, 60, 90}).Draw(t, "priority"), SubmittedAt: epoch.Add(-time.Duration(rapid.IntRange(0, 3).Draw(t, "age")) * time.Hour),
 		Gang:      forge.Gang{Nodes: rapid.SampledFrom([]int{1, 1, 1, 2, 3}).Draw(t, "gangnodes"), GPUsPerNode: rapid.IntRange(1, 4).Draw(t, "ganggpus"), CPUsPerGPU: rapid.IntRange(0, 3).Draw(t, "gangcpus"), MemoryMiBPerGPU: rapid.Int64Range(0, 4).Draw(t, "ganggib") << 10},
 		TimeLimit: rapid.SampledFrom(limits).Draw(t, "limit"),
-		Cluster:   rapid.SampledFrom([]forge.ClusterName{"", "", "", "main", "side"}).Draw(t, "wants")}
+		User:      rapid.SampledFrom([]string{"ada", "bob"}).Draw(t, "user"), Batch: rapid.IntRange(0, 5).Draw(t, "batch words") == 0,
+		Cluster: rapid.SampledFrom([]forge.ClusterName{"", "", "", "main", "side", "hpc"}).Draw(t, "wants")}
 	switch rapid.IntRange(0, 12).Draw(t, "special") {
 	case 0:
 		r.Hold = &forge.Hold{By: "ada", Reason: "later"}
@@ -163,6 +181,7 @@ func TestPlanFollowsTheSnapshotAlone(t *testing.T) {
 			shuffle(rng, s.Active)
 			shuffle(rng, s.Nodes)
 			shuffle(rng, s.Claims)
+			shuffle(rng, s.Queues)
 			for i := range s.Nodes {
 				shuffle(rng, s.Nodes[i].GPUs)
 			}
@@ -219,11 +238,11 @@ func waits(r forge.PendingRun) bool {
 // fitsNow is the plainest reading of "fits": one type, enough nodes, nothing else asked. Runs
 // with special wishes (avoided nodes, CPU slots beside GPUs) are left to the stories.
 func fitsNow(s forge.Snapshot, r forge.PendingRun) bool {
-	if len(r.Avoid) > 0 {
+	if len(r.Avoid) > 0 || r.Batch {
 		return false
 	}
 	for _, c := range []forge.ClusterName{"main", "side"} {
-		if r.Cluster != "" && r.Cluster != c || slices.ContainsFunc(s.Paused, func(p forge.PausedCluster) bool { return p.Cluster == c }) {
+		if eager(s, c) || r.Cluster != "" && r.Cluster != c || slices.ContainsFunc(s.Paused, func(p forge.PausedCluster) bool { return p.Cluster == c }) {
 			continue
 		}
 		for _, typ := range []string{"A100", "H100"} {
@@ -258,11 +277,16 @@ func fitsNow(s forge.Snapshot, r forge.PendingRun) bool {
 	return false
 }
 
+func eager(s forge.Snapshot, c forge.ClusterName) bool {
+	return slices.ContainsFunc(s.Queues, func(q forge.ClusterQueue) bool { return q.Cluster == c && q.Binding == forge.BindEager })
+}
+
 func shuffle[T any](rng *rand.Rand, s []T) {
 	rng.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
 }
 
 func clone(s forge.Snapshot) forge.Snapshot {
+	s.Queues = slices.Clone(s.Queues)
 	s.Pending, s.Active, s.Nodes, s.Claims, s.Paused = slices.Clone(s.Pending), slices.Clone(s.Active), slices.Clone(s.Nodes), slices.Clone(s.Claims), slices.Clone(s.Paused)
 	for i := range s.Nodes {
 		s.Nodes[i].GPUs = slices.Clone(s.Nodes[i].GPUs)

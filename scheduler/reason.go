@@ -109,7 +109,7 @@ func (w *world) outText(sh *shape, names func(*bin) string) string {
 	for _, p := range sh.pools {
 		for _, b := range p.bins {
 			switch {
-			case !b.node.ready():
+			case !b.node.takes():
 				down = append(down, names(b)+" ("+stateText(b.node)+")")
 			case !sh.mayUse(b):
 				avoided = append(avoided, names(b))
@@ -222,7 +222,13 @@ func noneReadyText(pools []*pool) string {
 }
 
 // neverText tells "there is nothing" from "nothing is large enough".
-func neverText(s forge.Snapshot, key shapeKey) (forge.HoldCode, string) {
+func (w *world) neverText(s forge.Snapshot, key shapeKey) (forge.HoldCode, string) {
+	if key.batch && !slices.ContainsFunc(w.clusters, func(c *cluster) bool { return c.batch && (key.cluster == "" || c.name == key.cluster) }) {
+		if key.cluster != "" {
+			return forge.HoldNever, fmt.Sprintf("asks for words of a batch system (partition, account, …), and cluster %s has none", key.cluster)
+		}
+		return forge.HoldNever, "asks for words of a batch system (partition, account, …), and no cluster has one"
+	}
 	if !slices.ContainsFunc(s.Nodes, func(n forge.Node) bool { return key.cluster == "" || n.Cluster == key.cluster }) {
 		if key.cluster != "" {
 			return forge.HoldNoNodes, fmt.Sprintf("cluster %s has no nodes", key.cluster)

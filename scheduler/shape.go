@@ -12,10 +12,11 @@ type shapeKey struct {
 	gang    forge.Gang
 	cluster forge.ClusterName
 	avoid   string
+	batch   bool
 }
 
 func keyOfShape(r *forge.PendingRun) shapeKey {
-	k := shapeKey{gang: r.Gang, cluster: r.Cluster}
+	k := shapeKey{gang: r.Gang, cluster: r.Cluster, batch: r.Batch}
 	if len(r.Avoid) > 0 {
 		names := make([]string, len(r.Avoid))
 		for i, n := range r.Avoid {
@@ -31,7 +32,8 @@ func keyOfShape(r *forge.PendingRun) shapeKey {
 type shape struct {
 	key         shapeKey
 	need        need
-	pools       []*pool // candidates, in the order of world.pools
+	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
+	queues      []*cluster // candidates to be handed over to, by name
 	avoid       []forge.NodeName
 	lastResort  bool           // avoided nodes are used: no others could hold the gang
 	code        forge.HoldCode // why it can run nowhere at present; "" when it can
@@ -58,7 +60,7 @@ func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shap
 	}
 	existing := w.existing(sh)
 	if len(existing) == 0 {
-		sh.code, sh.text = neverText(s, key)
+		sh.code, sh.text = w.neverText(s, key)
 		return sh
 	}
 	open := slices.DeleteFunc(slices.Clone(existing), func(p *pool) bool { return p.cluster.paused })
@@ -66,17 +68,37 @@ func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shap
 		sh.code, sh.text = forge.HoldPaused, pausedText(existing)
 		return sh
 	}
-	if !slices.ContainsFunc(open, func(p *pool) bool { return slices.ContainsFunc(p.bins, func(b *bin) bool { return b.node.ready() }) }) {
+	if !slices.ContainsFunc(open, func(p *pool) bool { return slices.ContainsFunc(p.bins, func(b *bin) bool { return b.node.takes() }) }) {
 		sh.code, sh.text = forge.HoldNoNodes, noneReadyText(open)
 		return sh
 	}
-	sh.pools = keep(open, func(p *pool) bool { return sh.usable(p) >= key.gang.Nodes })
+	usable := func() []*pool { return keep(open, func(p *pool) bool { return sh.usable(p) >= key.gang.Nodes }) }
+	sh.pools = usable()
 	if len(sh.pools) == 0 && len(sh.avoid) > 0 {
 		sh.lastResort = true
-		sh.pools = keep(open, func(p *pool) bool { return sh.usable(p) >= key.gang.Nodes })
+		sh.pools = usable()
 	}
 	if len(sh.pools) == 0 {
 		sh.pools, sh.waitForNode = open, true
+	}
+	return w.divide(sh, r)
+}
+
+// divide tells the clusters to hand over to from those that forge's plan places in.
+func (w *world) divide(sh *shape, r *forge.PendingRun) *shape {
+	all := sh.pools
+	sh.pools = keep(all, func(p *pool) bool { return p.cluster.queue == nil })
+	switch {
+	case !sh.waitForNode:
+		for _, p := range all {
+			if p.cluster.queue != nil && !slices.Contains(sh.queues, p.cluster) {
+				sh.queues = append(sh.queues, p.cluster)
+			}
+		}
+	case len(sh.pools) == 0:
+		sh.code = forge.HoldCapacity
+		sh.text = "needs " + needText(r.Gang, all[0].kind, true) + "; the nodes that take work could not hold that even when empty" +
+			w.outText(&shape{key: sh.key, avoid: sh.avoid, lastResort: sh.lastResort, pools: all}, namer(all))
 	}
 	return sh
 }
@@ -86,7 +108,7 @@ func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shap
 func (w *world) existing(sh *shape) []*pool {
 	var out []*pool
 	for _, p := range w.pools {
-		if sh.key.cluster != "" && p.cluster.name != sh.key.cluster {
+		if sh.key.cluster != "" && p.cluster.name != sh.key.cluster || sh.key.batch && !p.cluster.batch {
 			continue
 		}
 		if len(out) > 0 && out[0].kind != p.kind {
@@ -109,7 +131,7 @@ func (w *world) existing(sh *shape) []*pool {
 func (sh *shape) usable(p *pool) int {
 	n := 0
 	for _, b := range p.bins {
-		if sh.mayUse(b) && b.holdsEmpty(sh.need, b.healthy) {
+		if sh.mayUse(b) && b.holdsEmpty(sh.need, b.counts()) {
 			n++
 		}
 	}
@@ -117,7 +139,7 @@ func (sh *shape) usable(p *pool) int {
 }
 
 func (sh *shape) mayUse(b *bin) bool {
-	return b.node.ready() && (sh.lastResort || !sh.avoids(b))
+	return b.node.takes() && (sh.lastResort || !sh.avoids(b))
 }
 
 func (sh *shape) avoids(b *bin) bool {

@@ -18,6 +18,8 @@ import (
 //	run ID gang=2x4 prio=50 age=10m limit=1h cpus=1 mem=1G cluster=C avoid=N,N after=3:failed …
 //	claim CLUSTER/NODE:SLOT for RUN from=RUN
 //	pause CLUSTER REASON…
+//	queue CLUSTER max=8 binding=plan
+//	queued RUN CLUSTER user=U
 var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func story(t testing.TB, text string) forge.Snapshot {
@@ -47,6 +49,17 @@ func story(t testing.TB, text string) forge.Snapshot {
 			s.Claims = append(s.Claims, forge.Claim{Cluster: forge.ClusterName(c), Node: forge.NodeName(n), Slot: atoi(t, slot), For: forge.RunID(f[3]), From: forge.RunID(opt["from"])})
 		case "pause":
 			s.Paused = append(s.Paused, forge.PausedCluster{Cluster: forge.ClusterName(f[1]), Reason: strings.Join(f[2:], " ")})
+		case "queue":
+			q := forge.ClusterQueue{Cluster: forge.ClusterName(f[1]), Binding: forge.BindEager}
+			if v := opt["binding"]; v != "" {
+				q.Binding = forge.Binding(v)
+			}
+			if v := opt["max"]; v != "" {
+				q.MaxPending = atoi(t, v)
+			}
+			s.Queues = append(s.Queues, q)
+		case "queued":
+			s.Active = append(s.Active, forge.ActiveAttempt{Run: forge.RunID(f[1]), Number: 1, Cluster: forge.ClusterName(f[2]), User: opt["user"], Priority: 50, State: forge.AttemptLaunching})
 		default:
 			t.Fatalf("line %d: %q", i+1, line)
 		}
@@ -157,6 +170,10 @@ func storyRun(t testing.TB, id string, opt map[string]string, number int64) forg
 			r.Hold = &forge.Hold{By: "ada", Reason: v}
 		case "cancel":
 			r.Cancel = forge.CancelMode(v)
+		case "user":
+			r.User = v
+		case "batch":
+			r.Batch = true
 		case "notbefore":
 			r.NotBefore = epoch.Add(duration(t, v))
 		}
@@ -202,6 +219,10 @@ func duration(t testing.TB, s string) time.Duration {
 func tell(p forge.Plan) string {
 	var b strings.Builder
 	for _, pl := range p.Place {
+		if pl.HandOver {
+			fmt.Fprintf(&b, "hand %s.%d over to %s\n", pl.Run, pl.Attempt, pl.Cluster)
+			continue
+		}
 		fmt.Fprintf(&b, "place %s.%d on %s", pl.Run, pl.Attempt, pl.Cluster)
 		for _, sh := range pl.Shares {
 			fmt.Fprintf(&b, " %s%v", sh.Node, sh.Slots)

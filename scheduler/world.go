@@ -25,6 +25,8 @@ type cluster struct {
 	why      string // of the pause
 	nodes    []*node
 	reserved *reservation
+	queue    *queue // nil where forge's plan chooses the nodes
+	batch    bool   // it has a batch system
 }
 
 type node struct {
@@ -102,8 +104,19 @@ func newWorld(s forge.Snapshot) *world {
 			c.paused, c.why = true, p.Reason
 		}
 	}
+	for _, q := range s.Queues {
+		if c := byName[q.Cluster]; c != nil {
+			c.batch = true
+			if q.Binding == forge.BindEager {
+				c.queue = &queue{limit: q.MaxPending, of: map[owner]int{}}
+			}
+		}
+	}
 	for i := range s.Active {
 		a := &s.Active[i]
+		if c := byName[a.Cluster]; c != nil && c.queue != nil && a.Queued() {
+			c.queue.add(owner{a.Tenant, a.User})
+		}
 		for _, sh := range a.Placement {
 			if n := nodeAt[nodeKey{a.Cluster, sh.Node}]; n != nil {
 				n.take(use{until: a.EndsBy, slots: sh.Slots, cpus: sh.CPUs, mib: sh.MemoryMiB, by: a})

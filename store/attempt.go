@@ -38,6 +38,7 @@ type attemptRow struct {
 	Exits      string             `bun:"exits"`
 	Batch      string             `bun:"batch"`
 	BatchID    string             `bun:"batch_id"`
+	HandedOver bool               `bun:"handed_over"`
 	Version    int64              `bun:"version"`
 }
 
@@ -193,7 +194,7 @@ func (db *DB) AttemptRunning(ctx context.Context, run forge.RunID, n int, starte
 		if err := t.saveAttempt(a); err != nil {
 			return err
 		}
-		if forge.CanMoveRun(r.State, forge.RunRunning) {
+		if r.State == forge.RunPending || forge.CanMoveRun(r.State, forge.RunRunning) { // pending: handed over, and started before it was seen to be allocated
 			r.State = forge.RunRunning
 		}
 		return t.saveRun(r)

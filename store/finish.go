@@ -88,6 +88,7 @@ type End struct {
 	Fruitless   int
 	Retries     int
 	Checkpoints []forge.Checkpoint
+	Blamed      []Blame             // nodes that may have had their part in it
 	Model       *forge.ModelVersion // registered with the run's end; Name from the spec's register when empty
 	At          time.Time
 	OutboxID    int64
@@ -154,6 +155,9 @@ func (t *tx) endAttempt(r *runRow, a *attemptRow, e End) (*forge.ModelVersion, e
 	if err := t.dropOutbox(a.Run, a.Number); err != nil {
 		return nil, err
 	}
+	if err := t.noteFailures(a, e); err != nil {
+		return nil, err
+	}
 	return model, t.moveOn(r, a, e, refused)
 }
 
@@ -167,6 +171,9 @@ func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
 	next, reason := e.Next, e.Reason
 	if next == forge.RunPending && r.Cancel != forge.CancelNone {
 		next, reason = forge.RunCancelled, forge.EndCancelled
+	}
+	if r.State == forge.RunPending { // it was handed over, and nobody saw what it had
+		r.State = forge.RunProvisioning
 	}
 	if !forge.CanMoveRun(r.State, next) {
 		return forge.Errorf(forge.KindPrecondition, "attempt.ended", "%s is %s and cannot become %q", r.name(), r.State, next)
@@ -193,12 +200,20 @@ func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
 	}
 	if e.Reason == forge.EndCheckpointedPreempt {
 		if err := t.runEvent(r, forge.Event{Type: forge.EventRunPreempted, Attempt: a.Number, Reason: string(forge.WhyPreempted),
-			Message: r.name() + " was preempted by a run of higher priority; " + madeRoom(r, a), Data: map[string]any{"step": a.SavedStep}}); err != nil {
+			Message: fmt.Sprintf("%s was preempted %s; %s", r.name(), byWhom(a), madeRoom(r, a)), Data: map[string]any{"step": a.SavedStep}}); err != nil {
 			return err
 		}
 	}
 	return t.runEvent(r, forge.Event{Type: forge.EventRunRequeued, Attempt: a.Number, Reason: string(e.Reason),
 		Message: fmt.Sprintf("%s waits again, to go on %s", r.name(), r.goesOn())})
+}
+
+// byWhom tells our preemption, which is recorded before it is asked for, from that of a cluster's own queue.
+func byWhom(a *attemptRow) string {
+	if a.Intent == forge.IntentNone {
+		return "by the queue of cluster " + string(a.Cluster)
+	}
+	return "by a run of higher priority"
 }
 
 // madeRoom says what a preempted attempt kept of its work.

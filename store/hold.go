@@ -11,8 +11,9 @@ import (
 )
 
 // HoldRun puts a waiting run of the tenant on hold. KindNotFound; KindPrecondition when it is on
-// hold already, has ended, or has an attempt that has not: what runs is not held but cancelled. (A
-// run becomes pending again in the write that ends its attempt, so its state alone says so.)
+// hold already, has ended, or has something: what runs is not held but cancelled. (A
+// run becomes pending again in the write that ends its attempt, so its state alone says so.) One that
+// waits in a cluster's own queue is taken back from there.
 func (t *Tenant) HoldRun(ctx context.Context, numberOrID, reason string) (forge.Run, error) {
 	return t.change(ctx, "run.hold", numberOrID, func(tx *tx, op string, r *runRow) error {
 		switch {
@@ -26,8 +27,24 @@ func (t *Tenant) HoldRun(ctx context.Context, numberOrID, reason string) (forge.
 			return forge.Errorf(forge.KindPrecondition, op, "%s is %s; only a run that waits can be put on hold", r.name(), r.State).
 				WithHint("forgectl run cancel %d stops it", r.Number)
 		}
+		if err := tx.withdraw(r); err != nil {
+			return err
+		}
 		return tx.holdRun(r, forge.Hold{By: t.p.Actor(), Reason: reason})
 	})
+}
+
+// withdraw asks a cluster's own queue for an attempt back. The intent is that of a drain: should it have started
+// before the queue heard of it, it saves and goes, and the run goes on from there once it is released.
+func (t *tx) withdraw(r *runRow) error {
+	a, err := t.liveAttempt(r)
+	if err != nil || a == nil || !a.State.Open() || !a.raise(forge.IntentCheckpointDrain) {
+		return err
+	}
+	if err := t.saveAttempt(a); err != nil {
+		return err
+	}
+	return t.outbox(OutboxSignal, r.ID, a.Number, a.Intent)
 }
 
 // ReleaseRun lets a held run of the tenant be placed again: see DB.ReleaseRun. KindNotFound;
@@ -118,12 +135,13 @@ func (r *runRow) goesOn() string {
 
 // HeldSince counts the runs that forged itself put on hold since then after an attempt on the
 // cluster. It reads the audit trail: a release meanwhile does not make the failure undone. What
-// was before the cluster was last resumed is dealt with, or the next hold would pause it again at once.
+// was before the cluster was last resumed is dealt with, or the next hold would pause it again at once. What the cluster's own
+// queue refuses is most often what was asked for, and says nothing of the cluster.
 func (db *DB) HeldSince(ctx context.Context, cluster forge.ClusterName, since time.Time) (int, error) {
 	var n int
 	err := db.read.NewRaw(`SELECT count(DISTINCT e.run) FROM events e JOIN attempts a ON a.run = e.run AND a.number = e.attempt
 		JOIN clusters c ON c.name = a.cluster
-		WHERE e.type = 'run.held' AND e.actor = ? AND e.time >= ? AND e.time > c.resumed_at AND a.cluster = ?`,
-		actorForged, stampOf(since), string(cluster)).Scan(ctx, &n)
+		WHERE e.type = 'run.held' AND e.actor = ? AND e.time >= ? AND e.time > c.resumed_at AND a.cluster = ? AND a.reason <> ?`,
+		actorForged, stampOf(since), string(cluster), string(forge.EndRefused)).Scan(ctx, &n)
 	return n, classify("run.held", err)
 }

@@ -25,7 +25,8 @@ func TestTheSchemaItselfRefuses(t *testing.T) {
 	must(t, s.db.Raw(ctx, fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, v1.ID)))
 
 	attempt := func(run forge.RunID, n int, state string) string {
-		return fmt.Sprintf(`INSERT INTO attempts SELECT '%s', %d, '%s', reason, detail, cluster, placement, external_id, run_dir, intent, resume_step,
+		return fmt.Sprintf(`INSERT INTO attempts (run, number, state, reason, detail, cluster, placement, external_id, run_dir, intent, resume_step,
+			resume_from, last_step, saved_step, unknown_since, placed_at, started_at, exited_at, ended_at, exits, version) SELECT '%s', %d, '%s', reason, detail, cluster, placement, external_id, run_dir, intent, resume_step,
 			resume_from, last_step, saved_step, unknown_since, placed_at, started_at, exited_at, ended_at, exits, 1 FROM attempts LIMIT 1`, run, n, state)
 	}
 	cases := []struct {
@@ -33,6 +34,9 @@ func TestTheSchemaItselfRefuses(t *testing.T) {
 		kind            forge.Kind
 	}{
 		{"two open attempts of a run", attempt(s.run.ID, 2, "placed"), forge.KindConflict},
+		{"a slot of an attempt that a cluster's own queue places", fmt.Sprintf(`UPDATE attempts SET handed_over = 1, version = version + 1 WHERE run = '%[1]s';
+			INSERT INTO allocations VALUES ('local', 'gpu-1', 3, '%[1]s', 1)`, s.run.ID), forge.KindPrecondition},
+		{"a run whose words for a batch system change", fmt.Sprintf(`UPDATE runs SET batch = '{}', version = version + 1 WHERE id = '%s'`, other.ID), forge.KindPrecondition},
 		{"an attempt number given twice", attempt(s.run.ID, 1, "ended"), forge.KindConflict},
 		{"a slot held twice", fmt.Sprintf(`INSERT INTO allocations VALUES ('local', 'gpu-1', 0, '%s', 1)`, s.run.ID), forge.KindConflict},
 		{"a slot of a node that does not exist", fmt.Sprintf(`INSERT INTO allocations VALUES ('local', 'gpu-9', 0, '%s', 1)`, s.run.ID), forge.KindPrecondition},

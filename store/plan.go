@@ -155,7 +155,7 @@ func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 	if r.Version != p.RunVersion || r.Attempt+1 != p.Attempt {
 		return none, stale("%s changed since the plan was made", r.name())
 	}
-	if err := wholeGang(r, p.Shares); err != nil {
+	if err := a.formed(r, p); err != nil {
 		return none, err
 	}
 	l, err := a.load(p.Cluster)
@@ -189,6 +189,20 @@ func (a *applying) waiting(id forge.RunID) (*runRow, error) {
 		return nil, stale("%s was asked to stop", r.name())
 	}
 	return r, nil
+}
+
+// formed holds that a gang is placed whole, or that its cluster's own queue chooses all of its nodes.
+func (a *applying) formed(r *runRow, p forge.Place) error {
+	if !p.HandOver {
+		return wholeGang(r, p.Shares)
+	}
+	if len(p.Shares) > 0 {
+		return broken("%s is handed over to cluster %s, and the plan names nodes of it", r.name(), p.Cluster)
+	}
+	if l, err := a.load(p.Cluster); err != nil || len(l.nodes) > 0 {
+		return err
+	}
+	return broken("cluster %s has no nodes", p.Cluster)
 }
 
 // wholeGang holds invariant 4: all of the gang or nothing of it.
@@ -255,7 +269,7 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 	if err != nil {
 		return none, err
 	}
-	row := &attemptRow{Run: r.ID, Number: p.Attempt, State: forge.AttemptPlaced, Cluster: p.Cluster, Placement: placement, PlacedAt: stampOf(a.now), Version: 1}
+	row := &attemptRow{Run: r.ID, Number: p.Attempt, State: forge.AttemptPlaced, Cluster: p.Cluster, Placement: placement, PlacedAt: stampOf(a.now), HandedOver: p.HandOver, Version: 1}
 	if a.opt.RunDir != nil {
 		row.RunDir = clean(a.opt.RunDir(r.ID, p.Cluster))
 	}
@@ -277,15 +291,20 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 	if err := a.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
 		return none, err
 	}
-	r.State, r.Attempt, r.NotBefore = forge.RunProvisioning, p.Attempt, 0
+	r.Attempt, r.NotBefore = p.Attempt, 0
+	placed := forge.Event{Type: forge.EventRunHandedOver, Attempt: p.Attempt,
+		Message: fmt.Sprintf("attempt %d of %s is handed over to cluster %s, whose own queue decides when and where it starts", p.Attempt, r.name(), p.Cluster)}
+	if !p.HandOver {
+		r.State = forge.RunProvisioning
+		placed.Type, placed.Message = forge.EventRunPlaced, fmt.Sprintf("attempt %d of %s placed on %s", p.Attempt, r.name(), where(p.Shares))
+	}
 	if err := a.saveRun(r); err != nil {
 		return none, err
 	}
 	if err := a.outbox(OutboxLaunch, r.ID, p.Attempt, forge.IntentNone); err != nil {
 		return none, err
 	}
-	if err := a.runEvent(r, forge.Event{Type: forge.EventRunPlaced, Attempt: p.Attempt,
-		Message: fmt.Sprintf("attempt %d of %s placed on %s", p.Attempt, r.name(), where(p.Shares))}); err != nil {
+	if err := a.runEvent(r, placed); err != nil {
 		return none, err
 	}
 	return row.forge()

@@ -54,6 +54,7 @@ type runRow struct {
 	CPUs      int               `bun:"cpus_per_gpu"`
 	MemoryMiB int64             `bun:"memory_mib_per_gpu"`
 	TimeLimit int64             `bun:"time_limit"`
+	Batch     string            `bun:"batch"`
 
 	Spec    string `bun:"spec,scanonly"`
 	Params  string `bun:"params,scanonly"`
@@ -81,6 +82,11 @@ func newRunRow(s forge.RunSpec) (*runRow, error) {
 		r.Base = s.Base.Name
 	}
 	var err error
+	if !s.Batch.Empty() {
+		if r.Batch, err = encode(1, s.Batch); err != nil {
+			return nil, err
+		}
+	}
 	if r.Params, err = encode(len(s.Params), s.Params); err != nil {
 		return nil, forge.Invalidf("params", "cannot be stored: %w", err)
 	}
@@ -109,7 +115,7 @@ func (r *runRow) forge(c *specCache) (forge.Run, error) {
 	return run, err
 }
 
-// brief makes the noun with the part of the spec that listings show, and decodes no JSON.
+// brief makes the noun with the part of the spec that listings show, and decodes no JSON but the few words for a batch system.
 func (r *runRow) brief() forge.Run {
 	run := forge.Run{ID: r.ID, Tenant: r.Tenant, Number: r.Number, User: r.User, State: r.State, Reason: r.Reason, Cancel: r.Cancel,
 		Attempt: r.Attempt, Retries: r.Retries, Fruitless: r.Fruitless, NotBefore: r.NotBefore.time(), Step: r.Step,
@@ -124,6 +130,7 @@ func (r *runRow) brief() forge.Run {
 	if r.HoldBy != "" {
 		run.Hold = &forge.Hold{By: r.HoldBy, Reason: r.HoldReason, At: r.HoldAt.time()}
 	}
+	_ = decode(r.Batch, &run.Spec.Batch) // what encode wrote
 	if r.Dataset != "" {
 		run.Spec.Dataset = &forge.InputRef{Name: r.Dataset}
 	}

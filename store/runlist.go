@@ -24,6 +24,7 @@ type RunFilter struct {
 	Recipe string
 	Name   string    // names that begin with this
 	Model  string    // registered as a version of this model
+	Batch  string    // has an attempt that the cluster's batch system knows by this id
 	Since  time.Time // submitted at or after
 	Until  time.Time // submitted before
 	Sort   string    // number, priority, submitted_at, ended_at or loss, descending with a leading '-'; empty: -number
@@ -63,7 +64,7 @@ func settled(o order, newest int64) order {
 // listed is what a listing reads: everything but the JSON of the spec.
 const listed = `id, number, user_name, state, reason, hold_by, hold_reason, hold_at, cancel, attempt, retries, fruitless, not_before,
 	step, total_steps, saved_step, loss, model, coalesce(parent, ''), submitted_at, started_at, ended_at, version, name, recipe, dataset,
-	base, priority, cluster, register, nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit`
+	base, priority, cluster, register, nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch`
 
 func (r *runRow) place(o order, newest int64) []any {
 	switch o.name {
@@ -101,7 +102,7 @@ func (t *Tenant) Runs(ctx context.Context, f RunFilter) ([]forge.Run, string, er
 		o.desc = true
 	}
 	states := slices.Sorted(slices.Values(f.States))
-	b := t.bound(op, o, states, f.User, f.Recipe, f.Name, f.Model, stampOf(f.Since), stampOf(f.Until))
+	b := t.bound(op, o, states, f.User, f.Recipe, f.Name, f.Model, f.Batch, stampOf(f.Since), stampOf(f.Until))
 	var runs []forge.Run
 	var next string
 	err = t.db.snapshot(ctx, op, func(tx bun.Tx) error {
@@ -187,6 +188,9 @@ func (f RunFilter) narrow(q *bun.SelectQuery) *bun.SelectQuery {
 	if f.Model != "" {
 		q = startsWith(q, "model", strings.TrimSuffix(f.Model, "@")+"@")
 	}
+	if f.Batch != "" {
+		q = q.Where("id IN (SELECT run FROM attempts WHERE batch_id = ? AND batch_id <> '')", clean(f.Batch))
+	}
 	if !f.Since.IsZero() {
 		q = q.Where("submitted_at >= ?", stampOf(f.Since))
 	}
@@ -202,5 +206,5 @@ func (r *runRow) listed() []any {
 		(*int64)(&r.HoldAt), (*string)(&r.Cancel), &r.Attempt, &r.Retries, &r.Fruitless, (*int64)(&r.NotBefore), &r.Step, &r.TotalSteps,
 		&r.SavedStep, &r.Loss, &r.Model, (*string)(&r.Parent), (*int64)(&r.SubmittedAt), (*int64)(&r.StartedAt), (*int64)(&r.EndedAt),
 		&r.Version, &r.Name, &r.Recipe, &r.Dataset, &r.Base, &r.Priority, (*string)(&r.Cluster), &r.Register, &r.Nodes, &r.GPUs,
-		&r.CPUs, &r.MemoryMiB, &r.TimeLimit}
+		&r.CPUs, &r.MemoryMiB, &r.TimeLimit, &r.Batch}
 }

@@ -51,9 +51,10 @@ func newMachine(t *testing.T) *machine {
 	m.tool("go", "echo go1.26.8")
 	m.tool("systemd-analyze", "exit 0")
 	m.tool("systemd", "exit 0")
-	for _, tool := range []string{"zsh", "fish", "groff"} {
+	for _, tool := range []string{"zsh", "fish", "groff", "slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "ip", "patchelf"} {
 		m.tool(tool, "exit 0")
 	}
+	m.write("debian-keys", "")
 	m.tool("python3", `case "$*" in *print*) echo 3.11.2;; esac`)
 	m.tool("sudo", "exit 1")
 	m.tool("apt-get", `echo "apt-get $*" >>"$FORGE_TEST_LOG"; ls "$FORGE_TEST_POLICY" >>"$FORGE_TEST_LOG" 2>&1; eval "$FORGE_TEST_ON_APT"`)
@@ -68,6 +69,8 @@ func newMachine(t *testing.T) *machine {
 	m.script = string(src)
 	m.edit("/etc/os-release", filepath.Join(m.dir, "os-release"))
 	m.edit("/lib/systemd/systemd", filepath.Join(m.dir, "bin", "systemd"))
+	m.edit("sbin=/usr/sbin ", "sbin="+filepath.Join(m.dir, "sbin")+" ")
+	m.edit("/usr/share/keyrings/debian-archive-keyring.gpg", filepath.Join(m.dir, "debian-keys"))
 	m.edit("/usr/sbin/policy-rc.d", filepath.Join(m.dir, "policy-rc.d"))
 	return m
 }
@@ -93,6 +96,13 @@ func (m *machine) read(name string) string {
 	return string(b)
 }
 
+func (m *machine) remove(name string) {
+	m.t.Helper()
+	if err := os.Remove(filepath.Join(m.dir, name)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *machine) link(tool string) {
 	m.t.Helper()
 	path, err := exec.LookPath(tool)
@@ -114,9 +124,7 @@ func (m *machine) tool(name, body string) {
 
 func (m *machine) without(name string) {
 	m.t.Helper()
-	if err := os.Remove(filepath.Join(m.dir, "bin", name)); err != nil {
-		m.t.Fatal(err)
-	}
+	m.remove(filepath.Join("bin", name))
 }
 
 // run runs the script; onAPT is what the pretended apt-get does.
@@ -202,6 +210,24 @@ func TestBootstrap(t *testing.T) {
 		}
 		out, ok := m.run(`case "$*" in *install*) for t in zsh fish groff; do printf '#!/bin/sh\n' >"$B/$t"; chmod +x "$B/$t"; done;; esac`)
 		if log := m.read("apt.log"); !ok || !strings.Contains(log, "install -y --no-install-recommends zsh fish groff-base") {
+			t.Fatalf("ok=%v output=%q, apt-get was called so:\n%s", ok, out, log)
+		}
+	})
+
+	t.Run("a machine without Slurm gets it, its accounting and its second version's tools, for the tests on real clusters", func(t *testing.T) {
+		m := asRoot(newMachine(t))
+		tools := []string{"slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "ip", "patchelf"}
+		for _, tool := range tools {
+			m.without(tool)
+		}
+		m.remove("debian-keys")
+		if err := os.MkdirAll(filepath.Join(m.dir, "sbin"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		// Debian's /usr/sbin is not in everybody's PATH.
+		out, ok := m.run(`case "$*" in *install*) for t in ` + strings.Join(tools, " ") + `; do printf '#!/bin/sh\n' >"$B/../sbin/$t"; chmod +x "$B/../sbin/$t"; done; >"$B/../debian-keys";; esac`)
+		want := "install -y --no-install-recommends slurmctld slurmd slurm-client munge slurmdbd mariadb-server iproute2 patchelf debian-archive-keyring"
+		if log := m.read("apt.log"); !ok || !strings.Contains(log, want) {
 			t.Fatalf("ok=%v output=%q, apt-get was called so:\n%s", ok, out, log)
 		}
 	})

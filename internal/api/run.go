@@ -64,6 +64,7 @@ type RunFilter struct {
 	Recipe string
 	Name   string    // names that begin with this
 	Model  string    // registered as a version of this model
+	Batch  string    // has an attempt that the cluster's batch system knows by this id
 	Since  time.Time // submitted at or after
 	Until  time.Time // submitted before
 	Sort   string    // number, priority, submitted_at, ended_at or loss; descending with a leading '-'

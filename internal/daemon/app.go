@@ -47,13 +47,13 @@ type Cluster struct {
 	PollEvery time.Duration
 	Modules   bool // recipes with a Python module can run here
 
-	Binding      forge.Binding // "": forge.BindPlan
-	DrainOutside bool          // a drain is told to the batch system as well, if the executor is a Drainer
+	Binding    forge.Binding // "": forge.BindPlan
+	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
+	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
-	MaxPending int // forge.BindEager: of one user's attempts that wait in the cluster's own queue
-
-	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
-	UserRuntime bool           // runs may name the software that they start in
+	DrainOutside bool           // a drain is told to the batch system as well, if the executor is a Drainer
+	Slurm        *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
+	UserRuntime  bool           // runs may name the software that they start in
 }
 
 // Daemon is a running forged.
@@ -181,6 +181,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.settings.Store(s)
+	d.world.setQueues(queuesOf(s))
 	d.http = d.newServer()
 	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
 		return nil, err

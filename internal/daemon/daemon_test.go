@@ -213,7 +213,9 @@ func (r *rig) sameWorld(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Unix(1_000_000_000, 0)
-	got, want := r.world.snapshot(now), newWorld(w, r.runByID).snapshot(now)
+	fresh := newWorld(w, r.runByID)
+	fresh.setQueues(queuesOf(r.live()))
+	got, want := r.world.snapshot(now), fresh.snapshot(now)
 	got.Revision, want.Revision = 0, 0
 	for i := range got.Nodes { // being seen again is not a change
 		got.Nodes[i].SeenAt = time.Time{}

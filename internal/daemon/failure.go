@@ -17,6 +17,7 @@ type ending struct {
 	saved   int64         // highest verified step that this attempt saved
 	used    time.Duration // running time of all attempts together
 	handed  bool          // it had been given to the executor
+	taken   int           // how many attempts in a row, this one included, were taken back before they started
 	now     time.Time
 }
 
@@ -56,7 +57,14 @@ func (c RetryConfig) decide(e ending) next {
 		}
 		n.retries++
 		n.notBefore = e.now.Add(c.backoff(n.retries))
+	case forge.DisposeHold: // not a fault of where it ran: what is asked for has to change, or the site
+		n.hold = &forge.Hold{By: actorForged, At: e.now, Reason: e.detail}
 	case forge.DisposeRequeue:
+		if e.reason == forge.EndWithdrawn { // it never ran: nothing was learned of nodes, and the queue wants to be left alone
+			n.fruitless = e.run.Fruitless
+			n.notBefore = e.now.Add(c.backoff(max(1, e.taken)))
+			break
+		}
 		n.avoid = nil
 		total := e.run.Spec.TotalTime.D()
 		atLimit := e.reason == forge.EndCheckpointedLimit || e.reason == forge.EndTimeLimit
@@ -73,7 +81,7 @@ func (c RetryConfig) decide(e ending) next {
 			break
 		}
 		c.countFruitless(&n, e, fruitful)
-		n.notBefore = e.now.Add(c.backoff(max(1, n.fruitless)))
+		n.notBefore = c.after(e.now, n.fruitless)
 		for _, s := range e.attempt.Placement {
 			if !slices.Contains(n.avoid, s.Node) {
 				n.avoid = append(slices.Clone(n.avoid), s.Node)
@@ -93,6 +101,15 @@ func (c RetryConfig) countFruitless(n *next, e ending, fruitful bool) {
 		n.hold = &forge.Hold{By: actorForged, At: e.now, Reason: fmt.Sprintf(
 			"%d attempts in a row ended without a newer checkpoint; the last: %s (%s)", n.fruitless, e.reason, e.detail)}
 	}
+}
+
+// after is when the next attempt may start elsewhere. The first failure costs no wait, since elsewhere is not where it was; a second in
+// a row says that it may not be the place.
+func (c RetryConfig) after(now time.Time, fruitless int) time.Time {
+	if fruitless < 2 {
+		return time.Time{}
+	}
+	return now.Add(c.backoff(fruitless - 1))
 }
 
 // backoff doubles from BackoffMin to BackoffMax.

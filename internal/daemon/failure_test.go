@@ -18,6 +18,7 @@ func TestFailurePolicy(t *testing.T) {
 		return e
 	}
 	fruitful := func(e *ending) { e.saved = 20 }
+	taken := func(n int) func(*ending) { return func(e *ending) { e.taken = n } }
 	before := func(n int) func(*ending) { return func(e *ending) { e.run.Fruitless = n } }
 	for _, tc := range []struct {
 		name      string
@@ -34,10 +35,13 @@ func TestFailurePolicy(t *testing.T) {
 		{"a user failure fails by default", base(forge.EndUserExit), forge.RunFailed, 0, 0, false},
 		{"a user failure is retried if asked for", base(forge.EndUserExit, func(e *ending) { e.run.Spec.MaxRetries = 1 }), forge.RunPending, 0, 2 * time.Second, false},
 		{"and then fails", base(forge.EndUserExit, func(e *ending) { e.run.Spec.MaxRetries, e.run.Retries = 1, 1 }), forge.RunFailed, 0, 0, false},
-		{"infrastructure with progress goes on soon", base(forge.EndNodeLost, fruitful, before(2)), forge.RunPending, 0, 2 * time.Second, false},
-		{"infrastructure without progress is fruitless", base(forge.EndNodeLost), forge.RunPending, 1, 2 * time.Second, false},
-		{"the back-off doubles", base(forge.EndNodeLost, before(1)), forge.RunPending, 2, 4 * time.Second, false},
-		{"three fruitless attempts hold the run", base(forge.EndNodeLost, before(2)), forge.RunPending, 3, 8 * time.Second, true},
+		{"infrastructure with progress goes on at once", base(forge.EndNodeLost, fruitful, before(2)), forge.RunPending, 0, 0, false},
+		{"infrastructure without progress is fruitless, and the first time goes on elsewhere at once", base(forge.EndNodeLost), forge.RunPending, 1, 0, false},
+		{"the second time in a row it backs off", base(forge.EndNodeLost, before(1)), forge.RunPending, 2, 2 * time.Second, false},
+		{"the back-off doubles, and three fruitless attempts hold the run", base(forge.EndNodeLost, before(2)), forge.RunPending, 3, 4 * time.Second, true},
+		{"what was taken back before it started backs off and counts for nothing", base(forge.EndWithdrawn, before(2), taken(1)), forge.RunPending, 2, 2 * time.Second, false},
+		{"taken back again and again it backs off longer", base(forge.EndWithdrawn, taken(3)), forge.RunPending, 0, 8 * time.Second, false},
+		{"what a queue refuses is held", base(forge.EndRefused, before(1)), forge.RunPending, 0, 0, true},
 		{"rendezvous goes on at once", base(forge.EndRendezvous), forge.RunPending, 1, 0, false},
 		{"and is held too when it never helps", base(forge.EndRendezvous, before(2)), forge.RunPending, 3, 0, true},
 		{"an infrastructure failure after a cancel request cancels", base(forge.EndNodeLost, func(e *ending) { e.run.Cancel = forge.CancelNow }), forge.RunCancelled, 0, 0, false},

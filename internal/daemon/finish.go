@@ -55,9 +55,12 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	}
 	now := time.Now()
 	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
-		used: usedTime(attempts, now), handed: a.ExternalID != "", now: now})
+		used: usedTime(attempts, now), taken: takenBack(attempts, reason), handed: a.ExternalID != "", now: now})
 	end := store.End{Run: a.Run, Attempt: a.Number, Reason: reason, Detail: n.detail, Next: n.state, Hold: n.hold, NotBefore: n.notBefore,
 		Avoid: n.avoid, Fruitless: n.fruitless, Retries: n.retries, Checkpoints: saves, At: now, OutboxID: row.ID}
+	if a.ExternalID != "" {
+		end.Blamed = blamed(reason, obs.Exits, a)
+	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
 		end.Model = d.trainedVersion(r, a, obs)
 	}
@@ -65,7 +68,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		return err
 	}
 	d.cursors.drop(a)
-	if n.hold != nil {
+	if n.hold != nil && reason != forge.EndRefused {
 		d.pauseIfMany(ctx, a.Cluster, now)
 	}
 	return nil
@@ -138,6 +141,18 @@ func rankCount(s forge.RunSpec) int {
 		return s.Gang.Nodes
 	}
 	return s.Gang.GPUs()
+}
+
+// takenBack counts the attempts in a row, the one that ends now included, that never started.
+func takenBack(attempts []forge.Attempt, reason forge.EndReason) int {
+	if reason != forge.EndWithdrawn {
+		return 0
+	}
+	n := 1
+	for i := len(attempts) - 2; i >= 0 && attempts[i].Reason == forge.EndWithdrawn; i-- {
+		n++
+	}
+	return n
 }
 
 func usedTime(attempts []forge.Attempt, now time.Time) time.Duration {

@@ -19,7 +19,11 @@ func (s holds) HoldRun(ctx context.Context, p forge.Principal, run, reason strin
 	if err := checkText("reason", reason, maxHoldReason); err != nil {
 		return forge.Run{}, err
 	}
-	return s.d.db.For(p).HoldRun(ctx, run, reason)
+	r, err := s.d.db.For(p).HoldRun(ctx, run, reason)
+	if err == nil && r.Attempt > 0 {
+		kick(s.d.kickOutbox) // a cluster's own queue may have it
+	}
+	return r, err
 }
 
 func (s holds) ReleaseRun(ctx context.Context, p forge.Principal, run string) (forge.Run, error) {

@@ -27,6 +27,11 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err != nil {
 		return err
 	}
+	if c.batch() {
+		if err := d.batchLaunch(ctx, c, r, &l); err != nil {
+			return err
+		}
+	}
 	if err := d.db.AttemptLaunching(ctx, a.Run, a.Number); err != nil {
 		return err
 	}
@@ -96,10 +101,8 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
 	nodes := map[forge.NodeName]forge.Node{}
-	for _, n := range d.world.nodeList() {
-		if n.Cluster == a.Cluster {
-			nodes[n.Name] = n
-		}
+	for _, n := range d.world.nodesOf(a.Cluster) {
+		nodes[n.Name] = n
 	}
 	for _, s := range a.Placement {
 		for _, slot := range s.Slots {

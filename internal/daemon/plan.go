@@ -72,9 +72,10 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	defer d.lookLock.Unlock()
 	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
 	at, preemptible := d.world.preemptible(policy.PreemptGap)
-	if d.world.full() {
+	var handable bool
+	if at.handable, handable = d.world.handable(); d.world.full() {
 		switch {
-		case !preemptible:
+		case !preemptible && !handable:
 			return time.Time{}
 		case d.looked.stands(at, policy, now):
 			return d.looked.again

@@ -45,6 +45,15 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 	switch {
 	case r.State == forge.RunPending && last != nil && last.State == forge.AttemptExited:
 		w.Sentence = fmt.Sprintf("attempt %d has exited and is being judged: its checkpoints are hashed", last.Number)
+	case r.State == forge.RunPending && last != nil && last.Queued():
+		w.Code, w.Sentence = forge.HoldQueued, scheduler.Queued(*last, s.d.batchSystem(last.Cluster))
+		if !last.Unknown.IsZero() {
+			w.Sentence += fmt.Sprintf("; it has not answered since %s", last.Unknown.UTC().Format(time.RFC3339))
+		}
+		if r.Hold != nil {
+			w.Sentence += fmt.Sprintf("; held by %s", r.Hold.By)
+			w.Next = append(w.Next, fmt.Sprintf("forgectl run release %d", r.Number))
+		}
 	case r.State == forge.RunPending:
 		now := s.d.outlooks.about(r, s.d.world, s.d.policy(), time.Now())
 		held := scheduler.ExplainIn(now.snap, now.plan, r.ID)
@@ -243,7 +252,13 @@ func (s rundata) Queue(_ context.Context, p forge.Principal, limit int) (api.Que
 	}
 	for _, a := range now.snap.Active {
 		if a.Tenant == p.Tenant {
-			add(a.Run, 0, a.PlacedAt)
+			if add(a.Run, 0, a.PlacedAt) && a.Queued() {
+				q.Entries[len(q.Entries)-1].Why = s.queued(a)
+			}
+			continue
+		}
+		if a.Queued() {
+			q.Others.Waiting++
 			continue
 		}
 		q.Others.Running++
@@ -267,6 +282,15 @@ func (s rundata) Queue(_ context.Context, p forge.Principal, limit int) (api.Que
 		q.Entries[running+i].Why = why[id]
 	}
 	return q, nil
+}
+
+// queued says why a run waits that a cluster's own queue has.
+func (s rundata) queued(a forge.ActiveAttempt) string {
+	x, ok := s.d.world.attempt(a.Run)
+	if !ok || !x.Queued() {
+		return ""
+	}
+	return scheduler.Queued(x, s.d.batchSystem(a.Cluster))
 }
 
 func queueEntry(r forge.Run, pos int, why string, since time.Time) api.QueueEntry {

@@ -109,6 +109,9 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 			return err
 		}
 	}
+	if err := d.observeBatch(ctx, a, o); err != nil {
+		return err
+	}
 	over := o.State == forge.ObservExited || o.State == forge.ObservLost || o.State == forge.ObservAbsent
 	started := a.State == forge.AttemptRunning || a.State == forge.AttemptStopping
 	if !started && !o.StartedAt.IsZero() {

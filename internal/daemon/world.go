@@ -30,6 +30,7 @@ type world struct {
 	nodes    map[nodeKey]forge.Node
 	claims   map[forge.Claim]bool
 	paused   map[forge.ClusterName]string
+	demand   demand                              // who waits for a place in a cluster's own queue
 	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 }
 
@@ -103,10 +104,9 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			d.putRun(*x.Run)
 			replan = replan || !known || plannable(before) != plannable(*x.Run) || x.Run.State == forge.RunPending
 		case x.Attempt != nil:
-			open := x.Attempt.State.Open()
-			was := d.attempts[x.Attempt.Run].State.Open()
+			was, known := d.attempts[x.Attempt.Run]
 			d.putAttempt(*x.Attempt)
-			replan = replan || was && !open
+			replan = replan || known && (was.State.Open() && !x.Attempt.State.Open() || was.Queued() && !x.Attempt.Queued())
 			d.moved++
 		case x.Node != nil:
 			d.moved++
@@ -174,7 +174,7 @@ func (d *world) putRun(r forge.Run) {
 // would read of it. The parameters of a queue of 100,000 would fill hundreds of megabytes.
 func waitingSpec(s forge.RunSpec) forge.RunSpec {
 	return forge.RunSpec{Name: s.Name, Recipe: s.Recipe, Gang: s.Gang, Cluster: s.Cluster, Priority: s.Priority, TimeLimit: s.TimeLimit,
-		Register: s.Register, After: s.After}
+		Register: s.Register, After: s.After, Batch: s.Batch}
 }
 
 func (d *world) putAttempt(a forge.Attempt) {
@@ -201,13 +201,17 @@ func (d *world) index(id forge.RunID) {
 	switch {
 	case want && !have:
 		d.pending = slices.Insert(d.pending, i, waiting{pendingRun(r), r.Spec.After})
+		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.queued[r.Spec.Priority]++
 		d.touched[r.Spec.Priority]++
 	case want && have: // its hold, its back-off or a request to cancel may have changed
+		d.demand.add(&d.pending[i].PendingRun, -1)
 		d.pending[i].PendingRun = pendingRun(r)
+		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.touched[r.Spec.Priority]++
 	case !want && have:
 		d.queued[d.pending[i].Priority]--
+		d.demand.add(&d.pending[i].PendingRun, -1)
 		d.pending = slices.Delete(d.pending, i, i+1)
 	}
 }
@@ -216,7 +220,7 @@ func (d *world) index(id forge.RunID) {
 func (d *world) snapshot(now time.Time) forge.Snapshot {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := forge.Snapshot{Revision: d.revision, Now: now, Pending: make([]forge.PendingRun, 0, len(d.pending))}
+	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Pending: make([]forge.PendingRun, 0, len(d.pending))}
 	for i := range d.pending {
 		p := d.pending[i].PendingRun
 		p.After = d.dependencies(d.pending[i].after)
@@ -227,10 +231,10 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 			continue
 		}
 		r := d.runs[a.Run]
-		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, Priority: r.Spec.Priority, State: a.State,
+		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
 			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
 			Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last}
-		if r.Spec.TimeLimit > 0 {
+		if r.Spec.TimeLimit > 0 && !a.Queued() {
 			// Until all ranks have started the clock has not: the limit counts from then.
 			from := a.StartedAt
 			if from.IsZero() {
@@ -255,7 +259,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 }
 
 func pendingRun(r forge.Run) forge.PendingRun {
-	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, Number: r.Number, Version: r.Version, Attempt: r.Attempt,
+	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, User: r.User, Batch: !r.Spec.Batch.Empty(), Number: r.Number, Version: r.Version, Attempt: r.Attempt,
 		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
 		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel}
 }
@@ -336,7 +340,8 @@ func (d *world) preemptible(gap int) (at stamp, ok bool) {
 // stamp tells worlds apart, as far as preemption goes.
 type stamp struct {
 	moved, touched int64
-	lowest         int // priority of what could be preempted
+	lowest         int   // priority of what could be preempted
+	handable       int64 // of those who could be handed over
 }
 
 // well counts the slots of a node that full counted as there.
@@ -377,6 +382,11 @@ func (d *world) nodeList() []forge.Node {
 	return slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 	})
+}
+
+// nodesOf lists the nodes of one cluster, by name.
+func (d *world) nodesOf(c forge.ClusterName) []forge.Node {
+	return slices.DeleteFunc(d.nodeList(), func(n forge.Node) bool { return n.Cluster != c })
 }
 
 // SnapshotOf is the snapshot that a fresh read of the tables gives.

@@ -245,7 +245,7 @@ func readRecords(a *attempt, views []shimView, o *forge.Observation) {
 			seen[x.Rank] = true
 			o.Exits = append(o.Exits, x)
 		}
-		if first == nil || tells(v.exit, first) {
+		if first == nil || rundir.Tells(*v.exit, *first) {
 			first = v.exit
 		}
 	}
@@ -273,14 +273,4 @@ func readRecords(a *attempt, views []shimView, o *forge.Observation) {
 	if m, err := rundir.ReadOutput(a.at); err == nil {
 		o.Output = &m
 	}
-}
-
-// tells says that x explains the end of a gang better than y: a cause of its own before "a rank
-// exited", which on the other nodes is only what followed, and the earlier one before the later.
-func tells(x, y *rundir.Exit) bool {
-	own := func(e *rundir.Exit) bool { return e.Cause != forge.StopRankExit }
-	if own(x) != own(y) {
-		return own(x)
-	}
-	return x.EndedAt.Before(y.EndedAt)
 }

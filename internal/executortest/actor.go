@@ -28,7 +28,7 @@ func newActor(f *Fake, a *fakeAttempt, p Program, now time.Time) *actor {
 
 // act brings the attempt up to now.
 func (a *fakeAttempt) act(now time.Time) {
-	if a.actor != nil && !a.over() {
+	if a.actor != nil && !a.over() && a.state != forge.ObservQueued {
 		a.actor.step(now)
 	}
 }

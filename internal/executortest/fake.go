@@ -28,6 +28,7 @@ type Fake struct {
 	silent   bool
 	refusals []refusal
 	pids     int
+	jobs     int
 	dead     map[int]bool
 	wake     chan struct{}
 }
@@ -50,6 +51,7 @@ type fakeAttempt struct {
 	streams map[string][]byte
 	resume  forge.Resume
 	keep    bool // not released although it has ended
+	batch   *forge.BatchJob
 	actor   *actor
 }
 
@@ -96,6 +98,9 @@ func (f *Fake) Submit(_ context.Context, l forge.Launch) (forge.ExternalID, erro
 	ranks, _ := rundir.Ranks(l)
 	a := &fakeAttempt{launch: l, ranks: ranks, state: forge.ObservStarting, exits: map[int]forge.RankExit{}, streams: map[string][]byte{}}
 	a.resume = f.chooseResume(l.Run)
+	if len(l.Placement) == 0 {
+		f.enqueue(a)
+	}
 	if p, ok := programOf(l.Spec.Entry.Command); ok {
 		a.actor = newActor(f, a, p, time.Now())
 	}
@@ -149,6 +154,7 @@ func (f *Fake) observe(id forge.ExternalID, now time.Time) forge.Observation {
 	}
 	a.act(now)
 	o.State, o.StartedAt = a.state, a.started
+	a.tell(&o)
 	o.Exits = slices.SortedFunc(maps.Values(a.exits), func(x, y forge.RankExit) int { return cmp.Compare(x.Rank, y.Rank) })
 	if !a.started.IsZero() {
 		r := a.resume
@@ -167,7 +173,7 @@ func (f *Fake) observe(id forge.ExternalID, now time.Time) forge.Observation {
 }
 
 func (a *fakeAttempt) over() bool {
-	return a.state == forge.ObservExited || a.state == forge.ObservLost
+	return a.state == forge.ObservExited || a.state == forge.ObservLost || a.state == forge.ObservAbsent
 }
 
 // failing says that a rank ended in a way that ends the gang.
@@ -202,6 +208,11 @@ func (f *Fake) Signal(_ context.Context, id forge.ExternalID, s forge.SignalKind
 	now := time.Now()
 	a.act(now)
 	a.signals = append(a.signals, s)
+	if a.state == forge.ObservQueued { // it will never start
+		a.state = forge.ObservAbsent
+		f.nudge()
+		return nil
+	}
 	if a.stop == "" || rundir.Strength(s) > rundir.Strength(a.stop) {
 		a.stop = s
 		if a.actor != nil {

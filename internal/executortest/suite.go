@@ -27,6 +27,9 @@ type Subject struct {
 	Node    forge.NodeName
 	Command func(p Program) []string // the entry that runs p
 	Alive   func(pid int) bool       // of a process that a rank named on its stdout
+
+	// Queues: launches are placed nowhere, as a queue of the cluster's own chooses. It has no node but Node.
+	Queues bool
 }
 
 // patience bounds every wait of the suite; a loaded machine must not fail it.
@@ -90,6 +93,9 @@ func (s *session) launch(p Program, ranks int) forge.Launch {
 		},
 		Config: forge.RankConfig{RunID: run, RunNumber: int64(s.next), Attempt: 1, Recipe: "script",
 			CheckpointDir: a.CheckpointDir(), OutputDir: a.OutputDir()},
+	}
+	if s.Queues {
+		return l
 	}
 	share := forge.Share{Node: s.Node, CPUs: ranks}
 	for i := range ranks {

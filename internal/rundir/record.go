@@ -94,6 +94,16 @@ type Exit struct {
 	EndedAt   time.Time        `json:"ended_at"`
 }
 
+// Tells says that x explains the end of a gang better than y: a cause of its own before "a rank
+// exited", which on the other nodes is only what followed, and the earlier one before the later.
+func Tells(x, y Exit) bool {
+	own := func(e Exit) bool { return e.Cause != forge.StopRankExit }
+	if own(x) != own(y) {
+		return own(x)
+	}
+	return x.EndedAt.Before(y.EndedAt)
+}
+
 // Master is where the ranks of all nodes meet.
 type Master struct {
 	Addr string `json:"addr"`

@@ -80,14 +80,14 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if o.GPUs == 0 {
 		o.GPUs = 4
 	}
-	parent, err := os.MkdirTemp("/tmp", "fslurm") // not TMPDIR: sockets lie in it, and other users look into it
+	dir, err := os.MkdirTemp("/tmp", "fslurm") // not TMPDIR: sockets lie in it, and other users look into it
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Chmod(parent, 0o755), chown(parent, o.User)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), chown(dir, o.User)); err != nil {
 		return nil, err
 	}
-	c := &Cluster{Dir: filepath.Join(parent, "lab"), user: o.User}
+	c := &Cluster{Dir: dir, user: o.User}
 	c.Bin, c.Conf = filepath.Join(c.Dir, "bin"), filepath.Join(c.Dir, "etc", "slurm.conf")
 	for i := range o.Nodes {
 		c.Nodes = append(c.Nodes, fmt.Sprintf("n%d", i+1))
@@ -101,8 +101,12 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	up, cancel := context.WithTimeout(ctx, upLimit)
 	defer cancel()
+	if o.Version != "" && o.User != nil { // who may have no home to install it in
+		if _, err := (&Cluster{}).command(up, nil, script("debian13")); err != nil {
+			return nil, errors.Join(err, c.Down())
+		}
+	}
 	if _, err := c.command(up, env, script("up"), c.Dir); err != nil {
-		err = fmt.Errorf("%w\n%s", err, c.Logs())
 		return nil, errors.Join(err, c.Down())
 	}
 	// Not bound to ctx: it has to be there when everything here is gone.
@@ -126,12 +130,13 @@ func (c *Cluster) Down() error {
 		c.unwatch()
 		c.unwatch = nil
 	}
-	if _, err := os.Stat(c.Dir); err == nil {
+	// A start that failed has taken itself down.
+	if _, err := os.Stat(filepath.Join(c.Dir, "start")); err == nil {
 		if _, err := c.command(ctx, nil, script("down"), c.Dir); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(filepath.Dir(c.Dir))
+	return os.RemoveAll(c.Dir)
 }
 
 // Run runs a program of the cluster, with its configuration and nothing else of the caller's environment, and returns

@@ -134,10 +134,13 @@ func TestTheOtherVersionIsTheOther(t *testing.T) {
 func TestItWorksWithoutRoot(t *testing.T) {
 	t.Parallel()
 	const nobody = 65534
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, User: &syscall.Credential{Uid: nobody, Gid: nobody}})
-	out := c.Must(t, "srun", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "bash", "-c", "id -u; echo $CUDA_VISIBLE_DEVICES")
-	if strings.Count(out, "65534\n") != 2 || strings.Count(out, "0,1\n") != 2 {
-		t.Fatalf("%q", out)
+	for _, o := range []slurmtest.Options{{}, {Version: "24.11", Accounting: true}} {
+		o.Nodes, o.User = 2, &syscall.Credential{Uid: nobody, Gid: nobody}
+		c := slurmtest.Up(t, o)
+		out := c.Must(t, "srun", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "bash", "-c", "id -u; echo $CUDA_VISIBLE_DEVICES")
+		if strings.Count(out, "65534\n") != 2 || strings.Count(out, "0,1\n") != 2 {
+			t.Errorf("%+v: %q", o, out)
+		}
 	}
 }
 
@@ -173,4 +176,31 @@ func must(t testing.TB, err error) {
 
 func nodeState(t testing.TB, c *slurmtest.Cluster, node string) string {
 	return strings.TrimSpace(c.Must(t, "sinfo", "-h", "-n", node, "-p", "main", "-o", "%T"))
+}
+
+func TestClustersLiveSideBySide(t *testing.T) {
+	t.Parallel()
+	a := slurmtest.Up(t, slurmtest.Options{Nodes: 1})
+	b := slurmtest.Up(t, slurmtest.Options{Nodes: 1, Version: "24.11", Netns: true})
+	a.Must(t, "sbatch", "--job-name=of-a", "--output=/dev/null", "--wrap", "sleep 1000")
+	if out := b.Must(t, "squeue", "-h", "-o", "%j"); out != "" {
+		t.Errorf("b has %q in its queue, which is of a", out)
+	}
+	must(t, b.Down())
+	if out := a.Must(t, "squeue", "-h", "-o", "%j"); strings.TrimSpace(out) != "of-a" {
+		t.Errorf("after the end of b, a has %q in its queue", out)
+	}
+}
+
+func TestLinesForSlurmConfReplaceWhatIsThere(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, Conf: []string{"MinJobAge=7", "PartitionName=main Nodes=n2 Default=YES MaxTime=1 State=UP", "PartitionName=more Nodes=n1"}})
+	if out := c.Must(t, "scontrol", "show", "config"); !strings.Contains(out, "MinJobAge               = 7 sec") {
+		t.Errorf("no MinJobAge of 7 in %s", out)
+	}
+	out := strings.Fields(c.Must(t, "sinfo", "-h", "-o", "%P|%l|%N"))
+	slices.Sort(out)
+	if !slices.Equal(out, []string{"low|infinite|n[1-2]", "main*|1:00|n2", "more|infinite|n1"}) {
+		t.Errorf("the partitions are %q", out)
+	}
 }

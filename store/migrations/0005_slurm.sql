@@ -1,7 +1,16 @@
 -- Clusters with a queue of their own (Slurm).
 ALTER TABLE attempts ADD COLUMN batch TEXT NOT NULL DEFAULT '';    -- JSON of forge.BatchJob; '' where there is none
 ALTER TABLE attempts ADD COLUMN batch_id TEXT NOT NULL DEFAULT ''; -- the batch system's own id, to find an attempt by
+ALTER TABLE attempts ADD COLUMN handed_over INTEGER NOT NULL DEFAULT 0 CHECK (handed_over IN (0, 1)); -- 1: the cluster's own queue chooses its nodes; it has no allocations
+-- What the cluster's own queue gives away is not ours to refuse it.
+CREATE TRIGGER allocations_not_of_handed_over BEFORE INSERT ON allocations
+WHEN (SELECT handed_over FROM attempts WHERE run = NEW.run AND number = NEW.attempt) = 1
+BEGIN SELECT RAISE(ABORT, 'an attempt that was handed over holds no slots of ours'); END;
 CREATE INDEX attempts_by_batch ON attempts (batch_id) WHERE batch_id <> '';
+
+ALTER TABLE runs ADD COLUMN batch TEXT NOT NULL DEFAULT ''; -- JSON of forge.BatchOptions, repeated from the spec; '' where it names none
+CREATE TRIGGER runs_batch_is_immutable BEFORE UPDATE OF batch ON runs
+BEGIN SELECT RAISE(ABORT, 'the spec of a run never changes'); END;
 
 ALTER TABLE nodes ADD COLUMN batch TEXT NOT NULL DEFAULT ''; -- JSON of forge.NodeBatch; '' where there is none
 

@@ -36,6 +36,7 @@ func filterQuery(f api.RunFilter) url.Values {
 	setText(q, "recipe", f.Recipe)
 	setText(q, "name", f.Name)
 	setText(q, "model", f.Model)
+	setText(q, "batch_job", f.Batch)
 	setTime(q, "since", f.Since)
 	setTime(q, "until", f.Until)
 	setText(q, "sort", f.Sort)

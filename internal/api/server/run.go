@@ -21,6 +21,7 @@ type RunQuery struct {
 	Recipe string    `query:"recipe" maxLength:"64" doc:"Only of this recipe"`
 	Name   string    `query:"name" maxLength:"64" doc:"Only names that begin with this"`
 	Model  string    `query:"model" maxLength:"64" doc:"Only runs registered as a version of this model"`
+	Batch  string    `query:"batch_job" maxLength:"64" doc:"Only the run whose attempt the cluster's batch system knows by this job id; ids are reused after years"`
 	Since  time.Time `query:"since" doc:"Only runs submitted at this time or later, RFC 3339"`
 	Until  time.Time `query:"until" doc:"Only runs submitted before this time, RFC 3339"`
 	Sort   string    `query:"sort" enum:"number,-number,priority,-priority,submitted_at,-submitted_at,ended_at,-ended_at,loss,-loss" default:"-number" doc:"Order; descending with a leading -"`
@@ -28,7 +29,7 @@ type RunQuery struct {
 }
 
 func (f RunQuery) filter(limit int) api.RunFilter {
-	out := api.RunFilter{User: f.User, Recipe: f.Recipe, Name: f.Name, Model: f.Model, Since: f.Since, Until: f.Until, Sort: f.Sort, Limit: limit, Cursor: f.Cursor}
+	out := api.RunFilter{User: f.User, Recipe: f.Recipe, Name: f.Name, Model: f.Model, Batch: f.Batch, Since: f.Since, Until: f.Until, Sort: f.Sort, Limit: limit, Cursor: f.Cursor}
 	for _, s := range f.State {
 		out.States = append(out.States, forge.RunState(s))
 	}

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+const (
+	// evidenceWindow is for how long faults speak against a node.
+	evidenceWindow = 24 * time.Hour
+	// leastLead is the least time before the limit at which a save begins; twice what a save took comes on top.
+	leastLead = time.Minute
+)
+
+// observeBatch records what a batch system says of an attempt, and where its own queue has put it.
+func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Observation) error {
+	var job forge.BatchJob
+	switch {
+	case o.Batch != nil:
+		job = *o.Batch
+	case a.Batch != nil:
+		job = *a.Batch
+	}
+	placed := len(o.Placement) > 0 && !reflect.DeepEqual(o.Placement, a.Placement)
+	if (o.Batch == nil || !o.Batch.News(a.Batch)) && !placed {
+		return nil
+	}
+	return d.db.AttemptBatch(ctx, a.Run, a.Number, job, o.Placement)
+}
+
+// batchLaunch adds to a launch what clusters with a batch system need: forge's order as nice, the nodes to leave out, and
+// how long before the limit a save has to begin.
+func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *forge.Launch) error {
+	l.User = r.User
+	l.Nice = max(0, forge.MaxPriority-r.Spec.Priority) * c.NiceStep
+	evidence, err := d.db.NodeEvidence(ctx, c.Name, time.Now().Add(-evidenceWindow))
+	if err != nil {
+		return err
+	}
+	l.Exclude = exclude(d.world.nodesOf(c.Name), evidence, r.Spec.Gang, l.Placement)
+	saves, err := c.Files.Checkpoints(ctx, r.ID, l.RunDir, false)
+	if err != nil {
+		return err
+	}
+	var slowest time.Duration
+	for _, s := range saves {
+		slowest = max(slowest, s.Took.D())
+	}
+	l.SaveLead = forge.Duration(leastLead + 2*slowest)
+	return nil
+}
+
+// exclude names the nodes that the batch system shall leave out: those that forge has drained without telling it, and those
+// that there is evidence against, unless the rest could not hold the gang: then a doubtful node is better than none.
+// Nodes of the plan's own choice are never among them.
+func exclude(nodes []forge.Node, evidence []forge.NodeName, gang forge.Gang, placed []forge.Share) []forge.NodeName {
+	chosen := func(n forge.NodeName) bool {
+		return slices.ContainsFunc(placed, func(s forge.Share) bool { return s.Node == n })
+	}
+	var drained, doubtful []forge.NodeName
+	var rest []forge.Node
+	for _, n := range nodes {
+		switch {
+		case chosen(n.Name):
+		case n.Drain != nil && !n.Drain.Outside:
+			drained = append(drained, n.Name)
+		case slices.Contains(evidence, n.Name):
+			doubtful = append(doubtful, n.Name)
+		case n.State != forge.NodeDrained:
+			rest = append(rest, n)
+		}
+	}
+	if ok, _ := scheduler.Fits(rest, gang, ""); !ok && len(placed) == 0 {
+		return drained
+	}
+	return append(drained, doubtful...)
+}
+
+// blamed names the nodes that may have had their part in the end of an attempt. A fault of the node's own GPU or environment
+// is the node's alone; else nobody knows which of the gang it was.
+func blamed(reason forge.EndReason, exits []forge.RankExit, a forge.Attempt) []store.Blame {
+	switch reason {
+	case forge.EndNodeLost, forge.EndLaunchFailed, forge.EndExecutorLost, forge.EndKilledExternally, forge.EndStalled:
+	case forge.EndNodeEnv, forge.EndGPUFault:
+		var own []store.Blame
+		for _, x := range exits {
+			if x.Node != "" && (x.Code == forge.ExitNodeEnv || reason == forge.EndGPUFault && x.Code != 0 && !x.ByShim) &&
+				!slices.ContainsFunc(own, func(b store.Blame) bool { return b.Node == x.Node }) {
+				own = append(own, store.Blame{Node: x.Node, Certain: true})
+			}
+		}
+		if len(own) > 0 {
+			return own
+		}
+		if len(a.Placement) == 1 {
+			return []store.Blame{{Node: a.Placement[0].Node, Certain: true}}
+		}
+	default:
+		return nil
+	}
+	var all []store.Blame
+	for _, s := range a.Placement {
+		all = append(all, store.Blame{Node: s.Node})
+	}
+	return all
+}

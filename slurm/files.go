@@ -1,0 +1,30 @@
+package slurm
+
+import (
+	"context"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Read returns bytes of a stream of an attempt from offset.
+func (e *Executor) Read(ctx context.Context, id forge.ExternalID, stream string, offset int64, limit int) (forge.Chunk, error) {
+	account, at, err := e.parseID(id)
+	if err != nil {
+		return forge.Chunk{}, err
+	}
+	return e.hand.Read(ctx, account, at, stream, offset, limit)
+}
+
+// Checkpoints lists the checkpoints of a run.
+func (e *Executor) Checkpoints(ctx context.Context, run forge.RunID, runDir string, verify bool) ([]forge.Checkpoint, error) {
+	account, err := e.accountOf(runDir)
+	if err != nil {
+		return nil, err
+	}
+	return e.hand.Checkpoints(ctx, account, run, runDir, verify)
+}
+
+// CheckInputs holds a registered artefact against the disk, as forged's own account sees it.
+func (e *Executor) CheckInputs(ctx context.Context, m forge.Manifest) error {
+	return e.hand.CheckInputs(ctx, "", m)
+}
