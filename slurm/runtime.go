@@ -9,11 +9,11 @@ import (
 
 // software is how the ranks of one attempt are started, and what srun has to know of it.
 type software struct {
-	python string   // interpreter for entries that are modules
-	source []string // lines of shell before the ranks, each of which has to succeed
-	wrap   []string // command in front of the rank's own
-	keep   []string // variables that ranks take over from the shim, because an image set them
-	srun   []string // options of srun
+	python  string   // interpreter for entries that are modules
+	source  []string // lines of shell before the ranks, each of which has to succeed
+	wrap    []string // command in front of the rank's own
+	inherit bool     // ranks take over the shim's environment: the image made it
+	srun    []string // options of srun
 }
 
 // moduleInit looks for environment modules where they are usually installed: a shell that is no login shell has none.
@@ -60,7 +60,7 @@ func softwareOf(r forge.Runtime, python string, needs, reads []string) software 
 		s.wrap = append(s.wrap, r.Image)
 	case forge.RuntimePyxis:
 		s.python = "python3"
-		s.keep = []string{"PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CUDA_HOME"}
+		s.inherit = true
 		var list []string
 		for _, m := range mountsOf(r, needs, reads) {
 			one := m.Host + ":" + m.Inside

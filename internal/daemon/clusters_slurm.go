@@ -24,22 +24,13 @@ func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
 		return Cluster{}, err
 	}
 	o := d.slurmOptions(cl, python)
-	x, err := newSlurm(o)
+	x, err := slurm.New(o)
 	if err != nil {
 		return Cluster{}, err
 	}
 	c := Cluster{Name: o.Cluster, Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, Slurm: &o}
 	c.follow(cl)
 	return c, nil
-}
-
-type slurmExecutor interface {
-	Executor
-	Files
-}
-
-func newSlurm(slurm.Options) (slurmExecutor, error) {
-	return nil, forge.Errorf(forge.KindPrecondition, "cluster.open", "this forged was built without its Slurm executor")
 }
 
 // follow takes over what a reload may change.
@@ -125,6 +116,11 @@ func prepareSlurm(cl ClusterConfig, field string) (pythonPath string, err error)
 
 // checkReloaded looks at what a reload may name anew. Nothing of Slurm's nodes can be seen from here: cluster check does that.
 func checkReloaded(cl ClusterConfig, field string) error {
+	for name, o := range slurmWith(cl).Owners {
+		if err := o.Check(); err != nil && cl.Slurm.Identity == IdentitySelf {
+			return forge.Invalidf(field+"slurm.owners."+name, "%v", err)
+		}
+	}
 	if err := checkWritable(cl.ArtifactRoot); err != nil {
 		return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("make the directory and give it to the user that runs forged, or leave the key out")
 	}

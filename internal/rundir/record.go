@@ -32,10 +32,9 @@ type LaunchOptions struct {
 	PortMax    int               `json:"port_max,omitempty"`
 	Network    string            `json:"network,omitempty"`     // NetworkHost or NetworkNone
 	NeedOutput bool              `json:"need_output,omitempty"` // ranks that exit 0 must leave something in output/
-	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
 	Source     []string          `json:"source,omitempty"`      // lines of shell before each rank; one that fails keeps it from starting
 	Wrap       []string          `json:"wrap,omitempty"`        // words in front of the rank's command: a container's
-	Keep       []string          `json:"keep,omitempty"`        // variables of the shim's own environment that ranks get, set by an image
+	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
 	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
 }
 

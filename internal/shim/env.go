@@ -3,7 +3,6 @@ package shim
 import (
 	"cmp"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,11 +46,6 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	}
 	if s.ifname != "" {
 		env["GLOO_SOCKET_IFNAME"] = s.ifname // else gloo takes the address of the hostname, which may be loopback
-	}
-	for _, name := range l.Options.Keep {
-		if v, ok := os.LookupEnv(name); ok {
-			env[name] = v
-		}
 	}
 	maps.Copy(env, l.Options.Env)
 
