@@ -12,6 +12,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
 	"github.com/forge-ml/forge-ml/internal/slurmtest"
 )
 
