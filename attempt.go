@@ -85,3 +85,35 @@ type RankExit struct {
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at"`
 }
+
+// GPUUse is what one attempt had of a cluster, for adding up.
+type GPUUse struct {
+	Run     RunID
+	Attempt int
+	JobID   string // the batch system's, where there is one
+	GPUs    int
+	From    time.Time // allocated
+	To      time.Time
+}
+
+// Hours is GPUs × time.
+func (u GPUUse) Hours() float64 { return float64(u.GPUs) * max(0, u.To.Sub(u.From)).Hours() }
+
+// GPUUse says what the attempt had, once it has let go of it. Where a batch system gave it nodes the time counts from there, since
+// its accounting does: until all ranks have started and after the last has ended the GPUs are as taken as between.
+func (a Attempt) GPUUse() (u GPUUse, ok bool) {
+	u = GPUUse{Run: a.Run, Attempt: a.Number, From: a.PlacedAt, To: a.ExitedAt}
+	for _, s := range a.Placement {
+		u.GPUs += len(s.Slots)
+	}
+	if b := a.Batch; b != nil {
+		u.JobID, u.From = b.ID, b.StartedAt
+		if u.From.IsZero() {
+			u.From = a.StartedAt
+		}
+		if !b.EndedAt.IsZero() {
+			u.To = b.EndedAt
+		}
+	}
+	return u, u.GPUs > 0 && !u.From.IsZero() && !u.To.IsZero()
+}

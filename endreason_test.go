@@ -22,6 +22,10 @@ func TestJudge(t *testing.T) {
 	}
 	with := func(e forge.Evidence, f func(*forge.Evidence)) forge.Evidence { f(&e); return e }
 	intent := func(i forge.Intent) func(*forge.Evidence) { return func(e *forge.Evidence) { e.Intent = i } }
+	cause := func(c forge.StopCause) func(*forge.Evidence) { return func(e *forge.Evidence) { e.Cause = c } }
+	gone := func(s forge.ObservState, c forge.StopCause) forge.Evidence {
+		return forge.Evidence{State: s, Cause: c, Ranks: 2, ByUID: -1}
+	}
 	both0 := exited(forge.StopRankExit, exit(0, 0), exit(1, 0))
 	saved := exited(forge.StopIntent, exit(0, 85), exit(1, 85))
 	shot := exited(forge.StopRankExit, killed(1, 50, false), killed(0, 60, true))
@@ -65,6 +69,30 @@ func TestJudge(t *testing.T) {
 		{"saved without our intent, by a known uid", with(saved, func(e *forge.Evidence) { e.Cause, e.ByUID = forge.StopSignal, 1000 }), forge.EndCancelledBy},
 		{"saved without our intent, by nobody known", with(saved, func(e *forge.Evidence) { e.Cause = forge.StopSignal }), forge.EndKilledExternally},
 		{"a rank that was sent TERM, not by us", exited(forge.StopRankExit, forge.RankExit{Code: 143, Signal: int(syscall.SIGTERM)}), forge.EndKilledExternally},
+		{"a node lost after every rank had exited 0", with(both0, cause(forge.StopNodeLost)), forge.EndCompleted},
+		{"and before the output was hashed", with(both0, func(e *forge.Evidence) { e.Cause, e.OutputOK = forge.StopNodeLost, false }), forge.EndNodeLost},
+		{"a node lost while the others fell over it", with(exited(forge.StopRankExit, exit(0, 1)), func(e *forge.Evidence) { e.Cause, e.Ranks = forge.StopNodeLost, 2 }), forge.EndNodeLost},
+		{"a node lost while forge preempted", with(shot, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopNodeLost, forge.IntentCheckpointPreempt }), forge.EndNodeLost},
+		{"a node lost after all had saved for forge's preemption", with(saved, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopNodeLost, forge.IntentCheckpointPreempt }), forge.EndCheckpointedPreempt},
+		{"a node lost while forge cancelled", with(shot, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopNodeLost, forge.IntentCancel }), forge.EndCancelled},
+		{"preempted by the cluster's queue after all had saved", with(saved, cause(forge.StopPreempted)), forge.EndCheckpointedPreempt},
+		{"preempted by the cluster's queue and not saved", with(shot, cause(forge.StopPreempted)), forge.EndCheckpointedPreempt},
+		{"preempted by the cluster's queue after every rank had exited 0", with(both0, cause(forge.StopPreempted)), forge.EndCompleted},
+		{"the cluster's limit after all had saved", with(saved, cause(forge.StopTimeLimit)), forge.EndCheckpointedLimit},
+		{"the cluster's limit before the output was hashed", with(both0, func(e *forge.Evidence) { e.Cause, e.OutputOK = forge.StopTimeLimit, false }), forge.EndTimeLimit},
+		{"the cluster's limit, when not even records were left", gone(forge.ObservLost, forge.StopTimeLimit), forge.EndTimeLimit},
+		{"ended for its memory by the batch system", with(shot, cause(forge.StopOOM)), forge.EndHostOOM},
+		{"a node lost, and no record of anything", gone(forge.ObservLost, forge.StopNodeLost), forge.EndNodeLost},
+		{"lost with records of every rank, all 0", with(both0, func(e *forge.Evidence) { e.State = forge.ObservLost }), forge.EndCompleted},
+		{"lost with records of every rank, all saved, for the queue's preemption", with(saved, func(e *forge.Evidence) { e.State, e.Cause = forge.ObservLost, forge.StopPreempted }), forge.EndCheckpointedPreempt},
+		{"cancelled in the queue by another uid", with(gone(forge.ObservAbsent, forge.StopSignal), func(e *forge.Evidence) { e.ByUID = 1000 }), forge.EndCancelledBy},
+		{"cancelled in the queue by forge's own uid without forge's intent", gone(forge.ObservAbsent, forge.StopSignal), forge.EndKilledExternally},
+		{"stopped there by forge's own uid without forge's intent", gone(forge.ObservLost, forge.StopSignal), forge.EndKilledExternally},
+		{"taken back from the queue", gone(forge.ObservAbsent, forge.StopWithdrawn), forge.EndWithdrawn},
+		{"taken back because its run was held", with(gone(forge.ObservAbsent, ""), intent(forge.IntentCheckpointDrain)), forge.EndWithdrawn},
+		{"held when it had just started, and saved", with(saved, intent(forge.IntentCheckpointDrain)), forge.EndCheckpointedDrain},
+		{"cancelled while it was queued", with(gone(forge.ObservAbsent, forge.StopWithdrawn), intent(forge.IntentCancel)), forge.EndCancelled},
+		{"refused by the queue", gone(forge.ObservAbsent, forge.StopRefused), forge.EndRefused},
 		{"only one of two ranks saved, without our intent", exited(forge.StopRankExit, exit(0, 85), exit(1, 1)), forge.EndKilledExternally},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

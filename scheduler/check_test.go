@@ -22,6 +22,17 @@ run head gang=1x4 prio=55 cluster=main avoid=n1
 run back gang=1x1 notbefore=5m
 run other gang=1x1 cluster=side hold=later
 run low gang=1x1 prio=10 cluster=main
+queue hpc max=3
+queue late binding=plan
+node hpc/h1 gpus=4xA100
+node hpc/h2 gpus=4xA100
+node hpc/h3 gpus=4xA100 state=drained
+node late/l1 gpus=8xH100
+queued q hpc user=ada
+run h1 gang=2x4 prio=30 cluster=hpc user=ada
+run h2 gang=1x1 prio=29 cluster=hpc user=ada batch=yes
+run h3 gang=1x1 prio=28 cluster=hpc user=ada
+run words gang=1x8 prio=27 cluster=late user=ada batch=yes
 `
 
 // TestCheckPlanCatches plants one violation of each property in a plan that is safe.
@@ -67,6 +78,30 @@ func TestCheckPlanCatches(t *testing.T) {
 		preempt(p, "head", freed("head", 0, 1, 2, 3)...)
 		unhold(p, "head")
 		p.Hold = append(p.Hold, forge.Held{Code: forge.HoldPreempting, Text: "waits for 1 of 1 run to save", Runs: []forge.RunID{"head"}})
+	}
+	drop := func(p *forge.Plan, id forge.RunID) {
+		p.Place = slices.DeleteFunc(p.Place, func(pl forge.Place) bool { return pl.Run == id })
+	}
+	hand := func(s *forge.Snapshot, p *forge.Plan, id forge.RunID, c forge.ClusterName) {
+		unhold(p, id)
+		drop(p, id)
+		r := s.Pending[slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == id })]
+		p.Place = append(p.Place, forge.Place{Run: id, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: c, HandOver: true})
+	}
+	wait := func(p *forge.Plan, id forge.RunID) {
+		drop(p, id)
+		p.Hold = append(p.Hold, forge.Held{Code: forge.HoldQueueFull, Text: "waits", Runs: []forge.RunID{id}})
+	}
+	pending := func(s *forge.Snapshot, id forge.RunID) *forge.PendingRun {
+		return &s.Pending[slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == id })]
+	}
+	// alone leaves one run of those that are handed over, so that nobody waits for nodes of forge's own.
+	alone := func(s *forge.Snapshot, p *forge.Plan, id forge.RunID) {
+		s.Claims, s.Active = nil, nil
+		s.Pending = []forge.PendingRun{*pending(s, id)}
+		s.Pending[0].Cluster = ""
+		p.Hold, p.Place = nil, nil
+		hand(s, p, id, "hpc")
 	}
 	type spoil func(s *forge.Snapshot, p *forge.Plan)
 	cases := map[scheduler.Property]map[string]spoil{
@@ -197,6 +232,52 @@ func TestCheckPlanCatches(t *testing.T) {
 			"too few GPUs come free":                        func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head", freed("head", 0, 1, 2)...) },
 			"too few of them are claimed":                   func(s *forge.Snapshot, p *forge.Plan) { s.Claims = nil; preempt(p, "head", freed("head", 0)...) },
 			"free ones that the gang needs are not claimed": func(s *forge.Snapshot, p *forge.Plan) { s.Claims = nil; preempt(p, "head", freed("head", 0, 1)...) },
+		},
+		scheduler.PropBatchCluster: {
+			"words for a batch system on a cluster that has none": func(s *forge.Snapshot, p *forge.Plan) { pending(s, "a").Batch = true },
+			"and none in it at all":                               func(s *forge.Snapshot, p *forge.Plan) { s.Queues = s.Queues[:1] },
+		},
+		scheduler.PropHandOverOnly: {
+			"handed over to a cluster without a queue of its own": func(s *forge.Snapshot, p *forge.Plan) { hand(s, p, "a", "side") },
+			"to one whose nodes forge's plan chooses":             func(s *forge.Snapshot, p *forge.Plan) { hand(s, p, "words", "late") },
+			"placed on nodes of one that has":                     func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "h3", "hpc", "h1", 0) },
+		},
+		scheduler.PropHandOverNodes: {
+			"handed over with nodes":             func(s *forge.Snapshot, p *forge.Plan) { find(p, "h1").Shares = find(p, "a").Shares },
+			"handed over with versions of nodes": func(s *forge.Snapshot, p *forge.Plan) { find(p, "h1").Nodes = find(p, "a").Nodes },
+			"a gang larger than its nodes":       func(s *forge.Snapshot, p *forge.Plan) { pending(s, "h1").Gang.GPUsPerNode = 5 },
+			"a gang that needs a drained node":   func(s *forge.Snapshot, p *forge.Plan) { pending(s, "h1").Gang.Nodes = 3 },
+			"CPUs that no node has":              func(s *forge.Snapshot, p *forge.Plan) { pending(s, "h2").Gang.CPUsPerGPU = 65 },
+			"memory that no node has":            func(s *forge.Snapshot, p *forge.Plan) { pending(s, "h2").Gang.MemoryMiBPerGPU = 1 << 30 },
+			"nodes that it avoids while those of another cluster are enough": func(s *forge.Snapshot, p *forge.Plan) {
+				pending(s, "h2").Cluster, pending(s, "h2").Avoid = "", []forge.NodeName{"h1", "h2"}
+			},
+			"a paused cluster": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Paused = append(s.Paused, forge.PausedCluster{Cluster: "hpc"})
+			},
+		},
+		scheduler.PropHandOverLimit: {
+			"one more of a user than may wait there": func(s *forge.Snapshot, p *forge.Plan) { hand(s, p, "h3", "hpc") },
+			"counting those that wait already": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Active = append(s.Active, forge.ActiveAttempt{Run: "q2", Number: 1, Cluster: "hpc", User: "ada"})
+			},
+		},
+		scheduler.PropHandOverOrder: {
+			"who is behind goes first": func(s *forge.Snapshot, p *forge.Plan) { wait(p, "h2"); hand(s, p, "h3", "hpc") },
+			"who is younger goes first": func(s *forge.Snapshot, p *forge.Plan) {
+				pending(s, "h3").Priority, pending(s, "h3").SubmittedAt = 29, epoch
+				wait(p, "h2")
+				hand(s, p, "h3", "hpc")
+			},
+		},
+		scheduler.PropHandOverDue: {
+			"there is a place left":                   func(s *forge.Snapshot, p *forge.Plan) { wait(p, "h2") },
+			"another user's runs take nobody's place": func(s *forge.Snapshot, p *forge.Plan) { pending(s, "h3").User = "bob" },
+			"nor do those of another tenant":          func(s *forge.Snapshot, p *forge.Plan) { pending(s, "h3").Tenant = "other" },
+			"the queue has no limit":                  func(s *forge.Snapshot, p *forge.Plan) { s.Queues[0].MaxPending = 0 },
+		},
+		scheduler.PropHandOverBound: {
+			"nodes of forge's own are free for it": func(s *forge.Snapshot, p *forge.Plan) { alone(s, p, "h3") },
 		},
 		scheduler.PropWake: {
 			"no wake":         func(s *forge.Snapshot, p *forge.Plan) { p.WakeAt = time.Time{} },

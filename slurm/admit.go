@@ -26,7 +26,7 @@ func (r *rules) admit(ctx context.Context, o Options, spec forge.RunSpec) (notes
 	for _, name := range strings.Split(asked.name, ",") { // Slurm takes several and uses the first that suits
 		i := slices.IndexFunc(known, func(l Limits) bool { return l.Name == name })
 		if i < 0 {
-			first = cmp.Or(first, error(forge.Invalidf("partition", "cluster %s has no partition %.100q; there is %s", o.Cluster, name, listNames(known))))
+			first = cmp.Or(first, error(forge.Invalidf("batch.partition", "cluster %s has no partition %.100q; there is %s", o.Cluster, name, listNames(known))))
 			continue
 		}
 		n, fault := known[i].refuses(spec, asked)
@@ -89,7 +89,7 @@ func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err erro
 	}
 	switch {
 	case l.State == "DRAIN" || l.State == "INACTIVE":
-		return nil, no("partition", "it takes no new jobs (State=%s)", l.State)
+		return nil, no("batch.partition", "it takes no new jobs (State=%s)", l.State)
 	case l.MaxTime > 0 && limit > l.MaxTime:
 		return nil, no("time_limit", "%s is longer than its MaxTime=%s", spec.TimeLimit, forge.Duration(l.MaxTime))
 	case l.MaxNodes > 0 && g.Nodes > l.MaxNodes:
@@ -102,14 +102,14 @@ func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err erro
 		return nil, no("cpus_per_gpu", "%d CPUs on a node (%d GPUs × %d) are more than its MaxCPUsPerNode=%d", cpus, g.GPUsPerNode, g.CPUsPerGPU, l.MaxCPUsPerNode)
 	case l.MaxMemPerNode > 0 && memory > l.MaxMemPerNode:
 		return nil, no("memory_mib_per_gpu", "%s on a node are more than its MaxMemPerNode=%s", forge.FormatMiB(memory), forge.FormatMiB(l.MaxMemPerNode))
-	case q.account != "" && l.AllowAccounts != nil && !listed(l.AllowAccounts, q.account):
-		return nil, no("account", "account %s is not among its AllowAccounts=%s", q.account, strings.Join(l.AllowAccounts, ","))
-	case q.account != "" && l.AllowAccounts == nil && listed(l.DenyAccounts, q.account):
-		return nil, no("account", "account %s is among its DenyAccounts=%s", q.account, strings.Join(l.DenyAccounts, ","))
-	case q.qos != "" && l.AllowQOS != nil && !listed(l.AllowQOS, q.qos):
-		return nil, no("qos", "QOS %s is not among its AllowQos=%s", q.qos, strings.Join(l.AllowQOS, ","))
-	case q.qos != "" && l.AllowQOS == nil && listed(l.DenyQOS, q.qos):
-		return nil, no("qos", "QOS %s is among its DenyQos=%s", q.qos, strings.Join(l.DenyQOS, ","))
+	case q.account != "" && l.AllowAccounts != nil && !among(l.AllowAccounts, q.account):
+		return nil, no("batch.account", "account %s is not among its AllowAccounts=%s", q.account, strings.Join(l.AllowAccounts, ","))
+	case q.account != "" && l.AllowAccounts == nil && among(l.DenyAccounts, q.account):
+		return nil, no("batch.account", "account %s is among its DenyAccounts=%s", q.account, strings.Join(l.DenyAccounts, ","))
+	case q.qos != "" && l.AllowQOS != nil && !among(l.AllowQOS, q.qos):
+		return nil, no("batch.qos", "QOS %s is not among its AllowQos=%s", q.qos, strings.Join(l.AllowQOS, ","))
+	case q.qos != "" && l.AllowQOS == nil && among(l.DenyQOS, q.qos):
+		return nil, no("batch.qos", "QOS %s is among its DenyQos=%s", q.qos, strings.Join(l.DenyQOS, ","))
 	}
 	if l.State == "DOWN" {
 		notes = append(notes, fmt.Sprintf("partition %s is down: the run waits in Slurm until an administrator sets it up", l.Name))
@@ -141,7 +141,7 @@ func (r *rules) overrides(ctx context.Context, qos string) bool {
 	return slices.ContainsFunc(beyond, func(flag string) bool { return strings.Contains(out, flag) })
 }
 
-// listed: names of accounts and QOS are the same in capitals and not.
-func listed(list []string, name string) bool {
+// among: names of accounts and QOS are the same in capitals and not.
+func among(list []string, name string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, name) })
 }

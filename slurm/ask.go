@@ -98,11 +98,13 @@ func (e *Executor) ask(begun time.Time) {
 	}
 	k.answered, k.troubles, k.words = begun, 0, ""
 	k.pause = max(e.o.PollEvery, min(answerShare*took, maxPause))
-	changed := e.take(parseSqueue(out, e.ours), begun)
+	l := parseSqueue(out, e.ours)
+	changed := e.take(l, begun)
 	e.forget(time.Now())
-	lost := e.lost()
+	lost, strangers := e.lost(), e.strangers(l)
 	e.mu.Unlock()
 	more := e.askFor(lost, begun)
+	e.endStrangers(strangers)
 	e.mu.Lock()
 	if changed || more || late {
 		e.nudge()
@@ -171,7 +173,7 @@ func (e *Executor) take(l listing, begun time.Time) (changed bool) {
 		if !begun.After(a.made) {
 			continue // it was asked before the job can have been there
 		}
-		job, strays := a.choose(l.jobs[a.name])
+		job, strays := a.choose(e.owned(a, l.jobs[a.name]))
 		a.strays = strays
 		if job == nil {
 			a.missing++
@@ -181,6 +183,14 @@ func (e *Executor) take(l listing, begun time.Time) (changed bool) {
 		a.heard(job, begun)
 	}
 	return changed
+}
+
+// owned leaves out jobs that carry the name of an attempt and belong to somebody else.
+func (e *Executor) owned(a *attempt, all []entry) []entry {
+	if e.self {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(j entry) bool { return j.User != "" && j.User != a.account })
 }
 
 // heard takes Slurm's word about the job of an attempt. What only the accounting knew is kept.
@@ -262,7 +272,7 @@ func (e *Executor) askFor(lost []*attempt, begun time.Time) (changed bool) {
 	asked := 0
 	for _, a := range lost {
 		e.mu.Lock()
-		job, _ := a.choose(byName.jobs[a.name])
+		job, _ := a.choose(e.owned(a, byName.jobs[a.name]))
 		id := a.jobID()
 		if job == nil || job.State == "CANCELLED" {
 			if b := books[a.name].latest(id); b != nil && b.phase() == phaseOver {

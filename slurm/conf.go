@@ -124,7 +124,7 @@ func allowList(s string) []string {
 	if s == "ALL" {
 		return nil
 	}
-	return words(s)
+	return featureList(s)
 }
 
 // settings is what `scontrol show config` says, by name.

@@ -40,6 +40,7 @@ type Executor struct {
 	mu    sync.Mutex
 	known map[forge.ExternalID]*attempt
 	asker asker
+	asked map[string]time.Time // jobs of attempts that nobody asks for, and when their records were last read
 }
 
 // attempt is what is known of one, beside its records.
@@ -90,7 +91,7 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, hand: o.Hand, self: o.Hand == nil, log: o.Log.With().Str("cluster", string(o.Cluster)).Logger(),
-		wake: make(chan struct{}, 1), ctx: ctx, cancel: cancel, known: map[forge.ExternalID]*attempt{},
+		wake: make(chan struct{}, 1), ctx: ctx, cancel: cancel, known: map[forge.ExternalID]*attempt{}, asked: map[string]time.Time{},
 	}
 	if e.self {
 		e.hand = NewOwn(o.Tools)
@@ -211,6 +212,7 @@ func (e *Executor) forget(now time.Time) {
 	for id, a := range e.known {
 		if now.Sub(a.polled) > keepKnown {
 			delete(e.known, id)
+			e.notify.remove(id)
 		}
 	}
 }

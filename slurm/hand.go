@@ -62,6 +62,7 @@ type Records struct {
 	Resume   *forge.Resume       `json:"resume,omitempty"`
 	Output   *forge.Manifest     `json:"output,omitempty"`
 	Stop     *rundir.Stop        `json:"stop,omitempty"`
+	Log      string              `json:"log,omitempty"`     // the last words of script and srun, where a shim has none
 	Missing  bool                `json:"missing,omitempty"` // the attempt has no directory, and its run root is there
 	Error    string              `json:"error,omitempty"`   // the directory could not be read: nothing is known
 }

@@ -21,6 +21,7 @@ type seen struct {
 	blind   string    // why the records could not be read just now
 	job     *entry    // Slurm's last word about the job that counts
 	jobAt   time.Time // when it was asked
+	heard   time.Time // when the last question was put that Slurm answered
 	gone    bool      // Slurm says itself that there is no such job
 	silent  string    // why Slurm has not been heard for too long
 	endSeen time.Time // since when one side says that it is over, and the other does not explain it
@@ -38,8 +39,10 @@ const (
 )
 
 const (
-	// explainWithin is how long an end that came from outside waits for Slurm to say why.
+	// explainWithin is how long an end that came from outside waits for Slurm to say why; explainAtMost while Slurm does not
+	// answer at all: a preemption that is taken for a cancellation would end the run.
 	explainWithin = 15 * time.Second
+	explainAtMost = 10 * time.Minute
 	// settleWithin is how long a job that is over waits for records that a network filesystem has not shown so far.
 	settleWithin = 5 * time.Second
 )
@@ -67,7 +70,7 @@ func judge(s seen) (forge.Observation, need) {
 		return o, needNothing
 	case r.Missing:
 		o.Detail = "its run directory is gone"
-		return o, needSlurm
+		return o, needNothing
 	case s.requeued():
 		if s.job.phase() == phaseEnding {
 			o.State = forge.ObservStopping
@@ -113,7 +116,6 @@ func (s seen) underway(o forge.Observation, claimed bool) (forge.Observation, ne
 		o.State = forge.ObservQueued // handed over, and Slurm has not been asked since
 	case !claimed:
 		o.Detail = "Slurm has not said anything of it so far"
-		return o, needSlurm
 	case len(r.Exits) > 0 || r.Stop != nil || p == phaseEnding:
 		o.State = forge.ObservStopping
 	case len(r.Live) == nodes:
@@ -146,7 +148,7 @@ func (s seen) exited(o forge.Observation) (forge.Observation, need) {
 		return o, needNothing
 	}
 	explained := s.gone || s.job.phase() == phaseOver && !s.nameless()
-	if !explained && s.now.Sub(s.endSeen) < explainWithin {
+	if waited := s.now.Sub(s.endSeen); !explained && waited < explainAtMost && (waited < explainWithin || !s.heard.After(s.endSeen)) {
 		o.State, o.Released = forge.ObservStopping, false
 		return o, needSlurm
 	}
@@ -225,6 +227,9 @@ func (s seen) slurmsWord(o *forge.Observation) {
 		return
 	}
 	j := s.job
+	if j.phase() != phaseOver {
+		return // of a time before the end
+	}
 	say := func(cause forge.StopCause, format string, args ...any) {
 		words := fmt.Sprintf(format, args...)
 		if j.Reason != "" {
@@ -234,7 +239,7 @@ func (s seen) slurmsWord(o *forge.Observation) {
 	}
 	switch j.State {
 	case "NODE_FAIL":
-		say(forge.StopNodeLost, "NODE_FAIL, a node of %s failed", cmp.Or(j.Nodes, "the gang"))
+		say(forge.StopNodeLost, "NODE_FAIL%s", s.silentNodes())
 	case "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL":
 		say(forge.StopNodeLost, "%s on %s", j.State, cmp.Or(j.Nodes, "its nodes"))
 	case "PREEMPTED":
@@ -248,11 +253,50 @@ func (s seen) slurmsWord(o *forge.Observation) {
 	case "CANCELLED":
 		s.cancelled(o, say)
 	default:
-		if o.Cause != "" && o.Cause != forge.StopSignal || o.Detail != "" && len(o.Exits) > 0 {
-			return
-		}
-		say(o.Cause, "%s, exit %s; not every shim left a record", j.State, j.exitWords())
+		s.failed(o, say)
 	}
+}
+
+// failed: the script ended by itself, which it does when srun does. A node on which no shim came to anything explains why the others
+// were stopped.
+func (s seen) failed(o *forge.Observation, say func(forge.StopCause, string, ...any)) {
+	l := s.records.Launched
+	switch {
+	case s.complete() || l == nil:
+		return
+	case len(s.records.Live) < len(l.PerNode) && (o.Cause == "" || o.Cause == forge.StopSignal):
+		say(forge.StopLaunch, "%s, exit %s%s", s.job.State, s.job.exitWords(), s.silentNodes())
+	case o.Cause == "" || o.Cause == forge.StopSignal:
+		say(o.Cause, "%s, exit %s%s", s.job.State, s.job.exitWords(), s.silentNodes())
+	default: // "a rank exited" elsewhere is what the end of a node looks like from the others
+		say(forge.StopNodeLost, "%s%s", s.job.State, s.silentNodes())
+	}
+	if s.records.Log != "" {
+		o.Detail += ": " + s.records.Log
+	}
+}
+
+// silentNodes names those whose shim left no last word.
+func (s seen) silentNodes() string {
+	if s.records.Launched == nil {
+		return ""
+	}
+	var names []string
+	placement := s.placement()
+	for node := range s.records.Launched.PerNode {
+		if _, ok := s.records.Exits[node]; ok {
+			continue
+		}
+		if node < len(placement) {
+			names = append(names, string(placement[node].Node))
+		} else {
+			names = append(names, fmt.Sprintf("node %d", node))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "; no last word from " + strings.Join(names, ", ")
 }
 
 // cancelled: by us, by Slurm itself for want of a dependency, or by a person.

@@ -16,15 +16,14 @@ import (
 // ForeignUse is what a GPU of a late cluster is sick of while somebody else's job has it.
 const ForeignUse = "used by a job that is not forge's"
 
-// The labels that forge makes of what Slurm says. A feature "rack1" is the label of that name without a value, one of the form
-// "key=value" or "key:value" is split.
+// The labels that forge makes of the topology, where the configuration asks for it.
 const (
-	LabelSwitch   = "slurm.switch"   // the switch that the node hangs on
-	LabelTopology = "slurm.topology" // the way to it from the top: "spine/leaf1"
+	LabelSwitch   = "switch"   // what the node hangs on
+	LabelTopology = "topology" // the way to it from the top: "spine/leaf1"
 )
 
 // listNodes says where ranks can run: one sinfo; one squeue where GPUs are in use, to tell ours from others'; one scontrol for the
-// topology. An answer that is empty or cannot be read is an error: it would turn every node unknown.
+// topology where it is asked for. An answer that is empty or cannot be read is an error: it would turn every node unknown.
 func listNodes(ctx context.Context, o Options) ([]forge.Node, error) {
 	out, err := o.Tools.Run(ctx, "", "sinfo", "-h", "-a", "-N", "-O", sinfoFormat)
 	if err != nil {
@@ -49,9 +48,11 @@ func listNodes(ctx context.Context, o Options) ([]forge.Node, error) {
 			return nil, err
 		}
 	}
-	topology, err := topologyOf(ctx, o.Tools)
-	if err != nil {
-		return nil, err
+	var topology map[string][]string
+	if o.Topology {
+		if topology, err = topologyOf(ctx, o.Tools); err != nil {
+			return nil, err
+		}
 	}
 	return b.result(topology), nil
 }
@@ -210,7 +211,7 @@ func (b *nodeBook) result(topology map[string][]string) []forge.Node {
 		slices.Sort(e.partitions)
 		foreign := max(0, e.used-e.own)
 		n := forge.Node{Name: forge.NodeName(name), Cluster: b.o.Cluster, CPUs: e.CPUs, MemoryMiB: e.MemoryMiB, State: state, Reason: reason,
-			Labels: labelsOf(e.Features, topology[name]), SeenAt: now, GPUs: b.slots(e),
+			Labels: labelsOf(b.o.Labels, e.Features, topology[name]), SeenAt: now, GPUs: b.slots(e),
 			Batch: &forge.NodeBatch{State: e.State, Partitions: e.partitions, Features: e.Features, GPUsUsed: e.used, Foreign: foreign}}
 		if b.o.Binding == BindLate {
 			markForeign(n.GPUs, e, foreign)
@@ -255,14 +256,17 @@ func markForeign(gpus []forge.GPU, e *nodeEntry, foreign int) {
 	}
 }
 
-func labelsOf(features []string, way []string) map[string]string {
+// labelsOf: "rack: rack*" makes the feature rack12 the label rack=rack12. The first by name that fits, since a node may have several.
+func labelsOf(want map[string]string, features []string, way []string) map[string]string {
 	labels := map[string]string{}
-	for _, f := range features {
-		key, value := f, ""
-		if i := strings.IndexAny(f, "=:"); i > 0 {
-			key, value = f[:i], f[i+1:]
+	for label, pattern := range want {
+		head, tail, open := strings.Cut(pattern, "*")
+		for _, f := range features {
+			if f == pattern || open && len(f) >= len(head)+len(tail) && strings.HasPrefix(f, head) && strings.HasSuffix(f, tail) {
+				labels[label] = f
+				break
+			}
 		}
-		labels[key] = value
 	}
 	if len(way) > 0 {
 		labels[LabelSwitch], labels[LabelTopology] = way[len(way)-1], strings.Join(way, "/")

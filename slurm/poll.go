@@ -120,6 +120,9 @@ func (e *Executor) observe(ctx context.Context, a *attempt) forge.Observation {
 		e.act(a, Action{Verb: ActCancel, JobIDs: ids}, "a job that must not go on is taken out of Slurm: another one is the attempt's, or the attempt is over")
 	}
 	e.endStubborn(a, s, o)
+	e.mu.Lock()
+	a.over = o.Released
+	e.mu.Unlock()
 	return o
 }
 
@@ -128,7 +131,7 @@ func (e *Executor) seen(a *attempt) (s seen, strays []entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	s = seen{id: a.id, now: now, records: a.records, blind: a.blind, job: a.job, jobAt: a.jobAt, gone: a.gone, silent: e.silence(now), books: e.books()}
+	s = seen{id: a.id, now: now, records: a.records, blind: a.blind, job: a.job, jobAt: a.jobAt, heard: e.asker.answered, gone: a.gone, silent: e.silence(now), books: e.books()}
 	if s.gone || s.complete() || a.job.phase() == phaseOver {
 		if a.endSeen.IsZero() {
 			a.endSeen = now

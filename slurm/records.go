@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -177,7 +179,29 @@ func readRecords(at rundir.Attempt, launched *Launched) (Records, error) {
 		}
 		rank += n
 	}
+	if len(r.Exits) < len(r.Launched.PerNode) {
+		r.Log = lastWords(at)
+	}
 	return r, errors.Join(errs...)
+}
+
+// maxWords bounds what is quoted of a log.
+const maxWords = 600
+
+// lastWords are the end of what script and srun said, on one line.
+func lastWords(at rundir.Attempt) string {
+	f, err := os.OpenFile(at.BatchLogPath(), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return ""
+	}
+	buf := make([]byte, min(st.Size(), maxWords))
+	n, _ := f.ReadAt(buf, st.Size()-int64(len(buf)))
+	return cut(strings.Join(strings.Fields(string(buf[:n])), " "), maxWords)
 }
 
 type errorList []error

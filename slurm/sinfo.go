@@ -63,7 +63,7 @@ func parseNodeLine(line string) (n nodeLine, err error) {
 	if n.Used, err = parseGRES(f[5]); err != nil {
 		return n, err
 	}
-	n.Features = words(f[6])
+	n.Features = featureList(f[6])
 	cpus := strings.Split(f[7], "/") // allocated/idle/other/total
 	if n.CPUs, err = strconv.Atoi(cpus[len(cpus)-1]); err != nil || len(cpus) != 4 || n.CPUs < 0 {
 		return n, fmt.Errorf("%.50q is no count of CPUs by state", f[7])
@@ -88,8 +88,8 @@ func hostName(s string) bool {
 	})
 }
 
-// words splits a list of features; absent is "(null)".
-func words(s string) []string {
+// featureList splits a list of features; absent is "(null)".
+func featureList(s string) []string {
 	s = strings.TrimSpace(s)
 	if s == "" || s == "(null)" || s == "N/A" {
 		return nil

@@ -128,7 +128,7 @@ func TestNodesAreListedOnceWithWhatIsConfiguredOfTheirPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newNodeBook(Options{Cluster: "hpc", With: With{Partitions: []Partition{{Name: "low", GPUMemoryMiB: 81920}, {Name: "off", GPUType: "l4"}}}})
+	b := newNodeBook(Options{Cluster: "hpc", Labels: map[string]string{"rack": "rack*", "net": "ib", "none": "x*"}, With: With{Partitions: []Partition{{Name: "low", GPUMemoryMiB: 81920}, {Name: "off", GPUType: "l4"}}}})
 	for _, l := range lines {
 		b.add(l)
 	}
@@ -143,7 +143,7 @@ func TestNodesAreListedOnceWithWhatIsConfiguredOfTheirPartition(t *testing.T) {
 	if n1.Labels[LabelTopology] != "spine/leaf1" || n1.Labels[LabelSwitch] != "leaf1" {
 		t.Errorf("labels of n1: %v", n1.Labels)
 	}
-	if _, ok := n1.Labels["rack1"]; !ok {
+	if _, ok := n1.Labels["none"]; ok || n1.Labels["rack"] != "rack1" || n1.Labels["net"] != "ib" {
 		t.Errorf("labels of n1: %v", n1.Labels)
 	}
 	if got := nodes[2]; got.GPUs[0].Type != "l4" || got.GPUs[0].Sick != "" || !slices.Equal(got.Batch.Partitions, []string{"off"}) {

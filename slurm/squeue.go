@@ -20,14 +20,15 @@ type entry struct {
 	Ended     time.Time // of a job that runs: when its limit comes
 	Partition string
 	Nodes     string
+	User      string
 	ByUID     int // who cancelled it; -1: not known. Only the accounting says that
 }
 
 // squeueFormat: text with explicit separators is the same in every version. The two fields that may hold anything come
 // last, and our own names hold no separator.
-const squeueFormat = "JobID:|,State:|,exit_code:|,RestartCnt:|,SubmitTime:|,StartTime:|,EndTime:|,Partition:|,NodeList:|,Reason:|,Name:"
+const squeueFormat = "JobID:|,State:|,exit_code:|,RestartCnt:|,SubmitTime:|,StartTime:|,EndTime:|,Partition:|,UserName:|,NodeList:|,Reason:|,Name:"
 
-const squeueFields = 11
+const squeueFields = 12
 
 // listing is one answer of squeue.
 type listing struct {
@@ -90,7 +91,7 @@ func parseSqueueLine(line string) (entry, bool) {
 	for i := range f {
 		f[i] = strings.TrimSpace(f[i])
 	}
-	e := entry{ID: f[0], State: f[1], Partition: f[7], Nodes: f[8], Reason: strings.TrimSpace(reason), Name: strings.TrimSpace(name), ByUID: -1}
+	e := entry{ID: f[0], State: f[1], Partition: f[7], User: f[8], Nodes: f[9], Reason: strings.TrimSpace(reason), Name: strings.TrimSpace(name), ByUID: -1}
 	if base, _, ok := strings.Cut(e.ID, "_"); ok { // a task of an array, which is nobody of ours
 		if !isJobID(base) {
 			return entry{}, false
@@ -106,7 +107,7 @@ func parseSqueueLine(line string) (entry, bool) {
 		return entry{}, false
 	}
 	var ok [2]bool
-	e.Status, ok[0] = number(f[2])
+	e.Status, ok[0] = exitCode(f[2])
 	e.Restarts, ok[1] = number(f[3])
 	if !ok[0] || !ok[1] {
 		return entry{}, false
@@ -120,6 +121,14 @@ func parseSqueueLine(line string) (entry, bool) {
 		e.Reason = ""
 	}
 	return e, true
+}
+
+// exitCode reads how the script ended: up to 22.05 a wait status, later "code:signal".
+func exitCode(s string) (int, bool) {
+	if strings.Contains(s, ":") {
+		return statusOf(s), true
+	}
+	return number(s)
 }
 
 func number(s string) (int, bool) {

@@ -18,6 +18,8 @@ type Tools struct {
 	Bin     string        // their directory; empty: they are looked for in PATH
 	Conf    string        // SLURM_CONF; empty: Slurm's own place
 	Timeout time.Duration // of one call; zero: DefaultTimeout
+
+	extra []string // variables that a check plants, to see that no job gets them
 }
 
 // DefaultTimeout of one call. A controller that does not answer keeps Slurm's clients for MessageTimeout, 10 s by default.
@@ -113,7 +115,7 @@ func (t Tools) env() []string {
 	if t.Conf != "" {
 		env = append(env, "SLURM_CONF="+t.Conf)
 	}
-	return env
+	return append(env, t.extra...)
 }
 
 func home() string {

@@ -119,6 +119,18 @@ func (n *notifier) add(dir string, id forge.ExternalID) bool {
 	return true
 }
 
+// remove ends the watches of an attempt: the kernel has only so many.
+func (n *notifier) remove(id forge.ExternalID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for wd, owner := range n.dirs {
+		if owner == id {
+			_, _ = unix.InotifyRmWatch(n.fd, uint32(wd))
+			delete(n.dirs, wd)
+		}
+	}
+}
+
 func (n *notifier) close() error {
 	if n.file == nil {
 		return nil

@@ -130,6 +130,7 @@ func TestSupersededAttemptChangesNothing(t *testing.T) {
 		"submitted": s.db.AttemptSubmitted(ctx, s.run.ID, 1, "late", storetest.Row(t, s.db, forge.Attempt{Run: s.run.ID, Number: 2}, store.OutboxLaunch)),
 		"running":   s.db.AttemptRunning(ctx, s.run.ID, 1, time.Now(), nil),
 		"stopping":  s.db.AttemptStopping(ctx, s.run.ID, 1),
+		"batch":     s.db.AttemptBatch(ctx, s.run.ID, 1, forge.BatchJob{ID: "1"}, nil),
 		"unknown":   s.db.AttemptUnknown(ctx, s.run.ID, 1, time.Now()),
 		"exited":    s.db.AttemptExited(ctx, store.Exit{Run: s.run.ID, Attempt: 1}),
 		"progress": s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Stream: "metrics", Next: 9,

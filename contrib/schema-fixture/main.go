@@ -171,6 +171,9 @@ var unused = []string{
 		SELECT 'eval-1', tenant, id, 'default', '{"accuracy":0.5}', 'ana', 1 FROM model_versions LIMIT 1`,
 	`INSERT INTO outbox (kind, run, attempt, intent, created_at, tries) SELECT 'signal', run, number, 'checkpoint_user', 1, 3
 		FROM attempts WHERE state = 'running' LIMIT 1`,
+	`INSERT OR IGNORE INTO node_drains (cluster, node, by_user, reason, at, outside) SELECT cluster, name, 'olga', 'new disks', 1, 1 FROM nodes LIMIT 1`,
+	`INSERT OR IGNORE INTO node_failures (cluster, node, run, attempt, reason, certain, at)
+		SELECT cluster, 'gpu-1', run, number, 'node_lost', 0, 1 FROM attempts WHERE state = 'ended' LIMIT 1`,
 }
 
 // oneRow are tables of which a row is made from their columns alone; names of columns differ between versions.

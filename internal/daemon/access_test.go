@@ -57,6 +57,14 @@ func TestWhoMayActOnWhoseRun(t *testing.T) {
 			_, err := holds{r.Daemon}.ReleaseRun(t.Context(), p, run)
 			return err
 		},
+		"interrupt": func(p forge.Principal, run string) error {
+			_, err := runs{r.Daemon}.InterruptRun(t.Context(), p, run, forge.InterruptPreempt)
+			return err
+		},
+		"shell": func(p forge.Principal, run string) error {
+			_, err := runs{r.Daemon}.RunSeat(t.Context(), p, run, 0)
+			return err
+		},
 		"retry": func(p forge.Principal, run string) error {
 			_, err := runs{r.Daemon}.RetryRun(t.Context(), p, run)
 			return err
@@ -85,12 +93,16 @@ func TestWhoMayActOnWhoseRun(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				want := c.want
+				if want == "" && (what == "interrupt" || what == "shell") {
+					want = forge.KindPrecondition // it waits: whoever may is told so
+				}
 				got := forge.Kind("")
 				if err = act(c.p, string(run.ID)); err != nil {
 					got = forge.KindOf(err)
 				}
-				if got != c.want || got == forge.KindForbidden && forge.HintOf(err) == "" {
-					t.Fatalf("got %q (%v), want %q", got, err, c.want)
+				if got != want || got == forge.KindForbidden && forge.HintOf(err) == "" {
+					t.Fatalf("got %q (%v), want %q", got, err, want)
 				}
 			})
 		}

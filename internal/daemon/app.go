@@ -87,6 +87,7 @@ type Daemon struct {
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor
+	checking   checking
 	planned    atomic.Int64           // turns of the plan loop
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now

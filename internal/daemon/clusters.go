@@ -7,7 +7,6 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/direct"
 	"github.com/forge-ml/forge-ml/nvml"
 )
@@ -72,9 +71,4 @@ func gpuReader(p *nvml.Prober) func(context.Context) ([]forge.GPU, error) {
 		}
 		return nil, forge.Errorf(forge.KindUnavailable, "nvml.inventory", "NVML: %s: %s", rep.State, rep.Detail)
 	}
-}
-
-// CheckCluster comes with the branch that is still being written.
-func (s clusters) CheckCluster(_ context.Context, _ forge.Principal, name string, _ int) ([]api.Check, error) {
-	return nil, forge.Errorf(forge.KindPrecondition, "cluster.check", "cluster %.100q cannot be checked yet", name)
 }

@@ -333,9 +333,14 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 	}
 	ctx, theirs, absent := t.Context(), string(run.ID), strings.Repeat("0", 26)
 	for name, ask := range map[string]func(id string) error{
-		"show":    func(id string) error { _, err := runs{r.Daemon}.Run(ctx, eve, id); return err },
-		"cancel":  func(id string) error { _, err := runs{r.Daemon}.CancelRun(ctx, eve, id, forge.CancelNow); return err },
-		"retry":   func(id string) error { _, err := runs{r.Daemon}.RetryRun(ctx, eve, id); return err },
+		"show":   func(id string) error { _, err := runs{r.Daemon}.Run(ctx, eve, id); return err },
+		"cancel": func(id string) error { _, err := runs{r.Daemon}.CancelRun(ctx, eve, id, forge.CancelNow); return err },
+		"retry":  func(id string) error { _, err := runs{r.Daemon}.RetryRun(ctx, eve, id); return err },
+		"interrupt": func(id string) error {
+			_, err := runs{r.Daemon}.InterruptRun(ctx, eve, id, forge.InterruptPreempt)
+			return err
+		},
+		"shell":   func(id string) error { _, err := runs{r.Daemon}.RunSeat(ctx, eve, id, 0); return err },
 		"hold":    func(id string) error { _, err := holds{r.Daemon}.HoldRun(ctx, eve, id, "mine"); return err },
 		"release": func(id string) error { _, err := holds{r.Daemon}.ReleaseRun(ctx, eve, id); return err },
 		"why":     func(id string) error { _, err := rundata{r.Daemon}.Why(ctx, eve, id); return err },

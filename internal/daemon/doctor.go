@@ -73,8 +73,9 @@ type doctor struct {
 }
 
 // checks looks at everything, side by side, in a fixed order of answers.
-func (d *Daemon) checks(ctx context.Context) []api.Check {
-	list := d.list()
+func (d *Daemon) checks(ctx context.Context) []api.Check { return d.look(ctx, d.list()) }
+
+func (d *Daemon) look(ctx context.Context, list []check) []api.Check {
 	out := make([]api.Check, len(list))
 	var wg sync.WaitGroup
 	for i, c := range list {

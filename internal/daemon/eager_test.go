@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/executortest"
@@ -14,13 +17,16 @@ import (
 func startQueue(t *testing.T, change ...func(o *Options)) *rig {
 	t.Helper()
 	fake := executortest.NewFake(gpuNode("n1", 4), gpuNode("n2", 4))
-	change = append([]func(o *Options){func(o *Options) {
-		o.Clusters = []Cluster{{Name: "hpc", Kind: kindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
-			Modules: true, Binding: forge.BindEager, MaxPending: 2, NiceStep: 10}}
-	}}, change...)
-	r := start(t, 0, change...)
+	r := start(t, 0, append([]func(o *Options){hpc(fake)}, change...)...)
 	r.fake = fake
 	return r
+}
+
+func hpc(fake *executortest.Fake) func(o *Options) {
+	return func(o *Options) {
+		o.Clusters = []Cluster{{Name: "hpc", Kind: kindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
+			Modules: true, Binding: forge.BindEager, MaxPending: 2, NiceStep: 10}}
+	}
 }
 
 func gpuNode(name forge.NodeName, gpus int) forge.Node {
@@ -236,4 +242,75 @@ func TestAFloodOfOneUserIsHandedOverAsFarAsMayWaitThereAndTheRestIsToldWhy(t *te
 	r.fake.Withdraw(first, "back")
 	r.await(t, all[3].ID, "handed over", func(forge.Run) bool { return len(r.fake.Launches()) >= 4 })
 	r.sameWorld(t)
+}
+
+func TestADaemonThatDiesAroundAHandOverStartsItOnce(t *testing.T) {
+	// before leaves a site behind whose daemon planned, and died at some point before it went on.
+	before := func(t *testing.T, fake *executortest.Fake, die func(d *Daemon, run forge.Run)) (dir string, run forge.Run) {
+		dir = shortDir(t)
+		made, err := Init(t.Context(), dir, "admin", NoUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join(t.TempDir(), "f.sock"), TCP: TCPOff}}.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Config: cfg, Log: zerolog.Nop(), Version: "test"}
+		hpc(fake)(&o)
+		d, err := New(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.refreshNodes(t.Context())
+		op, err := d.Authenticate(t.Context(), made.Secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if run, err = d.db.For(op).SubmitRun(t.Context(), store.NewRun{Spec: gang(2, 2)}); err != nil {
+			t.Fatal(err)
+		}
+		d.planStep(t.Context(), time.Now())
+		die(d, run)
+		if err := d.stop.run(d.log); err != nil {
+			t.Fatal(err)
+		}
+		return dir, run
+	}
+	for name, tc := range map[string]struct {
+		die     func(t *testing.T, fake *executortest.Fake) func(d *Daemon, run forge.Run)
+		attempt int
+	}{
+		"after the plan was applied": {func(*testing.T, *executortest.Fake) func(*Daemon, forge.Run) { return func(*Daemon, forge.Run) {} }, 1},
+		"before it was submitted": {func(t *testing.T, _ *executortest.Fake) func(*Daemon, forge.Run) {
+			return func(d *Daemon, run forge.Run) { // the executor is asked, makes its absence certain, and the next attempt starts
+				if err := d.db.AttemptLaunching(t.Context(), run.ID, 1); err != nil {
+					t.Error(err)
+				}
+			}
+		}, 2},
+		"after it was submitted, before that was recorded": {func(t *testing.T, fake *executortest.Fake) func(*Daemon, forge.Run) {
+			return func(d *Daemon, run forge.Run) {
+				if err := d.db.AttemptLaunching(t.Context(), run.ID, 1); err != nil {
+					t.Error(err)
+				}
+				if _, err := fake.Submit(t.Context(), forge.Launch{Key: forge.AttemptKey(run.ID, 1), Run: run.ID, Attempt: 1, Spec: gang(2, 2)}); err != nil {
+					t.Error(err)
+				}
+			}
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake := executortest.NewFake(gpuNode("n1", 4), gpuNode("n2", 4))
+			dir, run := before(t, fake, tc.die(t, fake))
+			r := serveOn(t, dir, fake, hpc(fake))
+			key := r.queued(t, run.ID, tc.attempt)
+			fake.Allocate(key, on("n1", "n2")...)
+			fake.Finish(key, 0)
+			if got := r.await(t, run.ID, "completed", inState(forge.RunCompleted)); got.Attempt != tc.attempt || len(fake.Launches()) != 1 {
+				t.Errorf("%d attempts, %d launches", got.Attempt, len(fake.Launches()))
+			}
+			r.sameWorld(t)
+		})
+	}
 }

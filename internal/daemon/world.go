@@ -389,7 +389,9 @@ func (d *world) nodesOf(c forge.ClusterName) []forge.Node {
 	return slices.DeleteFunc(d.nodeList(), func(n forge.Node) bool { return n.Cluster != c })
 }
 
-// SnapshotOf is the snapshot that a fresh read of the tables gives.
-func SnapshotOf(w store.World, now time.Time) forge.Snapshot {
-	return newWorld(w, func(forge.RunID) (forge.Run, bool) { return forge.Run{}, false }).snapshot(now)
+// SnapshotOf is the snapshot that a fresh read of the tables gives, with the batch systems that a configuration would name.
+func SnapshotOf(w store.World, now time.Time, queues ...forge.ClusterQueue) forge.Snapshot {
+	d := newWorld(w, func(forge.RunID) (forge.Run, bool) { return forge.Run{}, false })
+	d.setQueues(queues)
+	return d.snapshot(now)
 }

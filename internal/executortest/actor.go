@@ -115,7 +115,11 @@ func (t *actor) asked(s forge.SignalKind, now time.Time) {
 	if t.a.state == forge.ObservStarting {
 		t.start(now)
 	}
-	t.a.end.Cause = cmp.Or(t.a.end.Cause, forge.StopIntent)
+	cause := forge.StopIntent
+	if s == forge.SignalLimit {
+		cause = forge.StopTimeLimit
+	}
+	t.a.end.Cause = cmp.Or(t.a.end.Cause, cause)
 	if s == forge.SignalKill {
 		t.kill(now)
 		return

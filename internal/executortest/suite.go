@@ -49,6 +49,7 @@ func Run(t *testing.T, h Harness) {
 		{"cancel ends a rank that listens", testCancelListening},
 		{"cancel kills a rank that does not listen, after the grace", testCancelIgnored},
 		{"checkpoint saves and exits 85", testCheckpoint},
+		{"a limit that is taken for come saves, and is the cause", testLimitAsked},
 		{"kill ends it at once", testKill},
 		{"a stronger request overrides a weaker one, never the other way", testStronger},
 		{"signals are idempotent, also after the end", testSignalAgain},

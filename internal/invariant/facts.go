@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,9 +52,10 @@ type (
 		Attempt, GPUs                      int
 	}
 	Attempt struct {
-		Run, State, Reason, ResumeFrom, Intent string
-		Number, Ranks, Exits                   int
-		ResumeStep                             int64
+		Run, State, Reason, ResumeFrom, Intent, Cluster string
+		Number, Ranks, Exits                            int
+		ResumeStep                                      int64
+		HandedOver                                      bool
 	}
 	Allocation struct {
 		Cluster, Node, Run string
@@ -153,9 +155,9 @@ func (f *Facts) readTables(ctx context.Context, db *sql.DB) error {
 			return err
 		}),
 		rows(ctx, tx, `SELECT a.run, a.number, a.state, a.reason, a.resume_from, a.resume_step, r.nodes * r.gpus_per_node,
-			CASE a.exits WHEN '' THEN 0 ELSE json_array_length(a.exits) END, a.intent FROM attempts a JOIN runs r ON r.id = a.run ORDER BY a.run, a.number`, func(s scan) error {
+			CASE a.exits WHEN '' THEN 0 ELSE json_array_length(a.exits) END, a.intent, a.cluster, a.handed_over FROM attempts a JOIN runs r ON r.id = a.run ORDER BY a.run, a.number`, func(s scan) error {
 			var a Attempt
-			err := s(&a.Run, &a.Number, &a.State, &a.Reason, &a.ResumeFrom, &a.ResumeStep, &a.Ranks, &a.Exits, &a.Intent)
+			err := s(&a.Run, &a.Number, &a.State, &a.Reason, &a.ResumeFrom, &a.ResumeStep, &a.Ranks, &a.Exits, &a.Intent, &a.Cluster, &a.HandedOver)
 			f.Attempts = append(f.Attempts, a)
 			return err
 		}),
@@ -271,6 +273,18 @@ func marked() (map[Proc]bool, error) {
 	return out, nil
 }
 
+// queues are the clusters that were handed runs. What a site's configuration lets wait there is not in the tables.
+func (f *Facts) queues() (out []forge.ClusterQueue) {
+	for _, a := range f.Attempts {
+		q := forge.ClusterQueue{Cluster: forge.ClusterName(a.Cluster), Binding: forge.BindEager}
+		if a.HandedOver && !slices.Contains(out, q) {
+			out = append(out, q)
+		}
+	}
+	slices.SortFunc(out, func(a, b forge.ClusterQueue) int { return strings.Compare(string(a.Cluster), string(b.Cluster)) })
+	return out
+}
+
 // readPlan plans what the tables hold, twice.
 func (f *Facts) readPlan(ctx context.Context, stateDir string) error {
 	db, err := store.Open(ctx, filepath.Join(stateDir, "forge.db"), store.Options{})
@@ -283,7 +297,7 @@ func (f *Facts) readPlan(ctx context.Context, stateDir string) error {
 	}
 	now := time.Now()
 	for i := range f.Plans {
-		snap := daemon.SnapshotOf(w, now)
+		snap := daemon.SnapshotOf(w, now, f.queues()...)
 		plan := scheduler.Plan(snap, scheduler.DefaultPolicy())
 		b, err := json.Marshal(plan)
 		if err != nil {
@@ -300,6 +314,11 @@ func (f *Facts) readPlan(ctx context.Context, stateDir string) error {
 		}
 		for _, p := range plan.Place {
 			f.Reasons[p.Run] = "is about to be placed"
+		}
+		for _, a := range w.Attempts {
+			if a.Queued() {
+				f.Reasons[a.Run] = scheduler.Queued(a, "its own queue")
+			}
 		}
 		for _, p := range snap.Pending {
 			if _, ok := f.Reasons[p.ID]; !ok {

@@ -91,8 +91,10 @@ func (j *judge) oneFence() {
 // 3: a GPU belongs to one attempt, and is released only when its processes are gone.
 func (j *judge) slots() {
 	state := map[string]string{}
+	elsewhere := map[string]bool{} // its GPUs are another queue's to give, and a node of it that is lost may go on without anybody's knowing
 	for _, a := range j.f.Attempts {
 		state[key(a.Run, a.Number)] = a.State
+		elsewhere[key(a.Run, a.Number)] = a.HandedOver && a.Reason == string(forge.EndNodeLost)
 	}
 	holder := map[string]string{}
 	for _, a := range j.f.Allocations {
@@ -110,12 +112,15 @@ func (j *judge) slots() {
 		held[h]++
 	}
 	for _, a := range j.f.Attempts {
-		if open(a.State) && held[key(a.Run, a.Number)] == 0 {
+		switch n := held[key(a.Run, a.Number)]; {
+		case a.HandedOver && n > 0:
+			j.say(3, "%s was handed over to the queue of %s and holds %d slots", key(a.Run, a.Number), a.Cluster, n)
+		case open(a.State) && !a.HandedOver && n == 0:
 			j.say(3, "%s is %s and holds nothing", key(a.Run, a.Number), a.State)
 		}
 	}
 	for _, p := range j.f.Procs {
-		if s := state[key(p.Run, p.Attempt)]; !open(s) {
+		if s := state[key(p.Run, p.Attempt)]; !open(s) && !elsewhere[key(p.Run, p.Attempt)] {
 			j.say(3, "process %d of %s lives and its GPUs were released (%s)", p.Pid, key(p.Run, p.Attempt), s)
 		}
 	}
@@ -135,13 +140,13 @@ func (j *judge) gangs() {
 	}
 	for _, a := range j.f.Attempts {
 		k := key(a.Run, a.Number)
-		if open(a.State) && slots[k] != a.Ranks {
+		if open(a.State) && !a.HandedOver && slots[k] != a.Ranks {
 			j.say(4, "%s holds %d of %d slots", k, slots[k], a.Ranks)
 		}
 		if a.Reason == string(forge.EndCompleted) && a.Exits != a.Ranks {
 			j.say(4, "%s completed with %d exits of %d ranks", k, a.Exits, a.Ranks)
 		}
-		if !open(a.State) && procs[k] > 0 {
+		if !open(a.State) && procs[k] > 0 && !(a.HandedOver && a.Reason == string(forge.EndNodeLost)) {
 			j.say(4, "%s has ended and %d of its processes have not", k, procs[k])
 		}
 	}

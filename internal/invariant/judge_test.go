@@ -18,11 +18,14 @@ func sound() invariant.Facts {
 			{ID: "r1", Tenant: "t", State: "running", Attempt: 2},
 			{ID: "r2", Tenant: "t", State: "pending", GPUs: 2},
 			{ID: "r3", Tenant: "u", State: "completed", Attempt: 1, Register: "bot", Model: "bot@1"},
+			{ID: "r4", Tenant: "t", State: "pending", Attempt: 2, GPUs: 1},
 		},
 		Attempts: []invariant.Attempt{
 			{Run: "r1", Number: 1, State: "ended", Reason: "killed_externally", Ranks: 2, Exits: 2},
 			{Run: "r1", Number: 2, State: "running", Ranks: 2, ResumeFrom: "/r1/c-4", ResumeStep: 4, Intent: "checkpoint_preempt"},
 			{Run: "r3", Number: 1, State: "ended", Reason: "completed", Ranks: 1, Exits: 1},
+			{Run: "r4", Number: 1, State: "ended", Reason: "node_lost", Ranks: 1, Cluster: "hpc", HandedOver: true},
+			{Run: "r4", Number: 2, State: "launching", Ranks: 1, Cluster: "hpc", HandedOver: true},
 		},
 		Allocations: []invariant.Allocation{
 			{Cluster: "c", Node: "n", Slot: 0, Run: "r1", Attempt: 2}, {Cluster: "c", Node: "n", Slot: 1, Run: "r1", Attempt: 2},
@@ -35,8 +38,8 @@ func sound() invariant.Facts {
 			"r1": {Fence: 2, Starts: []invariant.Start{{1, 0}, {1, 1}, {2, 0}, {2, 1}}, Verified: map[string]int64{"/r1/c-4": 4}},
 			"r3": {Fence: 1, Starts: []invariant.Start{{1, 0}}},
 		},
-		Procs:   []invariant.Proc{{Pid: 9, Run: "r1", Attempt: 2}},
-		Reasons: map[forge.RunID]string{"r2": "needs 2 GPUs: 0 free"},
+		Procs:   []invariant.Proc{{Pid: 9, Run: "r1", Attempt: 2}, {Pid: 10, Run: "r4", Attempt: 1}},
+		Reasons: map[forge.RunID]string{"r2": "needs 2 GPUs: 0 free", "r4": "queued in Slurm as job 7"},
 		Plans:   [2]string{"{}", "{}"},
 	}
 }
@@ -73,6 +76,10 @@ func TestEachPlantedViolationIsFound(t *testing.T) {
 		}},
 		{"an open attempt that holds nothing", 3, func(f *invariant.Facts) { f.Allocations = nil }},
 		{"a process of an attempt whose GPUs were released", 3, func(f *invariant.Facts) { f.Procs[0].Attempt = 1 }},
+		{"slots of an attempt that was handed over", 3, func(f *invariant.Facts) {
+			f.Allocations = append(f.Allocations, invariant.Allocation{Cluster: "hpc", Node: "h1", Slot: 0, Run: "r4", Attempt: 2})
+		}},
+		{"a process that was handed over and lives on although its nodes are well", 3, func(f *invariant.Facts) { f.Attempts[3].Reason = "executor_lost" }},
 		{"half a gang placed", 4, func(f *invariant.Facts) { f.Allocations = f.Allocations[:1] }},
 		{"a completed gang without all exits", 4, func(f *invariant.Facts) { f.Attempts[2].Exits = 0 }},
 		{"resumed from what does not verify", 5, func(f *invariant.Facts) { dir(f, func(d *invariant.Dir) { d.Verified = nil }) }},

@@ -306,7 +306,8 @@ type events struct {
 func listen(ctx context.Context) events {
 	e := events{child: make(chan os.Signal, 1), look: make(chan os.Signal, 1), limit: make(chan os.Signal, 1), term: make(chan int, 4)}
 	signal.Notify(e.child, syscall.SIGCHLD)
-	signal.Notify(e.look, syscall.SIGUSR1)
+	// CONT is how Slurm is asked to have shims look: where it signals every process of a step, ranks do not mind it.
+	signal.Notify(e.look, syscall.SIGUSR1, syscall.SIGCONT)
 	signal.Notify(e.limit, syscall.SIGUSR2) // a batch system's word that its limit is near
 	term := make(chan os.Signal, 4)
 	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

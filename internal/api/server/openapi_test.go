@@ -57,6 +57,7 @@ func TestOpenAPI(t *testing.T) {
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "GET /v1/whoami", "GET /v1/doctor",
+		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
 	ops := operations(o)
@@ -112,7 +113,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	t.Run("bodies refuse what they do not know", func(t *testing.T) {
-		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest"} {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "InterruptRequest"} {
 			sc := o.Components.Schemas.Map()[name]
 			if sc == nil || sc.AdditionalProperties != false {
 				t.Errorf("%s is open", name)
@@ -146,6 +147,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 	s.addRun(3, forge.RunPending)
 	s.AddEvent(forge.Event{Type: forge.EventRunRunning, Run: id, Number: 1, Message: "running", Data: map[string]any{"step": 1}})
 
+	s.SetSeat(api.RunSeat{Attempt: 1, Cluster: "hpc", Job: "71", Owner: "ada", Node: "gpu-1", Env: "/runs/R/attempts/0001/ranks/0001/env.sh"})
 	s.UnderWay(forge.Principal{Tenant: "T1", UserID: "U2", Once: forge.Once{Op: "add-dataset", Key: "once 1"}})
 	s.SetProgress(1<<20, 2<<20)
 
@@ -171,6 +173,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
+		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}

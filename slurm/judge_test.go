@@ -1,0 +1,310 @@
+package slurm
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+func claimOf(holder string) *rundir.Claim { return &rundir.Claim{By: "shim", Holder: holder} }
+
+// world is a gang on two nodes with one rank each, at a moment.
+type world struct {
+	seen
+}
+
+var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
+func aGang() *world {
+	return &world{seen{id: "slurm::/r/R#1", now: noon, jobAt: noon.Add(-time.Second), heard: noon.Add(-time.Second), records: Records{
+		Launched: &Launched{PerNode: []int{1, 1}, Gang: forge.Gang{Nodes: 2, GPUsPerNode: 1, CPUsPerGPU: 2}, At: noon.Add(-time.Hour)},
+		Live:     map[int]rundir.Live{}, Exits: map[int]rundir.Exit{},
+	}}}
+}
+
+func (w *world) job(state, reason string) *world {
+	w.seen.job = &entry{ID: "7", Name: "forge-hpc-R.1", State: state, Reason: reason, Nodes: "n[3-4]", Submitted: noon.Add(-time.Hour), ByUID: -1}
+	if w.seen.job.phase() == phaseWaiting {
+		w.seen.job.Nodes = ""
+	}
+	if w.seen.job.phase() == phaseOver {
+		w.endSeen = noon.Add(-time.Second)
+	}
+	return w
+}
+
+func (w *world) claimed() *world {
+	w.records.Claim = claimOf("7.0")
+	return w
+}
+
+func (w *world) live() *world {
+	for i := range 2 {
+		w.records.Live[i] = rundir.Live{StartedAt: noon.Add(-time.Minute), Node: forge.NodeName([]string{"n3", "n4"}[i]), Slots: []int{i}}
+	}
+	return w
+}
+
+// exit is the last word of a node's shim.
+func (w *world) exit(node int, cause forge.StopCause, x forge.RankExit) *world {
+	x.Rank, x.EndedAt = node, noon.Add(-10*time.Second)
+	w.records.Exits[node] = rundir.Exit{Cause: cause, ByUID: -1, Ranks: []forge.RankExit{x}, EndedAt: x.EndedAt}
+	w.endSeen = noon.Add(-5 * time.Second)
+	return w
+}
+
+func (w *world) after(d time.Duration) *world {
+	w.now = w.now.Add(d)
+	return w
+}
+
+func TestEveryStateOfSlurmIsKnown(t *testing.T) {
+	for state, want := range map[string]struct {
+		waiting forge.ObservState // before any shim has claimed
+		claimed forge.ObservState // after, all ranks being live
+		cause   forge.StopCause
+		reason  forge.EndReason
+	}{
+		"PENDING":       {forge.ObservQueued, forge.ObservRunning, "", ""},
+		"REQUEUED":      {forge.ObservQueued, forge.ObservRunning, "", ""},
+		"REQUEUE_HOLD":  {forge.ObservQueued, forge.ObservRunning, "", ""},
+		"REQUEUE_FED":   {forge.ObservQueued, forge.ObservRunning, "", ""},
+		"SPECIAL_EXIT":  {forge.ObservQueued, forge.ObservRunning, "", ""},
+		"RESV_DEL_HOLD": {forge.ObservQueued, forge.ObservRunning, "", ""},
+		"CONFIGURING":   {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"RUNNING":       {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"SUSPENDED":     {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"RESIZING":      {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"SIGNALING":     {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"STOPPED":       {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"STAGE_OUT":     {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"POWER_UP_NODE": {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"UPDATE_DB":     {forge.ObservStarting, forge.ObservRunning, "", ""},
+		"COMPLETING":    {forge.ObservStarting, forge.ObservStopping, "", ""},
+
+		"COMPLETED":     {forge.ObservAbsent, forge.ObservLost, "", forge.EndExecutorLost},
+		"FAILED":        {forge.ObservAbsent, forge.ObservLost, "", forge.EndExecutorLost},
+		"REVOKED":       {forge.ObservAbsent, forge.ObservLost, "", forge.EndExecutorLost},
+		"EXPIRED":       {forge.ObservAbsent, forge.ObservLost, "", forge.EndExecutorLost},
+		"NODE_FAIL":     {forge.ObservAbsent, forge.ObservLost, forge.StopNodeLost, forge.EndNodeLost},
+		"BOOT_FAIL":     {forge.ObservAbsent, forge.ObservLost, forge.StopNodeLost, forge.EndNodeLost},
+		"LAUNCH_FAILED": {forge.ObservAbsent, forge.ObservLost, forge.StopNodeLost, forge.EndNodeLost},
+		"RECONFIG_FAIL": {forge.ObservAbsent, forge.ObservLost, forge.StopNodeLost, forge.EndNodeLost},
+		"PREEMPTED":     {forge.ObservAbsent, forge.ObservLost, forge.StopPreempted, forge.EndCheckpointedPreempt},
+		"TIMEOUT":       {forge.ObservAbsent, forge.ObservLost, forge.StopTimeLimit, forge.EndTimeLimit},
+		"DEADLINE":      {forge.ObservAbsent, forge.ObservLost, forge.StopTimeLimit, forge.EndTimeLimit},
+		"OUT_OF_MEMORY": {forge.ObservAbsent, forge.ObservLost, forge.StopOOM, forge.EndHostOOM},
+		"CANCELLED":     {forge.ObservAbsent, forge.ObservLost, forge.StopSignal, forge.EndCancelledBy},
+	} {
+		t.Run(state, func(t *testing.T) {
+			w := aGang().job(state, "")
+			o, n := judge(w.seen)
+			if want.waiting == forge.ObservAbsent { // absence is made, and then it is absent for the same reason
+				if n != needRevoke || o.Released {
+					t.Fatalf("before a claim: %+v, need %d; want absence to be made first", o, n)
+				}
+				w.records.Claim = &rundir.Claim{By: "forged", Revoked: true}
+				o, n = judge(w.seen)
+				if want.cause != "" && o.Cause != want.cause {
+					t.Errorf("absent for %q, want %q", o.Cause, want.cause)
+				}
+			}
+			if o.State != want.waiting || n != needNothing {
+				t.Errorf("before a claim: %s, need %d; want %s", o.State, n, want.waiting)
+			}
+			o, _ = judge(aGang().job(state, "").claimed().live().after(settleWithin).seen)
+			if o.State != want.claimed || o.Released != (want.claimed == forge.ObservLost) {
+				t.Errorf("after a claim: %s, released %v; want %s", o.State, o.Released, want.claimed)
+			}
+			if want.reason == "" {
+				return
+			}
+			if o.Cause != want.cause && want.cause != "" {
+				t.Errorf("cause %q, want %q", o.Cause, want.cause)
+			}
+			if reason, why := forge.Judge(forge.Evidence{State: o.State, Cause: o.Cause, Detail: o.Detail, Exits: o.Exits, Ranks: 2, ByUID: o.ByUID}); reason != want.reason && state != "COMPLETED" && state != "FAILED" {
+				t.Errorf("judged %s (%s), want %s", reason, why, want.reason)
+			}
+		})
+	}
+	t.Run("a word that is not known changes nothing", func(t *testing.T) {
+		if o, n := judge(aGang().job("MELTING", "").claimed().live().seen); o.State != forge.ObservRunning || n != needNothing {
+			t.Errorf("%+v, need %d", o, n)
+		}
+		if o, n := judge(aGang().job("MELTING", "").seen); o.State != forge.ObservUnknown || o.Released || n != needNothing {
+			t.Errorf("%+v, need %d", o, n)
+		}
+	})
+}
+
+func TestWhatEndedIt(t *testing.T) {
+	ok := forge.RankExit{Node: "n3"}
+	failed := forge.RankExit{Node: "n3", Code: 3}
+	saved := forge.RankExit{Node: "n3", Code: forge.ExitCheckpointed}
+	killed := forge.RankExit{Node: "n3", Code: 137, Signal: 9}
+	ended := forge.RankExit{Node: "n3", Code: 143, Signal: 15, ByShim: true}
+	for _, c := range []struct {
+		name   string
+		w      *world
+		state  forge.ObservState
+		reason forge.EndReason
+		detail string
+		ask    bool // not yet: Slurm is asked first
+	}{
+		{"good ends need no word from Slurm", aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopRankExit, ok).exit(1, forge.StopRankExit, ok),
+			forge.ObservExited, forge.EndCompleted, "", false},
+		{"a rank's failure is its own", aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopRankExit, failed).exit(1, forge.StopRankExit, ended),
+			forge.ObservExited, forge.EndUserExit, "", false},
+		{"a TERM from outside waits for Slurm to explain it", aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopSignal, saved).exit(1, forge.StopSignal, saved),
+			forge.ObservStopping, "", "", true},
+		{"preempted after saving", aGang().job("PREEMPTED", "").claimed().live().exit(0, forge.StopSignal, saved).exit(1, forge.StopSignal, saved),
+			forge.ObservExited, forge.EndCheckpointedPreempt, "PREEMPTED", false},
+		{"a TERM that the ranks got before their shim did", aGang().job("PREEMPTED", "").claimed().live().exit(0, forge.StopRankExit, saved).exit(1, forge.StopRankExit, saved),
+			forge.ObservExited, forge.EndCheckpointedPreempt, "PREEMPTED", false},
+		{"saved at the limit", aGang().job("TIMEOUT", "TimeLimit").claimed().live().exit(0, forge.StopTimeLimit, saved).exit(1, forge.StopTimeLimit, saved),
+			forge.ObservExited, forge.EndCheckpointedLimit, "", false},
+		{"killed at the limit", aGang().job("TIMEOUT", "TimeLimit").claimed().live().after(time.Minute), forge.ObservLost, forge.EndTimeLimit, "TimeLimit", false},
+		{"a node that fails takes the others with it", aGang().job("NODE_FAIL", "NodeDown").claimed().live().exit(0, forge.StopSignal, ended),
+			forge.ObservExited, forge.EndNodeLost, "no last word from n4", false},
+		{"a rank that noticed that its peer was gone", aGang().job("NODE_FAIL", "NodeDown").claimed().live().exit(0, forge.StopRankExit, failed),
+			forge.ObservExited, forge.EndNodeLost, "n4", false},
+		{"killed for its memory", aGang().job("OUT_OF_MEMORY", "OutOfMemory").claimed().live().exit(0, forge.StopRankExit, killed).exit(1, forge.StopRankExit, ended),
+			forge.ObservExited, forge.EndHostOOM, "OUT_OF_MEMORY", false},
+		{"a shim that could not start on one node", aGang().job("FAILED", "NonZeroExitCode").claimed().exit(0, forge.StopSignal, ended).after(settleWithin),
+			forge.ObservExited, forge.EndLaunchFailed, "no last word from n4", false},
+		{"records may come late over a network filesystem", aGang().job("FAILED", "").claimed().live(), forge.ObservStopping, "", "", false},
+		{"an answer of before the end explains nothing", func() *world {
+			w := aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopSignal, ended).exit(1, forge.StopSignal, ended).after(2 * explainWithin)
+			w.heard = w.endSeen.Add(-time.Second)
+			return w
+		}(), forge.ObservStopping, "", "", true},
+		{"in the end it is judged by what there is", aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopSignal, ended).exit(1, forge.StopSignal, ended).after(explainAtMost),
+			forge.ObservExited, forge.EndKilledExternally, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, n := judge(c.w.seen)
+			if o.State != c.state || (n == needSlurm) != c.ask {
+				t.Fatalf("%s (%s, %q), need %d; want %s", o.State, o.Cause, o.Detail, n, c.state)
+			}
+			if !strings.Contains(o.Detail, c.detail) {
+				t.Errorf("detail %q, want %q in it", o.Detail, c.detail)
+			}
+			if c.reason == "" {
+				return
+			}
+			if reason, why := forge.Judge(forge.Evidence{State: o.State, Cause: o.Cause, Detail: o.Detail, Exits: o.Exits, Ranks: 2, ByUID: o.ByUID, OutputOK: true}); reason != c.reason {
+				t.Errorf("judged %s (%s), want %s", reason, why, c.reason)
+			}
+		})
+	}
+}
+
+func TestWhoCancelledIt(t *testing.T) {
+	t.Run("the accounting says it a little later, which is waited for", func(t *testing.T) {
+		w := aGang().job("CANCELLED", "")
+		w.books = true
+		if o, n := judge(w.seen); o.State != forge.ObservQueued || n != needSlurm {
+			t.Errorf("%+v, need %d", o, n)
+		}
+		w.seen.job.ByUID = 1000
+		if _, n := judge(w.seen); n != needRevoke {
+			t.Errorf("need %d", n)
+		}
+		w.claimed().live().after(settleWithin)
+		if o, _ := judge(w.seen); o.Cause != forge.StopSignal || o.ByUID != 1000 || !strings.Contains(o.Detail, "uid 1000") {
+			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("we did, and then it is no stranger", func(t *testing.T) {
+		w := aGang().job("CANCELLED", "").claimed().live().after(settleWithin)
+		w.books, w.records.Stop = true, &rundir.Stop{Signal: forge.SignalKill, At: noon.Add(-time.Minute)}
+		if o, _ := judge(w.seen); o.Cause != forge.StopIntent {
+			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("Slurm did, for want of what it depends on", func(t *testing.T) {
+		w := aGang().job("CANCELLED", "DependencyNeverSatisfied")
+		w.records.Claim = &rundir.Claim{Revoked: true}
+		if o, _ := judge(w.seen); o.Cause != forge.StopRefused {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+func TestSilenceProvesNothing(t *testing.T) {
+	silent := func(w *world) *world {
+		w.silent = "Slurm has not answered since noon"
+		return w
+	}
+	t.Run("a running attempt is unknown, and holds what it has", func(t *testing.T) {
+		if o, _ := judge(silent(aGang().job("RUNNING", "").claimed().live()).seen); o.State != forge.ObservUnknown || o.Released || o.Detail == "" {
+			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("the shims' own last words are enough", func(t *testing.T) {
+		w := silent(aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopRankExit, forge.RankExit{}).exit(1, forge.StopRankExit, forge.RankExit{}))
+		if o, _ := judge(w.seen); o.State != forge.ObservExited || !o.Released {
+			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("records that cannot be read are not absent", func(t *testing.T) {
+		w := aGang().job("FAILED", "").claimed()
+		w.blind = "permission denied"
+		if o, n := judge(w.seen); o.State != forge.ObservUnknown || o.Released || n != needNothing {
+			t.Errorf("%+v, need %d", o, n)
+		}
+	})
+	t.Run("a job that nobody has seen is unknown", func(t *testing.T) {
+		w := aGang()
+		if o, n := judge(w.seen); o.State != forge.ObservUnknown || o.Released || n == needRevoke {
+			t.Errorf("%+v, need %d", o, n)
+		}
+		w.records.Batch = &rundir.BatchRecord{JobID: "7"}
+		if o, _ := judge(w.seen); o.State != forge.ObservQueued || o.Batch.ID != "7" {
+			t.Errorf("handed over: %+v", o)
+		}
+	})
+	t.Run("Slurm's word that there is no such job is proof", func(t *testing.T) {
+		w := aGang().claimed().live()
+		w.gone, w.endSeen = true, noon
+		if o, _ := judge(w.seen); o.State != forge.ObservStopping || o.Released {
+			t.Errorf("records may still come: %+v", o)
+		}
+		if o, _ := judge(w.after(settleWithin).seen); o.State != forge.ObservLost || !o.Released {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+func TestRequeuedJobIsAnotherStart(t *testing.T) {
+	w := aGang().job("PENDING", "BeginTime").claimed().live()
+	w.seen.job.Restarts = 1
+	o, n := judge(w.seen)
+	if o.State != forge.ObservExited || !o.Released || o.Cause != forge.StopPreempted || n != needCancel {
+		t.Errorf("%+v, need %d", o, n)
+	}
+	t.Run("but its first start has to end first", func(t *testing.T) {
+		w.seen.job.State = "COMPLETING"
+		if o, _ := judge(w.seen); o.Released {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+func TestPlacementIsWhereItReallyIs(t *testing.T) {
+	if o, _ := judge(aGang().job("PENDING", "").seen); o.Placement != nil {
+		t.Errorf("waiting: %+v", o.Placement)
+	}
+	o, _ := judge(aGang().job("RUNNING", "").seen)
+	if len(o.Placement) != 2 || o.Placement[1].Node != "n4" || o.Placement[1].Slots != nil || o.Placement[0].CPUs != 2 {
+		t.Errorf("allocated: %+v", o.Placement)
+	}
+	o, _ = judge(aGang().job("RUNNING", "").claimed().live().seen)
+	if len(o.Placement) != 2 || !slices.Equal(o.Placement[1].Slots, []int{1}) {
+		t.Errorf("running: %+v", o.Placement)
+	}
+}

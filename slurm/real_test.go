@@ -1,0 +1,200 @@
+package slurm
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/slurmtest"
+)
+
+// versions are the two that forge promises; the newer one lies in a root of its own.
+var versions = map[string]string{"22.05": "", "24.11": "24.11"}
+
+// shimFor makes a program that names its version as forged does: what the check asks of it.
+func shimFor(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "fcheck") // nodes of the newer version see /tmp and not every TMPDIR
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "forged")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho 'forged version 1.2.3 (abc)'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestARealClusterIsSeenAsItIs(t *testing.T) {
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			c := slurmtest.Up(t, slurmtest.Options{Nodes: 4, GPUs: 2, Version: version, Conf: []string{
+				"PartitionName=small Nodes=n1,n2 MaxTime=60 MaxNodes=1 OverSubscribe=EXCLUSIVE State=UP"}})
+			shim := shimFor(t)
+			o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}, RunRoot: filepath.Join(filepath.Dir(shim), "runs"), Shim: shim, Binding: BindLate,
+				Labels: map[string]string{"rack": "rack*"}, With: With{Partitions: []Partition{{Name: "main", GPUMemoryMiB: 81920}, {Name: "small"}}}}
+			t.Run("nodes, drains and foreign use", func(t *testing.T) { seen(t, c, o) })
+			t.Run("drains", func(t *testing.T) { drains(t, c, o) })
+			t.Run("limits", func(t *testing.T) { limits(t, o) })
+			t.Run("check", func(t *testing.T) { checked(t, c, o) })
+		})
+	}
+}
+
+func nodesOf(t *testing.T, o Options) map[string]forge.Node {
+	t.Helper()
+	list, err := listNodes(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]forge.Node{}
+	for _, n := range list {
+		out[string(n.Name)] = n
+	}
+	return out
+}
+
+// until waits for a condition of the cluster.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func sick(n forge.Node) (out []int) {
+	for _, g := range n.GPUs {
+		if g.Sick == ForeignUse {
+			out = append(out, g.Slot)
+		}
+	}
+	return out
+}
+
+func seen(t *testing.T, c *slurmtest.Cluster, o Options) {
+	all := nodesOf(t, o)
+	n1 := all["n1"]
+	if len(all) != 4 || n1.State != forge.NodeReady || len(n1.GPUs) != 2 || n1.GPUs[1].Slot != 1 || n1.GPUs[0].MemoryMiB != 81920 || n1.CPUs < 1 || n1.MemoryMiB < 1 {
+		t.Fatalf("%d nodes, n1 is %+v", len(all), n1)
+	}
+	if !slices.Equal(n1.Batch.Partitions, []string{"main", "small"}) || n1.Labels["rack"] == "" {
+		t.Errorf("n1: %+v %v", n1.Batch, n1.Labels)
+	}
+	run := forge.RunID("01JD0000000000000000000000")
+	c.Must(t, "sbatch", "-p", "main", "-w", "n1", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 300")
+	until(t, "somebody's job runs", func() bool { return nodesOf(t, o)["n1"].Batch.GPUsUsed == 1 })
+	c.Must(t, "sbatch", "-p", "main", "-w", "n1,n2", "--nodes=2", "--gres=gpu:1", "-J", JobName("hpc", run, 1), "--wrap", "sleep 300")
+	until(t, "ours runs", func() bool { return nodesOf(t, o)["n2"].Batch.GPUsUsed == 1 })
+	all = nodesOf(t, o)
+	if b := all["n1"].Batch; b.GPUsUsed != 2 || b.Foreign != 1 || len(sick(all["n1"])) != 1 {
+		t.Errorf("n1 has one of each: %+v, sick %v", b, sick(all["n1"]))
+	}
+	if b := all["n2"].Batch; b.Foreign != 0 || len(sick(all["n2"])) != 0 {
+		t.Errorf("n2 has ours alone: %+v, sick %v", b, sick(all["n2"]))
+	}
+	c.Must(t, "scancel", "-u", "root")
+	until(t, "all is free", func() bool { return nodesOf(t, o)["n1"].Batch.GPUsUsed == 0 })
+}
+
+func drains(t *testing.T, c *slurmtest.Cluster, o Options) {
+	if kept, err := drainNode(t.Context(), o.Tools, "n3", "a fan | is = loud"); err != nil || kept != "" {
+		t.Fatalf("%q, %v", kept, err)
+	}
+	if n := nodesOf(t, o)["n3"]; n.State != forge.NodeDrained || !strings.Contains(n.Reason, "forge: a fan | is = loud") {
+		t.Errorf("n3: %s, %q", n.State, n.Reason)
+	}
+	if kept, err := undrainNode(t.Context(), o.Tools, "n3"); err != nil || kept != "" {
+		t.Fatalf("%q, %v", kept, err)
+	}
+	until(t, "n3 is ready", func() bool { return nodesOf(t, o)["n3"].State == forge.NodeReady }) // Slurm asks it first
+	c.Must(t, "scontrol", "update", "nodename=n4", "state=drain", "reason=xid 79, said bob")
+	for _, f := range []func() (string, error){
+		func() (string, error) { return drainNode(t.Context(), o.Tools, "n4", "mine now") },
+		func() (string, error) { return undrainNode(t.Context(), o.Tools, "n4") },
+	} {
+		if kept, err := f(); err != nil || !strings.Contains(kept, "xid 79, said bob") {
+			t.Errorf("somebody else's drain: %q, %v", kept, err)
+		}
+	}
+	if n := nodesOf(t, o)["n4"]; n.State != forge.NodeDrained || !strings.Contains(n.Reason, "xid 79, said bob") {
+		t.Errorf("n4 is touched: %s, %q", n.State, n.Reason)
+	}
+	c.Must(t, "scontrol", "update", "nodename=n4", "state=undrain")
+}
+
+func limits(t *testing.T, o Options) {
+	r := &rules{tools: o.Tools}
+	spec := forge.RunSpec{Gang: forge.Gang{Nodes: 2, GPUsPerNode: 1, CPUsPerGPU: 1}, Batch: &forge.BatchOptions{Partition: "small"}}
+	if _, err := r.admit(t.Context(), o, spec); err == nil || !strings.Contains(err.Error(), "MaxNodes=1") {
+		t.Errorf("two nodes: %v", err)
+	}
+	spec.Gang.Nodes = 1
+	if notes, err := r.admit(t.Context(), o, spec); err != nil || !strings.Contains(strings.Join(notes, " "), "EXCLUSIVE") {
+		t.Errorf("one node: %v, %v", notes, err)
+	}
+}
+
+func checked(t *testing.T, c *slurmtest.Cluster, o Options) {
+	found := checkCluster(t.Context(), o, CheckedBy{Version: "1.2.3", Since: time.Now().Add(-time.Hour)})
+	by := map[string]Finding{}
+	for _, f := range found {
+		by[f.Name] = f
+	}
+	for name, want := range map[string]FindingStatus{
+		"slurm_programs": FindingOK, "controller": FindingOK, "slurm_version": FindingOK, "partition/main": FindingOK, "partition/small": FindingOK,
+		"probe_job": FindingOK, "shared_directory": FindingOK, "run_root_writable": FindingOK, "node_clocks": FindingOK, "shim": FindingOK,
+		"environment_cleared": FindingOK, "flock": FindingOK, "probe_gpu": FindingOK, "python_environment": FindingWarn, "accounting": FindingOK,
+	} {
+		if by[name].Status != want {
+			t.Errorf("%s is %q; want %s: %s", name, by[name].Status, want, by[name].Found)
+		}
+	}
+	if !strings.Contains(by["probe_job"].Found, "n1, n2") {
+		t.Errorf("on two nodes: %s", by["probe_job"].Found)
+	}
+	nothingIsLeft(t, c, o)
+	t.Run("faults are found", func(t *testing.T) {
+		bad := o
+		bad.Shim = filepath.Join(filepath.Dir(o.Shim), "gone")
+		bad.With.Python = "/nowhere/python3"
+		bad.With.Partitions = []Partition{{Name: "main", GPUType: "b900"}, {Name: "huge"}}
+		by := map[string]Finding{}
+		for _, f := range checkCluster(t.Context(), bad, CheckedBy{Version: "1.2.3"}) {
+			by[f.Name] = f
+		}
+		for _, name := range []string{"partition/main", "partition/huge", "probe_job"} {
+			if f := by[name]; f.Status != FindingFail || f.Means == "" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		bad.With.Partitions = nil
+		by = map[string]Finding{}
+		for _, f := range checkCluster(t.Context(), bad, CheckedBy{Version: "1.2.3"}) {
+			by[f.Name] = f
+		}
+		for _, name := range []string{"shim", "python_environment"} {
+			if f := by[name]; f.Status != FindingFail || f.Fix == "" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		nothingIsLeft(t, c, o)
+	})
+}
+
+func nothingIsLeft(t *testing.T, c *slurmtest.Cluster, o Options) {
+	t.Helper()
+	if left, _ := filepath.Glob(filepath.Join(o.RunRoot, probePrefix+"*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if out := c.Must(t, "squeue", "-h"); strings.TrimSpace(out) != "" {
+		t.Errorf("jobs are left: %s", out)
+	}
+}
