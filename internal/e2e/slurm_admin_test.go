@@ -34,18 +34,23 @@ func TestAnAdminsRequeueNeverStartsAnAttemptTwice(t *testing.T) {
 	}
 }
 
-// Without accounting nobody can say who cancelled a job: it is a kill from outside, and the run goes on.
-func TestAScancelFromOutsideIsNoEndOfTheRun(t *testing.T) {
+// Who cancels a job cancels the run: starting it again would be a fight with a person. It has saved, and says who it was.
+func TestAScancelFromOutsideCancelsTheRunWhichHasSaved(t *testing.T) {
 	t.Parallel()
 	c := calm(t)
 	h := openSlurm(t, c)
-	run := h.gang(120)
+	run := h.gang(300)
 	h.half(run)
 	c.Must(t, "scancel", h.job().id)
-	r := h.survived(run, 120)
-	if len(r.Attempts) != 2 || r.Attempts[1].ResumeStep == 0 {
-		t.Errorf("attempts: %+v", r.Attempts)
+	r := h.until(run, "ended", ended)
+	h.row(r)
+	if r.State != forge.RunCancelled || r.Reason != forge.EndCancelledBy || len(r.Attempts) != 1 || !strings.Contains(r.Attempts[0].Detail, "uid 0") {
+		t.Errorf("%s (%s): %+v", r.State, r.Reason, r.Attempts)
 	}
+	if r.SavedStep == 0 || r.SavedStep%10 == 0 {
+		t.Errorf("saved step %d: nothing was saved when the cancel came", r.SavedStep)
+	}
+	h.once(r)
 }
 
 // A job that an admin holds waits with the admin's word as its reason, however long, and runs once it is released.

@@ -15,7 +15,7 @@ func TestALimitOfThePartitionIsMetWithASave(t *testing.T) {
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
 	h := openSlurm(t, c)
 	h.strike()
-	run := h.gang(1800) // 36 s, of which a minute's job gives half
+	run := h.gang(1800, "--time", "0s") // 36 s, of which a minute's job gives half
 	r := h.survived(run, 1800)
 	if len(r.Attempts) != 2 || r.Attempts[0].Reason != forge.EndCheckpointedLimit || r.Attempts[1].ResumeStep%10 == 0 {
 		t.Errorf("attempts: %+v", r.Attempts)

@@ -52,7 +52,7 @@ func TestABatchScriptThatIsKilledEndsTheAttemptAndTheNextOneResumes(t *testing.T
 	h := openSlurm(t, calm(t))
 	run := h.gang(120)
 	r := h.half(run)
-	h.killAll("srun --ntasks-per-node=1 --nodes=2") // the script has become srun
+	h.killAll("bin/srun ") // the script has become srun
 	r = h.survived(run, 120)
 	if len(r.Attempts) != 2 || r.Attempts[1].ResumeStep == 0 {
 		t.Errorf("attempts: %+v", r.Attempts)
@@ -95,7 +95,6 @@ func TestARankThatFailsEndsAGangThatHangs(t *testing.T) {
 	h.once(r)
 	h.row(r)
 	h.wait("Slurm to have nothing of it", func() bool { return len(h.jobs()) == 0 })
-	sound(t, h.ctx, h.Site, r.ID)
 }
 
 // A full filesystem under the run directories: nothing can be saved or recorded, and nothing is made of that.
@@ -114,7 +113,7 @@ func TestAFullRunDirectoryLosesNothing(t *testing.T) {
 	ballast := filepath.Join(root, "ballast")
 	fill(t, ballast)
 	late := h.gang(20) // cannot be written down where its ranks would read it
-	h.until(running, "ended by the full disk", func(r api.RunDetail) bool { return len(h.jobs()) == 0 || ended(r) })
+	h.wait("the ranks to have failed", func() bool { return len(h.processes("proberank")) == 0 })
 	must(t, os.Remove(ballast))
 	h.survived(late, 20)
 	r := h.until(running, "ended", ended)
@@ -128,7 +127,6 @@ func TestAFullRunDirectoryLosesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	sound(t, h.ctx, h.Site, r.ID)
 }
 
 // The run root belongs to somebody else who lets nobody in.
@@ -144,14 +142,16 @@ func TestARunRootThatIsClosedIsSaidAndTriedAgain(t *testing.T) {
 	must(t, os.Chmod(root, 0o700))
 	h.strike()
 	run := h.gang(20)
-	r := h.until(run, "told of", func(r api.RunDetail) bool {
-		return r.Hold != nil || len(r.Attempts) > 0 && strings.Contains(r.Attempts[0].Detail, "permission")
+	var why string
+	h.wait("a person to be told", func() bool {
+		why, _ = h.Ctl(h.ctx, "run", "why", run)
+		return strings.Contains(why, "permission denied")
 	})
 	if len(h.queue("-t", "all")) != 0 {
 		t.Error("a job was handed over whose files could not be written")
 	}
 	must(t, os.Chown(root, 65534, 65534))
-	if r.Hold != nil {
+	if show(t, h.ctx, h.Site, run).Hold != nil {
 		_, err := h.Ctl(h.ctx, "run", "release", run)
 		must(t, err)
 	}
