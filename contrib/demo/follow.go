@@ -56,7 +56,10 @@ func (d *demo) leave(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	fmt.Printf("\n\033[1m== leave nothing running\033[0m\n")
 	stopErr := d.site.Stop(ctx)
-	foreign := d.net.stop()
+	var foreign []string
+	if d.net != nil {
+		foreign = d.net.stop()
+	}
 	left, err := forgedtest.Survivors(d.site.Dir)
 	for _, p := range left {
 		fmt.Printf("  survivor: pid %d  %s\n", p.Pid, p.Command)
@@ -65,7 +68,7 @@ func (d *demo) leave(ctx context.Context) error {
 	if err == nil {
 		err = d.claim(len(left) == 0, "scan of /proc for the state directory", "nothing of it runs any more")
 	}
-	if err == nil {
+	if err == nil && d.net != nil {
 		err = d.claim(len(foreign) == 0, "sampled /proc/PID/net/tcp of every process", "it talked to loopback only%s", strings.Join(append([]string{""}, foreign...), ", "))
 	}
 	return errors.Join(err, d.site.Close())

@@ -1,5 +1,5 @@
 // Command demo tells a story of forge-ml for real, on this machine: `make demo` the main job, `make
-// demo-front` a site's first day. Each claim is printed with the command that shows it; a claim that
+// demo-front` a site's first day, `make demo-slurm` a gang on Slurm. Each claim is printed with the command that shows it; a claim that
 // is false ends the demo with exit code 1.
 package main
 
@@ -20,6 +20,7 @@ import (
 
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
+	"github.com/forge-ml/forge-ml/internal/slurmtest"
 )
 
 // budget bounds a story whose machine is in trouble.
@@ -32,7 +33,7 @@ type chapter struct {
 }
 
 // stories by the name that --story takes.
-var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay}
+var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay, "slurm": onSlurm}
 
 func main() {
 	d := &demo{began: time.Now()}
@@ -62,7 +63,8 @@ type demo struct {
 	began             time.Time
 	phases            []string
 	site              *forgedtest.Site
-	net               *netWatch
+	net               *netWatch          // nil: the story has more machines than this one
+	slurm             *slurmtest.Cluster // nil: the story has none
 	claims            int
 	last              string // what there is to say at the end
 }
@@ -79,6 +81,9 @@ func (d *demo) run(ctx context.Context, chapters []chapter) (err error) {
 	defer func() {
 		if d.site != nil {
 			err = errors.Join(err, d.leave(ctx))
+		}
+		if d.slurm != nil {
+			err = errors.Join(err, d.powerOff())
 		}
 		if err == nil {
 			d.closing()

@@ -20,6 +20,10 @@ func TestTheMainJobForReal(t *testing.T) { tell(t, "main") }
 // resumed with the same result, backup, wipe and restore.
 func TestASitesFirstDay(t *testing.T) { tell(t, "front") }
 
+// TestAGangOnSlurm is `make demo-slurm`: a gang of 2 nodes × 2 ranks on a real Slurm cluster loses a node and then the
+// controller, resumes elsewhere with the same result, and starts no rank twice.
+func TestAGangOnSlurm(t *testing.T) { tell(t, "slurm") }
+
 func tell(t *testing.T, story string) {
 	t.Helper()
 	python := os.Getenv("FORGE_PYTHON")
