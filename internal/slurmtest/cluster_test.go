@@ -204,3 +204,17 @@ func TestLinesForSlurmConfReplaceWhatIsThere(t *testing.T) {
 		t.Errorf("the partitions are %q", out)
 	}
 }
+
+func TestAClusterThatCannotStartSaysWhy(t *testing.T) {
+	t.Parallel()
+	c, err := slurmtest.Start(t.Context(), slurmtest.Options{Nodes: 1, Conf: []string{"SchedulerType=sched/none-of-these"}})
+	if err == nil {
+		must(t, c.Down())
+		t.Fatal("it started")
+	}
+	for _, want := range []string{"slurmctld has ended", "none-of-these"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
+		}
+	}
+}
