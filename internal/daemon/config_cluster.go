@@ -150,6 +150,8 @@ func (c ClusterConfig) checkSlurm(at func(string) string, bad refusal) {
 		bad(at("run_root"), "is missing; want a directory that forged and every node see under the same path")
 	case !filepath.IsAbs(c.RunRoot) || filepath.Clean(c.RunRoot) != c.RunRoot:
 		bad(at("run_root"), "%q: want an absolute path without . and ..", c.RunRoot)
+	case !strings.Contains(c.RunRoot, accountPart) && c.Slurm.Identity == IdentityAsUser:
+		bad(at("run_root"), "%q: with slurm.identity: %s each account has a root of its own; want %s in it", c.RunRoot, IdentityAsUser, accountPart)
 	case strings.Contains(c.RunRoot, accountPart) && c.Slurm.Identity != IdentityAsUser:
 		bad(at("run_root"), "%q: %s needs slurm.identity: %s; with %s every job belongs to forged's own account", c.RunRoot, accountPart, IdentityAsUser, IdentitySelf)
 	}

@@ -43,7 +43,7 @@ type SlurmConfig struct {
 // AsUserConfig is how forged acts as the owners of jobs, identity as_user.
 type AsUserConfig struct {
 	Sudo   string `yaml:"sudo"`
-	Helper string `yaml:"helper"` // the forged that sudo may run as them
+	Helper string `yaml:"helper"` // what sudo may run as them: contrib/sudoers
 }
 
 // PartitionConfig is one partition that forge may use.
@@ -91,7 +91,7 @@ func (s *SlurmConfig) resolve(self, runRoot string) {
 	def(&s.Timeout, forge.Duration(slurm.DefaultTimeout))
 	def(&s.Identity, IdentitySelf)
 	def(&s.AsUser.Sudo, DefaultSudo)
-	def(&s.AsUser.Helper, self)
+	def(&s.AsUser.Helper, slurm.DefaultHelper)
 	def(&s.UserRuntime, new(s.Identity == IdentityAsUser)) // with one account for all, what one runs can read what another left
 	def(&s.Binding, DefaultBinding)
 	def(&s.BindTimeout, forge.Duration(DefaultBindTimeout))
