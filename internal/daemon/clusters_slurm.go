@@ -45,7 +45,7 @@ func (c *Cluster) follow(cl ClusterConfig) {
 		return
 	}
 	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // a run may bring its own as well; launching says so
-	c.MaxPending, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.UserRuntime
+	c.MaxPending, c.NiceStep, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.NiceStep, *cl.Slurm.UserRuntime
 	if cl.Slurm.Binding == DefaultBinding {
 		c.Binding = forge.BindEager
 	}
@@ -76,7 +76,7 @@ func slurmWith(cl ClusterConfig) slurm.With {
 		memory, _ := mebibytes(p.MemoryPerGPU)
 		gpu, _ := mebibytes(p.GPUMemory)
 		w.Partitions = append(w.Partitions, slurm.Partition{Name: p.Name, GPUType: p.GPUType, CPUsPerGPU: p.CPUsPerGPU, MemoryMiBPerGPU: memory, GPUMemoryMiB: gpu,
-			PricePerGPUHour: p.PricePerGPUHour, Account: p.Account, QOS: p.QOS, Env: maps.Clone(p.Env), MaxPending: p.MaxPending})
+			PricePerGPUHour: p.PricePerGPUHour, Account: p.Account, QOS: p.QOS, Env: maps.Clone(p.Env)})
 	}
 	for name, o := range s.Owners {
 		w.Owners[name] = slurm.Owner{Group: o.Group, Umask: o.Umask}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +48,6 @@ func (c *ClusterConfig) resolve(stateDir string) error {
 			return fmt.Errorf("own path: %w", err)
 		}
 		s := *c.Slurm
-		s.Partitions = slices.Clone(s.Partitions)
 		s.resolve(self, c.RunRoot)
 		c.Slurm = &s
 		return nil

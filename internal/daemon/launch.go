@@ -81,7 +81,7 @@ func (d *Daemon) find(ctx context.Context, c *Cluster, a forge.Attempt, row stor
 // versions, not from names.
 func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (forge.Launch, error) {
 	l := forge.Launch{Key: forge.AttemptKey(r.ID, a.Number), Run: r.ID, Number: r.Number, Tenant: r.Tenant, Attempt: a.Number,
-		RunDir: a.RunDir, Spec: r.Spec, Placement: a.Placement}
+		RunDir: a.RunDir, Spec: r.Spec, Placement: a.Placement, Report: d.reportTo(a)}
 	if c := d.live().clusters[a.Cluster]; c != nil && c.AsUser {
 		l.Account = slurm.AccountIn(c.RunRoot, a.RunDir)
 	}
