@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -76,7 +75,3 @@ func (d *Daemon) askNodes(ctx context.Context, due func(*Cluster) bool) {
 
 // attemptName is the directory of an attempt inside its run directory.
 func attemptName(n int) string { return fmt.Sprintf("%04d", n) }
-
-func (d *Daemon) runDir(id forge.RunID, c forge.ClusterName) string {
-	return filepath.Join(d.live().clusters[c].RunRoot, string(id))
-}

@@ -81,6 +81,9 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.resolveBatch(&spec, q, rec); err != nil {
 		return none, nil, err
 	}
+	if err := d.mayOwnJobs(ctx, p, spec.Cluster); err != nil {
+		return none, nil, err
+	}
 	if err := d.checkPlaceable(spec); err != nil {
 		return none, nil, err
 	}
