@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"os/user"
 	"path/filepath"
@@ -186,8 +187,15 @@ func (h *AsUser) Checkpoints(ctx context.Context, account string, run forge.RunI
 	return ask[[]forge.Checkpoint](ctx, h, account, verbCheckpoints, limit, askCheckpoints{run, runDir, verify})
 }
 
-// CheckInputs has a registered artefact held against the disk, as the one who will read it.
+// CheckInputs has a registered artefact held against the disk, as the one who will read it. Where it is not known who that
+// is ("") forged looks as itself, which has read it when it was registered; what it may not read the shim checks, in the job.
 func (h *AsUser) CheckInputs(ctx context.Context, account string, m forge.Manifest) error {
+	if account == "" {
+		if err := rundir.CheckInputsContext(ctx, m); !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		return nil
+	}
 	_, err := ask[nothing](ctx, h, account, verbCheckInputs, hashTimeout, m)
 	return err
 }
@@ -210,8 +218,9 @@ func (h *AsUser) Ping(ctx context.Context, account string) (Pong, error) {
 	return ask[Pong](ctx, h, account, verbPing, callTimeout, nothing{})
 }
 
-// Installed says what is wrong with the helper and the line in sudoers, without acting as anybody.
-func (h *AsUser) Installed(ctx context.Context) error {
+// Installed says what is wrong with the helper and the line in sudoers, without acting as anybody. as is the account that
+// forged will run as, where root asks; empty: who asks.
+func (h *AsUser) Installed(ctx context.Context, as string) error {
 	sudo, err := h.sudo()
 	if err != nil {
 		return err
@@ -221,7 +230,11 @@ func (h *AsUser) Installed(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, sudo, "-n", "-l").CombinedOutput()
+	args := []string{"-n", "-l"}
+	if as != "" {
+		args = append(args, "-U", as)
+	}
+	out, err := exec.CommandContext(ctx, sudo, args...).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), h.helper()) {
 		return forge.Errorf(forge.KindPrecondition, "slurm.as_user", "sudoers does not let this account run %s: %s", h.helper(), cut(strings.TrimSpace(string(out)), 200)).
 			WithHint("contrib/sudoers/install writes the line; sudo -n -l, as the account that forged runs as, shows what there is")

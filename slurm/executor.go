@@ -27,12 +27,14 @@ type Executor struct {
 	self bool // identity self: forged itself owns jobs and files
 	me   string
 	log  zerolog.Logger
+	pace pace
 
 	wake   chan struct{}
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	notify *notifier
+	rules  rules // of its partitions
 
 	// stripes serialise what changes an attempt: Submit, Find and Signal of one never overlap.
 	stripes [64]sync.Mutex
@@ -90,7 +92,7 @@ func New(o Options) (*Executor, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
-		o: o, hand: o.Hand, self: o.Hand == nil, log: o.Log.With().Str("cluster", string(o.Cluster)).Logger(),
+		o: o, pace: usual, hand: o.Hand, self: o.Hand == nil, log: o.Log.With().Str("cluster", string(o.Cluster)).Logger(),
 		wake: make(chan struct{}, 1), ctx: ctx, cancel: cancel, known: map[forge.ExternalID]*attempt{}, asked: map[string]time.Time{},
 	}
 	if e.self {

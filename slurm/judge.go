@@ -13,8 +13,8 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// seen is all that judging an attempt may know.
-type seen struct {
+// sight is all that judging an attempt may know.
+type sight struct {
 	id      forge.ExternalID
 	now     time.Time
 	records Records
@@ -50,7 +50,7 @@ const (
 // judge merges what Slurm says with what the shims have left. It is a function of values.
 //
 // Shims know best how their ranks ended, and Slurm knows best what was done to the job. Neither's silence proves anything.
-func judge(s seen) (forge.Observation, need) {
+func judge(s sight) (forge.Observation, need) {
 	o := forge.Observation{ID: s.id, AsOf: s.now.UTC(), State: forge.ObservUnknown, ByUID: -1, Batch: s.batch(), Placement: s.placement()}
 	r := s.records
 	s.copyRecords(&o)
@@ -101,7 +101,7 @@ func judge(s seen) (forge.Observation, need) {
 }
 
 // underway is for attempts that are not over.
-func (s seen) underway(o forge.Observation, claimed bool) (forge.Observation, need) {
+func (s sight) underway(o forge.Observation, claimed bool) (forge.Observation, need) {
 	r := s.records
 	nodes := 0
 	if r.Launched != nil {
@@ -127,12 +127,12 @@ func (s seen) underway(o forge.Observation, claimed bool) (forge.Observation, ne
 }
 
 // complete: every shim has said its last word, after which nothing of it runs.
-func (s seen) complete() bool {
+func (s sight) complete() bool {
 	return s.records.Launched != nil && len(s.records.Launched.PerNode) > 0 && len(s.records.Exits) == len(s.records.Launched.PerNode)
 }
 
 // requeued: Slurm has started the job anew under the same id, or is about to. The attempt starts once.
-func (s seen) requeued() bool {
+func (s sight) requeued() bool {
 	c := s.records.Claim
 	if c == nil || s.job == nil || c.Revoked {
 		return false
@@ -142,7 +142,7 @@ func (s seen) requeued() bool {
 }
 
 // exited is for attempts all of whose shims have said how it ended. What came from outside is Slurm's to explain.
-func (s seen) exited(o forge.Observation) (forge.Observation, need) {
+func (s sight) exited(o forge.Observation) (forge.Observation, need) {
 	o.State, o.Released = forge.ObservExited, true
 	if !s.fromOutside(o) {
 		return o, needNothing
@@ -157,7 +157,7 @@ func (s seen) exited(o forge.Observation) (forge.Observation, need) {
 }
 
 // ended is for jobs that are over while not every shim has said its last word.
-func (s seen) ended(o forge.Observation) (forge.Observation, need) {
+func (s sight) ended(o forge.Observation) (forge.Observation, need) {
 	if state := s.state(); state != "NODE_FAIL" && state != "BOOT_FAIL" && s.now.Sub(s.endSeen) < settleWithin {
 		o.State = forge.ObservStopping
 		return o, needNothing
@@ -173,12 +173,12 @@ func (s seen) ended(o forge.Observation) (forge.Observation, need) {
 }
 
 // nameless: somebody cancelled it, and the accounting will say who.
-func (s seen) nameless() bool {
+func (s sight) nameless() bool {
 	return s.state() == "CANCELLED" && s.job.ByUID < 0 && s.books && !s.asked()
 }
 
 // asked says that forged had asked for the end, and not only after it.
-func (s seen) asked() bool {
+func (s sight) asked() bool {
 	if s.records.Stop == nil {
 		return false
 	}
@@ -190,7 +190,7 @@ func (s seen) asked() bool {
 	return true
 }
 
-func (s seen) state() string {
+func (s sight) state() string {
 	if s.job == nil {
 		return ""
 	}
@@ -198,7 +198,7 @@ func (s seen) state() string {
 }
 
 // fromOutside says that the ranks or the shims were stopped by something that is neither forged nor themselves.
-func (s seen) fromOutside(o forge.Observation) bool {
+func (s sight) fromOutside(o forge.Observation) bool {
 	if s.asked() {
 		return false
 	}
@@ -219,7 +219,7 @@ func (s seen) fromOutside(o forge.Observation) bool {
 }
 
 // slurmsWord is why the attempt ended, as far as Slurm says.
-func (s seen) slurmsWord(o *forge.Observation) {
+func (s sight) slurmsWord(o *forge.Observation) {
 	if s.job == nil {
 		if s.gone && o.Detail == "" {
 			o.Detail = "Slurm does not know its job any more, and it left no record"
@@ -259,7 +259,7 @@ func (s seen) slurmsWord(o *forge.Observation) {
 
 // failed: the script ended by itself, which it does when srun does. A node on which no shim came to anything explains why the others
 // were stopped.
-func (s seen) failed(o *forge.Observation, say func(forge.StopCause, string, ...any)) {
+func (s sight) failed(o *forge.Observation, say func(forge.StopCause, string, ...any)) {
 	l := s.records.Launched
 	switch {
 	case s.complete() || l == nil:
@@ -277,7 +277,7 @@ func (s seen) failed(o *forge.Observation, say func(forge.StopCause, string, ...
 }
 
 // silentNodes names those whose shim left no last word.
-func (s seen) silentNodes() string {
+func (s sight) silentNodes() string {
 	if s.records.Launched == nil {
 		return ""
 	}
@@ -300,7 +300,7 @@ func (s seen) silentNodes() string {
 }
 
 // cancelled: by us, by Slurm itself for want of a dependency, or by a person.
-func (s seen) cancelled(o *forge.Observation, say func(forge.StopCause, string, ...any)) {
+func (s sight) cancelled(o *forge.Observation, say func(forge.StopCause, string, ...any)) {
 	switch {
 	case s.asked():
 		say(forge.StopIntent, "CANCELLED as forged asked")
@@ -317,7 +317,7 @@ func (s seen) cancelled(o *forge.Observation, say func(forge.StopCause, string, 
 }
 
 // absent is for attempts whose claim is revoked: they never started and never will.
-func (s seen) absent(o *forge.Observation) {
+func (s sight) absent(o *forge.Observation) {
 	o.State, o.Released, o.Cause, o.Exits = forge.ObservAbsent, true, "", nil
 	o.Detail = "its claim is revoked: it never started"
 	b := s.records.Batch
@@ -332,7 +332,7 @@ func (s seen) absent(o *forge.Observation) {
 }
 
 // copyRecords takes over what shims and ranks have left.
-func (s seen) copyRecords(o *forge.Observation) {
+func (s sight) copyRecords(o *forge.Observation) {
 	r := s.records
 	var first *rundir.Exit
 	for _, node := range slices.Sorted(maps.Keys(r.Exits)) {
@@ -358,7 +358,7 @@ func (s seen) copyRecords(o *forge.Observation) {
 }
 
 // placement is where it really is: the nodes as soon as Slurm has chosen them, their GPUs once the shims have said which.
-func (s seen) placement() []forge.Share {
+func (s sight) placement() []forge.Share {
 	l := s.records.Launched
 	if l == nil {
 		return nil
@@ -392,7 +392,7 @@ func (s seen) placement() []forge.Share {
 }
 
 // batch is what people are shown.
-func (s seen) batch() *forge.BatchJob {
+func (s sight) batch() *forge.BatchJob {
 	j := s.job
 	if j == nil {
 		if b := s.records.Batch; b != nil && b.JobID != "" {

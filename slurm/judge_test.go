@@ -14,24 +14,24 @@ func claimOf(holder string) *rundir.Claim { return &rundir.Claim{By: "shim", Hol
 
 // world is a gang on two nodes with one rank each, at a moment.
 type world struct {
-	seen
+	sight
 }
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
 func aGang() *world {
-	return &world{seen{id: "slurm::/r/R#1", now: noon, jobAt: noon.Add(-time.Second), heard: noon.Add(-time.Second), records: Records{
+	return &world{sight{id: "slurm::/r/R#1", now: noon, jobAt: noon.Add(-time.Second), heard: noon.Add(-time.Second), records: Records{
 		Launched: &Launched{PerNode: []int{1, 1}, Gang: forge.Gang{Nodes: 2, GPUsPerNode: 1, CPUsPerGPU: 2}, At: noon.Add(-time.Hour)},
 		Live:     map[int]rundir.Live{}, Exits: map[int]rundir.Exit{},
 	}}}
 }
 
 func (w *world) job(state, reason string) *world {
-	w.seen.job = &entry{ID: "7", Name: "forge-hpc-R.1", State: state, Reason: reason, Nodes: "n[3-4]", Submitted: noon.Add(-time.Hour), ByUID: -1}
-	if w.seen.job.phase() == phaseWaiting {
-		w.seen.job.Nodes = ""
+	w.sight.job = &entry{ID: "7", Name: "forge-hpc-R.1", State: state, Reason: reason, Nodes: "n[3-4]", Submitted: noon.Add(-time.Hour), ByUID: -1}
+	if w.sight.job.phase() == phaseWaiting {
+		w.sight.job.Nodes = ""
 	}
-	if w.seen.job.phase() == phaseOver {
+	if w.sight.job.phase() == phaseOver {
 		w.endSeen = noon.Add(-time.Second)
 	}
 	return w
@@ -102,13 +102,13 @@ func TestEveryStateOfSlurmIsKnown(t *testing.T) {
 	} {
 		t.Run(state, func(t *testing.T) {
 			w := aGang().job(state, "")
-			o, n := judge(w.seen)
+			o, n := judge(w.sight)
 			if want.waiting == forge.ObservAbsent { // absence is made, and then it is absent for the same reason
 				if n != needRevoke || o.Released {
 					t.Fatalf("before a claim: %+v, need %d; want absence to be made first", o, n)
 				}
 				w.records.Claim = &rundir.Claim{By: "forged", Revoked: true}
-				o, n = judge(w.seen)
+				o, n = judge(w.sight)
 				if want.cause != "" && o.Cause != want.cause {
 					t.Errorf("absent for %q, want %q", o.Cause, want.cause)
 				}
@@ -116,7 +116,7 @@ func TestEveryStateOfSlurmIsKnown(t *testing.T) {
 			if o.State != want.waiting || n != needNothing {
 				t.Errorf("before a claim: %s, need %d; want %s", o.State, n, want.waiting)
 			}
-			o, _ = judge(aGang().job(state, "").claimed().live().after(settleWithin).seen)
+			o, _ = judge(aGang().job(state, "").claimed().live().after(settleWithin).sight)
 			if o.State != want.claimed || o.Released != (want.claimed == forge.ObservLost) {
 				t.Errorf("after a claim: %s, released %v; want %s", o.State, o.Released, want.claimed)
 			}
@@ -132,10 +132,10 @@ func TestEveryStateOfSlurmIsKnown(t *testing.T) {
 		})
 	}
 	t.Run("a word that is not known changes nothing", func(t *testing.T) {
-		if o, n := judge(aGang().job("MELTING", "").claimed().live().seen); o.State != forge.ObservRunning || n != needNothing {
+		if o, n := judge(aGang().job("MELTING", "").claimed().live().sight); o.State != forge.ObservRunning || n != needNothing {
 			t.Errorf("%+v, need %d", o, n)
 		}
-		if o, n := judge(aGang().job("MELTING", "").seen); o.State != forge.ObservUnknown || o.Released || n != needNothing {
+		if o, n := judge(aGang().job("MELTING", "").sight); o.State != forge.ObservUnknown || o.Released || n != needNothing {
 			t.Errorf("%+v, need %d", o, n)
 		}
 	})
@@ -186,7 +186,7 @@ func TestWhatEndedIt(t *testing.T) {
 			forge.ObservExited, forge.EndKilledExternally, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o, n := judge(c.w.seen)
+			o, n := judge(c.w.sight)
 			if o.State != c.state || (n == needSlurm) != c.ask {
 				t.Fatalf("%s (%s, %q), need %d; want %s", o.State, o.Cause, o.Detail, n, c.state)
 			}
@@ -207,29 +207,29 @@ func TestWhoCancelledIt(t *testing.T) {
 	t.Run("the accounting says it a little later, which is waited for", func(t *testing.T) {
 		w := aGang().job("CANCELLED", "")
 		w.books = true
-		if o, n := judge(w.seen); o.State != forge.ObservQueued || n != needSlurm {
+		if o, n := judge(w.sight); o.State != forge.ObservQueued || n != needSlurm {
 			t.Errorf("%+v, need %d", o, n)
 		}
-		w.seen.job.ByUID = 1000
-		if _, n := judge(w.seen); n != needRevoke {
+		w.sight.job.ByUID = 1000
+		if _, n := judge(w.sight); n != needRevoke {
 			t.Errorf("need %d", n)
 		}
 		w.claimed().live().after(settleWithin)
-		if o, _ := judge(w.seen); o.Cause != forge.StopSignal || o.ByUID != 1000 || !strings.Contains(o.Detail, "uid 1000") {
+		if o, _ := judge(w.sight); o.Cause != forge.StopSignal || o.ByUID != 1000 || !strings.Contains(o.Detail, "uid 1000") {
 			t.Errorf("%+v", o)
 		}
 	})
 	t.Run("we did, and then it is no stranger", func(t *testing.T) {
 		w := aGang().job("CANCELLED", "").claimed().live().after(settleWithin)
 		w.books, w.records.Stop = true, &rundir.Stop{Signal: forge.SignalKill, At: noon.Add(-time.Minute)}
-		if o, _ := judge(w.seen); o.Cause != forge.StopIntent {
+		if o, _ := judge(w.sight); o.Cause != forge.StopIntent {
 			t.Errorf("%+v", o)
 		}
 	})
 	t.Run("Slurm did, for want of what it depends on", func(t *testing.T) {
 		w := aGang().job("CANCELLED", "DependencyNeverSatisfied")
 		w.records.Claim = &rundir.Claim{Revoked: true}
-		if o, _ := judge(w.seen); o.Cause != forge.StopRefused {
+		if o, _ := judge(w.sight); o.Cause != forge.StopRefused {
 			t.Errorf("%+v", o)
 		}
 	})
@@ -241,40 +241,40 @@ func TestSilenceProvesNothing(t *testing.T) {
 		return w
 	}
 	t.Run("a running attempt is unknown, and holds what it has", func(t *testing.T) {
-		if o, _ := judge(silent(aGang().job("RUNNING", "").claimed().live()).seen); o.State != forge.ObservUnknown || o.Released || o.Detail == "" {
+		if o, _ := judge(silent(aGang().job("RUNNING", "").claimed().live()).sight); o.State != forge.ObservUnknown || o.Released || o.Detail == "" {
 			t.Errorf("%+v", o)
 		}
 	})
 	t.Run("the shims' own last words are enough", func(t *testing.T) {
 		w := silent(aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopRankExit, forge.RankExit{}).exit(1, forge.StopRankExit, forge.RankExit{}))
-		if o, _ := judge(w.seen); o.State != forge.ObservExited || !o.Released {
+		if o, _ := judge(w.sight); o.State != forge.ObservExited || !o.Released {
 			t.Errorf("%+v", o)
 		}
 	})
 	t.Run("records that cannot be read are not absent", func(t *testing.T) {
 		w := aGang().job("FAILED", "").claimed()
 		w.blind = "permission denied"
-		if o, n := judge(w.seen); o.State != forge.ObservUnknown || o.Released || n != needNothing {
+		if o, n := judge(w.sight); o.State != forge.ObservUnknown || o.Released || n != needNothing {
 			t.Errorf("%+v, need %d", o, n)
 		}
 	})
 	t.Run("a job that nobody has seen is unknown", func(t *testing.T) {
 		w := aGang()
-		if o, n := judge(w.seen); o.State != forge.ObservUnknown || o.Released || n == needRevoke {
+		if o, n := judge(w.sight); o.State != forge.ObservUnknown || o.Released || n == needRevoke {
 			t.Errorf("%+v, need %d", o, n)
 		}
 		w.records.Batch = &rundir.BatchRecord{JobID: "7"}
-		if o, _ := judge(w.seen); o.State != forge.ObservQueued || o.Batch.ID != "7" {
+		if o, _ := judge(w.sight); o.State != forge.ObservQueued || o.Batch.ID != "7" {
 			t.Errorf("handed over: %+v", o)
 		}
 	})
 	t.Run("Slurm's word that there is no such job is proof", func(t *testing.T) {
 		w := aGang().claimed().live()
 		w.gone, w.endSeen = true, noon
-		if o, _ := judge(w.seen); o.State != forge.ObservStopping || o.Released {
+		if o, _ := judge(w.sight); o.State != forge.ObservStopping || o.Released {
 			t.Errorf("records may still come: %+v", o)
 		}
-		if o, _ := judge(w.after(settleWithin).seen); o.State != forge.ObservLost || !o.Released {
+		if o, _ := judge(w.after(settleWithin).sight); o.State != forge.ObservLost || !o.Released {
 			t.Errorf("%+v", o)
 		}
 	})
@@ -282,28 +282,28 @@ func TestSilenceProvesNothing(t *testing.T) {
 
 func TestRequeuedJobIsAnotherStart(t *testing.T) {
 	w := aGang().job("PENDING", "BeginTime").claimed().live()
-	w.seen.job.Restarts = 1
-	o, n := judge(w.seen)
+	w.sight.job.Restarts = 1
+	o, n := judge(w.sight)
 	if o.State != forge.ObservExited || !o.Released || o.Cause != forge.StopPreempted || n != needCancel {
 		t.Errorf("%+v, need %d", o, n)
 	}
 	t.Run("but its first start has to end first", func(t *testing.T) {
-		w.seen.job.State = "COMPLETING"
-		if o, _ := judge(w.seen); o.Released {
+		w.sight.job.State = "COMPLETING"
+		if o, _ := judge(w.sight); o.Released {
 			t.Errorf("%+v", o)
 		}
 	})
 }
 
 func TestPlacementIsWhereItReallyIs(t *testing.T) {
-	if o, _ := judge(aGang().job("PENDING", "").seen); o.Placement != nil {
+	if o, _ := judge(aGang().job("PENDING", "").sight); o.Placement != nil {
 		t.Errorf("waiting: %+v", o.Placement)
 	}
-	o, _ := judge(aGang().job("RUNNING", "").seen)
+	o, _ := judge(aGang().job("RUNNING", "").sight)
 	if len(o.Placement) != 2 || o.Placement[1].Node != "n4" || o.Placement[1].Slots != nil || o.Placement[0].CPUs != 2 {
 		t.Errorf("allocated: %+v", o.Placement)
 	}
-	o, _ = judge(aGang().job("RUNNING", "").claimed().live().seen)
+	o, _ = judge(aGang().job("RUNNING", "").claimed().live().sight)
 	if len(o.Placement) != 2 || !slices.Equal(o.Placement[1].Slots, []int{1}) {
 		t.Errorf("running: %+v", o.Placement)
 	}

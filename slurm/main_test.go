@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -101,5 +100,3 @@ func TestExecutorContract(t *testing.T) {
 		}
 	}})
 }
-
-var _ = filepath.Join

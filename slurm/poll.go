@@ -8,15 +8,21 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-const (
-	// readAgain is how soon records are read again that nothing has pointed at: where inotify does not see other machines.
-	readAgain = 500 * time.Millisecond
-	// actAgain is how soon something is asked of Slurm again about the same attempt.
-	actAgain = 10 * time.Second
+// readAgain is how soon records are read again that nothing has pointed at: where inotify does not see other machines.
+const readAgain = 500 * time.Millisecond
+
+// pace is how patient an executor is. Tests are less so.
+type pace struct {
 	// stubborn is how long a shim may take to carry out a stop, beyond the grace of its ranks, before Slurm ends it: a stop is
 	// asked for once, so nobody else would.
-	stubborn = 10 * time.Second
-)
+	stubborn time.Duration
+	// again is how soon something is asked of Slurm again about the same attempt.
+	again time.Duration
+	// stuck is how much shorter than stuckFor a reason that never clears is believed to.
+	stuck time.Duration
+}
+
+var usual = pace{stubborn: 10 * time.Second, again: 10 * time.Second, stuck: 1}
 
 // Poll looks at attempts. An id that cannot be judged is unknown and spoils nothing for the others; the error is only ever
 // the context's. It may be called as often as one likes: Slurm is asked at its own pace, and no record is read for nothing.
@@ -127,11 +133,11 @@ func (e *Executor) observe(ctx context.Context, a *attempt) forge.Observation {
 }
 
 // seen gathers what is known of an attempt, and remembers since when it looks like over.
-func (e *Executor) seen(a *attempt) (s seen, strays []entry) {
+func (e *Executor) seen(a *attempt) (s sight, strays []entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	s = seen{id: a.id, now: now, records: a.records, blind: a.blind, job: a.job, jobAt: a.jobAt, heard: e.asker.answered, gone: a.gone, silent: e.silence(now), books: e.books()}
+	s = sight{id: a.id, now: now, records: a.records, blind: a.blind, job: a.job, jobAt: a.jobAt, heard: e.asker.answered, gone: a.gone, silent: e.silence(now), books: e.books()}
 	if s.gone || s.complete() || a.job.phase() == phaseOver {
 		if a.endSeen.IsZero() {
 			a.endSeen = now
@@ -163,7 +169,7 @@ func (e *Executor) revoke(ctx context.Context, a *attempt) bool {
 func (e *Executor) act(a *attempt, q Action, why string) {
 	e.mu.Lock()
 	now := time.Now()
-	soon := now.Sub(a.acted) < actAgain
+	soon := now.Sub(a.acted) < e.pace.again
 	if !soon {
 		a.acted = now
 	}
@@ -184,24 +190,21 @@ func (e *Executor) act(a *attempt, q Action, why string) {
 	})
 }
 
-// endStubborn ends a job whose shims do not carry out a stop: frozen, or hanging in a read of their run directory. One that was
-// asked to save is worth waiting for.
-func (e *Executor) endStubborn(a *attempt, s seen, o forge.Observation) {
+// endStubborn lets Slurm end a job whose shims do not carry out a stop: frozen, or hanging in a read of their run directory. One that
+// was asked to save is worth waiting for.
+func (e *Executor) endStubborn(a *attempt, s sight, o forge.Observation) {
 	stop, l := s.records.Stop, s.records.Launched
 	if stop == nil || l == nil || o.State != forge.ObservStopping || s.complete() || s.job.phase() != phaseActive {
 		return
 	}
-	patience := stubborn
+	patience := e.pace.stubborn
 	switch stop.Signal {
 	case forge.SignalCheckpoint:
 		return
 	case forge.SignalCancel:
 		patience += l.Grace.D()
 	}
-	switch late := time.Since(stop.At) - patience; {
-	case late > 2*actAgain:
+	if time.Since(stop.At) > patience {
 		e.act(a, Action{Verb: ActCancel, JobIDs: []string{s.job.ID}}, "a job that did not stop in time is cancelled")
-	case late > 0:
-		e.act(a, Action{Verb: ActSignal, Signal: "KILL", JobIDs: []string{s.job.ID}}, "a shim that did not stop in time is killed")
 	}
 }

@@ -38,10 +38,10 @@ func TestARealClusterIsSeenAsItIs(t *testing.T) {
 			shim := shimFor(t)
 			o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}, RunRoot: filepath.Join(filepath.Dir(shim), "runs"), Shim: shim, Binding: BindLate,
 				Labels: map[string]string{"rack": "rack*"}, With: With{Partitions: []Partition{{Name: "main", GPUMemoryMiB: 81920}, {Name: "small"}}}}
-			t.Run("nodes, drains and foreign use", func(t *testing.T) { seen(t, c, o) })
-			t.Run("drains", func(t *testing.T) { drains(t, c, o) })
-			t.Run("limits", func(t *testing.T) { limits(t, o) })
-			t.Run("check", func(t *testing.T) { checked(t, c, o) })
+			t.Run("nodes, drains and foreign use", func(t *testing.T) { nodesAreSeen(t, c, o) })
+			t.Run("drains", func(t *testing.T) { drainsAreKept(t, c, o) })
+			t.Run("limits", func(t *testing.T) { limitsHold(t, o) })
+			t.Run("check", func(t *testing.T) { itIsChecked(t, c, o) })
 		})
 	}
 }
@@ -79,7 +79,7 @@ func sick(n forge.Node) (out []int) {
 	return out
 }
 
-func seen(t *testing.T, c *slurmtest.Cluster, o Options) {
+func nodesAreSeen(t *testing.T, c *slurmtest.Cluster, o Options) {
 	all := nodesOf(t, o)
 	n1 := all["n1"]
 	if len(all) != 4 || n1.State != forge.NodeReady || len(n1.GPUs) != 2 || n1.GPUs[1].Slot != 1 || n1.GPUs[0].MemoryMiB != 81920 || n1.CPUs < 1 || n1.MemoryMiB < 1 {
@@ -104,7 +104,7 @@ func seen(t *testing.T, c *slurmtest.Cluster, o Options) {
 	until(t, "all is free", func() bool { return nodesOf(t, o)["n1"].Batch.GPUsUsed == 0 })
 }
 
-func drains(t *testing.T, c *slurmtest.Cluster, o Options) {
+func drainsAreKept(t *testing.T, c *slurmtest.Cluster, o Options) {
 	if kept, err := drainNode(t.Context(), o.Tools, "n3", "a fan | is = loud"); err != nil || kept != "" {
 		t.Fatalf("%q, %v", kept, err)
 	}
@@ -130,8 +130,8 @@ func drains(t *testing.T, c *slurmtest.Cluster, o Options) {
 	c.Must(t, "scontrol", "update", "nodename=n4", "state=undrain")
 }
 
-func limits(t *testing.T, o Options) {
-	r := &rules{tools: o.Tools}
+func limitsHold(t *testing.T, o Options) {
+	r := &rules{}
 	spec := forge.RunSpec{Gang: forge.Gang{Nodes: 2, GPUsPerNode: 1, CPUsPerGPU: 1}, Batch: &forge.BatchOptions{Partition: "small"}}
 	if _, err := r.admit(t.Context(), o, spec); err == nil || !strings.Contains(err.Error(), "MaxNodes=1") {
 		t.Errorf("two nodes: %v", err)
@@ -142,7 +142,7 @@ func limits(t *testing.T, o Options) {
 	}
 }
 
-func checked(t *testing.T, c *slurmtest.Cluster, o Options) {
+func itIsChecked(t *testing.T, c *slurmtest.Cluster, o Options) {
 	found := checkCluster(t.Context(), o, CheckedBy{Version: "1.2.3", Since: time.Now().Add(-time.Hour)})
 	by := map[string]Finding{}
 	for _, f := range found {

@@ -8,22 +8,21 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// lookSignal makes shims look for a stop file at once, where a network filesystem would show it late. Slurm's older ways of tracking
-// processes deliver a signal to the ranks as well, so that it has to be one that does nothing to whoever does not know it.
-const lookSignal = "CONT"
-
-// Signal asks an attempt to save, to stop, or to die. The request is durable before anyone is nudged. One that waits in Slurm's
-// queue has nothing to save: its claim is revoked, and it is gone.
+// Signal asks an attempt to save, to stop, or to die. The stop file is the request, and shims look for it: a signal through Slurm would, with
+// some ways of tracking processes, reach the ranks as well, and end those that do not know it. One that waits in Slurm's queue has
+// nothing to save: its claim is revoked, and it is gone.
 func (e *Executor) Signal(ctx context.Context, id forge.ExternalID, s forge.SignalKind) error {
 	var intent forge.Intent
 	switch s {
 	case forge.SignalCheckpoint: // why is forged's to record
+	case forge.SignalLimit: // ranks know one way to save; why is the shim's to tell
+		s, intent = forge.SignalCheckpoint, forge.IntentCheckpointLimit
 	case forge.SignalCancel:
 		intent = forge.IntentCancel
 	case forge.SignalKill:
 		intent = forge.IntentKill
 	default:
-		return forge.Invalidf("signal", "%q: want %q, %q or %q", s, forge.SignalCheckpoint, forge.SignalCancel, forge.SignalKill)
+		return forge.Invalidf("signal", "%q: want %q, %q, %q or %q", s, forge.SignalCheckpoint, forge.SignalLimit, forge.SignalCancel, forge.SignalKill)
 	}
 	a, err := e.attempt(id)
 	if err != nil {
@@ -51,19 +50,8 @@ func (e *Executor) Signal(ctx context.Context, id forge.ExternalID, s forge.Sign
 	job := a.jobID()
 	e.mu.Unlock()
 	e.nudge()
-	switch {
-	case job == "":
-	case r.Claim.Revoked:
+	if r.Claim.Revoked && job != "" {
 		e.act(a, Action{Verb: ActCancel, JobIDs: []string{job}}, "a job that was cancelled before it began is taken out of Slurm's queue")
-	case len(r.Exits) == 0:
-		e.hint(a, job)
 	}
 	return nil
-}
-
-// hint lets Slurm tell the shims to look. Nothing depends on it.
-func (e *Executor) hint(a *attempt, job string) {
-	e.tasks.Go(func() {
-		_, _ = e.hand.Act(e.ctx, a.account, Action{Verb: ActSignal, Signal: lookSignal, JobIDs: []string{job}})
-	})
 }

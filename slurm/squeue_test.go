@@ -29,18 +29,18 @@ y
 
 func oursHere(name string) bool { return strings.HasPrefix(name, "forge-hpc-") }
 
-func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+func sec(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
 func TestParseSqueue(t *testing.T) {
 	t.Run("22.05", func(t *testing.T) {
 		l := parseSqueue(squeue2205, oursHere)
 		want := map[string][]entry{
-			"forge-hpc-01ABC.1": {{ID: "2", Name: "forge-hpc-01ABC.1", State: "FAILED", Reason: "NonZeroExitCode", Status: 768, Submitted: at(1795648537),
-				Started: at(1795648538), Ended: at(1795648538), Partition: "main", Nodes: "n1", User: "root", ByUID: -1}},
-			"forge-hpc-01ABC.2": {{ID: "3", Name: "forge-hpc-01ABC.2", State: "PENDING", Reason: "PartitionNodeLimit", Submitted: at(1795648537),
+			"forge-hpc-01ABC.1": {{ID: "2", Name: "forge-hpc-01ABC.1", State: "FAILED", Reason: "NonZeroExitCode", Status: 768, Submitted: sec(1795648537),
+				Started: sec(1795648538), Ended: sec(1795648538), Partition: "main", Nodes: "n1", User: "root", ByUID: -1}},
+			"forge-hpc-01ABC.2": {{ID: "3", Name: "forge-hpc-01ABC.2", State: "PENDING", Reason: "PartitionNodeLimit", Submitted: sec(1795648537),
 				Partition: "main", User: "root", ByUID: -1}},
-			"forge-hpc-01ABC.3": {{ID: "6", Name: "forge-hpc-01ABC.3", State: "PENDING", Restarts: 1, Submitted: at(1795648537), Started: at(1795649000),
-				Ended: at(1795649060), Partition: "main", User: "root", ByUID: -1,
+			"forge-hpc-01ABC.3": {{ID: "6", Name: "forge-hpc-01ABC.3", State: "PENDING", Restarts: 1, Submitted: sec(1795648537), Started: sec(1795649000),
+				Ended: sec(1795649060), Partition: "main", User: "root", ByUID: -1,
 				Reason: "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"}},
 		}
 		if !reflect.DeepEqual(l.jobs, want) {
@@ -115,9 +115,9 @@ nonsense
 
 func TestChooseTheJobThatCounts(t *testing.T) {
 	// Kept in the order of Slurm's answer, which says nothing.
-	running := entry{ID: "7", State: "RUNNING", Submitted: at(20)}
-	waiting := entry{ID: "5", State: "PENDING", Submitted: at(10)}
-	old := entry{ID: "5", State: "COMPLETED", Submitted: at(5)}
+	running := entry{ID: "7", State: "RUNNING", Submitted: sec(20)}
+	waiting := entry{ID: "5", State: "PENDING", Submitted: sec(10)}
+	old := entry{ID: "5", State: "COMPLETED", Submitted: sec(5)}
 	for _, c := range []struct {
 		name   string
 		holder string

@@ -36,7 +36,7 @@ func neverClears(reason string) (time.Duration, bool) {
 
 // takeBack takes a job out of Slurm's queue that is not to wait there any more. True: the claim has an owner now, which is to be
 // looked at again.
-func (e *Executor) takeBack(ctx context.Context, a *attempt, s seen, o forge.Observation) bool {
+func (e *Executor) takeBack(ctx context.Context, a *attempt, s sight, o forge.Observation) bool {
 	if o.State != forge.ObservQueued || s.job.phase() != phaseWaiting {
 		e.mu.Lock()
 		a.stuck = time.Time{}
@@ -55,7 +55,7 @@ func (e *Executor) takeBack(ctx context.Context, a *attempt, s seen, o forge.Obs
 	e.mu.Unlock()
 	switch {
 	case s.records.Stop != nil:
-	case never && s.jobAt.Sub(stuck) >= patience:
+	case never && s.jobAt.Sub(stuck) >= patience/e.pace.stuck:
 		note.Refused = fmt.Sprintf("Slurm keeps job %s waiting for a reason that does not clear by itself: %s", s.job.ID, s.job.Reason)
 	case e.o.Binding == BindLate && e.o.BindTimeout > 0 && s.now.Sub(s.job.Submitted) > e.o.BindTimeout:
 		note.Withdrawn = fmt.Sprintf("Slurm did not start job %s on its nodes within %s: %s", s.job.ID, e.o.BindTimeout, s.job.Reason)

@@ -296,8 +296,15 @@ func (a *app) showDryRun(s api.Submitted) error {
 
 // batch prints a job as one would type it: the options, and the script that goes to standard input.
 func (p *printer) batch(b *api.JobPreview) {
+	args := make([]string, len(b.Args))
+	for i, a := range b.Args {
+		args[i] = clean(a)
+		if strings.ContainsAny(a, " '\"$`\\&|;<>()[]{}*?!#~") {
+			args[i] = clean(shellWord(a))
+		}
+	}
 	p.line("")
-	p.line("sbatch %s <<'END'", cleanLines(strings.Join(b.Args, " \\\n  ")))
+	p.line("sbatch %s <<'END'", strings.Join(args, " \\\n  "))
 	for line := range strings.Lines(b.Script) {
 		p.line("%s", clean(strings.TrimSuffix(line, "\n")))
 	}

@@ -24,7 +24,7 @@ func startQueue(t *testing.T, change ...func(o *Options)) *rig {
 
 func hpc(fake *executortest.Fake) func(o *Options) {
 	return func(o *Options) {
-		o.Clusters = []Cluster{{Name: "hpc", Kind: kindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
+		o.Clusters = []Cluster{{Name: "hpc", Kind: KindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
 			Modules: true, Binding: forge.BindEager, MaxPending: 2, NiceStep: 10}}
 	}
 }
@@ -199,6 +199,7 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 		r.fake.Allocate(key, on("n2")...)
 		r.fake.Start(key)
 		r.await(t, run.ID, "running", inState(forge.RunRunning))
+		r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: 1, Step: 5, Took: forge.Duration(90 * time.Second)})
 		r.fake.NodeFail(key, "node n2 does not respond")
 		r.launched(t, run.ID, 2)
 		return run
@@ -208,8 +209,8 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 	for _, l := range r.fake.Launches() {
 		byKey[l.Key] = l
 	}
-	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 0 {
-		t.Errorf("one run speaks against %v", l.Exclude)
+	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 0 || l.SaveLead.D() != 4*time.Minute {
+		t.Errorf("one run speaks against %v; its last save is to begin %s before the limit", l.Exclude, l.SaveLead)
 	}
 	if l := byKey[forge.AttemptKey(second.ID, 2)]; len(l.Exclude) != 1 || l.Exclude[0] != "n2" {
 		t.Errorf("after two runs %v is left out", l.Exclude)

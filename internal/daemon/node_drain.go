@@ -9,6 +9,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/slurm"
 )
 
 // Drainer is what an executor may add whose batch system drains nodes by itself, and whose configuration says that forge may ask it to.
@@ -178,7 +179,7 @@ func (s nodes) UndrainNode(ctx context.Context, p forge.Principal, cluster, node
 
 func (s nodes) drainer(cluster forge.ClusterName) Drainer {
 	c := s.d.live().clusters[cluster]
-	if c == nil || !c.DrainOutside {
+	if c == nil || c.Slurm == nil || c.Slurm.Drain != slurm.DrainScontrol {
 		return nil
 	}
 	x, _ := c.Executor.(Drainer)

@@ -3,10 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
-
-	forge "github.com/forge-ml/forge-ml"
 )
 
 // nodesEvery is how often executors are asked what nodes there are.
@@ -43,7 +40,3 @@ func (d *Daemon) refreshNodes(ctx context.Context) {
 
 // attemptName is the directory of an attempt inside its run directory.
 func attemptName(n int) string { return fmt.Sprintf("%04d", n) }
-
-func (d *Daemon) runDir(id forge.RunID, c forge.ClusterName) string {
-	return filepath.Join(d.live().clusters[c].RunRoot, string(id))
-}

@@ -81,7 +81,14 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.resolveBatch(&spec, q, rec); err != nil {
 		return none, nil, err
 	}
-	return spec, nil, d.checkPlaceable(spec)
+	if err := d.mayOwnJobs(ctx, p, spec.Cluster); err != nil {
+		return none, nil, err
+	}
+	if err := d.checkPlaceable(spec); err != nil {
+		return none, nil, err
+	}
+	notes, err := d.admit(ctx, spec)
+	return spec, notes, err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {

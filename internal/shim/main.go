@@ -196,6 +196,9 @@ func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 		s.gang.ask(levelKill, forge.StopLaunch, err.Error(), time.Now())
 	}
 	crash.At("shim.ranks_started")
+	if s.launch.Report != nil {
+		go s.report()
+	}
 	s.watch()
 	return s.end(nil)
 }

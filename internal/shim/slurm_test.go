@@ -278,25 +278,3 @@ func TestSlurmEndsAnAttempt(t *testing.T) {
 		})
 	}
 }
-
-func TestUnderSlurmAFreeLockIsNoEvidence(t *testing.T) {
-	a := handedOver(t, 2, 1, program(t, executortest.Act{Hold: true, OnTerm: executortest.TermSaves}), nil)
-	first := started(t, a, planted(0, 2, "0"), nil)
-	second, _ := srunShim(t, a, planted(1, 2, "0"), nil)
-	if err := second.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "node 1 live", func() bool { _, err := rundir.ReadLive(a, 1); return err == nil })
-	_ = second.Process.Kill()
-	_ = second.Wait()
-	// The lock of node 1 is free now, as it always seems to be on a filesystem whose locks end at each node. What
-	// node 1 says by its record is what counts.
-	if err := rundir.WriteJSON(a.ExitPath(1), rundir.Exit{Cause: forge.StopRankExit, ByUID: -1, Ranks: []forge.RankExit{{Rank: 1, Code: 7}}, Detail: "rank 1 exited 7"}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "node 0 ended", func() bool { _, err := rundir.ReadExit(a, 0); return err == nil })
-	_ = first.Wait()
-	if x, _ := rundir.ReadExit(a, 0); !strings.Contains(x.Detail, "node 1 ended: rank 1 exited 7") {
-		t.Errorf("%+v: node 0 judged by the lock", x)
-	}
-}
