@@ -21,7 +21,7 @@ const (
 	hpcName   = "hpc"
 	hpcNodes  = 4
 	hpcGPUs   = 4
-	hpcSteps  = 60
+	hpcSteps  = 80
 	hpcSave   = 10
 	losePower = 25 // one node of the gang dies once this step was reported
 	killCtl   = 40 // the controller dies once this step was reported
@@ -154,6 +154,13 @@ func (h *hpc) train(ctx context.Context) error {
 	if _, err := h.slurmSays("squeue", "--states=all", "--job="+job.ID, "--format=%i %T %r"); err != nil {
 		return err
 	}
+	var back api.RunDetail
+	if err := h.site.CtlJSON(ctx, &back, "run", "show", "--slurm-job", job.ID); err != nil {
+		return err
+	}
+	if err := h.claim(back.ID == r.ID, "forgectl run show --slurm-job "+job.ID, "Slurm's job %s is found back: run %d", job.ID, back.Number); err != nil {
+		return err
+	}
 	a1, a2 := r.Attempts[0], r.Attempts[1]
 	if err := h.claim(a1.Reason == forge.EndNodeLost, "forgectl run show 1", "%.0f s later attempt 1 had ended: %s (%s), and attempt 2 ran", time.Since(at).Seconds(), a1.Reason, a1.Detail); err != nil {
 		return err
@@ -177,7 +184,10 @@ func placedOn(a forge.Attempt) string {
 // outage lets the controller be away while the gang goes on.
 func (h *hpc) outage(ctx context.Context) error {
 	var before api.RunDetail
-	if err := h.until(ctx, "1", fmt.Sprintf("step %d", killCtl), func(now api.RunDetail) bool { before = now; return now.Step >= killCtl }); err != nil {
+	if err := h.until(ctx, "1", fmt.Sprintf("step %d", killCtl), func(now api.RunDetail) bool {
+		before = now
+		return now.Step >= killCtl && now.Step > now.Attempts[0].LastStep
+	}); err != nil {
 		return err
 	}
 	if err := h.slurm.KillController(); err != nil {
@@ -185,7 +195,7 @@ func (h *hpc) outage(ctx context.Context) error {
 	}
 	fmt.Printf("  >>> kill -9 $(cat %s/run/slurmctld.pid)\n", h.slurm.Dir)
 	var meanwhile api.RunDetail
-	if err := h.until(ctx, "1", "ten more steps", func(now api.RunDetail) bool { meanwhile = now; return now.Step >= before.Step+hpcSave/2 }); err != nil {
+	if err := h.until(ctx, "1", "more steps", func(now api.RunDetail) bool { meanwhile = now; return now.Step >= before.Step+hpcSave/2 }); err != nil {
 		return err
 	}
 	if err := h.claim(meanwhile.Attempt == 2 && meanwhile.State == forge.RunRunning, "forgectl run show 1", "without a controller the run is %s, from step %d to %d", meanwhile.State, before.Step, meanwhile.Step); err != nil {
