@@ -26,7 +26,20 @@ type Launch struct {
 	Nice     int        `json:"nice,omitempty"`      // forge's order among what waits there: lower goes first, 0 is the least
 	Exclude  []NodeName `json:"exclude,omitempty"`   // nodes that there is evidence against
 	SaveLead Duration   `json:"save_lead,omitempty"` // how long before the limit a save must begin
+	Report   *ReportTo  `json:"report,omitempty"`
 }
+
+// ReportTo is where a shim may say "look now", once its ranks have started and once they have ended. It tells nothing and is told
+// nothing; forged looks by itself as well, a little later.
+type ReportTo struct {
+	Socket string `json:"socket,omitempty"` // of forged, on its own host
+	URL    string `json:"url,omitempty"`    // of forged: http(s)://HOST:PORT
+	Pin    string `json:"pin,omitempty"`    // SHA-256 of the certificate that answers there, in hex
+	Token  string `json:"token"`            // of this attempt alone; good for nothing else
+}
+
+// ReportPath is where reports go.
+const ReportPath = "/shim"
 
 // RankConfig is config.json: what a rank reads through FORGE_CONFIG.
 type RankConfig struct {

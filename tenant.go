@@ -78,11 +78,14 @@ type Principal struct {
 	Once        Once // the request's Idempotency-Key; zero when it has none
 }
 
+// OperatorMark follows the name of an operator who acts in a tenant that is not its own. No user can be called that.
+const OperatorMark = " (operator)"
+
 // Actor is how events name the principal. An operator who acts in a tenant that is not its own is
 // named as one: its user name may be somebody else's there.
 func (p Principal) Actor() string {
 	if p.Home != "" && p.Home != p.Tenant {
-		return p.User + " (operator)"
+		return p.User + OperatorMark
 	}
 	return p.User
 }

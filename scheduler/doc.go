@@ -8,6 +8,7 @@
 //	         ─► ready?    cancel, hold, after, back-off                    ready.go
 //	         ─► shape     where could this gang ever run                   shape.go
 //	         ─► fit       where does it fit now, best first                fit.go
+//	         ─► hand over to a queue that could ever hold it              handover.go
 //	         ─► preempt   whose stop makes room for the head at the least lost work   preempt.go, claims.go
 //	         ─► reserve   what the head waits for and others leave alone   reserve.go
 //	         ─► Plan      place, hold(reason), wake at                     plan.go, reason.go
@@ -46,6 +47,12 @@
 //
 // Runs that GPUs are claimed for start first if they fit: in their turn they could wait behind a head that waits for
 // the very GPUs that they claim.
+//
+// Clusters with a queue of their own. Some clusters (forge.BindEager) decide themselves when and where a gang starts. A run whose turn it is
+// and that the plan cannot start now is handed over to one of them that could ever hold it, the one with the fewest of our
+// runs, as many of one user as may wait there. Nothing is known of what is free there: they take no part in
+// reservations, backfill, claims or preemption, and only what no queue takes reserves or preempts elsewhere. Words for a
+// batch system keep a run from clusters without one.
 //
 // Cost. A world only gets fuller while a plan is made, so a shape that did not fit does not fit
 // again: equal shapes cost one look and share one reason, and ten thousand waiting runs of a few

@@ -14,7 +14,7 @@ import (
 // admit holds a run against what Slurm says of its partition, so that what Slurm would refuse, or keep for ever without a
 // word, is said at submit. notes are what is worth knowing and no obstacle. Where Slurm does not answer nothing is refused.
 func (r *rules) admit(ctx context.Context, o Options, spec forge.RunSpec) (notes []string, err error) {
-	known, ok := r.partitions(ctx)
+	known, ok := r.partitions(ctx, o.Tools)
 	if !ok {
 		return nil, nil
 	}
@@ -38,7 +38,7 @@ func (r *rules) admit(ctx context.Context, o Options, spec forge.RunSpec) (notes
 		}
 	}
 	var fault *forge.Error
-	if asked.qos != "" && errors.As(first, &fault) && (fault.Field == "time_limit" || fault.Field == "nodes") && r.overrides(ctx, asked.qos) {
+	if asked.qos != "" && errors.As(first, &fault) && (fault.Field == "time_limit" || fault.Field == "nodes") && overrides(ctx, o.Tools, asked.qos) {
 		return append(notes, fmt.Sprintf("QOS %s may go beyond the partition's limits: %v", asked.qos, first)), nil
 	}
 	return nil, first
@@ -131,8 +131,7 @@ func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err erro
 var beyond = []string{"PartitionTimeLimit", "PartitionMaxNodes", "PartitionMinNodes", "OverPartQOS"}
 
 // overrides asks the accounting whether a QOS may go beyond a partition's limits. No answer is a yes: Slurm will say.
-func (r *rules) overrides(ctx context.Context, qos string) bool {
-	t := r.tools
+func overrides(ctx context.Context, t Tools, qos string) bool {
 	t.Timeout = rulesWait
 	out, err := t.Run(ctx, "", "sacctmgr", "-n", "-P", "show", "qos", "where", "name="+qos, "format=flags")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"os/user"
 	"path/filepath"
@@ -56,7 +57,13 @@ type AsUser struct {
 	Sudo    string // empty: the first in PATH
 
 	mu    sync.Mutex
-	calls map[string]chan struct{}
+	calls map[string]*lane
+}
+
+// lane is the way to one account.
+type lane struct {
+	slots chan struct{}
+	stuck int // calls that were given up and have not ended; under mu
 }
 
 var _ Hand = (*AsUser)(nil)
@@ -186,8 +193,15 @@ func (h *AsUser) Checkpoints(ctx context.Context, account string, run forge.RunI
 	return ask[[]forge.Checkpoint](ctx, h, account, verbCheckpoints, limit, askCheckpoints{run, runDir, verify})
 }
 
-// CheckInputs has a registered artefact held against the disk, as the one who will read it.
+// CheckInputs has a registered artefact held against the disk, as the one who will read it. Where it is not known who that
+// is ("") forged looks as itself, which has read it when it was registered; what it may not read the shim checks, in the job.
 func (h *AsUser) CheckInputs(ctx context.Context, account string, m forge.Manifest) error {
+	if account == "" {
+		if err := rundir.CheckInputsContext(ctx, m); !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		return nil
+	}
 	_, err := ask[nothing](ctx, h, account, verbCheckInputs, hashTimeout, m)
 	return err
 }
@@ -210,8 +224,9 @@ func (h *AsUser) Ping(ctx context.Context, account string) (Pong, error) {
 	return ask[Pong](ctx, h, account, verbPing, callTimeout, nothing{})
 }
 
-// Installed says what is wrong with the helper and the line in sudoers, without acting as anybody.
-func (h *AsUser) Installed(ctx context.Context) error {
+// Installed says what is wrong with the helper and the line in sudoers, without acting as anybody. as is the account that
+// forged will run as, where root asks; empty: who asks.
+func (h *AsUser) Installed(ctx context.Context, as string) error {
 	sudo, err := h.sudo()
 	if err != nil {
 		return err
@@ -221,7 +236,11 @@ func (h *AsUser) Installed(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, sudo, "-n", "-l").CombinedOutput()
+	args := []string{"-n", "-l"}
+	if as != "" {
+		args = append(args, "-U", as)
+	}
+	out, err := exec.CommandContext(ctx, sudo, args...).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), h.helper()) {
 		return forge.Errorf(forge.KindPrecondition, "slurm.as_user", "sudoers does not let this account run %s: %s", h.helper(), cut(strings.TrimSpace(string(out)), 200)).
 			WithHint("contrib/sudoers/install writes the line; sudo -n -l, as the account that forged runs as, shows what there is")
@@ -268,24 +287,33 @@ func (h *AsUser) sudo() (string, error) {
 	return filepath.Abs(path)
 }
 
-// enter bounds the calls of one account: a file system of one person that hangs must not keep those of all others waiting.
+// enter bounds the calls of one account, and refuses them while one hangs: a file system of one person that does not answer
+// must not keep those of all others waiting at every look.
 func (h *AsUser) enter(ctx context.Context, account string) (leave func(), err error) {
-	h.mu.Lock()
-	if h.calls == nil {
-		h.calls = map[string]chan struct{}{}
+	l, stuck := h.lane(account, 0)
+	if stuck > 0 {
+		return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "a call as %s hangs since before", account)
 	}
-	slots := h.calls[account]
-	if slots == nil {
-		slots = make(chan struct{}, callsAtOnce)
-		h.calls[account] = slots
-	}
-	h.mu.Unlock()
 	select {
-	case slots <- struct{}{}:
-		return func() { <-slots }, nil
+	case l.slots <- struct{}{}:
+		return func() { <-l.slots }, nil
 	case <-ctx.Done():
 		return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "%d calls as %s have not come back", callsAtOnce, account)
 	}
+}
+
+func (h *AsUser) lane(account string, more int) (l *lane, stuck int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.calls == nil {
+		h.calls = map[string]*lane{}
+	}
+	if l = h.calls[account]; l == nil {
+		l = &lane{slots: make(chan struct{}, callsAtOnce)}
+		h.calls[account] = l
+	}
+	l.stuck += more
+	return l, l.stuck
 }
 
 // ask is one call of the helper. Every error means "not known".
@@ -374,6 +402,8 @@ func (h *AsUser) call(ctx context.Context, account, verb string, request []byte,
 			_ = cmd.Process.Kill() // works where sudo has become the user and the user is us
 			after.Reset(helperSlack)
 		case <-after.C:
+			h.lane(account, 1)
+			go func() { <-ended; h.lane(account, -1) }()
 			return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "%s as %s did not come back in time", verb, account)
 		}
 	}

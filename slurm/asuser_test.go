@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,32 +27,14 @@ func init() {
 	}
 }
 
-const amongPeople = "FORGE_TEST_AMONG_PEOPLE"
-
-// people runs the test again where there are accounts and a sudo of its own; true: we are there.
+// people runs a test where there are some, with this program as the helper.
 func people(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(amongPeople) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Fatal("this test makes accounts in a mount namespace of its own, and needs root for it")
-	}
-	_, file, _, _ := runtime.Caller(0)
-	here := filepath.Dir(file)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(here, "testdata", "people"), filepath.Dir(here), self, self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
-	cmd.Env = append(os.Environ(), amongPeople+"=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return false
+	return slurmtest.AmongPeople(t, self)
 }
 
 // crowd is a cluster with people, and forged's hand among them.
@@ -139,7 +120,7 @@ func (c *crowd) attempt(t *testing.T, account, root string) SubmitRequest {
 
 func (c *crowd) home(account string) string { return filepath.Join(c.scratch, account, "forge") }
 
-func at(q SubmitRequest) rundir.Attempt { return rundir.At(q.Launch.RunDir, q.Launch.Attempt) }
+func attemptOf(q SubmitRequest) rundir.Attempt { return rundir.At(q.Launch.RunDir, q.Launch.Attempt) }
 
 func owner(t *testing.T, path string) uint32 {
 	t.Helper()
@@ -155,7 +136,7 @@ func TestJobsAndFilesBelongToThePerson(t *testing.T) {
 		return
 	}
 	c, ctx := gather(t), t.Context()
-	if err := c.Installed(ctx); err != nil {
+	if err := c.Installed(ctx, ""); err != nil {
 		t.Errorf("as it is installed: %v", err)
 	}
 	p, err := c.Ping(ctx, "alice")
@@ -173,10 +154,10 @@ func TestJobsAndFilesBelongToThePerson(t *testing.T) {
 	if said := strings.TrimSpace(c.slurm.Must(t, "squeue", "-h", "-j", a.JobID, "-o", "%u|%j|%P|%k")); said != "alice|"+q.Job.Name+"|main|of alice" {
 		t.Errorf("squeue says %s", said)
 	}
-	if uid := owner(t, at(q).LaunchPath()); uid != 4301 {
+	if uid := owner(t, attemptOf(q).LaunchPath()); uid != 4301 {
 		t.Errorf("launch.json belongs to %d", uid)
 	}
-	seen := filepath.Join(at(q).Dir(), "seen")
+	seen := filepath.Join(attemptOf(q).Dir(), "seen")
 	if err := c.slurm.Until("the job runs", func() bool { _, err := os.Stat(seen); return err == nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -198,15 +179,15 @@ func TestJobsAndFilesBelongToThePerson(t *testing.T) {
 		}
 	})
 	t.Run("what shims leave is read as the person, many at once", func(t *testing.T) {
-		if err := c.Stop(ctx, "alice", at(q), rundir.Stop{Signal: forge.SignalCancel, At: time.Now().UTC()}); err != nil {
+		if err := c.Stop(ctx, "alice", attemptOf(q), rundir.Stop{Signal: forge.SignalCancel, At: time.Now().UTC()}); err != nil {
 			t.Fatal(err)
 		}
 		other := c.attempt(t, "alice", c.home("alice"))
-		claim, err := c.Revoke(ctx, "alice", at(other))
+		claim, err := c.Revoke(ctx, "alice", attemptOf(other))
 		if err != nil || !claim.Revoked {
 			t.Fatalf("revoked: %+v, %v", claim, err)
 		}
-		rs, err := c.Records(ctx, "alice", []rundir.Attempt{at(q), at(other), at(q)})
+		rs, err := c.Records(ctx, "alice", []rundir.Attempt{attemptOf(q), attemptOf(other), attemptOf(q)})
 		if err != nil || len(rs) != 3 || rs[0].Stop == nil || rs[0].Stop.Signal != forge.SignalCancel || rs[1].Claim == nil || !rs[1].Claim.Revoked || rs[2].Stop == nil {
 			t.Errorf("got %+v, %v", rs, err)
 		}
@@ -220,10 +201,10 @@ func TestJobsAndFilesBelongToThePerson(t *testing.T) {
 		if _, err := c.Checkpoints(ctx, "alice", q.Launch.Run, q.Launch.RunDir, true); err != nil {
 			t.Errorf("checkpoints: %v", err)
 		}
-		if err := os.WriteFile(at(q).MetricsPath(), []byte("{}\n"), 0o600); err != nil || os.Chown(at(q).MetricsPath(), 4301, 4301) != nil {
+		if err := os.WriteFile(attemptOf(q).MetricsPath(), []byte("{}\n"), 0o600); err != nil || os.Chown(attemptOf(q).MetricsPath(), 4301, 4301) != nil {
 			t.Fatal(err)
 		}
-		if chunk, err := c.Read(ctx, "alice", at(q), forge.StreamMetrics, 0, 100); err != nil || string(chunk.Data) != "{}\n" || chunk.Next != 3 {
+		if chunk, err := c.Read(ctx, "alice", attemptOf(q), forge.StreamMetrics, 0, 100); err != nil || string(chunk.Data) != "{}\n" || chunk.Next != 3 {
 			t.Errorf("read %+v, %v", chunk, err)
 		}
 	})
@@ -330,11 +311,11 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 		refused(t, err, "run_root")
 		_, err = c.Records(ctx, "alice", []rundir.Attempt{{RunDir: q.Launch.RunDir, Number: -1}})
 		refused(t, err, "attempt")
-		_, err = c.Read(ctx, "alice", at(q), "../../../../etc/passwd", 0, 100)
+		_, err = c.Read(ctx, "alice", attemptOf(q), "../../../../etc/passwd", 0, 100)
 		if err == nil {
 			t.Error("a stream is no path")
 		}
-		_, err = c.Read(ctx, "alice", at(q), forge.StreamMetrics, 0, 1<<30)
+		_, err = c.Read(ctx, "alice", attemptOf(q), forge.StreamMetrics, 0, 1<<30)
 		refused(t, err, "bytes")
 	})
 	t.Run("a link, or a directory of somebody else, in the place of a run directory", func(t *testing.T) {
@@ -351,7 +332,7 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 			}
 			_, err := c.Submit(ctx, "alice", q)
 			refused(t, err, "run_dir")
-			_, err = c.Revoke(ctx, "alice", at(q))
+			_, err = c.Revoke(ctx, "alice", attemptOf(q))
 			refused(t, err, "run_dir")
 		}
 		q := c.attempt(t, "alice", filepath.Join(c.scratch, "shared"))
@@ -365,20 +346,20 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 	})
 	t.Run("a link inside of the run directory that leads out of it", func(t *testing.T) {
 		q := c.attempt(t, "alice", c.home("alice"))
-		if _, err := c.Revoke(ctx, "alice", at(q)); err != nil {
+		if _, err := c.Revoke(ctx, "alice", attemptOf(q)); err != nil {
 			t.Fatal(err)
 		}
 		secret := c.put(t, "bobs", "secret of bob", 0o644)
-		if err := os.Symlink(secret, at(q).MetricsPath()); err != nil {
+		if err := os.Symlink(secret, attemptOf(q).MetricsPath()); err != nil {
 			t.Fatal(err)
 		}
-		if chunk, err := c.Read(ctx, "alice", at(q), forge.StreamMetrics, 0, 100); err == nil && len(chunk.Data) > 0 {
+		if chunk, err := c.Read(ctx, "alice", attemptOf(q), forge.StreamMetrics, 0, 100); err == nil && len(chunk.Data) > 0 {
 			t.Errorf("read %q", chunk.Data)
 		}
-		if err := errors.Join(os.RemoveAll(at(q).Dir()), os.Symlink(c.scratch, at(q).Dir())); err != nil {
+		if err := errors.Join(os.RemoveAll(attemptOf(q).Dir()), os.Symlink(c.scratch, attemptOf(q).Dir())); err != nil {
 			t.Fatal(err)
 		}
-		_, err := c.Records(ctx, "alice", []rundir.Attempt{at(q)})
+		_, err := c.Records(ctx, "alice", []rundir.Attempt{attemptOf(q)})
 		refused(t, err, "no directory of the user's")
 	})
 	t.Run("an option of sbatch that forge does not pass", func(t *testing.T) {
@@ -534,7 +515,15 @@ func TestAHelperThatDoesNotComeBackIsNotWaitedFor(t *testing.T) {
 	if _, err := h.Ping(ctx, "alice"); err == nil || time.Since(begun) > 20*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(begun))
 	}
-	h.Sudo = junk
+	h.lane("alice", 1) // one that not even a kill ends, as a test cannot have it
+	begun = time.Now()
+	if _, err := h.Records(t.Context(), "alice", nil); forge.KindOf(err) != forge.KindUnavailable || time.Since(begun) > 5*time.Second {
+		t.Errorf("while it hangs: %v after %s", err, time.Since(begun))
+	}
+	h = &AsUser{Cluster: "lab", Sudo: junk}
+	if _, err := h.Ping(t.Context(), "bob"); forge.KindOf(err) != forge.KindUnavailable {
+		t.Errorf("another account: %v", err)
+	}
 	if _, err := h.Ping(t.Context(), "alice"); forge.KindOf(err) != forge.KindUnavailable {
 		t.Errorf("half an answer: %v", err)
 	}

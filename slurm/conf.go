@@ -168,8 +168,6 @@ const (
 
 // rules knows the partitions of one cluster.
 type rules struct {
-	tools Tools
-
 	mu    sync.Mutex
 	known []Limits
 	at    time.Time // of the last answer
@@ -177,13 +175,12 @@ type rules struct {
 }
 
 // partitions answers from what is known while it is fresh. ok is false when nothing is known that could be relied on.
-func (r *rules) partitions(ctx context.Context) (list []Limits, ok bool) {
+func (r *rules) partitions(ctx context.Context, t Tools) (list []Limits, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	if now.Sub(r.at) > rulesFor && now.Sub(r.asked) > rulesAgain {
 		r.asked = now
-		t := r.tools
 		t.Timeout = rulesWait
 		if list, err := partitionsOf(ctx, t); err == nil {
 			r.known, r.at, r.asked = list, now, time.Time{}

@@ -23,7 +23,7 @@ func knownRules(t *testing.T) *rules {
 	if err != nil || len(list) != 3 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	return &rules{known: list, at: time.Now(), tools: Tools{Bin: t.TempDir()}}
+	return &rules{known: list, at: time.Now()}
 }
 
 func TestAPartitionsLimitsAreReadAsTheyStand(t *testing.T) {
@@ -48,7 +48,7 @@ func TestARunThatDoesNotFitItsPartitionIsRefusedByTheLimitsName(t *testing.T) {
 		}
 		return s
 	}
-	o := Options{Cluster: "hpc", With: With{Partitions: []Partition{{Name: "main"}, {Name: "low", Account: "strangers"}}}}
+	o := Options{Cluster: "hpc", Tools: Tools{Bin: t.TempDir()}, With: With{Partitions: []Partition{{Name: "main"}, {Name: "low", Account: "strangers"}}}}
 	for _, c := range []struct {
 		name   string
 		change func(*forge.RunSpec)
@@ -91,13 +91,14 @@ func TestWhatIsWorthKnowingOfAPartitionIsNoObstacle(t *testing.T) {
 }
 
 func TestNothingIsRefusedWhenSlurmDoesNotAnswer(t *testing.T) {
-	r := &rules{tools: Tools{Bin: t.TempDir()}} // there is no scontrol in it
-	if notes, err := r.admit(context.Background(), Options{Cluster: "hpc"}, forge.RunSpec{Batch: &forge.BatchOptions{Partition: "nowhere"}}); err != nil || notes != nil {
+	r := &rules{}
+	none := Options{Cluster: "hpc", Tools: Tools{Bin: t.TempDir()}} // there is no scontrol in it
+	if notes, err := r.admit(context.Background(), none, forge.RunSpec{Batch: &forge.BatchOptions{Partition: "nowhere"}}); err != nil || notes != nil {
 		t.Errorf("%v, %v", notes, err)
 	}
 	old := knownRules(t)
 	old.at = time.Now().Add(-2 * rulesStale)
-	if _, err := old.admit(context.Background(), Options{Cluster: "hpc"}, forge.RunSpec{Batch: &forge.BatchOptions{Partition: "nowhere"}}); err != nil {
+	if _, err := old.admit(context.Background(), none, forge.RunSpec{Batch: &forge.BatchOptions{Partition: "nowhere"}}); err != nil {
 		t.Errorf("by what was true long ago: %v", err)
 	}
 }

@@ -4,6 +4,8 @@
 //	options.go    what a cluster is: programs, binding, partitions, software
 //	tool.go       one way to run Slurm's programs: bounded, in a cleared environment, with errors that say who is to blame
 //	hand.go       what has to be done as the owner of the jobs, as values that can cross a pipe
+//	asuser.go     that hand behind sudo, identity as_user: it asks forge-as and opens nothing itself
+//	forgeas*.go   forge-as: what sudo runs as a user; its configuration of root's, and all that it refuses
 //	job.go        the name of a job, by which it is found again
 //	script.go     the options and the script of one attempt; pure
 //	own.go        the hand of forged itself; records.go reads nothing again that has not changed

@@ -34,6 +34,7 @@ type Executor struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	notify *notifier
+	rules  rules // of its partitions
 
 	// stripes serialise what changes an attempt: Submit, Find and Signal of one never overlap.
 	stripes [64]sync.Mutex

@@ -77,7 +77,6 @@ type Partition struct {
 	PricePerGPUHour float64
 	Account, QOS    string // where a run does not say
 	Env             map[string]string
-	MaxPending      int
 }
 
 // Partition finds one by name, and the default for "". ok is false where the site names partitions and this is none of them.

@@ -24,9 +24,7 @@ func FuzzBashReadsBackEveryQuotedWord(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsRune(s, 0) {
-			t.Skip("no word of a program holds a NUL; values with one are refused before")
-		}
+		s = strings.ReplaceAll(s, "\x00", "") // no word of a program holds one; values with one are refused before
 		in := []string{s, "x" + s, s + s}
 		got := bashSplits(t, in)
 		if len(got) != len(in) || got[0] != in[0] || got[1] != in[1] || got[2] != in[2] {

@@ -38,10 +38,10 @@ func TestARealClusterIsSeenAsItIs(t *testing.T) {
 			shim := shimFor(t)
 			o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}, RunRoot: filepath.Join(filepath.Dir(shim), "runs"), Shim: shim, Binding: BindLate,
 				Labels: map[string]string{"rack": "rack*"}, With: With{Partitions: []Partition{{Name: "main", GPUMemoryMiB: 81920}, {Name: "small"}}}}
-			t.Run("nodes, drains and foreign use", func(t *testing.T) { seen(t, c, o) })
-			t.Run("drains", func(t *testing.T) { drains(t, c, o) })
-			t.Run("limits", func(t *testing.T) { limits(t, o) })
-			t.Run("check", func(t *testing.T) { checked(t, c, o) })
+			t.Run("nodes, drains and foreign use", func(t *testing.T) { nodesAreSeen(t, c, o) })
+			t.Run("drains", func(t *testing.T) { drainsAreKept(t, c, o) })
+			t.Run("limits", func(t *testing.T) { limitsHold(t, o) })
+			t.Run("check", func(t *testing.T) { itIsChecked(t, c, o) })
 		})
 	}
 }
@@ -62,11 +62,14 @@ func nodesOf(t *testing.T, o Options) map[string]forge.Node {
 // until waits for a condition of the cluster.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(end) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(30 * time.Second); !ok(); {
+		select {
+		case <-end:
 			t.Fatalf("not within 30 s: %s", what)
+		case <-tick.C:
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 }
 
@@ -79,7 +82,7 @@ func sick(n forge.Node) (out []int) {
 	return out
 }
 
-func seen(t *testing.T, c *slurmtest.Cluster, o Options) {
+func nodesAreSeen(t *testing.T, c *slurmtest.Cluster, o Options) {
 	all := nodesOf(t, o)
 	n1 := all["n1"]
 	if len(all) != 4 || n1.State != forge.NodeReady || len(n1.GPUs) != 2 || n1.GPUs[1].Slot != 1 || n1.GPUs[0].MemoryMiB != 81920 || n1.CPUs < 1 || n1.MemoryMiB < 1 {
@@ -104,7 +107,7 @@ func seen(t *testing.T, c *slurmtest.Cluster, o Options) {
 	until(t, "all is free", func() bool { return nodesOf(t, o)["n1"].Batch.GPUsUsed == 0 })
 }
 
-func drains(t *testing.T, c *slurmtest.Cluster, o Options) {
+func drainsAreKept(t *testing.T, c *slurmtest.Cluster, o Options) {
 	if kept, err := drainNode(t.Context(), o.Tools, "n3", "a fan | is = loud"); err != nil || kept != "" {
 		t.Fatalf("%q, %v", kept, err)
 	}
@@ -130,8 +133,8 @@ func drains(t *testing.T, c *slurmtest.Cluster, o Options) {
 	c.Must(t, "scontrol", "update", "nodename=n4", "state=undrain")
 }
 
-func limits(t *testing.T, o Options) {
-	r := &rules{tools: o.Tools}
+func limitsHold(t *testing.T, o Options) {
+	r := &rules{}
 	spec := forge.RunSpec{Gang: forge.Gang{Nodes: 2, GPUsPerNode: 1, CPUsPerGPU: 1}, Batch: &forge.BatchOptions{Partition: "small"}}
 	if _, err := r.admit(t.Context(), o, spec); err == nil || !strings.Contains(err.Error(), "MaxNodes=1") {
 		t.Errorf("two nodes: %v", err)
@@ -142,7 +145,7 @@ func limits(t *testing.T, o Options) {
 	}
 }
 
-func checked(t *testing.T, c *slurmtest.Cluster, o Options) {
+func itIsChecked(t *testing.T, c *slurmtest.Cluster, o Options) {
 	found := checkCluster(t.Context(), o, CheckedBy{Version: "1.2.3", Since: time.Now().Add(-time.Hour)})
 	by := map[string]Finding{}
 	for _, f := range found {
@@ -196,5 +199,34 @@ func nothingIsLeft(t *testing.T, c *slurmtest.Cluster, o Options) {
 	}
 	if out := c.Must(t, "squeue", "-h"); strings.TrimSpace(out) != "" {
 		t.Errorf("jobs are left: %s", out)
+	}
+}
+
+func TestTheAccountingOfARealClusterCountsWhatForgeCounts(t *testing.T) {
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Accounting: true})
+	o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}}
+	run := forge.RunID("01JD0000000000000000000000")
+	since := time.Now().Add(-time.Minute)
+	c.Must(t, "sbatch", "--nodes=2", "--ntasks-per-node=1", "--gres=gpu:2", "-J", JobName("hpc", run, 1), "--wrap", "sleep 2")
+	c.Must(t, "sbatch", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 1")
+	var accounts []account
+	until(t, "the accounting knows of the end", func() bool {
+		var err error
+		if accounts, err = accountsOf(t.Context(), o, since); err != nil {
+			t.Fatal(err)
+		}
+		return len(accounts) == 1 && accounts[0].elapsed > 0
+	})
+	if a := accounts[0]; a.run != run || a.attempt != 1 || a.gpus != 4 {
+		t.Errorf("%+v", a)
+	}
+	at := time.Now()
+	h := compareHours([]forge.GPUUse{{Run: run, Attempt: 1, GPUs: 4, From: at, To: at.Add(accounts[0].elapsed)}}, accounts)
+	if h.Both != 1 || h.OnlyOurs+h.OnlyTheirs != 0 || h.Ours != h.Theirs || h.Ours == 0 {
+		t.Errorf("%+v", h)
+	}
+	conf, err := configOf(t.Context(), o.Tools)
+	if err != nil || !hasAccounting(conf) || accounting(conf).Status != FindingOK {
+		t.Errorf("%+v, %v", accounting(conf), err)
 	}
 }

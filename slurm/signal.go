@@ -15,12 +15,14 @@ func (e *Executor) Signal(ctx context.Context, id forge.ExternalID, s forge.Sign
 	var intent forge.Intent
 	switch s {
 	case forge.SignalCheckpoint: // why is forged's to record
+	case forge.SignalLimit: // ranks know one way to save; why is the shim's to tell
+		s, intent = forge.SignalCheckpoint, forge.IntentCheckpointLimit
 	case forge.SignalCancel:
 		intent = forge.IntentCancel
 	case forge.SignalKill:
 		intent = forge.IntentKill
 	default:
-		return forge.Invalidf("signal", "%q: want %q, %q or %q", s, forge.SignalCheckpoint, forge.SignalCancel, forge.SignalKill)
+		return forge.Invalidf("signal", "%q: want %q, %q, %q or %q", s, forge.SignalCheckpoint, forge.SignalLimit, forge.SignalCancel, forge.SignalKill)
 	}
 	a, err := e.attempt(id)
 	if err != nil {

@@ -195,6 +195,28 @@ func (t *tx) user(tenant forge.TenantID, idOrName string) (*userRow, error) {
 	return u, err
 }
 
+// UnixUID is the uid of a user, as runs name it. KindPrecondition for one who has none, KindNotFound for one who is not there.
+func (db *DB) UnixUID(ctx context.Context, tenant forge.TenantID, actor string) (int64, error) {
+	row := &userRow{}
+	q := db.read.NewSelect().Model(row)
+	if name, visitor := strings.CutSuffix(actor, forge.OperatorMark); visitor { // in a tenant that is not its own
+		q = q.Where("u.name = ?", name).Where("u.role = ?", forge.RoleOperator)
+	} else {
+		q = q.Where("u.tenant = ?", tenant).Where("u.name = ?", actor)
+	}
+	err := q.Limit(1).Scan(ctx)
+	switch {
+	case absent(err):
+		return 0, noUser(actor)
+	case err != nil:
+		return 0, classify("user.uid", err)
+	case row.UnixUID == nil:
+		return 0, forge.Errorf(forge.KindPrecondition, "user.uid", "user %s has no unix_uid, and jobs belong to people's own accounts here", row.Name).
+			WithHint("an admin says which account it is: forgectl user update %s --unix-uid UID", row.Name)
+	}
+	return *row.UnixUID, nil
+}
+
 func noUser(name string) *forge.Error {
 	return notFound("user.show", "there is no user %q", name).WithHint("forgectl user list")
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func (a *app) clusterCommand() *cli.Command {
-	return &cli.Command{Name: "cluster", Usage: "list clusters, let paused ones go on", Subcommands: []*cli.Command{
+	return &cli.Command{Name: "cluster", Usage: "list clusters, look at one, let paused ones go on", Subcommands: []*cli.Command{
 		{Name: "list", Usage: "list clusters with what is free, and why one takes no new work", Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
 				return err
@@ -23,7 +23,30 @@ func (a *app) clusterCommand() *cli.Command {
 			}
 			return a.clusterResume(c.Context, args[0])
 		}},
+		{Name: "check", Usage: "look at a cluster with jobs of its own, and say what each finding means for runs; for operators", ArgsUsage: "NAME",
+			Description: "On a Slurm cluster a short job on two nodes shows whether the shared directory is shared, forged runs there, the training environment imports, clocks agree; " +
+				"the settings are held against what runs need, and GPU-hours against the accounting. Jobs and files are removed at the end.\n\nExit code 1 when a check failed; a warning is none.",
+			Flags: []cli.Flag{&cli.IntFlag{Name: "days", Value: 7, Usage: "how far back GPU-hours are compared with the accounting"}},
+			Action: func(c *cli.Context) error {
+				args, err := positionals(c, "NAME")
+				if err != nil {
+					return err
+				}
+				return a.clusterCheck(c.Context, args[0], c.Int("days"))
+			}},
 	}}
+}
+
+func (a *app) clusterCheck(ctx context.Context, name string, days int) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	checks, err := cl.CheckCluster(ctx, name, days)
+	if err != nil {
+		return err
+	}
+	return a.printChecks(checks)
 }
 
 func (a *app) clusterList(ctx context.Context) error {

@@ -195,6 +195,9 @@ var flagKinds = map[string]string{
 // flagValue completes the value of a flag; lead is what stands before it in the same word.
 func (a *app) flagValue(ctx context.Context, flag string, path []string, word, lead string) []candidate {
 	kind := flagKinds[flag]
+	if flag == "reason" && path[0] == "node" {
+		return nil // text
+	}
 	if flag == "after" && path[len(path)-1] != "submit" {
 		return nil // a seq
 	}

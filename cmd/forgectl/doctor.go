@@ -57,22 +57,30 @@ func (a *app) doctor(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return a.printChecks(d.checks)
+}
+
+// printChecks ends with an error when one failed.
+func (a *app) printChecks(checks []api.Check) error {
 	p := a.printer()
 	if p.mode == modeJSON {
-		if err := p.done(jsonList(p, each(d.checks))); err != nil {
+		if err := p.done(jsonList(p, each(checks))); err != nil {
 			return err
 		}
 	} else {
 		t := p.table("STATUS", "CHECK", "FOUND")
 		if !p.people() {
-			t = p.table("STATUS", "CHECK", "FOUND", "FIX")
+			t = p.table("STATUS", "CHECK", "FOUND", "FIX", "MEANS")
 		}
-		for _, c := range d.checks {
+		for _, c := range checks {
 			if !p.people() {
-				t.row(string(c.Status), c.Name, c.Found, c.Fix)
+				t.row(string(c.Status), c.Name, c.Found, c.Fix, c.Means)
 				continue
 			}
 			t.row(marks[c.Status], c.Name, c.Found)
+			if c.Means != "" {
+				t.row("", "", c.Means)
+			}
 			if c.Fix != "" {
 				t.row("", "", fixMark+c.Fix)
 			}
@@ -83,13 +91,13 @@ func (a *app) doctor(ctx context.Context) error {
 		}
 	}
 	failed := 0
-	for _, c := range d.checks {
+	for _, c := range checks {
 		if c.Status == api.CheckFail {
 			failed++
 		}
 	}
 	if failed > 0 {
-		return forge.Errorf(forge.KindInternal, "", "%d of %s failed", failed, plural(len(d.checks), "check"))
+		return forge.Errorf(forge.KindInternal, "", "%d of %s failed", failed, plural(len(checks), "check"))
 	}
 	return nil
 }

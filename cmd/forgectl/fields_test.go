@@ -31,6 +31,7 @@ var jsonForms = []struct {
 	{"dataset list", reflect.TypeFor[forge.Dataset]()}, {"dataset show chat", reflect.TypeFor[forge.Dataset]()},
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
 	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
+	{"node show box", reflect.TypeFor[api.NodeDetail]()},
 	{"tenant list", reflect.TypeFor[forge.Tenant]()}, {"tenant show default", reflect.TypeFor[forge.Tenant]()},
 	{"user list", reflect.TypeFor[forge.User]()}, {"user show ada", reflect.TypeFor[forge.User]()},
 	{"key list", reflect.TypeFor[forge.Key]()}, {"key show K1", reflect.TypeFor[forge.Key]()}, {"key create --user ada", reflect.TypeFor[api.CreatedKey]()},

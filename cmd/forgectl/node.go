@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,8 @@ import (
 )
 
 func (a *app) nodeCommand() *cli.Command {
-	return &cli.Command{Name: "node", Usage: "show where runs can run", Subcommands: []*cli.Command{
+	in := &cli.StringFlag{Name: "cluster", Usage: "its cluster; needed only where several have a node of that name"}
+	return &cli.Command{Name: "node", Usage: "show where runs can run, keep new work away from a node", Subcommands: []*cli.Command{
 		{Name: "list", Usage: "list nodes with what is free", Flags: watchFlags(), Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
 				return err
@@ -29,6 +31,36 @@ func (a *app) nodeCommand() *cli.Command {
 				return a.watch(c.Context, w, nodeView)
 			}
 			return a.nodeList(c.Context)
+		}},
+		{Name: "show", Usage: "show a node, its GPUs and what went wrong on it", ArgsUsage: "NODE", Flags: []cli.Flag{in}, Action: func(c *cli.Context) error {
+			args, err := positionals(c, "NODE")
+			if err != nil {
+				return err
+			}
+			return a.nodeShow(c.Context, c.String("cluster"), args[0])
+		}},
+		{Name: "drain", Usage: "keep new work away from a node; what runs there goes on; for operators", ArgsUsage: "NODE",
+			Flags: []cli.Flag{in, &cli.StringFlag{Name: "reason", Usage: "why, in one line, for those who look at the node later"}},
+			Action: func(c *cli.Context) error {
+				args, err := positionals(c, "NODE")
+				if err != nil {
+					return err
+				}
+				if strings.TrimSpace(c.String("reason")) == "" {
+					return forge.Invalidf("--reason", "say in one line why, for those who look at the node later").WithHint(`forgectl node drain %s --reason "a fan is loud"`, args[0])
+				}
+				return a.nodeChange(c.Context, "drained: nothing new goes there, what runs goes on", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
+					return cl.DrainNode(ctx, c.String("cluster"), args[0], c.String("reason"))
+				})
+			}},
+		{Name: "undrain", Usage: "let a drained node take work again; for operators", ArgsUsage: "NODE", Flags: []cli.Flag{in}, Action: func(c *cli.Context) error {
+			args, err := positionals(c, "NODE")
+			if err != nil {
+				return err
+			}
+			return a.nodeChange(c.Context, "no longer drained by forge", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
+				return cl.UndrainNode(ctx, c.String("cluster"), args[0])
+			})
 		}},
 	}}
 }
@@ -63,12 +95,135 @@ func (a *app) nodeList(ctx context.Context) error {
 }
 
 func (p *printer) nodes(nodes []api.NodeView) {
-	t := p.table("NODE", "CLUSTER:5", "STATE", ">FREE", ">GPUS", "TYPE", ">FREE_CPUS:2", ">CPUS:1", ">FREE_MEM:4", ">MEM:3", "SEEN:6", "REASON")
+	heads := []string{"NODE", "CLUSTER:5", "STATE", ">FREE", ">GPUS", "TYPE", ">FREE_CPUS:2", ">CPUS:1", ">FREE_MEM:4", ">MEM:3", "SEEN:6", "REASON"}
+	more := p.moreOf(nodes)
+	last := len(heads) - 1
+	if !p.people() {
+		last = len(heads) // programs count columns: new ones stand behind the old
+	}
+	for i, m := range more {
+		heads = slices.Insert(heads, last+i, m.head)
+	}
+	t := p.table(heads...)
 	for _, n := range nodes {
-		t.row(string(n.Name), string(n.Cluster), string(n.State), strconv.Itoa(n.FreeGPUs), strconv.Itoa(len(n.GPUs)), gpuTypes(n),
-			strconv.Itoa(n.FreeCPUs), strconv.Itoa(n.CPUs), p.memory(n.FreeMemoryMiB), p.memory(n.MemoryMiB), p.time(n.SeenAt), nodeReason(n))
+		cells := []string{string(n.Name), string(n.Cluster), string(n.State), strconv.Itoa(n.FreeGPUs), strconv.Itoa(len(n.GPUs)), gpuTypes(n),
+			strconv.Itoa(n.FreeCPUs), strconv.Itoa(n.CPUs), p.memory(n.FreeMemoryMiB), p.memory(n.MemoryMiB), p.time(n.SeenAt), nodeReason(n)}
+		for i, m := range more {
+			cells = slices.Insert(cells, last+i, m.cell(n))
+		}
+		t.row(cells...)
 	}
 	t.flush()
+}
+
+// nodeColumn is one that says nothing on many sites.
+type nodeColumn struct {
+	head string
+	cell func(api.NodeView) string
+}
+
+// moreOf are those columns that say something of one of the nodes; all of them for programs.
+func (p *printer) moreOf(nodes []api.NodeView) []nodeColumn {
+	number := func(n int) string {
+		if n == 0 && p.people() {
+			return ""
+		}
+		return strconv.Itoa(n)
+	}
+	all := []nodeColumn{
+		{">USED:7", func(n api.NodeView) string {
+			if n.Batch == nil {
+				return ""
+			}
+			return number(n.Batch.GPUsUsed)
+		}},
+		{">FOREIGN:8", func(n api.NodeView) string {
+			if n.Batch == nil {
+				return ""
+			}
+			return number(n.Batch.Foreign)
+		}},
+		{">FAULTS:9", func(n api.NodeView) string { return number(n.Faults) }},
+		{"DRAINED_BY:10", func(n api.NodeView) string {
+			if n.Drain == nil {
+				return ""
+			}
+			return n.Drain.By
+		}},
+	}
+	if !p.people() {
+		return all
+	}
+	return slices.DeleteFunc(all, func(c nodeColumn) bool {
+		return !slices.ContainsFunc(nodes, func(n api.NodeView) bool { return c.cell(n) != "" })
+	})
+}
+
+func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	n, err := cl.Node(ctx, cluster, node)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	if p.mode == modeJSON {
+		return p.done(p.json(n))
+	}
+	p.node(n.NodeView)
+	for _, f := range n.Failures {
+		what := fmt.Sprintf("%d× %s, by %s", f.Count, f.Reason, plural(f.Runs, "run"))
+		if f.Certain > 0 {
+			what += fmt.Sprintf(", %d certainly its own", f.Certain)
+		}
+		p.fields("fault", what+", last "+p.time(f.LastAt))
+	}
+	return p.done(nil)
+}
+
+func (p *printer) node(n api.NodeView) {
+	p.fields("node", string(n.Name), "cluster", string(n.Cluster), "state", string(n.State), "reason", nodeReason(n), "seen", p.time(n.SeenAt),
+		"gpus", fmt.Sprintf("%d of %d free", n.FreeGPUs, len(n.GPUs)), "type", gpuTypes(n), "cpus", fmt.Sprintf("%d of %d free", n.FreeCPUs, n.CPUs),
+		"memory", forge.FormatMiB(n.FreeMemoryMiB)+" of "+forge.FormatMiB(n.MemoryMiB)+" free")
+	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
+		p.fields("label", k+"="+n.Labels[k])
+	}
+	if b := n.Batch; b != nil {
+		p.fields("batch_state", b.State, "partitions", strings.Join(b.Partitions, ","), "features", strings.Join(b.Features, ","), "gpus_used", strconv.Itoa(b.GPUsUsed), "foreign_gpus", strconv.Itoa(b.Foreign))
+	}
+	if d := n.Drain; d != nil {
+		where := "in forge only"
+		if d.Outside {
+			where = "in forge and in the batch system"
+		}
+		p.fields("drained_by", d.By, "drain_reason", d.Reason, "drained_at", p.time(d.At), "drained", where)
+	}
+}
+
+func (a *app) nodeChange(ctx context.Context, what string, do func(context.Context, *client.Client) (api.NodeChanged, error)) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	n, err := do(ctx, cl)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	switch p.mode {
+	case modeJSON:
+		err = p.json(n)
+	case modeTSV:
+		p.table().row(string(n.Name), string(n.State))
+	default:
+		p.line("node %s is %s", clean(string(n.Name)), what)
+	}
+	for _, note := range n.Notes {
+		fmt.Fprintf(a.Err, "note: %s\n", clean(note))
+	}
+	return p.done(err)
 }
 
 func (p *printer) memory(mib int64) string {

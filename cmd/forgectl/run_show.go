@@ -20,10 +20,11 @@ func (a *app) runShowCommand() *cli.Command {
 	return &cli.Command{Name: "show", Usage: "show a run and its attempts", ArgsUsage: "RUN",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "follow it live until it ends; with -o json a line a change"},
+			&cli.StringFlag{Name: "slurm-job", Usage: "the run of this Slurm job, in the place of RUN"},
 			&cli.StringFlag{Name: "interval", Usage: "how often to look: 5s, 1m", DefaultText: followPoll.String()},
 		},
 		Action: func(c *cli.Context) error {
-			args, err := positionals(c, "RUN")
+			run, err := a.runOrJob(c)
 			if err != nil {
 				return err
 			}
@@ -32,10 +33,42 @@ func (a *app) runShowCommand() *cli.Command {
 				return err
 			}
 			if w.on && a.output == "json" {
-				return a.watch(c.Context, w, func(ctx context.Context, cl *client.Client) (view, error) { return detailView(ctx, cl, args[0]) })
+				return a.watch(c.Context, w, func(ctx context.Context, cl *client.Client) (view, error) { return detailView(ctx, cl, run) })
 			}
-			return a.runShow(c.Context, args[0], w)
+			return a.runShow(c.Context, run, w)
 		}}
+}
+
+// runOrJob is the run that was named by itself, or by the job that Slurm knows it as.
+func (a *app) runOrJob(c *cli.Context) (string, error) {
+	job := c.String("slurm-job")
+	if !c.IsSet("slurm-job") {
+		args, err := positionals(c, "RUN")
+		if err != nil {
+			return "", err
+		}
+		return args[0], nil
+	}
+	if _, err := positionals(c); err != nil {
+		return "", err
+	}
+	if strings.TrimLeft(job, "0123456789") != "" || job == "" {
+		return "", forge.Invalidf("slurm-job", "%q is no job id; it is a number, as squeue shows it", job)
+	}
+	cl, err := a.connect()
+	if err != nil {
+		return "", err
+	}
+	found, err := cl.Runs(c.Context, api.RunFilter{Batch: job, Limit: 2})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found.Items) == 0:
+		return "", forge.Errorf(forge.KindNotFound, "run.show", "no run of yours was job %s", job).WithHint("forgectl run list")
+	case len(found.Items) > 1: // another cluster's, or years ago
+		fmt.Fprintf(a.Err, "job %s was also run %d's; shown is the newer one\n", job, found.Items[1].Number)
+	}
+	return strconv.FormatInt(found.Items[0].Number, 10), nil
 }
 
 // detailView is a run as programs watch it, until it ends.
@@ -97,25 +130,55 @@ func (p *printer) runDetail(d api.RunDetail) {
 		"priority", strconv.Itoa(s.Priority), "limits", limits(s), "params", params(s), "register", s.Register, "model", d.Model,
 		"step", steps(d.Step, d.TotalSteps), "loss", lossText(d.Loss), "eta", timeOrNone(p, d.ETA), "saved step", strconv.FormatInt(d.SavedStep, 10),
 		"user", d.User, "submitted", p.time(d.SubmittedAt), "started", timeOrNone(p, d.StartedAt), "ended", timeOrNone(p, d.EndedAt),
-		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent))
+		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent), "job", jobText(p, d.Attempts))
 	if len(d.Attempts) == 0 {
 		return
 	}
 	if p.people() {
 		p.line("")
 	}
-	t := p.table(">ATTEMPT", "STATE", "REASON", "NODES", ">RESUMED:2", ">LAST:3", ">SAVED:4", "PLACED:1", "TOOK:5", "DETAIL")
+	heads := []string{">ATTEMPT", "STATE", "REASON", "NODES", ">RESUMED:2", ">LAST:3", ">SAVED:4", "PLACED:1", "TOOK:5", "DETAIL"}
+	jobs := !p.people() || slices.ContainsFunc(d.Attempts, func(a forge.Attempt) bool { return a.Batch != nil })
+	if jobs {
+		heads = append(heads, "JOB")
+	}
+	t := p.table(heads...)
 	for i := range d.Attempts {
 		at := &d.Attempts[i]
 		cells := []string{strconv.Itoa(at.Number), attemptState(at), p.orDash(string(at.Reason)), placement(at.Placement),
 			strconv.FormatInt(at.ResumeStep, 10), strconv.FormatInt(at.LastStep, 10), strconv.FormatInt(at.SavedStep, 10),
 			p.time(at.PlacedAt), took(p, at), at.Detail}
+		if jobs && at.Batch != nil {
+			cells = append(cells, at.Batch.ID)
+		} else if jobs {
+			cells = append(cells, p.orDash(""))
+		}
 		if !p.people() {
 			cells = append([]string{"attempt"}, cells...)
 		}
 		t.row(cells...)
 	}
 	t.flush()
+}
+
+// jobText is what the cluster's batch system says of the newest attempt.
+func jobText(p *printer, attempts []forge.Attempt) string {
+	if len(attempts) == 0 || attempts[len(attempts)-1].Batch == nil {
+		return ""
+	}
+	j := attempts[len(attempts)-1].Batch
+	text := j.ID
+	if j.Partition != "" {
+		text += " on partition " + j.Partition
+	}
+	text += ": " + j.State
+	if j.Reason != "" && j.Reason != "None" {
+		text += " (" + j.Reason + ")"
+	}
+	if !j.EstimatedStart.IsZero() && j.StartedAt.IsZero() {
+		text += ", start expected " + p.time(j.EstimatedStart)
+	}
+	return text
 }
 
 func refName(r *forge.InputRef) string {

@@ -177,6 +177,12 @@ func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 		ts.Defer(func() { _ = file.Close() })
 		ts.Check(syscall.Flock(int(file.Fd()), syscall.LOCK_EX))
+	case "queued": // RUN JOB: in a batch system's queue
+		f.ChangeRun(num(1), func(d *api.RunDetail) {
+			setAttempt(d, 1, forge.AttemptLaunching)
+			d.Attempts[0].Batch = &forge.BatchJob{ID: args[2], Name: "forge-hpc-4.1", State: "PENDING", Reason: "Resources", Partition: "gpu",
+				EstimatedStart: scriptNow.Add(2 * time.Hour)}
+		})
 	case "runs":
 		for n := range num(1) {
 			addPlainRun(f, 100+n)

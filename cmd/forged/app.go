@@ -74,10 +74,14 @@ func newApp(out, errOut io.Writer) *cli.App {
 			}},
 			{Name: "config", Usage: "look at the configuration", Subcommands: []*cli.Command{
 				{Name: "check", Usage: "say what is wrong with it", Flags: []cli.Flag{stateDir, config}, Action: func(c *cli.Context) error {
-					if _, err := load(c); err != nil {
+					cfg, err := load(c)
+					if err != nil {
 						return err
 					}
-					_, err := fmt.Fprintln(out, "configuration is valid")
+					if err := daemon.CheckSite(c.Context, cfg); err != nil {
+						return err
+					}
+					_, err = fmt.Fprintln(out, "configuration is valid")
 					return err
 				}},
 				{Name: "show", Usage: "print it with every default filled in", Flags: []cli.Flag{stateDir, config}, Action: func(c *cli.Context) error {

@@ -70,6 +70,13 @@ var benches = []bench{
 	{[]string{"read_p99"}, readP99},
 	{[]string{"restart_ready"}, restartReady},
 	{[]string{"completion_ms"}, completionMS},
+	{[]string{"slurm_rate"}, slurmRate},
+	{[]string{"slurm_accept"}, slurmAccept},
+	{[]string{"slurm_start_ms"}, slurmStart},
+	{[]string{"slurm_foreign"}, slurmForeign},
+	{[]string{"slurm_poll_cpu", "slurm_poll_cpu_10k", "slurm_ctld_load"}, slurmPoll},
+	{[]string{"slurm_failover_s"}, slurmFailover},
+	{[]string{"slurm_torture"}, slurmTorture},
 }
 
 func main() {

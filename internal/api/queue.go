@@ -15,7 +15,7 @@ type Queue struct {
 
 // QueueEntry is one of the tenant's runs.
 type QueueEntry struct {
-	Position int            `json:"position" doc:"0 for a run that has its GPUs"`
+	Position int            `json:"position" doc:"0 for a run that has its GPUs, or waits in the queue of its cluster's own batch system"`
 	Run      int64          `json:"run"`
 	Name     string         `json:"name,omitempty"`
 	User     string         `json:"user"`

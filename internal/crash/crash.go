@@ -50,3 +50,10 @@ var PreemptPoints = []string{
 	"signal.before",
 	"signal.after",
 }
+
+// SlurmPoints are those that only an attempt on Slurm meets: before the job is handed over, and before the answer is
+// kept. (During it, what is killed is a forged that waits for sbatch.)
+var SlurmPoints = []string{
+	"slurm.after_fence",
+	"slurm.after_sbatch",
+}

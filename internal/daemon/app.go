@@ -48,12 +48,12 @@ type Cluster struct {
 	Modules   bool // recipes with a Python module can run here
 
 	Binding    forge.Binding // "": forge.BindPlan
+	AsUser     bool          // jobs and run directories belong to people, and RunRoot has their account in it
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
 	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
-	DrainOutside bool           // a drain is told to the batch system as well, if the executor is a Drainer
-	Slurm        *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
-	UserRuntime  bool           // runs may name the software that they start in
+	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
+	UserRuntime bool           // runs may name the software that they start in
 }
 
 // Daemon is a running forged.
@@ -84,6 +84,7 @@ type Daemon struct {
 	cursors    cursors
 	reading    registrations
 	desk       mungeDesk
+	accounts   accounts
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
 	doctor     doctor
@@ -94,7 +95,8 @@ type Daemon struct {
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	damage     atomic.Pointer[string]   // what is broken in the database: see integrity.go
+	reports    *reports
+	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -171,6 +173,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
 
+	if d.reports, err = newReports(d, dir); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {

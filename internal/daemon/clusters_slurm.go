@@ -24,11 +24,15 @@ func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
 		return Cluster{}, err
 	}
 	o := d.slurmOptions(cl, python)
+	as := cl.Slurm.Identity == IdentityAsUser
+	if as {
+		o.Hand = asUser(cl)
+	}
 	x, err := slurm.New(o)
 	if err != nil {
 		return Cluster{}, err
 	}
-	c := Cluster{Name: o.Cluster, Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, Slurm: &o}
+	c := Cluster{Name: o.Cluster, Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, AsUser: as, Slurm: &o}
 	c.follow(cl)
 	return c, nil
 }
@@ -40,8 +44,8 @@ func (c *Cluster) follow(cl ClusterConfig) {
 		c.Modules = cl.Python != ""
 		return
 	}
-	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // a run may bring its own as well; launching says so
-	c.MaxPending, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.UserRuntime
+	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // or the run brings its own: checkPlaceable
+	c.MaxPending, c.NiceStep, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.NiceStep, *cl.Slurm.UserRuntime
 	if cl.Slurm.Binding == DefaultBinding {
 		c.Binding = forge.BindEager
 	}
@@ -72,7 +76,7 @@ func slurmWith(cl ClusterConfig) slurm.With {
 		memory, _ := mebibytes(p.MemoryPerGPU)
 		gpu, _ := mebibytes(p.GPUMemory)
 		w.Partitions = append(w.Partitions, slurm.Partition{Name: p.Name, GPUType: p.GPUType, CPUsPerGPU: p.CPUsPerGPU, MemoryMiBPerGPU: memory, GPUMemoryMiB: gpu,
-			PricePerGPUHour: p.PricePerGPUHour, Account: p.Account, QOS: p.QOS, Env: maps.Clone(p.Env), MaxPending: p.MaxPending})
+			PricePerGPUHour: p.PricePerGPUHour, Account: p.Account, QOS: p.QOS, Env: maps.Clone(p.Env)})
 	}
 	for name, o := range s.Owners {
 		w.Owners[name] = slurm.Owner{Group: o.Group, Umask: o.Umask}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +48,6 @@ func (c *ClusterConfig) resolve(stateDir string) error {
 			return fmt.Errorf("own path: %w", err)
 		}
 		s := *c.Slurm
-		s.Partitions = slices.Clone(s.Partitions)
 		s.resolve(self, c.RunRoot)
 		c.Slurm = &s
 		return nil
@@ -152,6 +150,8 @@ func (c ClusterConfig) checkSlurm(at func(string) string, bad refusal) {
 		bad(at("run_root"), "is missing; want a directory that forged and every node see under the same path")
 	case !filepath.IsAbs(c.RunRoot) || filepath.Clean(c.RunRoot) != c.RunRoot:
 		bad(at("run_root"), "%q: want an absolute path without . and ..", c.RunRoot)
+	case !strings.Contains(c.RunRoot, accountPart) && c.Slurm.Identity == IdentityAsUser:
+		bad(at("run_root"), "%q: with slurm.identity: %s each account has a root of its own; want %s in it", c.RunRoot, IdentityAsUser, accountPart)
 	case strings.Contains(c.RunRoot, accountPart) && c.Slurm.Identity != IdentityAsUser:
 		bad(at("run_root"), "%q: %s needs slurm.identity: %s; with %s every job belongs to forged's own account", c.RunRoot, accountPart, IdentityAsUser, IdentitySelf)
 	}

@@ -43,7 +43,7 @@ type SlurmConfig struct {
 // AsUserConfig is how forged acts as the owners of jobs, identity as_user.
 type AsUserConfig struct {
 	Sudo   string `yaml:"sudo"`
-	Helper string `yaml:"helper"` // the forged that sudo may run as them
+	Helper string `yaml:"helper"` // what sudo may run as them: contrib/sudoers
 }
 
 // PartitionConfig is one partition that forge may use.
@@ -57,7 +57,6 @@ type PartitionConfig struct {
 	Account         string            `yaml:"account"`
 	QOS             string            `yaml:"qos"`
 	Env             map[string]string `yaml:"env"`
-	MaxPending      int               `yaml:"max_pending"`
 }
 
 // OwnerConfig is how files of one tenant's runs are made.
@@ -92,7 +91,7 @@ func (s *SlurmConfig) resolve(self, runRoot string) {
 	def(&s.Timeout, forge.Duration(slurm.DefaultTimeout))
 	def(&s.Identity, IdentitySelf)
 	def(&s.AsUser.Sudo, DefaultSudo)
-	def(&s.AsUser.Helper, self)
+	def(&s.AsUser.Helper, slurm.DefaultHelper)
 	def(&s.UserRuntime, new(s.Identity == IdentityAsUser)) // with one account for all, what one runs can read what another left
 	def(&s.Binding, DefaultBinding)
 	def(&s.BindTimeout, forge.Duration(DefaultBindTimeout))
@@ -102,9 +101,6 @@ func (s *SlurmConfig) resolve(self, runRoot string) {
 	def(&s.NodesEvery, forge.Duration(DefaultSlurmNodesEvery))
 	def(&s.GRES, DefaultGRES)
 	def(&s.Drain, DefaultDrain)
-	for i := range s.Partitions {
-		def(&s.Partitions[i].MaxPending, s.MaxPending)
-	}
 	for name, o := range s.Owners {
 		def(&o.Umask, slurm.DefaultUmask)
 		s.Owners[name] = o
@@ -208,9 +204,6 @@ func (s *SlurmConfig) checkPartitions(bad refusal) {
 		}
 		if p.PricePerGPUHour < 0 || p.PricePerGPUHour > 1e6 {
 			bad(at("price_per_gpu_hour"), "%g: want 0 or more", p.PricePerGPUHour)
-		}
-		if p.MaxPending < 1 || p.MaxPending > maxPendingLimit {
-			bad(at("max_pending"), "%d: want 1 to %d", p.MaxPending, maxPendingLimit)
 		}
 		for _, m := range [][2]string{{"memory_per_gpu", p.MemoryPerGPU}, {"gpu_memory", p.GPUMemory}} {
 			if _, err := mebibytes(m[1]); err != nil {

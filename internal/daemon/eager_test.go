@@ -24,7 +24,7 @@ func startQueue(t *testing.T, change ...func(o *Options)) *rig {
 
 func hpc(fake *executortest.Fake) func(o *Options) {
 	return func(o *Options) {
-		o.Clusters = []Cluster{{Name: "hpc", Kind: kindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
+		o.Clusters = []Cluster{{Name: "hpc", Kind: KindSlurm, Executor: fake, Files: fake, RunRoot: o.Config.StateDir + "/runs", PollEvery: 20 * time.Millisecond,
 			Modules: true, Binding: forge.BindEager, MaxPending: 2, NiceStep: 10}}
 	}
 }
@@ -199,6 +199,7 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 		r.fake.Allocate(key, on("n2")...)
 		r.fake.Start(key)
 		r.await(t, run.ID, "running", inState(forge.RunRunning))
+		r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: 1, Step: 5, Took: forge.Duration(90 * time.Second)})
 		r.fake.NodeFail(key, "node n2 does not respond")
 		r.launched(t, run.ID, 2)
 		return run
@@ -208,8 +209,8 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 	for _, l := range r.fake.Launches() {
 		byKey[l.Key] = l
 	}
-	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 0 {
-		t.Errorf("one run speaks against %v", l.Exclude)
+	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 0 || l.SaveLead.D() != 4*time.Minute {
+		t.Errorf("one run speaks against %v; its last save is to begin %s before the limit", l.Exclude, l.SaveLead)
 	}
 	if l := byKey[forge.AttemptKey(second.ID, 2)]; len(l.Exclude) != 1 || l.Exclude[0] != "n2" {
 		t.Errorf("after two runs %v is left out", l.Exclude)
@@ -313,4 +314,47 @@ func TestADaemonThatDiesAroundAHandOverStartsItOnce(t *testing.T) {
 			r.sameWorld(t)
 		})
 	}
+}
+
+func TestAFloodOfAUserWhosePlacesAreTakenHasNobodyPlan(t *testing.T) {
+	w := newWorld(store.World{}, nil)
+	w.setQueues([]forge.ClusterQueue{{Cluster: "hpc", Binding: forge.BindEager, MaxPending: 1}})
+	put := func(id forge.RunID, user string, change ...func(*forge.Run)) {
+		r := forge.Run{ID: id, Tenant: "t", User: user, State: forge.RunPending, Spec: gang(1, 1)}
+		for _, c := range change {
+			c(&r)
+		}
+		w.apply([]forge.Delta{{Run: &r}})
+	}
+	is := func(want bool, what string) (touched int64) {
+		t.Helper()
+		touched, ok := w.handable()
+		if ok != want {
+			t.Errorf("%s: somebody can be handed over is %v", what, ok)
+		}
+		return touched
+	}
+	is(false, "nobody waits")
+	put("r1", "ada")
+	is(true, "one waits")
+	w.apply([]forge.Delta{{Attempt: &forge.Attempt{Run: "r1", Number: 1, Cluster: "hpc", State: forge.AttemptPlaced}}})
+	put("r2", "ada")
+	is(false, "the place is taken")
+	put("r3", "bob", func(r *forge.Run) { r.Hold = &forge.Hold{} })
+	put("r4", "bob", func(r *forge.Run) { r.Spec.Cluster = "elsewhere" })
+	is(false, "another's runs are held, or go elsewhere")
+	put("r5", "bob")
+	before := is(true, "another has a place")
+	for _, id := range []forge.RunID{"r6", "r7", "r8"} {
+		put(id, "ada")
+	}
+	if after := is(true, "the flood goes on"); after != before {
+		t.Errorf("a flood that goes nowhere changes what is planned: %d, %d", before, after)
+	}
+	put("r9", "bob")
+	if after := is(true, "another comes"); after == before {
+		t.Error("a run that could be handed over changes nothing")
+	}
+	w.apply([]forge.Delta{{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: "hpc"}}}})
+	is(false, "the cluster is paused")
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/slurm"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -80,7 +81,10 @@ func (d *Daemon) find(ctx context.Context, c *Cluster, a forge.Attempt, row stor
 // versions, not from names.
 func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (forge.Launch, error) {
 	l := forge.Launch{Key: forge.AttemptKey(r.ID, a.Number), Run: r.ID, Number: r.Number, Tenant: r.Tenant, Attempt: a.Number,
-		RunDir: a.RunDir, Spec: r.Spec, Placement: a.Placement}
+		RunDir: a.RunDir, Spec: r.Spec, Placement: a.Placement, Report: d.reportTo(a)}
+	if c := d.live().clusters[a.Cluster]; c != nil && c.AsUser {
+		l.Account = slurm.AccountIn(c.RunRoot, a.RunDir)
+	}
 	attemptDir := filepath.Join(a.RunDir, "attempts", attemptName(a.Number))
 	l.Config = forge.RankConfig{RunID: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, Params: r.Spec.Params,
 		Dataset: r.Spec.Dataset, Base: r.Spec.Base,

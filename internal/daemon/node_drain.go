@@ -9,6 +9,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/slurm"
 )
 
 // Drainer is what an executor may add whose batch system drains nodes by itself, and whose configuration says that forge may ask it to.
@@ -178,7 +179,7 @@ func (s nodes) UndrainNode(ctx context.Context, p forge.Principal, cluster, node
 
 func (s nodes) drainer(cluster forge.ClusterName) Drainer {
 	c := s.d.live().clusters[cluster]
-	if c == nil || !c.DrainOutside {
+	if c == nil || c.Slurm == nil || c.Slurm.Drain != slurm.DrainScontrol {
 		return nil
 	}
 	x, _ := c.Executor.(Drainer)
@@ -188,15 +189,4 @@ func (s nodes) drainer(cluster forge.ClusterName) Drainer {
 func (s nodes) changed(ctx context.Context, p forge.Principal, n api.NodeView, notes []string) (api.NodeChanged, error) {
 	now, err := s.find(ctx, p, "node.show", string(n.Cluster), string(n.Name))
 	return api.NodeChanged{NodeView: now, Notes: notes}, err
-}
-
-// drained lists the nodes of a cluster that nothing of forge's may go to: where forge does not choose the nodes, the one that does is told.
-func (d *world) drained(cluster forge.ClusterName) []forge.NodeName {
-	var out []forge.NodeName
-	for _, n := range d.nodeList() {
-		if n.Cluster == cluster && n.Drain != nil {
-			out = append(out, n.Name)
-		}
-	}
-	return out
 }

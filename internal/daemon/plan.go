@@ -94,6 +94,7 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		return now.Add(planAnyway)
 	}
 	d.planFault.Store(nil)
+	met := d.meetOwners(ctx, &plan)
 	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: d.runDir})
 	if err != nil {
 		if ctx.Err() == nil {
@@ -102,6 +103,9 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		return now.Add(time.Second)
 	}
 	again := plan.WakeAt
+	if !met {
+		again = now.Add(time.Second)
+	}
 	for _, r := range refused {
 		log := d.runLog(r.Run).Logger()
 		e := log.Debug()

@@ -81,7 +81,14 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.resolveBatch(&spec, q, rec); err != nil {
 		return none, nil, err
 	}
-	return spec, nil, d.checkPlaceable(spec)
+	if err := d.mayOwnJobs(ctx, p, spec.Cluster); err != nil {
+		return none, nil, err
+	}
+	if err := d.checkPlaceable(spec); err != nil {
+		return none, nil, err
+	}
+	notes, err := d.admit(ctx, spec)
+	return spec, notes, err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {
@@ -235,7 +242,8 @@ func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 	if spec.Entry.Module != "" {
 		can := false
 		for _, c := range live.clusters {
-			can = can || c.Modules && (spec.Cluster == "" || spec.Cluster == c.Name)
+			own := c.Slurm != nil && spec.Runtime != nil && spec.Runtime.Kind != "" // the run brings an interpreter
+			can = can || (c.Modules || own) && (spec.Cluster == "" || spec.Cluster == c.Name)
 		}
 		if !can {
 			return forge.Errorf(forge.KindPrecondition, "run.submit", "recipe %s runs a Python module and no cluster has a training environment", spec.Recipe).

@@ -52,14 +52,12 @@ func (d *world) setQueues(queues []forge.ClusterQueue) {
 	d.moved++
 }
 
-// kindSlurm is the kind of cluster that has a batch system, whoever chooses its nodes.
-const kindSlurm = "slurm"
-
-func (c *Cluster) batch() bool { return c.Binding == forge.BindEager || c.Kind == kindSlurm }
+// batch says that it has a batch system, whoever chooses its nodes.
+func (c *Cluster) batch() bool { return c.Binding == forge.BindEager || c.Kind == KindSlurm }
 
 // batchSystem is what people call that of a cluster.
 func (d *Daemon) batchSystem(name forge.ClusterName) string {
-	if c, ok := d.live().clusters[name]; ok && c.Kind == kindSlurm {
+	if c, ok := d.live().clusters[name]; ok && c.Kind == KindSlurm {
 		return "Slurm"
 	}
 	return "its own queue"

@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -396,7 +394,7 @@ func (x *torture) judge() {
 		x.t.Error(v)
 	}
 	for _, m := range f.Metrics {
-		if want := undisturbedLoss(int(m.Step)); m.Loss != want {
+		if want := forgedtest.ProbeLoss(int(m.Step)); m.Loss != want {
 			x.t.Errorf("run %s attempt %d: loss %v at step %d, an undisturbed run has %v", m.Run, m.Attempt, m.Loss, m.Step, want)
 		}
 	}
@@ -423,8 +421,8 @@ func (x *torture) judge() {
 func (x *torture) fault(a *asked, r api.RunDetail) string {
 	switch {
 	case r.State == forge.RunCompleted:
-		if r.Loss == nil || *r.Loss != undisturbedLoss(a.steps) || r.Step != int64(a.steps) {
-			return fmt.Sprintf("its last loss is not %v", undisturbedLoss(a.steps))
+		if r.Loss == nil || *r.Loss != forgedtest.ProbeLoss(a.steps) || r.Step != int64(a.steps) {
+			return fmt.Sprintf("its last loss is not %v", forgedtest.ProbeLoss(a.steps))
 		}
 	case r.State == forge.RunCancelled:
 		if !a.cancelled {
@@ -446,15 +444,4 @@ func (x *torture) fault(a *asked, r api.RunDetail) string {
 		return "it has not ended"
 	}
 	return ""
-}
-
-// undisturbedLoss is what proberank's hash chain gives after so many steps.
-func undisturbedLoss(steps int) float64 {
-	var chain uint64
-	for step := range steps {
-		b := binary.LittleEndian.AppendUint64(nil, chain)
-		sum := sha256.Sum256(binary.LittleEndian.AppendUint64(b, uint64(step+1)))
-		chain = binary.LittleEndian.Uint64(sum[:8])
-	}
-	return float64(chain%1_000_000) / 1e6
 }

@@ -1,6 +1,8 @@
 package forgedtest
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,4 +31,15 @@ params:
   - {name: deaf, type: int, default: 0, min: 0, max: 1, doc: 1 ignores the signal to save until it is killed}
 `, filepath.Join(s.o.Bin, "proberank"))
 	return os.WriteFile(filepath.Join(s.RecipesDir(), "probe.yaml"), []byte(text), 0o644)
+}
+
+// ProbeLoss is what proberank's hash chain gives after so many steps, undisturbed.
+func ProbeLoss(steps int) float64 {
+	var chain uint64
+	for step := range steps {
+		b := binary.LittleEndian.AppendUint64(nil, chain)
+		sum := sha256.Sum256(binary.LittleEndian.AppendUint64(b, uint64(step+1)))
+		chain = binary.LittleEndian.Uint64(sum[:8])
+	}
+	return float64(chain%1_000_000) / 1e6
 }

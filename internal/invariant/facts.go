@@ -3,6 +3,7 @@ package invariant
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -40,6 +41,8 @@ type Facts struct {
 	Reasons      map[forge.RunID]string // what the scheduler says of each pending run
 	Plans        [2]string              // the same snapshot planned twice
 	PlanFault    string                 // what CheckPlan says of it
+
+	runDirs map[string]string // where attempts lie that were launched
 }
 
 // Run, Attempt, … are rows, as far as the invariants are about them.
@@ -103,7 +106,8 @@ func Gather(ctx context.Context, stateDir string, acknowledged []forge.RunID) (F
 		return f, err
 	}
 	for _, r := range f.Runs {
-		d, err := readDir(ctx, filepath.Join(stateDir, "runs", r.ID), forge.RunID(r.ID))
+		dir := cmp.Or(f.runDirs[r.ID], filepath.Join(stateDir, "runs", r.ID))
+		d, err := readDir(ctx, dir, forge.RunID(r.ID))
 		if err != nil {
 			return f, err
 		}
@@ -136,7 +140,14 @@ func (f *Facts) readTables(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
+	f.runDirs = map[string]string{}
 	return errors.Join(
+		rows(ctx, tx, `SELECT run, run_dir FROM attempts ORDER BY run, number`, func(s scan) error {
+			var run, dir string
+			err := s(&run, &dir)
+			f.runDirs[run] = dir
+			return err
+		}),
 		rows(ctx, tx, `SELECT id, tenant, state, register, model, attempt, nodes * gpus_per_node FROM runs ORDER BY id`, func(s scan) error {
 			var r Run
 			err := s(&r.ID, &r.Tenant, &r.State, &r.Register, &r.Model, &r.Attempt, &r.GPUs)

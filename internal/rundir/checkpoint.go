@@ -34,7 +34,18 @@ type SaveManifest struct {
 	Step    int64       `json:"step"`
 	World   int         `json:"world_size"`
 	SavedAt time.Time   `json:"saved_at"`
+	Seconds float64     `json:"seconds,omitempty"` // that the whole save took
 	Files   []SavedFile `json:"files"`
+}
+
+// longestSave bounds what a manifest may say of its save: more is not believed.
+const longestSave = 6 * time.Hour
+
+func (m SaveManifest) took() forge.Duration {
+	if d := time.Duration(m.Seconds * float64(time.Second)); m.Seconds > 0 && m.Seconds <= longestSave.Seconds() {
+		return forge.Duration(d)
+	}
+	return 0
 }
 
 // SavedFile is one file of a checkpoint.
@@ -78,7 +89,7 @@ func CheckpointsContext(ctx context.Context, runDir string, run forge.RunID, ver
 func Verify(ctx context.Context, run forge.RunID, c forge.Checkpoint) (forge.Checkpoint, error) {
 	m, digest, err := readManifest(c.Path, run, c.Attempt, c.Step)
 	if err == nil {
-		c.World, c.Bytes, c.SHA256, c.SavedAt = m.World, m.bytes(), digest, m.SavedAt
+		c.World, c.Bytes, c.SHA256, c.SavedAt, c.Took = m.World, m.bytes(), digest, m.SavedAt, m.took()
 		err = verifyFiles(ctx, c.Path, m.Files)
 	}
 	if ctx.Err() != nil {
@@ -170,7 +181,7 @@ func look(path string, run forge.RunID, attempt int, step int64) save {
 		c.Verdict, c.Why = forge.VerdictTorn, err.Error()
 		return save{checkpoint: c, unfinished: errors.Is(err, errNoManifest)}
 	}
-	c.World, c.Bytes, c.SHA256, c.SavedAt = m.World, m.bytes(), digest, m.SavedAt
+	c.World, c.Bytes, c.SHA256, c.SavedAt, c.Took = m.World, m.bytes(), digest, m.SavedAt, m.took()
 	return save{checkpoint: c}
 }
 

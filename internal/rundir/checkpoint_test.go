@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/executortest"
@@ -192,6 +193,19 @@ func TestTornCheckpointIsSkippedForTheOneBeforeIt(t *testing.T) {
 				t.Errorf("skipped %+v, want %s because of %q", r.Skipped, newest, c.why)
 			}
 		})
+	}
+}
+
+func TestACheckpointSaysHowLongItTookUnlessItsManifestSaysNothingThatCouldBe(t *testing.T) {
+	dir, newest := saved(t)
+	for said, want := range map[float64]time.Duration{0: 0, 4.5: 4500 * time.Millisecond, -1: 0, 1e12: 0} {
+		edit(t, newest, func(m *rundir.SaveManifest) { m.Seconds = said })
+		for _, verify := range []bool{false, true} {
+			list, err := rundir.Checkpoints(dir, "R", verify)
+			if err != nil || list[0].Took.D() != want {
+				t.Errorf("%g seconds, verify %v: took %s, %v", said, verify, list[0].Took, err)
+			}
+		}
 	}
 }
 

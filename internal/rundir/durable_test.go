@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -182,6 +183,22 @@ func TestClaim(t *testing.T) {
 		}
 		if got := names(t, a.Dir()); strings.Contains(got, "tmp") {
 			t.Errorf("directory holds %s", got)
+		}
+	})
+	t.Run("of several jobs of one attempt the first has it, and its shims share it", func(t *testing.T) {
+		a := attempt(t, 1)
+		for range 2 {
+			if err := rundir.ClaimForShim(a, "71.0", now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, other := range []string{"71.1", "72.0", ""} {
+			if err := rundir.ClaimForShim(a, other, now); !errors.Is(err, rundir.ErrClaimed) {
+				t.Errorf("job %q: %v", other, err)
+			}
+		}
+		if c, err := rundir.ReadClaim(a); err != nil || c.Holder != "71.0" {
+			t.Errorf("claim %+v, %v", c, err)
 		}
 	})
 	t.Run("a claim that does not parse is nobody's", func(t *testing.T) {
@@ -375,4 +392,37 @@ func TestProcess(t *testing.T) {
 		t.Errorf("kill of a zombie: %d, %v", n, err)
 	}
 	_ = cmd.Wait()
+}
+
+func TestOfManyShimsOfANodeOneLeavesTheMark(t *testing.T) {
+	a := attempt(t, 1)
+	if err := os.MkdirAll(a.NodeDir(0), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	var made, used atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			lock, locked, err := rundir.MarkLock(a.LockPath(0), rundir.Process{PID: 1<<22 + i, StartTime: 7})
+			switch {
+			case err == nil && locked == nil:
+				made.Add(1)
+				defer lock.Close()
+			case errors.Is(err, rundir.ErrLockUsed):
+				used.Add(1)
+			default:
+				t.Errorf("%v, %v", locked, err)
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() != 1 || used.Load() != 15 {
+		t.Errorf("%d made it, %d did not", made.Load(), used.Load())
+	}
+	if st, err := rundir.ProbeLock(a.LockPath(0)); err != nil || !st.Dead() || st.By.StartTime != 7 {
+		t.Errorf("%+v, %v: the mark is gone with the shim", st, err)
+	}
+	if _, err := rundir.AcquireLock(a.LockPath(0), rundir.Process{PID: 1, StartTime: 1}); !errors.Is(err, rundir.ErrLockUsed) {
+		t.Errorf("a shim that takes the lock does not see the mark: %v", err)
+	}
 }

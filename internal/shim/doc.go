@@ -9,6 +9,10 @@
 //	gang.go      when the ranks are to be ended and how hard: values in, orders out, no I/O
 //	watch.go     the loop that feeds it: exits, signals, the stop file, limits, other nodes
 //	finish.go    leftovers, exit records, the output's digest, exit.json as the last word
+//	slurm.go     the same under srun: seat, claim in the name of a job, patience, the fence
+//	master.go    where ranks of several nodes meet; port.go: and at which port
+//	cpu.go       CPUs of a node, shared among its ranks
+//	report.go    "look now", said to forged where it can be reached
 //	network.go   loopback only, for ranks that must not reach out
 //
 // What the design rests on, each learned the hard way by somebody:

@@ -62,12 +62,16 @@ func (s *shim) end(why error) int {
 		s.log.Error().Err(err).Msg("exit.json not written: forged will take this attempt for lost")
 		return exitFailed
 	}
+	s.report()
 	s.log.Info().Str("cause", string(x.Cause)).Str("detail", x.Detail).Int("leftovers", x.Leftovers).Msg("ended")
 	for !clean {
 		clean = s.sweep(time.Hour) // the lock is the proof that GPUs are free: it is held until they are
 	}
 	if x.Cause == forge.StopRevoked || x.Cause == forge.StopSuperseded {
 		return forge.ExitSuperseded
+	}
+	if s.job != nil {
+		return s.jobCode(x)
 	}
 	return exitRecorded
 }

@@ -102,6 +102,21 @@ func TestSlurmGivesTheSeat(t *testing.T) {
 	}
 }
 
+func TestSlurmsOwnListingsShowHowItEnded(t *testing.T) {
+	for _, c := range []struct {
+		act  executortest.Act
+		code int
+	}{{executortest.Act{}, 0}, {executortest.Act{Exit: 7}, 7}, {executortest.Act{Exit: forge.ExitCheckpointed}, 0}} {
+		a := handedOver(t, 1, 1, program(t, c.act), nil)
+		if code, log := ranIn(t, a, planted(0, 1, "0"), nil); code != c.code {
+			t.Errorf("%+v: exit %d, want %d\n%s", c.act, code, c.code, log)
+		}
+		if x, err := rundir.ReadExit(a, 0); err != nil || len(x.Ranks) != 1 || x.Ranks[0].Code != c.act.Exit {
+			t.Errorf("%+v: %+v, %v", c.act, x, err)
+		}
+	}
+}
+
 func TestOddWordsOfSlurmEndInARecordThatNamesThem(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -276,27 +291,5 @@ func TestSlurmEndsAnAttempt(t *testing.T) {
 				t.Errorf("%+v, %v; want %s and %d", x, err, c.cause, c.code)
 			}
 		})
-	}
-}
-
-func TestUnderSlurmAFreeLockIsNoEvidence(t *testing.T) {
-	a := handedOver(t, 2, 1, program(t, executortest.Act{Hold: true, OnTerm: executortest.TermSaves}), nil)
-	first := started(t, a, planted(0, 2, "0"), nil)
-	second, _ := srunShim(t, a, planted(1, 2, "0"), nil)
-	if err := second.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "node 1 live", func() bool { _, err := rundir.ReadLive(a, 1); return err == nil })
-	_ = second.Process.Kill()
-	_ = second.Wait()
-	// The lock of node 1 is free now, as it always seems to be on a filesystem whose locks end at each node. What
-	// node 1 says by its record is what counts.
-	if err := rundir.WriteJSON(a.ExitPath(1), rundir.Exit{Cause: forge.StopRankExit, ByUID: -1, Ranks: []forge.RankExit{{Rank: 1, Code: 7}}, Detail: "rank 1 exited 7"}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "node 0 ended", func() bool { _, err := rundir.ReadExit(a, 0); return err == nil })
-	_ = first.Wait()
-	if x, _ := rundir.ReadExit(a, 0); !strings.Contains(x.Detail, "node 1 ended: rank 1 exited 7") {
-		t.Errorf("%+v: node 0 judged by the lock", x)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
 
+	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
@@ -41,6 +42,8 @@ type Options struct {
 	Burst int
 	// Streams is how many event streams one key may have open. 0: any number.
 	Streams int
+	// Report hears of shims at POST forge.ReportPath, outside of the API and without a key; nil: nobody does.
+	Report http.Handler
 	// Metrics answers GET /metrics; nil: there is no such page.
 	Metrics http.Handler
 	// Followers is told of each event stream that opens (1) and ends (-1); may be nil.
@@ -115,6 +118,9 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.logins()
 	srv.clusters()
 	srv.events()
+	if o.Report != nil {
+		mux.Handle("POST "+forge.ReportPath, o.Report)
+	}
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics)
 	}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -331,6 +332,14 @@ class TestManifest:
             data = (root / path).read_bytes()
             assert (f["size"], f["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert {p: f["rank"] for p, f in files.items() if f["rank"]} == {"rng_state_1.pth": 1}
+
+    def test_says_how_long_the_save_took_when_its_beginning_is_known(self, run):
+        for step, began in ((5, None), (10, time.monotonic() - 90)):
+            fake_save(run, step)
+            checkpoint.commit(run, Gang(), step, began)
+        manifests = [json.loads((checkpoint.directory(run, s) / rundir.MANIFEST).read_text()) for s in (5, 10)]
+        assert "seconds" not in manifests[0]
+        assert 90 <= manifests[1]["seconds"] < 120
 
     def test_everything_is_flushed_before_the_manifest_gets_its_name(self, run, monkeypatch):
         root = fake_save(run, 5)

@@ -30,6 +30,7 @@ class ContractCallback(TrainerCallback, ExportableState):
         self.trainer: ContractTrainer | None = None
         self._tokens = 0.0
         self._since = 0.0
+        self._saving: float | None = None  # when the save under way began
 
     def state(self) -> dict:
         """What a checkpoint keeps for us: TRL counts tokens and forgets the count on resume."""
@@ -58,6 +59,7 @@ class ContractCallback(TrainerCallback, ExportableState):
         if control.should_save:
             # else the loss averaged since the last report would be lost with the process
             control.should_log = True
+            self._saving = time.monotonic()
         if not control.should_log:
             run.beat()
         return control
@@ -76,7 +78,8 @@ class ContractCallback(TrainerCallback, ExportableState):
     def on_save(self, args, state, control, **kwargs):
         """transformers has written the files; make them durable, then let older ones go."""
         run = self.runtime
-        checkpoint.commit(run.run, run.gang, state.global_step)
+        checkpoint.commit(run.run, run.gang, state.global_step, self._saving)
+        self._saving = None
         run.saved_step = state.global_step
         if run.first:
             checkpoint.retain(run.run, self.keep_last)

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from .gang import Gang
@@ -28,9 +29,10 @@ def directory(run: RunDir, step: int) -> Path:
     return run.checkpoints / f"checkpoint-{step}"
 
 
-def commit(run: RunDir, gang: Gang, step: int) -> None:
+def commit(run: RunDir, gang: Gang, step: int, began: float | None = None) -> None:
     """Make the checkpoint of this step durable; every rank calls it after writing.
 
+    began is when writing it began, by time.monotonic; with it the manifest says how long the whole save took.
     Raises on every rank alike: Superseded when a newer attempt holds the fence, OSError when
     any rank could not flush or read its files.
     """
@@ -44,7 +46,7 @@ def commit(run: RunDir, gang: Gang, step: int) -> None:
     fenced = False
     if not said and gang.rank == 0:
         try:
-            _write_manifest(run, root, step, gang.world, [f for files in lists for f in files])
+            _write_manifest(run, root, step, gang.world, [f for files in lists for f in files], began)
         except Superseded as e:
             said, fenced = str(e), True
         except OSError as e:
@@ -89,7 +91,9 @@ def _digest(f):  # Python 3.10 has no hashlib.file_digest
     return digest
 
 
-def _write_manifest(run: RunDir, root: Path, step: int, world: int, files: list[dict]) -> None:
+def _write_manifest(
+    run: RunDir, root: Path, step: int, world: int, files: list[dict], began: float | None = None
+) -> None:
     sync_tree(root)
     manifest = {
         "layout": LAYOUT,
@@ -100,6 +104,8 @@ def _write_manifest(run: RunDir, root: Path, step: int, world: int, files: list[
         "saved_at": timestamp(),
         "files": sorted(files, key=lambda f: f["path"]),
     }
+    if began is not None:
+        manifest["seconds"] = round(time.monotonic() - began, 3)
     run.check_fence()
     write_json(root / MANIFEST, manifest)
 

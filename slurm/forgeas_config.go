@@ -108,6 +108,17 @@ func (c helperCluster) roots(account string) []string {
 	return out
 }
 
+// AccountIn reads from a run directory whose it is, where the run root names it; empty: it does not lie there.
+func AccountIn(template, runDir string) string {
+	before, after, ok := strings.Cut(template, accountMark)
+	rest, under := strings.CutPrefix(runDir, before)
+	account, _, _ := strings.Cut(rest, "/")
+	if !ok || !under || CheckAccount(account) != nil || filepath.Dir(runDir) != before+account+after {
+		return ""
+	}
+	return account
+}
+
 // RunRootOf fills in whose runs lie in a run root.
 func RunRootOf(template, account string) string {
 	return strings.ReplaceAll(template, accountMark, account)

@@ -1,0 +1,76 @@
+//go:build e2e && long
+
+package e2e
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
+	"github.com/forge-ml/forge-ml/internal/slurmtest"
+)
+
+// The shims are frozen and save nothing. Slurm's own limit ends the job, half a minute late as always.
+func TestATimeoutWithoutASaveInTimeResumesFromTheLastCheckpoint(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
+	h := openSlurm(t, c, func(o *hpcOptions) { o.limit = 4 * time.Minute })
+	withoutLimit(t, h)
+	run := h.gang(150)
+	r := h.half(run)
+	for _, part := range []string{"proberank", "shim --run-dir"} {
+		for _, pid := range h.processes(part) {
+			must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		}
+	}
+	r = h.survived(run, 150)
+	if len(r.Attempts) != 2 || r.Attempts[0].Reason != forge.EndTimeLimit || r.Attempts[1].ResumeStep == 0 {
+		t.Errorf("attempts: %+v", r.Attempts)
+	}
+}
+
+func TestAControllerThatIsDeadForAMinuteCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2})
+	h := openSlurm(t, c, func(o *hpcOptions) { o.limit = 4 * time.Minute })
+	run := h.gang(5000)
+	r := h.half(run)
+	h.saved(r)
+	must(t, c.KillController())
+	h.strike()
+	h.wait("a minute to pass", func() bool { return time.Since(h.began) > time.Minute })
+	must(t, c.StartController())
+	if r := h.survived(run, 5000); len(r.Attempts) != 1 {
+		t.Errorf("%d attempts", len(r.Attempts))
+	}
+}
+
+// Two minutes of what `make bench` does for ten: slurmctld, slurmd, the power of nodes and forged, killed at random.
+func TestSlurmTorture(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if v := os.Getenv("FORGE_TORTURE_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("FORGE_TORTURE_SEED: %v", err)
+		}
+	}
+	t.Logf("FORGE_TORTURE_SEED=%d", seed)
+	x := forgedtest.SlurmTorture{Bin: binDir(t), Runs: 60, Chaos: 2 * time.Minute, Settle: 3 * time.Minute, Seed: seed}
+	v, err := x.Run(t.Context())
+	defer func() { must(t, v.Close()) }()
+	must(t, err)
+	t.Logf("%d runs; done to it: %v", v.Runs, v.Did)
+	for _, bad := range [][]string{v.Lost, v.Doubled, v.Stuck} {
+		for _, words := range bad {
+			t.Error(words)
+		}
+	}
+	if t.Failed() {
+		t.Logf("what was done:\n%s\nforged's log:\n%s", strings.Join(v.Story, "\n"), v.Site.LogTail())
+	}
+}
