@@ -62,11 +62,14 @@ func nodesOf(t *testing.T, o Options) map[string]forge.Node {
 // until waits for a condition of the cluster.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(end) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(30 * time.Second); !ok(); {
+		select {
+		case <-end:
 			t.Fatalf("not within 30 s: %s", what)
+		case <-tick.C:
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 }
 
@@ -196,5 +199,34 @@ func nothingIsLeft(t *testing.T, c *slurmtest.Cluster, o Options) {
 	}
 	if out := c.Must(t, "squeue", "-h"); strings.TrimSpace(out) != "" {
 		t.Errorf("jobs are left: %s", out)
+	}
+}
+
+func TestTheAccountingOfARealClusterCountsWhatForgeCounts(t *testing.T) {
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Accounting: true})
+	o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}}
+	run := forge.RunID("01JD0000000000000000000000")
+	since := time.Now().Add(-time.Minute)
+	c.Must(t, "sbatch", "--nodes=2", "--ntasks-per-node=1", "--gres=gpu:2", "-J", JobName("hpc", run, 1), "--wrap", "sleep 2")
+	c.Must(t, "sbatch", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 1")
+	var accounts []account
+	until(t, "the accounting knows of the end", func() bool {
+		var err error
+		if accounts, err = accountsOf(t.Context(), o, since); err != nil {
+			t.Fatal(err)
+		}
+		return len(accounts) == 1 && accounts[0].elapsed > 0
+	})
+	if a := accounts[0]; a.run != run || a.attempt != 1 || a.gpus != 4 {
+		t.Errorf("%+v", a)
+	}
+	at := time.Now()
+	h := compareHours([]forge.GPUUse{{Run: run, Attempt: 1, GPUs: 4, From: at, To: at.Add(accounts[0].elapsed)}}, accounts)
+	if h.Both != 1 || h.OnlyOurs+h.OnlyTheirs != 0 || h.Ours != h.Theirs || h.Ours == 0 {
+		t.Errorf("%+v", h)
+	}
+	conf, err := configOf(t.Context(), o.Tools)
+	if err != nil || !hasAccounting(conf) || accounting(conf).Status != FindingOK {
+		t.Errorf("%+v, %v", accounting(conf), err)
 	}
 }

@@ -40,11 +40,14 @@ func (a *app) nodeCommand() *cli.Command {
 			return a.nodeShow(c.Context, c.String("cluster"), args[0])
 		}},
 		{Name: "drain", Usage: "keep new work away from a node; what runs there goes on; for operators", ArgsUsage: "NODE",
-			Flags: []cli.Flag{in, &cli.StringFlag{Name: "reason", Usage: "why, in one line, for those who look at the node later", Required: true}},
+			Flags: []cli.Flag{in, &cli.StringFlag{Name: "reason", Usage: "why, in one line, for those who look at the node later"}},
 			Action: func(c *cli.Context) error {
 				args, err := positionals(c, "NODE")
 				if err != nil {
 					return err
+				}
+				if strings.TrimSpace(c.String("reason")) == "" {
+					return forge.Invalidf("--reason", "say in one line why, for those who look at the node later").WithHint(`forgectl node drain %s --reason "a fan is loud"`, args[0])
 				}
 				return a.nodeChange(c.Context, "drained: nothing new goes there, what runs goes on", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
 					return cl.DrainNode(ctx, c.String("cluster"), args[0], c.String("reason"))

@@ -66,6 +66,8 @@ func seed(f *apitest.Fake) {
 	f.SetClusters(api.ClusterView{Cluster: forge.Cluster{Name: "local", Kind: "direct",
 		Paused: &forge.Pause{Reason: "5 runs were put on hold within 10m", Since: at(3)}}, Nodes: 2, FreeGPUs: 1, GPUs: 4},
 		api.ClusterView{Cluster: forge.Cluster{Name: "old"}, Nodes: 1, GPUs: 8})
+	f.SetChecks(api.Check{Name: "kill_wait", Status: api.CheckWarn, Found: "KillWait=3s", Means: "little time to save", Fix: "KillWait=30 in slurm.conf"},
+		api.Check{Name: "shared_directory", Status: api.CheckFail, Found: "nothing came back", Means: "every run would be lost", Fix: "mount it"})
 	f.AddEvent(forge.Event{Time: at(10), Run: runID(3), Number: 3, Actor: "ada", Type: forge.EventRunSubmitted, Message: "submitted"})
 	f.AddEvent(forge.Event{Time: at(5), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventAttemptEnded, Attempt: 1, Reason: "killed_externally", Message: "rank 1 on box was killed\x1b[2J"})
 	f.AddEvent(forge.Event{Time: at(4), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventRunResumed, Attempt: 2, Message: "resumed from step 20"})

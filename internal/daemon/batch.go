@@ -56,7 +56,7 @@ func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *fo
 	return nil
 }
 
-// exclude names the nodes that the batch system shall leave out: those that forge has drained without telling it, and those
+// exclude names the nodes that the batch system shall leave out: those that are drained here, and those
 // that there is evidence against, unless the rest could not hold the gang: then a doubtful node is better than none.
 // Nodes of the plan's own choice are never among them.
 func exclude(nodes []forge.Node, evidence []forge.NodeName, gang forge.Gang, placed []forge.Share) []forge.NodeName {
@@ -68,7 +68,7 @@ func exclude(nodes []forge.Node, evidence []forge.NodeName, gang forge.Gang, pla
 	for _, n := range nodes {
 		switch {
 		case chosen(n.Name):
-		case n.Drain != nil && !n.Drain.Outside:
+		case n.Drain != nil: // also where the batch system was told: somebody may have undone it there
 			drained = append(drained, n.Name)
 		case slices.Contains(evidence, n.Name):
 			doubtful = append(doubtful, n.Name)

@@ -190,14 +190,3 @@ func (s nodes) changed(ctx context.Context, p forge.Principal, n api.NodeView, n
 	now, err := s.find(ctx, p, "node.show", string(n.Cluster), string(n.Name))
 	return api.NodeChanged{NodeView: now, Notes: notes}, err
 }
-
-// drained lists the nodes of a cluster that nothing of forge's may go to: where forge does not choose the nodes, the one that does is told.
-func (d *world) drained(cluster forge.ClusterName) []forge.NodeName {
-	var out []forge.NodeName
-	for _, n := range d.nodeList() {
-		if n.Cluster == cluster && n.Drain != nil {
-			out = append(out, n.Name)
-		}
-	}
-	return out
-}

@@ -3,39 +3,74 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
+
+	forge "github.com/forge-ml/forge-ml"
 )
 
-// nodesEvery is how often executors are asked what nodes there are.
-const nodesEvery = 30 * time.Second
+// nodesEvery is how often executors are asked what nodes there are; a batch system's as often as its configuration says, looked up
+// each nodesTick.
+const (
+	nodesEvery = 30 * time.Second
+	nodesTick  = 5 * time.Second
+)
 
 func (d *Daemon) nodesLoop(ctx context.Context) {
-	tick := time.NewTicker(nodesEvery)
+	tick := time.NewTicker(nodesTick)
 	defer tick.Stop()
+	asked := map[forge.ClusterName]time.Time{}
+	began := time.Now() // all were asked before the loop
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			d.refreshNodes(ctx)
+		case now := <-tick.C:
+			d.askNodes(ctx, func(c *Cluster) bool {
+				every := nodesEvery
+				if c.Slurm != nil && c.Slurm.NodesEvery > 0 {
+					every = c.Slurm.NodesEvery
+				}
+				last, ok := asked[c.Name]
+				if !ok {
+					last = began
+				}
+				if now.Sub(last) < every {
+					return false
+				}
+				asked[c.Name] = now
+				return true
+			})
 		}
 	}
 }
 
-// refreshNodes asks each executor once. No answer changes nothing: what was known stays.
+// refreshNodes asks each executor once.
 func (d *Daemon) refreshNodes(ctx context.Context) {
-	live := d.live()
-	for _, name := range live.order {
-		cctx, cancel := context.WithTimeout(ctx, execTimeout)
-		nodes, err := live.clusters[name].Executor.Nodes(cctx)
-		cancel()
-		if err == nil {
-			err = d.db.RecordNodes(ctx, name, nodes, time.Now())
+	d.askNodes(ctx, func(*Cluster) bool { return true })
+}
+
+// askNodes asks side by side, so that a batch system that hangs does not keep the others' news back. No answer changes nothing: what was
+// known stays.
+func (d *Daemon) askNodes(ctx context.Context, due func(*Cluster) bool) {
+	var wg sync.WaitGroup
+	for _, c := range d.clusterList() {
+		if !due(c) {
+			continue
 		}
-		if err != nil && ctx.Err() == nil {
-			d.log.Warn().Err(err).Str("cluster", string(name)).Msg("nodes not refreshed")
-		}
+		wg.Go(func() {
+			cctx, cancel := context.WithTimeout(ctx, execTimeout)
+			defer cancel()
+			nodes, err := c.Executor.Nodes(cctx)
+			if err == nil {
+				err = d.db.RecordNodes(ctx, c.Name, nodes, time.Now())
+			}
+			if err != nil && ctx.Err() == nil {
+				d.log.Warn().Err(err).Str("cluster", string(c.Name)).Msg("nodes not refreshed")
+			}
+		})
 	}
+	wg.Wait()
 }
 
 // attemptName is the directory of an attempt inside its run directory.
