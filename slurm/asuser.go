@@ -57,7 +57,13 @@ type AsUser struct {
 	Sudo    string // empty: the first in PATH
 
 	mu    sync.Mutex
-	calls map[string]chan struct{}
+	calls map[string]*lane
+}
+
+// lane is the way to one account.
+type lane struct {
+	slots chan struct{}
+	stuck int // calls that were given up and have not ended; under mu
 }
 
 var _ Hand = (*AsUser)(nil)
@@ -281,24 +287,33 @@ func (h *AsUser) sudo() (string, error) {
 	return filepath.Abs(path)
 }
 
-// enter bounds the calls of one account: a file system of one person that hangs must not keep those of all others waiting.
+// enter bounds the calls of one account, and refuses them while one hangs: a file system of one person that does not answer
+// must not keep those of all others waiting at every look.
 func (h *AsUser) enter(ctx context.Context, account string) (leave func(), err error) {
-	h.mu.Lock()
-	if h.calls == nil {
-		h.calls = map[string]chan struct{}{}
+	l, stuck := h.lane(account, 0)
+	if stuck > 0 {
+		return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "a call as %s hangs since before", account)
 	}
-	slots := h.calls[account]
-	if slots == nil {
-		slots = make(chan struct{}, callsAtOnce)
-		h.calls[account] = slots
-	}
-	h.mu.Unlock()
 	select {
-	case slots <- struct{}{}:
-		return func() { <-slots }, nil
+	case l.slots <- struct{}{}:
+		return func() { <-l.slots }, nil
 	case <-ctx.Done():
 		return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "%d calls as %s have not come back", callsAtOnce, account)
 	}
+}
+
+func (h *AsUser) lane(account string, more int) (l *lane, stuck int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.calls == nil {
+		h.calls = map[string]*lane{}
+	}
+	if l = h.calls[account]; l == nil {
+		l = &lane{slots: make(chan struct{}, callsAtOnce)}
+		h.calls[account] = l
+	}
+	l.stuck += more
+	return l, l.stuck
 }
 
 // ask is one call of the helper. Every error means "not known".
@@ -387,6 +402,8 @@ func (h *AsUser) call(ctx context.Context, account, verb string, request []byte,
 			_ = cmd.Process.Kill() // works where sudo has become the user and the user is us
 			after.Reset(helperSlack)
 		case <-after.C:
+			h.lane(account, 1)
+			go func() { <-ended; h.lane(account, -1) }()
 			return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "%s as %s did not come back in time", verb, account)
 		}
 	}

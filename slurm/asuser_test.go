@@ -515,7 +515,15 @@ func TestAHelperThatDoesNotComeBackIsNotWaitedFor(t *testing.T) {
 	if _, err := h.Ping(ctx, "alice"); err == nil || time.Since(begun) > 20*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(begun))
 	}
-	h.Sudo = junk
+	h.lane("alice", 1) // one that not even a kill ends, as a test cannot have it
+	begun = time.Now()
+	if _, err := h.Records(t.Context(), "alice", nil); forge.KindOf(err) != forge.KindUnavailable || time.Since(begun) > 5*time.Second {
+		t.Errorf("while it hangs: %v after %s", err, time.Since(begun))
+	}
+	h = &AsUser{Cluster: "lab", Sudo: junk}
+	if _, err := h.Ping(t.Context(), "bob"); forge.KindOf(err) != forge.KindUnavailable {
+		t.Errorf("another account: %v", err)
+	}
 	if _, err := h.Ping(t.Context(), "alice"); forge.KindOf(err) != forge.KindUnavailable {
 		t.Errorf("half an answer: %v", err)
 	}

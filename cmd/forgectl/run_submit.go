@@ -285,6 +285,11 @@ func (a *app) showDryRun(s api.Submitted) error {
 	for _, k := range slices.Sorted(maps.Keys(spec.Params)) {
 		t.row(k, fmt.Sprint(spec.Params[k]), spec.Origins[k])
 	}
+	for _, f := range runtimeFields(spec) {
+		if from := spec.Origins["runtime."+f.name]; from != "" {
+			t.row("runtime."+f.name, f.value, from)
+		}
+	}
 	t.flush()
 	if b := s.Batch; b != nil {
 		p.batch(b)
@@ -309,4 +314,16 @@ func (p *printer) batch(b *api.JobPreview) {
 		p.line("%s", clean(strings.TrimSuffix(line, "\n")))
 	}
 	p.line("END")
+}
+
+type runtimeField struct{ name, value string }
+
+// runtimeFields are those that recipe and run have a say in; what only the cluster says has no value here.
+func runtimeFields(spec *forge.RunSpec) []runtimeField {
+	var r forge.Runtime
+	if spec.Runtime != nil {
+		r = *spec.Runtime
+	}
+	return []runtimeField{{"kind", string(r.Kind)}, {"path", r.Path}, {"image", r.Image}, {"mounts", strings.Join(r.Mounts, " ")},
+		{"modules", strings.Join(r.Modules, " ")}, {"setup", strings.Join(r.Setup, "; ")}}
 }

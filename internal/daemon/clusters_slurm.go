@@ -44,7 +44,7 @@ func (c *Cluster) follow(cl ClusterConfig) {
 		c.Modules = cl.Python != ""
 		return
 	}
-	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // a run may bring its own as well; launching says so
+	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // or the run brings its own: checkPlaceable
 	c.MaxPending, c.NiceStep, c.UserRuntime = cl.Slurm.MaxPending, *cl.Slurm.NiceStep, *cl.Slurm.UserRuntime
 	if cl.Slurm.Binding == DefaultBinding {
 		c.Binding = forge.BindEager

@@ -315,3 +315,46 @@ func TestADaemonThatDiesAroundAHandOverStartsItOnce(t *testing.T) {
 		})
 	}
 }
+
+func TestAFloodOfAUserWhosePlacesAreTakenHasNobodyPlan(t *testing.T) {
+	w := newWorld(store.World{}, nil)
+	w.setQueues([]forge.ClusterQueue{{Cluster: "hpc", Binding: forge.BindEager, MaxPending: 1}})
+	put := func(id forge.RunID, user string, change ...func(*forge.Run)) {
+		r := forge.Run{ID: id, Tenant: "t", User: user, State: forge.RunPending, Spec: gang(1, 1)}
+		for _, c := range change {
+			c(&r)
+		}
+		w.apply([]forge.Delta{{Run: &r}})
+	}
+	is := func(want bool, what string) (touched int64) {
+		t.Helper()
+		touched, ok := w.handable()
+		if ok != want {
+			t.Errorf("%s: somebody can be handed over is %v", what, ok)
+		}
+		return touched
+	}
+	is(false, "nobody waits")
+	put("r1", "ada")
+	is(true, "one waits")
+	w.apply([]forge.Delta{{Attempt: &forge.Attempt{Run: "r1", Number: 1, Cluster: "hpc", State: forge.AttemptPlaced}}})
+	put("r2", "ada")
+	is(false, "the place is taken")
+	put("r3", "bob", func(r *forge.Run) { r.Hold = &forge.Hold{} })
+	put("r4", "bob", func(r *forge.Run) { r.Spec.Cluster = "elsewhere" })
+	is(false, "another's runs are held, or go elsewhere")
+	put("r5", "bob")
+	before := is(true, "another has a place")
+	for _, id := range []forge.RunID{"r6", "r7", "r8"} {
+		put(id, "ada")
+	}
+	if after := is(true, "the flood goes on"); after != before {
+		t.Errorf("a flood that goes nowhere changes what is planned: %d, %d", before, after)
+	}
+	put("r9", "bob")
+	if after := is(true, "another comes"); after == before {
+		t.Error("a run that could be handed over changes nothing")
+	}
+	w.apply([]forge.Delta{{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: "hpc"}}}})
+	is(false, "the cluster is paused")
+}

@@ -242,7 +242,8 @@ func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 	if spec.Entry.Module != "" {
 		can := false
 		for _, c := range live.clusters {
-			can = can || c.Modules && (spec.Cluster == "" || spec.Cluster == c.Name)
+			own := c.Slurm != nil && spec.Runtime != nil && spec.Runtime.Kind != "" // the run brings an interpreter
+			can = can || (c.Modules || own) && (spec.Cluster == "" || spec.Cluster == c.Name)
 		}
 		if !can {
 			return forge.Errorf(forge.KindPrecondition, "run.submit", "recipe %s runs a Python module and no cluster has a training environment", spec.Recipe).

@@ -83,12 +83,23 @@ func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
 		}
 		return
 	}
+	// Attempts know nothing of each other, and each of their commits waits for the disk: side by side they share it.
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, observers)
 	for i, a := range open {
-		if err := d.observe(ctx, c, a, all[i], now); err != nil && ctx.Err() == nil && forge.KindOf(err) != forge.KindConflict {
-			d.attemptLog(a).Warn().Err(err).Msg("observation not recorded; it is taken again")
-		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := d.observe(ctx, c, a, all[i], now); err != nil && ctx.Err() == nil && forge.KindOf(err) != forge.KindConflict {
+				d.attemptLog(a).Warn().Err(err).Msg("observation not recorded; it is taken again")
+			}
+		})
 	}
+	wg.Wait()
 }
+
+// observers is how many observations of a cluster are recorded at a time.
+const observers = 16
 
 func (d *Daemon) markUnknown(ctx context.Context, a forge.Attempt, now time.Time) {
 	if a.Unknown.IsZero() {

@@ -65,6 +65,7 @@ func TestEveryCommandBlockOfTheDocsWorks(t *testing.T) {
 			if len(plain) > 0 {
 				home, err := os.MkdirTemp("", "docs")
 				must(t, err)
+				must(t, os.Chmod(home, 0o755)) // munged's socket lies below it, and is for everybody
 				t.Cleanup(func() { leaveNothing(t, home) })
 				shell(t, root, home, prelude+doctest.Script(plain))
 			}

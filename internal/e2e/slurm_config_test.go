@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,4 +121,69 @@ func TestNoSecretOfForgedsReachesARankOnSlurm(t *testing.T) {
 	if strings.Contains(job+script, "plant3d") {
 		t.Error("Slurm has the secret")
 	}
+}
+
+// TestADryRunPrintsTheJobAndARunStartsInTheSoftwareThatItNames: what is printed is what Slurm gets, and what it may not get is refused.
+func TestADryRunPrintsTheJobAndARunStartsInTheSoftwareThatItNames(t *testing.T) {
+	ctx, s, c := onSlurm(t, slurmtest.Options{Nodes: 2, GPUs: 2}, "      allow: [--comment]\n      partitions: [{name: main, cpus_per_gpu: 3, memory_per_gpu: 700M}]\n      owners: {default: {group: daemon, umask: \"0007\"}}\n")
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "run.yaml"), `recipe: look
+nodes: 2
+batch: {partition: main, raw: ["--comment=it's $HOME"]}
+runtime: {kind: script, path: `+write(t, filepath.Join(dir, "env.sh"), "export FROM_SCRIPT=yes\n")+`, setup: ["export FROM_SETUP=$((20+1))"]}
+`)
+	printed, err := s.Ctl(ctx, "run", "submit", "-f", file, "--dry-run")
+	must(t, err)
+	for _, want := range []string{"--nodes=2", "--gpus-per-node=1", "--ntasks-per-node=1", "--cpus-per-task=3", "--mem=700M", "--no-requeue", "--export=NONE", "--partition=main", "runtime.kind\tscript\trun", "umask 0007", "shim --run-dir"} {
+		if !strings.Contains(printed, want) {
+			t.Errorf("%q is not in\n%s", want, printed)
+		}
+	}
+	if out := c.Must(t, "squeue", "-h", "-t", "all", "-o", "%j"); out != "" {
+		t.Errorf("a dry run submitted %s", out)
+	}
+	// What is printed can be given to a shell, and Slurm takes it.
+	_, sbatch, _ := strings.Cut(printed, "\nsbatch ")
+	out, err := exec.CommandContext(ctx, "/bin/bash", "-c", "export SLURM_CONF="+c.Conf+"; "+filepath.Join(c.Bin, "sbatch")+" --test-only "+strings.ReplaceAll(sbatch, "RUN", "01RUN")).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "to start at") {
+		t.Errorf("%v: %s\n%s", err, out, sbatch)
+	}
+
+	var sub api.Submitted
+	must(t, s.CtlJSON(ctx, &sub, "run", "submit", "-f", file))
+	r := until(t, ctx, s, fmt.Sprint(sub.Run.Number), "ended", ended)
+	text := read(t, filepath.Join(s.RunDir(string(r.ID)), "attempts", "0001", "ranks", "0001", "stdout"))
+	for _, want := range []string{"FROM_SCRIPT=yes", "FROM_SETUP=21", "UMASK 0007"} {
+		if r.State != forge.RunCompleted || !strings.Contains(text, want+"\n") {
+			t.Errorf("%s: a rank has no %s in\n%s", r.State, want, text)
+		}
+	}
+	if os.Geteuid() == 0 {
+		st, err := os.Stat(filepath.Join(s.RunDir(string(r.ID)), "attempts", "0001", "ranks", "0001", "stdout"))
+		must(t, err)
+		if g := st.Sys().(*syscall.Stat_t).Gid; g != 1 || st.Mode().Perm() != 0o660 {
+			t.Errorf("what a rank wrote is of group %d, mode %v", g, st.Mode())
+		}
+	}
+	must(t, s.CtlJSON(ctx, &sub, "run", "retry", fmt.Sprint(r.Number)))
+	if b, rt := sub.Run.Spec.Batch, sub.Run.Spec.Runtime; b == nil || rt == nil || len(b.Raw) != 1 || len(rt.Setup) != 1 || sub.Run.Spec.Cluster != "hpc" {
+		t.Errorf("a retry asks for %+v, %+v", b, rt)
+	}
+	until(t, ctx, s, fmt.Sprint(sub.Run.Number), "ended", ended)
+
+	_, err = s.Ctl(ctx, "run", "submit", "look", "--cluster", "hpc", "--", "--req")
+	refused(t, err, 2, "batch.raw", "--requeue", "each attempt is a job of its own")
+	_, err = s.Ctl(ctx, "run", "submit", "look", "--cluster", "hpc", "--partition", "debug")
+	refused(t, err, 2, "batch.partition", `"debug"`, "it has main")
+	_, err = s.Ctl(ctx, "run", "submit", "look", "--nodelist", "/etc/hosts")
+	refused(t, err, 2, "batch.nodelist", "/etc/hosts")
+
+	// An environment that is not there is the node's fault, not the program's.
+	must(t, s.CtlJSON(ctx, &sub, "run", "submit", "-f", write(t, filepath.Join(dir, "gone.yaml"), "recipe: look\nruntime: {kind: venv, path: /no/venv}\n")))
+	gone := until(t, ctx, s, fmt.Sprint(sub.Run.Number), "failed once", func(r api.RunDetail) bool { return len(r.Attempts) > 0 && r.Attempts[0].Reason != "" })
+	if gone.Attempts[0].Reason != forge.EndNodeEnv {
+		t.Errorf("it ended with %s: %s", gone.Attempts[0].Reason, gone.Attempts[0].Detail)
+	}
+	_, _ = s.Ctl(ctx, "run", "cancel", fmt.Sprint(gone.Number), "--now")
+	until(t, ctx, s, fmt.Sprint(gone.Number), "ended", ended)
 }

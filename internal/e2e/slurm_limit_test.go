@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -14,10 +16,20 @@ func TestALimitOfThePartitionIsMetWithASave(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
 	h := openSlurm(t, c)
+	withoutLimit(t, h)
 	h.strike()
-	run := h.gang(1800, "--time", "0s") // 36 s, of which a minute's job gives half
+	run := h.gang(1800) // 36 s, of which a minute's job gives half
 	r := h.survived(run, 1800)
 	if len(r.Attempts) != 2 || r.Attempts[0].Reason != forge.EndCheckpointedLimit || r.Attempts[1].ResumeStep%10 == 0 {
 		t.Errorf("attempts: %+v", r.Attempts)
 	}
+}
+
+// withoutLimit takes the recipe's own limit away.
+func withoutLimit(t *testing.T, h *hpc) {
+	t.Helper()
+	path := filepath.Join(h.RecipesDir(), "probe.yaml")
+	write(t, path, strings.Replace(read(t, path), "time_limit: 10m, ", "", 1))
+	must(t, h.Stop(h.ctx))
+	must(t, h.Start(h.ctx))
 }

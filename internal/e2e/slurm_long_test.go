@@ -20,6 +20,7 @@ func TestATimeoutWithoutASaveInTimeResumesFromTheLastCheckpoint(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
 	h := openSlurm(t, c, func(o *hpcOptions) { o.limit = 4 * time.Minute })
+	withoutLimit(t, h)
 	run := h.gang(150)
 	r := h.half(run)
 	for _, part := range []string{"proberank", "shim --run-dir"} {

@@ -256,7 +256,8 @@ func (h *hpc) processes(part string) []int {
 			continue
 		}
 		env, _ := os.ReadFile(filepath.Join(d, "environ"))
-		if !bytes.Contains(env, []byte("="+h.Dir)) && !bytes.Contains(cmd, []byte(h.Dir)) {
+		root := filepath.Dir(h.RunDir("RUN"))
+		if !bytes.Contains(env, []byte("="+root)) && !bytes.Contains(cmd, []byte(h.Dir)) && !bytes.Contains(cmd, []byte(root)) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(d)); err == nil {

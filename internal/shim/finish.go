@@ -70,6 +70,9 @@ func (s *shim) end(why error) int {
 	if x.Cause == forge.StopRevoked || x.Cause == forge.StopSuperseded {
 		return forge.ExitSuperseded
 	}
+	if s.job != nil {
+		return s.jobCode(x)
+	}
 	return exitRecorded
 }
 

@@ -247,6 +247,7 @@ func (s *shim) adopt() error {
 	case l.Options.Network == rundir.NetworkNone && len(l.Placement) > 1:
 		return refuse(forge.StopNodeEnv, "network none keeps ranks on %d nodes from finding each other; set network: host for this cluster", len(l.Placement))
 	}
+	s.peers = peers{at: s.at, self: s.node, n: len(s.perNode), zero: true, locks: s.job == nil}
 	s.gang.node = l.Placement[s.node].Node
 	s.gang.began = s.began
 	s.gang.limit = l.Spec.TimeLimit.D()
@@ -301,30 +302,16 @@ func (s *shim) publish() error {
 
 // events are the signals that the shim listens to, from its first instruction on: a TERM must never
 // end it before it has recorded why.
-type events struct {
-	child, look, limit chan os.Signal
-	term               chan int // uid of the sender, -1 when not known
-}
+type events struct{ child, look, limit, term chan os.Signal }
 
 func listen(ctx context.Context) events {
-	e := events{child: make(chan os.Signal, 1), look: make(chan os.Signal, 1), limit: make(chan os.Signal, 1), term: make(chan int, 4)}
+	e := events{child: make(chan os.Signal, 1), look: make(chan os.Signal, 1), limit: make(chan os.Signal, 1), term: make(chan os.Signal, 4)}
 	signal.Notify(e.child, syscall.SIGCHLD)
 	// CONT is how Slurm is asked to have shims look: where it signals every process of a step, ranks do not mind it.
 	signal.Notify(e.look, syscall.SIGUSR1, syscall.SIGCONT)
 	signal.Notify(e.limit, syscall.SIGUSR2) // a batch system's word that its limit is near
-	term := make(chan os.Signal, 4)
-	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	go func() {
-		for {
-			select {
-			case <-term:
-				e.term <- -1
-			case <-ctx.Done():
-				e.term <- -1
-				return
-			}
-		}
-	}()
+	signal.Notify(e.term, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	context.AfterFunc(ctx, func() { e.term <- syscall.SIGTERM })
 	return e
 }
 

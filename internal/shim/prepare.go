@@ -108,10 +108,8 @@ func (s *shim) guard(done <-chan struct{}, cancel context.CancelCauseFunc) {
 		select {
 		case <-done:
 			return
-		case uid := <-s.events.term:
-			r := refuse(forge.StopSignal, "the shim was sent SIGTERM before the ranks started")
-			r.uid = uid
-			cancel(r)
+		case <-s.events.term:
+			cancel(refuse(forge.StopSignal, "the shim was sent SIGTERM before the ranks started"))
 		case <-s.events.limit:
 			if s.job != nil {
 				cancel(refuse(forge.StopTimeLimit, "Slurm said that the time limit is near, before the ranks started"))

@@ -210,8 +210,8 @@ func (s *shim) insist(what string, patience time.Duration, f func() error) error
 		}
 		s.log.Warn().Err(err).Msg(what + ", trying again")
 		select {
-		case uid := <-s.events.term:
-			return errors.Join(err, fmt.Errorf("the shim was sent SIGTERM by uid %d meanwhile", uid))
+		case <-s.events.term:
+			return errors.Join(err, errors.New("the shim was sent SIGTERM meanwhile"))
 		case <-time.After(pause):
 		}
 	}
@@ -287,4 +287,37 @@ func watchFence(at rundir.Attempt, every time.Duration, done <-chan struct{}) <-
 		}
 	}()
 	return ahead
+}
+
+// peersEnd is how long the other nodes may take to say how they ended, beyond the grace of their ranks.
+const peersEnd = 10 * time.Second
+
+// jobCode is what people see of the end in Slurm's own listings and mails; forged goes by the record. srun ends all other
+// tasks at a code that is not 0: so it comes when every other node has left its word, or not at all.
+func (s *shim) jobCode(x rundir.Exit) int {
+	code := failure(x)
+	if code == 0 {
+		return exitRecorded
+	}
+	for deadline := time.Now().Add(s.gang.grace + peersEnd); !s.peers.allEnded(); time.Sleep(peerEvery) {
+		if s.peers.n == 0 || time.Now().After(deadline) {
+			return exitRecorded
+		}
+		s.peers.look(time.Now())
+	}
+	return code
+}
+
+// failure is the code of the rank that failed here; 0 when none did by itself. To be stopped is no failure.
+func failure(x rundir.Exit) int {
+	for _, r := range x.Ranks {
+		if r.Code != 0 && r.Code != forge.ExitCheckpointed && !r.ByShim {
+			return r.Code & 0xff
+		}
+	}
+	switch x.Cause {
+	case forge.StopLaunch, forge.StopNodeEnv, forge.StopInputs, forge.StopStartTimeout, forge.StopStall:
+		return exitFailed
+	}
+	return 0
 }

@@ -102,6 +102,21 @@ func TestSlurmGivesTheSeat(t *testing.T) {
 	}
 }
 
+func TestSlurmsOwnListingsShowHowItEnded(t *testing.T) {
+	for _, c := range []struct {
+		act  executortest.Act
+		code int
+	}{{executortest.Act{}, 0}, {executortest.Act{Exit: 7}, 7}, {executortest.Act{Exit: forge.ExitCheckpointed}, 0}} {
+		a := handedOver(t, 1, 1, program(t, c.act), nil)
+		if code, log := ranIn(t, a, planted(0, 1, "0"), nil); code != c.code {
+			t.Errorf("%+v: exit %d, want %d\n%s", c.act, code, c.code, log)
+		}
+		if x, err := rundir.ReadExit(a, 0); err != nil || len(x.Ranks) != 1 || x.Ranks[0].Code != c.act.Exit {
+			t.Errorf("%+v: %+v, %v", c.act, x, err)
+		}
+	}
+}
+
 func TestOddWordsOfSlurmEndInARecordThatNamesThem(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -170,11 +170,12 @@ func TestOnARealCluster(t *testing.T) {
 	t.Run("a rank that fails ends the gang on every node, and every node leaves its word", func(t *testing.T) {
 		stays := executortest.Act{Hold: true, OnTerm: executortest.TermIgnored}
 		a := handedOver(t, 2, 1, program(t, stays, executortest.Act{Exit: 3}), func(l *rundir.LaunchFile) { l.Spec.Grace = forge.Duration(time.Second) })
-		sbatch(t, c, a, 2, 1)
+		id := sbatch(t, c, a, 2, 1)
 		x := words(t, a, 2)
 		if x[1].Ranks[0].Code != 3 || !strings.Contains(x[0].Detail, "node 1 ended: rank 1 exited 3") || !x[0].Ranks[0].ByShim {
 			t.Errorf("%+v", x)
 		}
+		ended(t, c, id, "3") // for people who look there
 	})
 	t.Run("a second job of the attempt touches nothing", func(t *testing.T) {
 		a := handedOver(t, 1, 1, saves, nil)

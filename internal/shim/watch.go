@@ -19,7 +19,6 @@ const peersEvery = time.Second
 func (s *shim) watch() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	s.peers = peers{at: s.at, self: s.node, n: len(s.perNode), zero: true, locks: s.job == nil}
 	s.look()
 	var ahead <-chan int
 	if s.job != nil {
@@ -28,6 +27,12 @@ func (s *shim) watch() {
 		ahead = watchFence(s.at, fenceEvery, done)
 	}
 	for {
+		// Who stops a whole step also stops its ranks: that they ended is what followed, also where they were faster.
+		select {
+		case <-s.events.term:
+			s.terminated()
+		default:
+		}
 		s.reap()
 		s.send()
 		if s.gang.running() == 0 && (s.node > 0 || !s.gang.allZero() || s.peers.allEnded() || s.gang.level == levelKill) {
@@ -37,9 +42,8 @@ func (s *shim) watch() {
 		case <-s.events.child:
 		case <-s.events.look:
 			s.look()
-		case uid := <-s.events.term:
-			s.look() // forged may have cancelled through an executor that sends TERM by itself
-			s.gang.terminated(uid, time.Now())
+		case <-s.events.term:
+			s.terminated()
 		case <-s.events.limit:
 			if s.job != nil {
 				s.gang.warned(time.Now())
@@ -55,6 +59,12 @@ func (s *shim) watch() {
 			}
 		}
 	}
+}
+
+// terminated is a TERM to this shim. Nobody says from whom.
+func (s *shim) terminated() {
+	s.look() // forged may have cancelled through an executor that sends TERM by itself
+	s.gang.terminated(-1, time.Now())
 }
 
 // look reads what forged asks for. A file that cannot be read is no request: a network filesystem

@@ -134,7 +134,7 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Params: map[string]any{"lora.r": 8, "train.learning_rate": 2e-4}, Origins: map[string]string{"lora.r": "default", "train.learning_rate": "default"},
 		Gang:     forge.Gang{Nodes: max(1, r.Nodes), GPUsPerNode: max(1, r.GPUsPerNode), CPUsPerGPU: max(1, r.CPUsPerGPU), MemoryMiBPerGPU: r.MemoryMiBPerGPU},
 		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
-		MaxRetries: r.MaxRetries, Register: r.Register}
+		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime}
 	if r.Priority != nil {
 		run.Spec.Priority = *r.Priority
 	}
@@ -158,7 +158,11 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		run.Spec.After = append(run.Spec.After, other.ID)
 	}
 	if r.DryRun {
-		return api.Submitted{Run: run}, nil
+		out := api.Submitted{Run: run}
+		if b := r.Batch; b != nil {
+			out.Batch = &api.JobPreview{Args: append(b.Raw, "--partition="+b.Partition, "--parsable"), Script: "#!/bin/bash\nexec srun --nodes=1 forged shim\n"}
+		}
+		return out, nil
 	}
 	f.remember(p, string(run.ID))
 	f.remember(p, string(run.ID))
