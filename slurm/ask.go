@@ -356,6 +356,7 @@ func (e *Executor) showJob(name, id string) presence {
 	j.Submitted, _ = instant(p.get("SubmitTime"))
 	j.Started, _ = instant(p.get("StartTime"))
 	j.Ended, _ = instant(p.get("EndTime"))
+	j.Preempted, _ = instant(p.get("PreemptTime"))
 	if j.phase() == phaseUnknown {
 		return presence{}
 	}

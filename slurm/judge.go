@@ -248,6 +248,10 @@ func (s sight) slurmsWord(o *forge.Observation) {
 		}
 		o.Cause, o.Detail = cause, fmt.Sprintf("job %s: %s", j.ID, words)
 	}
+	if !j.Preempted.IsZero() && j.State != "NODE_FAIL" {
+		say(forge.StopPreempted, "%s, preempted by Slurm", j.State)
+		return
+	}
 	switch j.State {
 	case "NODE_FAIL":
 		say(forge.StopNodeLost, "NODE_FAIL%s", s.silentNodes())
