@@ -136,7 +136,7 @@ func ParseMount(s string) (Mount, error) {
 	}
 	for _, p := range []string{m.Host, m.Inside} {
 		if !path.IsAbs(p) || path.Clean(p) != p {
-			return m, fmt.Errorf("%.80q: %q is not an absolute path without . and ..", s, p)
+			return m, fmt.Errorf("%.80q: %q is no absolute path, or has . or .. in it", s, p)
 		}
 	}
 	return m, nil

@@ -34,6 +34,8 @@ const (
 	// askedByName bounds how many jobs are asked for by themselves at once.
 	askedByName = 200
 	askedByID   = 20
+	// maxAsks is how often the accounting, which is some seconds behind, is asked who cancelled a job.
+	maxAsks = 10
 )
 
 // refresh asks Slurm if it is time to, and waits a little for the answer.
@@ -241,8 +243,9 @@ func (e *Executor) lost() []*attempt {
 		case len(out) >= askedByName, a.over:
 		case a.missing >= missingBefore && !a.gone && !over:
 			out = append(out, a)
-		case over && a.job.State == "CANCELLED" && a.job.ByUID < 0 && a.records.Stop == nil && a.asks < 3 && e.books():
+		case over && a.job.State == "CANCELLED" && a.job.ByUID < 0 && a.records.Stop == nil && a.asks < maxAsks && time.Since(a.asked) >= time.Second && e.books():
 			a.asks++
+			a.asked = time.Now()
 			out = append(out, a)
 		}
 	}
@@ -353,6 +356,7 @@ func (e *Executor) showJob(name, id string) presence {
 	j.Submitted, _ = instant(p.get("SubmitTime"))
 	j.Started, _ = instant(p.get("StartTime"))
 	j.Ended, _ = instant(p.get("EndTime"))
+	j.Preempted, _ = instant(p.get("PreemptTime"))
 	if j.phase() == phaseUnknown {
 		return presence{}
 	}

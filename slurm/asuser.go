@@ -262,6 +262,10 @@ func CheckAccount(account string) error {
 // AccountOf is the system's account with a uid.
 func AccountOf(uid int64) (string, error) {
 	u, err := user.LookupId(strconv.FormatInt(uid, 10))
+	var unknown user.UnknownUserIdError
+	if err != nil && !errors.As(err, &unknown) { // a directory server that is away says nothing about anybody
+		return "", forge.Errorf(forge.KindUnavailable, "slurm.as_user", "whose uid %d is cannot be told: %w", uid, err)
+	}
 	if err != nil {
 		return "", forge.Errorf(forge.KindPrecondition, "slurm.as_user", "uid %d has no account on the host of forged", uid).
 			WithHint("jobs run as the system's account with the user's unix_uid: forgectl user update NAME --unix-uid UID")

@@ -8,6 +8,12 @@
 //	forgeas*.go   forge-as: what sudo runs as a user; its configuration of root's, and all that it refuses
 //	job.go        the name of a job, by which it is found again
 //	script.go     the options and the script of one attempt; pure
+//	own.go        the hand of forged itself; records.go reads nothing again that has not changed
+//	submit.go, find.go, signal.go: handing over, finding again after a lost answer, taking back
+//	ask.go        when Slurm is asked, and what its answers change: squeue.go, sacct.go read them
+//	judge.go      Slurm's word and the shims' records, merged: a function of values
+//	poll.go       a look at attempts, and what their state needs; waiting.go: those that are not to wait any longer
+//	strangers.go  jobs that nobody asks for, of attempts that never began
 //
 // What the design rests on, each learned the hard way by somebody:
 //

@@ -4,7 +4,9 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -56,8 +58,11 @@ func (d slurmDrain) words() string {
 	if s == "" {
 		s = "no reason given"
 	}
-	if d.by != "" {
-		s += " [" + d.by + "]"
+	if who, at, ok := strings.Cut(d.by, "@"); ok {
+		if seconds, err := strconv.ParseInt(at, 10, 64); err == nil { // as SLURM_TIME_FORMAT makes it
+			at = time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+		}
+		s += " [" + who + ", " + at + "]"
 	}
 	return s
 }

@@ -68,6 +68,7 @@ type attempt struct {
 	missing int       // good answers in a row that did not have it
 	gone    bool      // Slurm knows no such job, by its own word
 	asks    int       // how often the accounting was asked who cancelled it
+	asked   time.Time // when last
 	strays  []entry   // other jobs of its name, which must not go on
 	endSeen time.Time // since when one side says that it is over
 	stuck   time.Time // since when its reason to wait is one that never clears

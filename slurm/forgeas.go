@@ -73,7 +73,7 @@ func helperMain(config string, args []string, in io.Reader, out, errOut io.Write
 	limit := max(min(e.Deadline.D(), hashTimeout), time.Second)
 	late.Stop()
 	// No end of the caller's reaches a process that sudo started.
-	late = time.AfterFunc(limit+helperSlack, func() { os.Exit(helperLate) })
+	defer time.AfterFunc(limit+helperSlack, func() { os.Exit(helperLate) }).Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 

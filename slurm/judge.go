@@ -76,9 +76,8 @@ func judge(s sight) (forge.Observation, need) {
 			o.State = forge.ObservStopping
 			return o, needNothing
 		}
-		o.State, o.Released, o.Cause = forge.ObservExited, true, forge.StopPreempted
-		o.Detail = fmt.Sprintf("job %s was requeued in Slurm: its first start has ended", s.job.ID)
-		return o, needCancel
+		o.State, o.Released = forge.ObservExited, true
+		return o, s.endRequeued(&o)
 	case s.blind != "" && s.job.phase() == phaseWaiting && s.silent == "" && !claimed:
 		o.State = forge.ObservQueued
 		return o, needNothing
@@ -138,7 +137,16 @@ func (s sight) requeued() bool {
 		return false
 	}
 	id, restarts := parseHolder(c.Holder)
-	return id == s.job.ID && s.job.Restarts > restarts && s.job.phase() != phaseOver
+	return id == s.job.ID && s.job.Restarts > restarts
+}
+
+// endRequeued: whoever put the job back into the queue meant it to go on, which it does in a job of its own.
+func (s sight) endRequeued(o *forge.Observation) need {
+	o.Cause, o.Detail = forge.StopPreempted, fmt.Sprintf("job %s was requeued in Slurm: its first start has ended", s.job.ID)
+	if p := s.job.phase(); p == phaseWaiting || p == phaseActive {
+		return needCancel
+	}
+	return needNothing
 }
 
 // exited is for attempts all of whose shims have said how it ended. What came from outside is Slurm's to explain.
@@ -146,6 +154,9 @@ func (s sight) exited(o forge.Observation) (forge.Observation, need) {
 	o.State, o.Released = forge.ObservExited, true
 	if !s.fromOutside(o) {
 		return o, needNothing
+	}
+	if s.requeued() {
+		return o, s.endRequeued(&o)
 	}
 	explained := s.gone || s.job.phase() == phaseOver && !s.nameless()
 	if waited := s.now.Sub(s.endSeen); !explained && waited < explainAtMost && (waited < explainWithin || !s.heard.After(s.endSeen)) {
@@ -236,6 +247,10 @@ func (s sight) slurmsWord(o *forge.Observation) {
 			words += " (" + j.Reason + ")"
 		}
 		o.Cause, o.Detail = cause, fmt.Sprintf("job %s: %s", j.ID, words)
+	}
+	if !j.Preempted.IsZero() && j.State != "NODE_FAIL" {
+		say(forge.StopPreempted, "%s, preempted by Slurm", j.State)
+		return
 	}
 	switch j.State {
 	case "NODE_FAIL":

@@ -8,8 +8,12 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// readAgain is how soon records are read again that nothing has pointed at: where inotify does not see other machines.
-const readAgain = 500 * time.Millisecond
+// readAgain is how soon records are read again that nothing has pointed at, where inotify does not see other machines;
+// readOthers where each reading is a process of its own.
+const (
+	readAgain  = 500 * time.Millisecond
+	readOthers = 3 * time.Second
+)
 
 // pace is how patient an executor is. Tests are less so.
 type pace struct {
@@ -59,10 +63,13 @@ func (e *Executor) Poll(ctx context.Context, ids []forge.ExternalID) ([]forge.Ob
 // none.
 func (e *Executor) read(ctx context.Context, list []*attempt) {
 	byAccount := map[string][]*attempt{}
-	now := time.Now()
+	now, again := time.Now(), readAgain
+	if !e.self {
+		again = readOthers
+	}
 	e.mu.Lock()
 	for _, a := range list {
-		if a == nil || now.Sub(a.looked) < readAgain {
+		if a == nil || now.Sub(a.looked) < again {
 			continue
 		}
 		if !a.looked.IsZero() && a.blind == "" && a.records.Claim == nil && a.job.phase() == phaseWaiting {

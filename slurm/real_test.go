@@ -1,6 +1,7 @@
 package slurm
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,7 @@ func TestARealClusterIsSeenAsItIs(t *testing.T) {
 			t.Run("nodes, drains and foreign use", func(t *testing.T) { nodesAreSeen(t, c, o) })
 			t.Run("drains", func(t *testing.T) { drainsAreKept(t, c, o) })
 			t.Run("limits", func(t *testing.T) { limitsHold(t, o) })
+			t.Run("interrupted", func(t *testing.T) { interruptedItLeavesNothing(t, c, o) })
 			t.Run("check", func(t *testing.T) { itIsChecked(t, c, o) })
 		})
 	}
@@ -190,6 +192,19 @@ func itIsChecked(t *testing.T, c *slurmtest.Cluster, o Options) {
 		}
 		nothingIsLeft(t, c, o)
 	})
+}
+
+func interruptedItLeavesNothing(t *testing.T, c *slurmtest.Cluster, o Options) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		checkCluster(ctx, o, CheckedBy{Version: "1.2.3"})
+	}()
+	until(t, "its job is there", func() bool { return strings.Contains(c.Must(t, "squeue", "-h", "-o", "%j"), "forge-check-") })
+	cancel()
+	<-done
+	nothingIsLeft(t, c, o)
 }
 
 func nothingIsLeft(t *testing.T, c *slurmtest.Cluster, o Options) {

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
@@ -18,7 +20,8 @@ import (
 // book is what was read of an attempt, and how its directories looked just before.
 type book struct {
 	records Records
-	stamp   []time.Time // modification times of the attempt's directory and of what lies in it
+	dirs    []string    // the attempt's directory and those of its nodes
+	stamp   []time.Time // their modification times
 	settled bool        // every stamp was old enough when it was taken for a later change to have another
 	readAt  time.Time
 	askedAt time.Time
@@ -98,35 +101,26 @@ func unreadable(at rundir.Attempt, err error) Records {
 	return Records{Error: err.Error()}
 }
 
-// stampOf looks at the directories that a record of the attempt can appear in. Ranks say that they ended before their shim
-// does, which matters only while some shim lives.
+// stampOf looks at the directories that a record of the attempt can appear in. That a rank has ended, which its shim says before its own
+// end, lies elsewhere and is read with the rest: it counts only if the shim never comes to that.
 func (b *book) stampOf(at rundir.Attempt) ([]time.Time, error) {
-	t, err := changed(at.Dir())
-	if err != nil {
-		return nil, err
+	nodes := 0
+	if l := b.records.Launched; l != nil {
+		nodes = len(l.PerNode)
 	}
-	stamp := []time.Time{t}
-	l := b.records.Launched
-	if l == nil {
-		return stamp, nil
+	if len(b.dirs) != nodes+1 {
+		b.dirs = []string{at.Dir()}
+		for node := range nodes {
+			b.dirs = append(b.dirs, at.NodeDir(node))
+		}
 	}
-	rank := 0
-	for node, n := range l.PerNode {
-		t, err := changed(at.NodeDir(node))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	stamp := make([]time.Time, len(b.dirs))
+	for i, dir := range b.dirs {
+		t, err := changed(dir)
+		if err != nil && (i == 0 || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, err
 		}
-		stamp = append(stamp, t)
-		_, live := b.records.Live[node]
-		_, over := b.records.Exits[node]
-		if live && !over {
-			for r := rank; r < rank+n; r++ {
-				if st, err := os.Stat(at.RankDir(r)); err == nil {
-					stamp = append(stamp, st.ModTime())
-				}
-			}
-		}
-		rank += n
+		stamp[i] = t
 	}
 	return stamp, nil
 }
@@ -134,16 +128,16 @@ func (b *book) stampOf(at rundir.Attempt) ([]time.Time, error) {
 // changed opens the directory: to open is what makes a network filesystem ask its server, and forget that a name in it was
 // absent. To stat is answered from memory, for up to a minute.
 func changed(dir string) (time.Time, error) {
-	d, err := os.Open(dir)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	defer d.Close()
-	st, err := d.Stat()
-	if err != nil {
-		return time.Time{}, err
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return time.Time{}, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	return st.ModTime(), nil
+	return time.Unix(st.Mtim.Unix()), nil
 }
 
 // readRecords reads everything. A record that is absent is left out, and so is a broken one, which waiting does not mend; one

@@ -149,6 +149,18 @@ func TestGangOnSlurm(t *testing.T) {
 			t.Errorf("%s (%s), %+v", reason, why, o)
 		}
 	})
+	t.Run("requeued by an admin it does not start a second time under the same name", func(t *testing.T) {
+		b := newBench(t, c, 2, 1, saves).submit()
+		b.started()
+		id := b.jobs()[0]
+		c.Must(t, "scontrol", "update", "jobid="+id, "requeue=1")
+		c.Must(t, "scontrol", "requeue", id)
+		o := b.released()
+		if reason, why := b.judge(o); reason.Disposition() != forge.DisposeRequeue || b.starts() != 2 {
+			t.Errorf("%s (%s), %d starts, %+v", reason, why, b.starts(), o)
+		}
+		b.eventually("its job is out of the queue", func() bool { return len(b.jobs()) == 0 })
+	})
 	t.Run("held by an admin it stays queued, and says so", func(t *testing.T) {
 		occupy(t, c)
 		b := newBench(t, c, 4, 4, hold).submit()
@@ -293,6 +305,18 @@ func TestNodeOfTheGangFails(t *testing.T) {
 	o = b.released()
 	if reason, why := b.judge(o); reason != forge.EndNodeLost || !strings.Contains(why, string(lost)) {
 		t.Errorf("%s (%s), %+v, %+v", reason, why, o, o.Batch)
+	}
+}
+
+func TestAccountingSaysWhoCancelledIt(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 1, GPUs: 2, Accounting: true})
+	b := newBench(t, c, 1, 1, saves).submit()
+	b.started()
+	c.Must(t, "scancel", b.jobs()...)
+	o := b.released()
+	if reason, why := b.judge(o); reason != forge.EndCancelledBy || o.ByUID != os.Getuid() || !strings.Contains(o.Detail, "uid "+strconv.Itoa(os.Getuid())) {
+		t.Errorf("%s (%s), by %d: %s", reason, why, o.ByUID, o.Detail)
 	}
 }
 

@@ -18,6 +18,7 @@ type entry struct {
 	Submitted time.Time
 	Started   time.Time // of a job that waits: Slurm's estimate
 	Ended     time.Time // of a job that runs: when its limit comes
+	Preempted time.Time // when its preemption began: a job that ends by itself in the grace is COMPLETED up to 22.05
 	Partition string
 	Nodes     string
 	User      string
@@ -26,9 +27,9 @@ type entry struct {
 
 // squeueFormat: text with explicit separators is the same in every version. The two fields that may hold anything come
 // last, and our own names hold no separator.
-const squeueFormat = "JobID:|,State:|,exit_code:|,RestartCnt:|,SubmitTime:|,StartTime:|,EndTime:|,Partition:|,UserName:|,NodeList:|,Reason:|,Name:"
+const squeueFormat = "JobID:|,State:|,exit_code:|,RestartCnt:|,SubmitTime:|,StartTime:|,EndTime:|,PreemptTime:|,Partition:|,UserName:|,NodeList:|,Reason:|,Name:"
 
-const squeueFields = 12
+const squeueFields = 13
 
 // listing is one answer of squeue.
 type listing struct {
@@ -91,7 +92,7 @@ func parseSqueueLine(line string) (entry, bool) {
 	for i := range f {
 		f[i] = strings.TrimSpace(f[i])
 	}
-	e := entry{ID: f[0], State: f[1], Partition: f[7], User: f[8], Nodes: f[9], Reason: strings.TrimSpace(reason), Name: strings.TrimSpace(name), ByUID: -1}
+	e := entry{ID: f[0], State: f[1], Partition: f[8], User: f[9], Nodes: f[10], Reason: strings.TrimSpace(reason), Name: strings.TrimSpace(name), ByUID: -1}
 	if base, _, ok := strings.Cut(e.ID, "_"); ok { // a task of an array, which is nobody of ours
 		if !isJobID(base) {
 			return entry{}, false
@@ -112,7 +113,7 @@ func parseSqueueLine(line string) (entry, bool) {
 	if !ok[0] || !ok[1] {
 		return entry{}, false
 	}
-	for i, to := range []*time.Time{&e.Submitted, &e.Started, &e.Ended} {
+	for i, to := range []*time.Time{&e.Submitted, &e.Started, &e.Ended, &e.Preempted} {
 		if *to, ok[0] = instant(f[4+i]); !ok[0] {
 			return entry{}, false
 		}

@@ -9,21 +9,21 @@ import (
 
 // What squeue really printed: jobs that failed, wait, run and are held, one with the separator in its name and one with a line break.
 const (
-	squeue2205 = `2|FAILED|768|0|1795648537|1795648538|1795648538|main|root|n1|NonZeroExitCode|forge-hpc-01ABC.1
-3|PENDING|0|0|1795648537|N/A|N/A|main|root||PartitionNodeLimit|forge-hpc-01ABC.2
-5|PENDING|0|0|1795648537|N/A|N/A|main|root||JobHeldUser|arr
-4|PENDING|0|0|1795648537|N/A|N/A|main|root||JobHeldUser|x
+	squeue2205 = `2|FAILED|768|0|1795648537|1795648538|1795648538|N/A|main|root|n1|NonZeroExitCode|forge-hpc-01ABC.1
+3|PENDING|0|0|1795648537|N/A|N/A|N/A|main|root||PartitionNodeLimit|forge-hpc-01ABC.2
+5|PENDING|0|0|1795648537|N/A|N/A|N/A|main|root||JobHeldUser|arr
+4|PENDING|0|0|1795648537|N/A|N/A|N/A|main|root||JobHeldUser|x
 y
-1|RUNNING|0|0|1795648537|1795648538|1827184538|main|root|n[1-2]|None|a|b
-6|PENDING|0|1|1795648537|1795649000|1795649060|main|root||Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions|forge-hpc-01ABC.3
-7|RUNNING|9|0|1795648537|1795648538|1827184538|main|root|n[1-2]|None|forge-other-01ABC.3
+1|RUNNING|0|0|1795648537|1795648538|1827184538|N/A|main|root|n[1-2]|None|a|b
+6|PENDING|0|1|1795648537|1795649000|1795649060|N/A|main|root||Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions|forge-hpc-01ABC.3
+7|RUNNING|9|0|1795648537|1795648538|1827184538|N/A|main|root|n[1-2]|None|forge-other-01ABC.3
 `
-	squeue2411 = `2|FAILED|3:0|0|1795649341|1795649342|1795649342|main|root|n1|NonZeroExitCode|forge-hpc-01ABC.1
-3|FAILED|0:1|0|1795649341|1795649341|1795649341|main|root||BadConstraints|forge-hpc-01ABC.2
-5|PENDING|0:0|0|1795649341|N/A|N/A|main|root||JobHeldUser|arr
-4|PENDING|0:0|0|1795649341|N/A|N/A|main|root||JobHeldUser|x
+	squeue2411 = `2|FAILED|3:0|0|1795649341|1795649342|1795649342|N/A|main|root|n1|NonZeroExitCode|forge-hpc-01ABC.1
+3|FAILED|0:1|0|1795649341|1795649341|1795649341|N/A|main|root||BadConstraints|forge-hpc-01ABC.2
+5|PENDING|0:0|0|1795649341|N/A|N/A|N/A|main|root||JobHeldUser|arr
+4|PENDING|0:0|0|1795649341|N/A|N/A|N/A|main|root||JobHeldUser|x
 y
-1|RUNNING|0:0|0|1795649341|1795649342|1827185342|main|root|n[1-2]|None|a|b
+1|RUNNING|0:0|0|1795649341|1795649342|1827185342|N/A|main|root|n[1-2]|None|a|b
 `
 )
 
@@ -61,8 +61,8 @@ func TestParseSqueue(t *testing.T) {
 	})
 	t.Run("a job that appears twice is not believed either time", func(t *testing.T) {
 		// Somebody's name has a line break and the rest of a line behind it.
-		forged := "9|PENDING|0|0|1795648537|N/A|N/A|main|eve||None|x\n" +
-			"2|COMPLETED|0|0|1795648537|1795648538|1795648538|main|root|n1|None|forge-hpc-01ABC.1\n"
+		forged := "9|PENDING|0|0|1795648537|N/A|N/A|N/A|main|eve||None|x\n" +
+			"2|COMPLETED|0|0|1795648537|1795648538|1795648538|N/A|main|root|n1|None|forge-hpc-01ABC.1\n"
 		if l := parseSqueue(squeue2205+forged, oursHere); len(l.jobs["forge-hpc-01ABC.1"]) != 0 || len(l.jobs["forge-hpc-01ABC.2"]) != 1 {
 			t.Errorf("%+v", l.jobs)
 		}

@@ -145,6 +145,7 @@ func troubleIn(words string) Trouble {
 		{"Zero Bytes were transmitted", TroubleAway},
 		{"slurm_receive_msg", TroubleAway},
 		{"Slurm backup controller in standby", TroubleAway},
+		{"SubmitJob", TroubleBusy}, // AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit: others of the account have to end first
 		{"Slurm temporarily unable to accept job", TroubleBusy},
 		{"Too many jobs", TroubleBusy},
 		{"Resource temporarily unavailable", TroubleBusy},

@@ -83,17 +83,6 @@ func TestAReportOfAShimOnlyMeansLookNow(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("nobody looked")
 	}
-	t.Run("and a flood of them is not heard", func(t *testing.T) {
-		r.reports.limit.SetBurst(0)
-		if got := tell(t, r, `{"attempt":"`+key+`","token":"`+l.Report.Token+`"}`); got != http.StatusNoContent {
-			t.Errorf("status %d", got)
-		}
-		select {
-		case <-heard:
-			t.Error("it was heard")
-		default:
-		}
-	})
 }
 
 func TestTokensOfAttemptsOutliveTheDaemon(t *testing.T) {

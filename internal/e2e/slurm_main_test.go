@@ -181,6 +181,17 @@ func (h *hpc) half(run string) api.RunDetail {
 	return r
 }
 
+// neverSaves keeps a gang from saving by itself: what is saved all the same was asked for. (Of two --set the last counts.)
+var neverSaves = []string{"--set", "save_every=0"}
+
+// underway waits until a gang that never saves by itself has done something, and starts the clock of the fault.
+func (h *hpc) underway(run string) api.RunDetail {
+	h.t.Helper()
+	r := h.until(run, "under way", func(r api.RunDetail) bool { return r.State == forge.RunRunning && r.Step >= 25 })
+	h.strike()
+	return r
+}
+
 // strike marks the moment of the fault.
 func (h *hpc) strike() { h.began = time.Now() }
 

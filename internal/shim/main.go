@@ -89,8 +89,7 @@ func Main(ctx context.Context, args []string) int {
 			return code
 		}
 	}
-	var launchErr error
-	launchErr = s.insist("no launch", launchPatience, func() (err error) { s.launch, err = rundir.ReadLaunch(s.at); return err })
+	launchErr := s.insist("no launch", launchPatience, func() (err error) { s.launch, err = rundir.ReadLaunch(s.at); return err })
 	if launchErr == nil {
 		s.log = s.log.With().Str("run", string(s.launch.Run)).Int64("run_number", s.launch.Number).Logger()
 	}

@@ -240,6 +240,9 @@ func TestSlurmEndsAnAttempt(t *testing.T) {
 		code   int // of the rank
 	}{
 		{name: "by its warning before the limit, which ranks that get it too survive", cause: forge.StopTimeLimit, code: forge.ExitCheckpointed,
+			change: func(l *rundir.LaunchFile) { // a Go program would not mind it
+				l.Spec.Entry.Command = []string{"sh", "-c", "trap 'exit 85' TERM; echo start; while :; do sleep 0.05; done"}
+			},
 			end: func(t *testing.T, a rundir.Attempt, cmd *exec.Cmd) {
 				live, err := rundir.ReadLive(a, 0)
 				if err != nil {

@@ -119,7 +119,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.clusters()
 	srv.events()
 	if o.Report != nil {
-		mux.Handle("POST "+forge.ReportPath, o.Report)
+		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"math"
+	"net/http"
 	"sync"
 	"time"
 
@@ -16,6 +17,21 @@ const (
 	failureBurst = 30
 	failureEvery = 2 * time.Second
 )
+
+// reportRate is how many reports of shims a second are heard, of all together. A site that ends more runs than that sees
+// the rest of them a little later.
+const reportRate = 200
+
+// heardAtMost passes on what is within the rate, and answers the rest with the same: nothing.
+func heardAtMost(m *meters, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := m.allow(""); !ok {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
 
 // meters is a bounded table of rates by name. Nil counts nothing and allows everything.
 type meters struct {
