@@ -211,7 +211,7 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndStalled, orElse(e.Detail, "no step in time")
 	case e.Cause == StopSignal, saved:
 		if e.ByUID >= 0 {
-			return EndCancelledBy, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID)
+			return EndCancelledBy, orElse(e.Detail, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID))
 		}
 		return EndKilledExternally, "stopped by a signal that forged did not send"
 	}

@@ -2,7 +2,6 @@ package slurm
 
 import (
 	"context"
-	"errors"
 	"hash/fnv"
 	"os"
 	"os/user"
@@ -237,5 +236,3 @@ func (e *Executor) lockKey(id forge.ExternalID) (unlock func()) {
 	m.Lock()
 	return m.Unlock
 }
-
-var errNoRoot = errors.New("the run root is not there")

@@ -60,9 +60,17 @@ func (t *Tenant) DrainNode(ctx context.Context, cluster forge.ClusterName, node 
 	})
 }
 
-// UndrainNode takes that word back. KindNotFound; KindPrecondition when nobody has drained it here.
+// UndrainNode takes that word back, and lets what failures there were be history: whoever undrains has looked after the node.
+// KindNotFound; KindPrecondition when nobody has drained it here and there is nothing against it.
 func (t *Tenant) UndrainNode(ctx context.Context, cluster forge.ClusterName, node forge.NodeName) (forge.Node, error) {
 	return t.changeDrain(ctx, "node.undrain", cluster, node, func(tx *tx, n forge.Node) error {
+		forgiven, err := tx.forgive(cluster, node)
+		if err != nil {
+			return err
+		}
+		if n.Drain == nil && forgiven > 0 {
+			return tx.event(forge.Event{Actor: t.p.Actor(), Type: forge.EventNodeUndrained, Message: fmt.Sprintf("the failures of node %s of %s so far are history: it takes work of every run again", node, cluster)})
+		}
 		if n.Drain == nil {
 			e := forge.Errorf(forge.KindPrecondition, "node.undrain", "node %s is not drained by forge", node)
 			if n.State != forge.NodeReady {

@@ -54,7 +54,7 @@ const evidenceRuns = 2
 // or one that was certainly its own.
 func (db *DB) NodeEvidence(ctx context.Context, cluster forge.ClusterName, since time.Time) ([]forge.NodeName, error) {
 	var nodes []forge.NodeName
-	err := db.read.NewRaw(`SELECT node FROM node_failures WHERE cluster = ? AND at >= ? GROUP BY node
+	err := db.read.NewRaw(`SELECT node FROM node_failures WHERE cluster = ? AND at >= ? AND forgiven = 0 GROUP BY node
 		HAVING max(certain) = 1 OR count(DISTINCT run) >= ? ORDER BY node`, string(cluster), stampOf(since), evidenceRuns).Scan(ctx, &nodes)
 	return nodes, classify("node.evidence", err)
 }
@@ -72,10 +72,7 @@ func (db *DB) NodeFailures(ctx context.Context, cluster forge.ClusterName, since
 	})
 }
 
-// ForgiveNode forgets what there is against a node, once an operator has looked after it.
-func (db *DB) ForgiveNode(ctx context.Context, cluster forge.ClusterName, node forge.NodeName) error {
-	return db.write(ctx, "node.forgive", func(t *tx) error {
-		_, err := t.exec(`DELETE FROM node_failures WHERE cluster = ? AND node = ?`, string(cluster), string(node))
-		return err
-	})
+// forgive lets the evidence against a node be history, once an operator has let it take work again, and says how much of it there was.
+func (t *tx) forgive(cluster forge.ClusterName, node forge.NodeName) (int64, error) {
+	return t.exec(`UPDATE node_failures SET forgiven = 1 WHERE cluster = ? AND node = ? AND forgiven = 0`, string(cluster), string(node))
 }

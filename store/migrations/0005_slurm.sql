@@ -35,6 +35,7 @@ CREATE TABLE node_failures (
 	reason  TEXT NOT NULL,
 	certain INTEGER NOT NULL CHECK (certain IN (0, 1)), -- 1: the node alone had it (its own GPU, its own environment); 0: all nodes of the gang are noted
 	at      INTEGER NOT NULL,
+	forgiven INTEGER NOT NULL DEFAULT 0 CHECK (forgiven IN (0, 1)), -- 1: an operator has let the node take work again since; history, and no evidence
 	PRIMARY KEY (cluster, node, run, attempt),
 	FOREIGN KEY (run, attempt) REFERENCES attempts (run, number)
 ) STRICT, WITHOUT ROWID;
