@@ -102,6 +102,7 @@ type Observation struct {
 	Output    *Manifest   // hashed by the shim after the ranks ended well
 	Released  bool        // proof: every process of the attempt is gone
 	Placement []Share     // where it really is, once a queue of the cluster's own has chosen; nil: not known, or as launched
+	Suspects  []NodeName  // nodes that the end came from, where that can be told; nil: any that it was on
 	Batch     *BatchJob   // what the cluster's batch system says; nil where there is none
 }
 

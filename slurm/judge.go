@@ -254,7 +254,7 @@ func (s sight) slurmsWord(o *forge.Observation) {
 	}
 	switch j.State {
 	case "NODE_FAIL":
-		say(forge.StopNodeLost, "NODE_FAIL%s", s.silentNodes())
+		say(forge.StopNodeLost, "NODE_FAIL%s", s.silentNodes(o))
 	case "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL":
 		say(forge.StopNodeLost, "%s on %s", j.State, cmp.Or(j.Nodes, "its nodes"))
 	case "PREEMPTED":
@@ -280,19 +280,19 @@ func (s sight) failed(o *forge.Observation, say func(forge.StopCause, string, ..
 	case s.complete() || l == nil:
 		return
 	case len(s.records.Live) < len(l.PerNode) && (o.Cause == "" || o.Cause == forge.StopSignal):
-		say(forge.StopLaunch, "%s, exit %s%s", s.job.State, s.job.exitWords(), s.silentNodes())
+		say(forge.StopLaunch, "%s, exit %s%s", s.job.State, s.job.exitWords(), s.silentNodes(o))
 	case o.Cause == "" || o.Cause == forge.StopSignal:
-		say(o.Cause, "%s, exit %s%s", s.job.State, s.job.exitWords(), s.silentNodes())
+		say(o.Cause, "%s, exit %s%s", s.job.State, s.job.exitWords(), s.silentNodes(o))
 	default: // "a rank exited" elsewhere is what the end of a node looks like from the others
-		say(forge.StopNodeLost, "%s%s", s.job.State, s.silentNodes())
+		say(forge.StopNodeLost, "%s%s", s.job.State, s.silentNodes(o))
 	}
 	if s.records.Log != "" {
 		o.Detail += ": " + s.records.Log
 	}
 }
 
-// silentNodes names those whose shim left no last word.
-func (s sight) silentNodes() string {
+// silentNodes names those whose shim left no last word: the end came from there, if it came from a node.
+func (s sight) silentNodes(o *forge.Observation) string {
 	if s.records.Launched == nil {
 		return ""
 	}
@@ -304,6 +304,7 @@ func (s sight) silentNodes() string {
 		}
 		if node < len(placement) {
 			names = append(names, string(placement[node].Node))
+			o.Suspects = append(o.Suspects, placement[node].Node)
 		} else {
 			names = append(names, fmt.Sprintf("node %d", node))
 		}

@@ -193,6 +193,9 @@ func TestWhatEndedIt(t *testing.T) {
 			if !strings.Contains(o.Detail, c.detail) {
 				t.Errorf("detail %q, want %q in it", o.Detail, c.detail)
 			}
+			if named := strings.Contains(o.Detail, "no last word from n4"); named != slices.Equal(o.Suspects, []forge.NodeName{"n4"}) {
+				t.Errorf("suspects %v beside %q", o.Suspects, o.Detail)
+			}
 			if c.reason == "" {
 				return
 			}

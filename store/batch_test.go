@@ -163,7 +163,6 @@ func TestFaultsSpeakAgainstANodeWhenTwoRunsHadThemOrOneWasItsOwn(t *testing.T) {
 	db := storetest.Open(t)
 	acme := storetest.Tenant(t, db, "acme")
 	storetest.Nodes(t, db, storetest.Node("gpu-1", 4), storetest.Node("gpu-2", 4), storetest.Node("gpu-3", 4))
-	ops := acme
 	now := time.Now()
 	fail := func(run forge.Run, reason forge.EndReason, blamed ...store.Blame) forge.Run {
 		t.Helper()
@@ -197,14 +196,14 @@ func TestFaultsSpeakAgainstANodeWhenTwoRunsHadThemOrOneWasItsOwn(t *testing.T) {
 	if must(t, err); len(history) != 5 {
 		t.Errorf("history %+v", history)
 	}
-	if _, err := ops.UndrainNode(ctx, "local", "gpu-3"); err != nil {
+	if _, err := acme.UndrainNode(ctx, "local", "gpu-3"); err != nil {
 		t.Errorf("a node with evidence and without a drain: %v", err)
 	}
 	evidence(hour, "gpu-1") // what was is history for gpu-3
 	if history, err = db.NodeFailures(ctx, "local", hour); err != nil || len(history) != 5 {
 		t.Errorf("history after the undrain: %+v, %v", history, err)
 	}
-	_, err = ops.UndrainNode(ctx, "local", "gpu-3")
+	_, err = acme.UndrainNode(ctx, "local", "gpu-3")
 	wantKind(t, err, forge.KindPrecondition)
 }
 

@@ -83,13 +83,13 @@ func exclude(nodes []forge.Node, evidence []forge.NodeName, gang forge.Gang, pla
 }
 
 // blamed names the nodes that may have had their part in the end of an attempt. A fault of the node's own GPU or environment
-// is the node's alone; else nobody knows which of the gang it was.
-func blamed(reason forge.EndReason, exits []forge.RankExit, a forge.Attempt) []store.Blame {
+// is the node's alone; else it was one of those that the executor suspects, or nobody knows which of the gang it was.
+func blamed(reason forge.EndReason, o forge.Observation, a forge.Attempt) []store.Blame {
 	switch reason {
 	case forge.EndNodeLost, forge.EndLaunchFailed, forge.EndExecutorLost, forge.EndKilledExternally, forge.EndStalled:
 	case forge.EndNodeEnv, forge.EndGPUFault:
 		var own []store.Blame
-		for _, x := range exits {
+		for _, x := range o.Exits {
 			if x.Node != "" && (x.Code == forge.ExitNodeEnv || reason == forge.EndGPUFault && x.Code != 0 && !x.ByShim) &&
 				!slices.ContainsFunc(own, func(b store.Blame) bool { return b.Node == x.Node }) {
 				own = append(own, store.Blame{Node: x.Node, Certain: true})
@@ -105,8 +105,20 @@ func blamed(reason forge.EndReason, exits []forge.RankExit, a forge.Attempt) []s
 		return nil
 	}
 	var all []store.Blame
+	for _, n := range suspects(o, a) {
+		all = append(all, store.Blame{Node: n})
+	}
+	return all
+}
+
+// suspects are the nodes that a failure may have come from.
+func suspects(o forge.Observation, a forge.Attempt) []forge.NodeName {
+	if len(o.Suspects) > 0 {
+		return o.Suspects
+	}
+	var all []forge.NodeName
 	for _, s := range a.Placement {
-		all = append(all, store.Blame{Node: s.Node})
+		all = append(all, s.Node)
 	}
 	return all
 }

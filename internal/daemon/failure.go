@@ -14,10 +14,11 @@ type ending struct {
 	attempt forge.Attempt
 	reason  forge.EndReason
 	detail  string
-	saved   int64         // highest verified step that this attempt saved
-	used    time.Duration // running time of all attempts together
-	handed  bool          // it had been given to the executor
-	taken   int           // how many attempts in a row, this one included, were taken back before they started
+	saved   int64            // highest verified step that this attempt saved
+	used    time.Duration    // running time of all attempts together
+	handed  bool             // it had been given to the executor
+	nodes   []forge.NodeName // that a failure may have come from
+	taken   int              // how many attempts in a row, this one included, were taken back before they started
 	now     time.Time
 }
 
@@ -82,9 +83,9 @@ func (c RetryConfig) decide(e ending) next {
 		}
 		c.countFruitless(&n, e, fruitful)
 		n.notBefore = c.after(e.now, n.fruitless)
-		for _, s := range e.attempt.Placement {
-			if !slices.Contains(n.avoid, s.Node) {
-				n.avoid = append(slices.Clone(n.avoid), s.Node)
+		for _, node := range e.nodes {
+			if !slices.Contains(n.avoid, node) {
+				n.avoid = append(slices.Clone(n.avoid), node)
 			}
 		}
 	}

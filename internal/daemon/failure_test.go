@@ -11,7 +11,7 @@ func TestFailurePolicy(t *testing.T) {
 	policy := RetryConfig{BackoffMin: forge.Duration(2 * time.Second), BackoffMax: forge.Duration(time.Minute), FruitlessLimit: 3, PauseAfter: 5}
 	now := time.Unix(1000, 0)
 	base := func(reason forge.EndReason, change ...func(*ending)) ending {
-		e := ending{reason: reason, now: now, handed: true, attempt: forge.Attempt{ResumeStep: 10, Placement: []forge.Share{{Node: "n1"}}}, saved: 10}
+		e := ending{reason: reason, now: now, handed: true, attempt: forge.Attempt{ResumeStep: 10}, nodes: []forge.NodeName{"n1"}, saved: 10}
 		for _, c := range change {
 			c(&e)
 		}
