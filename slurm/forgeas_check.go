@@ -155,6 +155,9 @@ func (h *helper) checkSubmit(q *SubmitRequest) error {
 		return err
 	}
 	name := JobName(h.cluster, l.Run, l.Attempt)
+	if q.Refuse != "" {
+		return checkRefuse(q)
+	}
 	if q.Job.Name != name || l.Key != forge.AttemptKey(l.Run, l.Attempt) {
 		return refuse("job.name", "%.100q: want %s", q.Job.Name, name)
 	}
@@ -165,6 +168,14 @@ func (h *helper) checkSubmit(q *SubmitRequest) error {
 		return err
 	}
 	return h.checkArgs(q.Job.Args, name, at)
+}
+
+// checkRefuse: what is refused brings no job, so that nothing of it need be looked at.
+func checkRefuse(q *SubmitRequest) error {
+	if len(q.Refuse) > maxHelperWord || q.Job.Name != "" || q.Job.Script != "" || len(q.Job.Args) > 0 {
+		return refuse("refuse", "want at most %d bytes, and no job", maxHelperWord)
+	}
+	return nil
 }
 
 // makeRoot makes the user's own run root below a directory that is theirs, the first time.
