@@ -74,7 +74,8 @@ var benches = []bench{
 	{[]string{"slurm_accept"}, slurmAccept},
 	{[]string{"slurm_start_ms"}, slurmStart},
 	{[]string{"slurm_foreign"}, slurmForeign},
-	{[]string{"slurm_poll_cpu", "slurm_poll_cpu_10k", "slurm_ctld_load"}, slurmPoll},
+	{[]string{"slurm_poll_cpu", "slurm_ctld_load"}, slurmPoll},
+	{[]string{"slurm_poll_cpu_10k"}, slurmPollMany},
 	{[]string{"slurm_failover_s"}, slurmFailover},
 	{[]string{"slurm_torture"}, slurmTorture},
 }

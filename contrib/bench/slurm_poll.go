@@ -23,50 +23,47 @@ const (
 // nobody runs forged where its requests have to be told from those of Slurm's own daemons, which are root's.
 var nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
 
-// slurmPoll is what it costs to watch, for a minute at the default intervals, 1,000 and 10,000 runs that wait in Slurm: the
-// CPU of forged and of all programs that it started, and the time that slurmctld spent on forged's requests.
+// slurmPoll is what it costs to watch, for a minute at the default intervals, 1,000 runs that wait in Slurm: the CPU of
+// forged and of all programs that it started, and the time that slurmctld spent on forged's requests.
 func slurmPoll(ctx context.Context, e env) ([]figure, error) {
-	h, err := openHPC(ctx, e, slurmtest.Options{Nodes: 2, GPUs: 2}, nobody, "max_pending: 20000")
+	cpu, rpc, err := watching(ctx, e, 1000)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = h.close() }()
-	if _, err := h.c.Run("scontrol", "update", "partitionname=main", "state=down"); err != nil { // jobs are taken, and wait
+	return []figure{atMost("slurm_poll_cpu", cpu, "%core", "limit", 1, 1), atMost("slurm_ctld_load", rpc, "%time", "limit", 1, 1)}, nil
+}
+
+// slurmPollMany is the CPU of watching 10,000.
+func slurmPollMany(ctx context.Context, e env) ([]figure, error) {
+	cpu, _, err := watching(ctx, e, 10000)
+	if err != nil {
 		return nil, err
 	}
-	var figures []figure
-	have := 0
-	for _, step := range []struct {
-		jobs  int
-		limit float64
-	}{{1000, 1}, {10000, 5}} {
-		if err := each(ctx, step.jobs-have, clients, func(ctx context.Context, _ int) error { _, err := h.submit(ctx, shortSet...); return err }); err != nil {
-			return figures, err
-		}
-		have = step.jobs
-		if err := poll(ctx, time.Second, func() (bool, error) {
-			out, err := h.c.Run("squeue", "-h", "-a", "-o", "%i")
-			return err == nil && strings.Count(out, "\n") >= step.jobs, nil
-		}); err != nil {
-			return figures, err
-		}
-		if err := pause(ctx, pollSettle); err != nil {
-			return figures, err
-		}
-		cpu, rpc, err := h.watched(ctx, pollTime)
-		if err != nil {
-			return figures, err
-		}
-		name := "slurm_poll_cpu"
-		if step.jobs > 1000 {
-			name = "slurm_poll_cpu_10k"
-		}
-		figures = append(figures, atMost(name, cpu, "%core", "limit", step.limit, 1))
-		if step.jobs == 1000 {
-			figures = append(figures, atMost("slurm_ctld_load", rpc, "%time", "limit", 1, 1))
-		}
+	return []figure{atMost("slurm_poll_cpu_10k", cpu, "%core", "limit", 5, 1)}, nil
+}
+
+func watching(ctx context.Context, e env, jobs int) (cpu, rpc float64, err error) {
+	h, err := openHPC(ctx, e, slurmtest.Options{Nodes: 2, GPUs: 2}, nobody, "max_pending: 20000")
+	if err != nil {
+		return 0, 0, err
 	}
-	return figures, nil
+	defer func() { err = errors.Join(err, h.close()) }()
+	if _, err := h.c.Run("scontrol", "update", "partitionname=main", "state=down"); err != nil { // jobs are taken, and wait
+		return 0, 0, err
+	}
+	if err := each(ctx, jobs, clients, func(ctx context.Context, _ int) error { _, err := h.submit(ctx, shortSet...); return err }); err != nil {
+		return 0, 0, err
+	}
+	if err := poll(ctx, time.Second, func() (bool, error) {
+		out, err := h.c.Run("squeue", "-h", "-a", "-o", "%i")
+		return err == nil && strings.Count(out, "\n") >= jobs, nil
+	}); err != nil {
+		return 0, 0, err
+	}
+	if err := pause(ctx, pollSettle); err != nil {
+		return 0, 0, err
+	}
+	return h.watched(ctx, pollTime)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
