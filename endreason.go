@@ -129,6 +129,7 @@ const (
 	// What only a batch system says, in the place of a shim's word or over it.
 	StopNodeLost  StopCause = "node_lost" // a node of the gang is gone
 	StopPreempted StopCause = "preempted" // its own preemption
+	StopCancelled StopCause = "cancelled" // somebody cancelled it there; who, is not always said
 	StopOOM       StopCause = "oom"       // ended for its use of memory
 	StopWithdrawn StopCause = "withdrawn" // taken back before it started
 	StopRefused   StopCause = "refused"   // will never start as it is
@@ -209,6 +210,8 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndTimeLimit, "the time limit came and no checkpoint was saved within the grace"
 	case e.Cause == StopStartTimeout, e.Cause == StopStall:
 		return EndStalled, orElse(e.Detail, "no step in time")
+	case e.Cause == StopCancelled:
+		return EndCancelledBy, orElse(e.Detail, "cancelled in the cluster's own queue, not through forged")
 	case e.Cause == StopSignal, saved:
 		if e.ByUID >= 0 {
 			return EndCancelledBy, orElse(e.Detail, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID))
@@ -223,7 +226,7 @@ func Judge(e Evidence) (EndReason, string) {
 
 // cutShort says that something ended the attempt as a whole, whatever its ranks had come to.
 func (e Evidence) cutShort() bool {
-	return slices.Contains([]StopCause{StopNodeLost, StopPreempted, StopOOM, StopTimeLimit}, e.Cause)
+	return slices.Contains([]StopCause{StopNodeLost, StopPreempted, StopCancelled, StopOOM, StopTimeLimit}, e.Cause)
 }
 
 // judgeGone is for attempts whose exit records are missing or not whole: what ranks did leave counts, then what we had asked for
@@ -262,6 +265,8 @@ func judgeGone(e Evidence) (EndReason, string) {
 		return EndWithdrawn, orElse(e.Detail, "taken back before it started")
 	case StopRefused:
 		return EndRefused, orElse(e.Detail, "the cluster's own queue refuses it")
+	case StopCancelled:
+		return EndCancelledBy, orElse(e.Detail, "cancelled in the cluster's own queue, not through forged")
 	case StopSignal:
 		if e.ByUID >= 0 {
 			return EndCancelledBy, orElse(e.Detail, fmt.Sprintf("stopped by uid %d, not through forged", e.ByUID))

@@ -245,6 +245,21 @@ func TestJobsAndFilesBelongToThePerson(t *testing.T) {
 			t.Errorf("got %+v, %v", a, err)
 		}
 	})
+	t.Run("what forged itself refuses is recorded as the person's, and Slurm is not asked", func(t *testing.T) {
+		q := c.attempt(t, "bob", c.home("bob"))
+		q.Job, q.Refuse = Job{}, "batch.partition: gone"
+		if a, err := c.Submit(ctx, "bob", q); err != nil || a.Refused != q.Refuse {
+			t.Errorf("got %+v, %v", a, err)
+		}
+		if uid := owner(t, attemptOf(q).BatchPath()); uid != 4302 {
+			t.Errorf("batch.json belongs to %d", uid)
+		}
+		q = c.attempt(t, "bob", c.home("bob"))
+		q.Refuse = "with a job beside it, which nobody has looked at"
+		if _, err := c.Submit(ctx, "bob", q); forge.KindOf(err) != forge.KindForbidden {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("while the controller is away nothing is known", func(t *testing.T) {
 		if err := c.slurm.FreezeController(); err != nil {
 			t.Fatal(err)
@@ -373,7 +388,7 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 				t.Errorf("%s: %v", arg, err)
 			}
 		}
-		for _, drop := range []string{"--export", "--job-name", "--parsable", "--chdir", "--no-requeue"} {
+		for _, drop := range []string{"--export-file", "--job-name", "--parsable", "--chdir", "--no-requeue"} {
 			q := c.attempt(t, "alice", c.home("alice"))
 			q.Job.Args = slices.DeleteFunc(q.Job.Args, func(a string) bool { return strings.HasPrefix(a, drop) })
 			_, err := c.Submit(ctx, "alice", q)

@@ -155,6 +155,9 @@ func (h *helper) checkSubmit(q *SubmitRequest) error {
 		return err
 	}
 	name := JobName(h.cluster, l.Run, l.Attempt)
+	if q.Refuse != "" {
+		return checkRefuse(q)
+	}
 	if q.Job.Name != name || l.Key != forge.AttemptKey(l.Run, l.Attempt) {
 		return refuse("job.name", "%.100q: want %s", q.Job.Name, name)
 	}
@@ -165,6 +168,14 @@ func (h *helper) checkSubmit(q *SubmitRequest) error {
 		return err
 	}
 	return h.checkArgs(q.Job.Args, name, at)
+}
+
+// checkRefuse: what is refused brings no job, so that nothing of it need be looked at.
+func checkRefuse(q *SubmitRequest) error {
+	if len(q.Refuse) > maxHelperWord || q.Job.Name != "" || q.Job.Script != "" || len(q.Job.Args) > 0 {
+		return refuse("refuse", "want at most %d bytes, and no job", maxHelperWord)
+	}
+	return nil
 }
 
 // makeRoot makes the user's own run root below a directory that is theirs, the first time.
@@ -204,7 +215,7 @@ var rendered = map[string]*regexp.Regexp{
 	"nodes": digits, "ntasks-per-node": digits, "gres": word, "gpus-per-node": word, "cpus-per-task": digits, "cpus-per-gpu": digits,
 	"mem": digits, "mem-per-gpu": digits, "time": word, "signal": regexp.MustCompile(`^(B:)?USR2@[0-9]{1,5}$`), "nice": digits,
 	"exclude": hostList, "nodelist": hostList, "chdir": anything, "output": anything, "error": anything,
-	"open-mode": regexp.MustCompile(`^append$`), "input": regexp.MustCompile(`^/dev/null$`), "export": regexp.MustCompile(`^NONE$`),
+	"open-mode": regexp.MustCompile(`^append$`), "input": regexp.MustCompile(`^/dev/null$`), "export-file": regexp.MustCompile(`^/dev/null$`),
 	"kill-on-invalid-dep": regexp.MustCompile(`^yes$`), "get-user-env": nil,
 }
 
@@ -216,7 +227,7 @@ var (
 )
 
 // mustBe are the options whose absence would mean something else.
-var mustBe = []string{"parsable", "no-requeue", "job-name", "nodes", "ntasks-per-node", "chdir", "output", "export"}
+var mustBe = []string{"parsable", "no-requeue", "job-name", "nodes", "ntasks-per-node", "chdir", "output", "export-file"}
 
 func (h *helper) checkArgs(args []string, name string, at rundir.Attempt) error {
 	seen := map[string]bool{}

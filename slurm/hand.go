@@ -40,12 +40,13 @@ type SubmitRequest struct {
 	Launch rundir.LaunchFile `json:"launch"`
 	Job    Job               `json:"job"`
 	Owner  Owner             `json:"owner"`
+	Refuse string            `json:"refuse,omitempty"` // why there is no job to be had of it: it is recorded as refused, and Slurm is not asked
 }
 
 // SubmitAnswer is what became of a submission.
 type SubmitAnswer struct {
 	JobID   string `json:"job_id,omitempty"`  // the clean answer, or the one of an earlier submission of the same attempt
-	Refused string `json:"refused,omitempty"` // Slurm's own words: this job will never be taken as it is
+	Refused string `json:"refused,omitempty"` // in Slurm's own words, or those of the request: this job will never be taken as it is
 	Revoked bool   `json:"revoked,omitempty"` // the claim was taken before, or a newer attempt holds the fence
 	Unclear string `json:"unclear,omitempty"` // no clean answer: it may exist, now or later
 }

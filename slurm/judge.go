@@ -323,12 +323,11 @@ func (s sight) cancelled(o *forge.Observation, say func(forge.StopCause, string,
 	case strings.HasPrefix(s.job.Reason, "Dependency"):
 		say(forge.StopRefused, "CANCELLED by Slurm")
 	case s.job.ByUID >= 0:
-		say(forge.StopSignal, "CANCELLED by uid %d, not through forged", s.job.ByUID)
+		say(forge.StopCancelled, "CANCELLED by uid %d, not through forged", s.job.ByUID)
 		o.ByUID = s.job.ByUID
 	default:
-		// Slurm's own daemons carried it out; on whose behalf only the accounting could say.
-		say(forge.StopSignal, "CANCELLED in Slurm and not through forged; without accounting Slurm does not say by whom")
-		o.ByUID = max(o.ByUID, 0)
+		// Slurm's own daemons carried it out; on whose behalf only the accounting could say. Nobody's uid is made up for it.
+		say(forge.StopCancelled, "CANCELLED in Slurm and not through forged; without accounting Slurm does not say by whom")
 	}
 }
 

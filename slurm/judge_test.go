@@ -98,7 +98,7 @@ func TestEveryStateOfSlurmIsKnown(t *testing.T) {
 		"TIMEOUT":       {forge.ObservAbsent, forge.ObservLost, forge.StopTimeLimit, forge.EndTimeLimit},
 		"DEADLINE":      {forge.ObservAbsent, forge.ObservLost, forge.StopTimeLimit, forge.EndTimeLimit},
 		"OUT_OF_MEMORY": {forge.ObservAbsent, forge.ObservLost, forge.StopOOM, forge.EndHostOOM},
-		"CANCELLED":     {forge.ObservAbsent, forge.ObservLost, forge.StopSignal, forge.EndCancelledBy},
+		"CANCELLED":     {forge.ObservAbsent, forge.ObservLost, forge.StopCancelled, forge.EndCancelledBy},
 	} {
 		t.Run(state, func(t *testing.T) {
 			w := aGang().job(state, "")
@@ -218,8 +218,17 @@ func TestWhoCancelledIt(t *testing.T) {
 			t.Errorf("need %d", n)
 		}
 		w.claimed().live().after(settleWithin)
-		if o, _ := judge(w.sight); o.Cause != forge.StopSignal || o.ByUID != 1000 || !strings.Contains(o.Detail, "uid 1000") {
+		if o, _ := judge(w.sight); o.Cause != forge.StopCancelled || o.ByUID != 1000 || !strings.Contains(o.Detail, "uid 1000") {
 			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("where nobody can say who did, nobody is named", func(t *testing.T) {
+		for _, w := range []*world{aGang().job("CANCELLED", ""), aGang().job("CANCELLED", "").claimed().live().after(settleWithin)} {
+			o, _ := judge(w.sight)
+			reason, why := forge.Judge(forge.Evidence{State: forge.ObservLost, Cause: o.Cause, Detail: o.Detail, Ranks: 2, ByUID: o.ByUID})
+			if o.ByUID != -1 || reason != forge.EndCancelledBy || strings.Contains(why, "uid") {
+				t.Errorf("by %d: %s (%s)", o.ByUID, reason, why)
+			}
 		}
 	})
 	t.Run("we did, and then it is no stranger", func(t *testing.T) {

@@ -62,6 +62,9 @@ func (h *Own) Submit(ctx context.Context, account string, q SubmitRequest) (Subm
 	case err != nil:
 		return SubmitAnswer{}, err
 	}
+	if q.Refuse != "" {
+		return h.refused(ctx, at, rundir.BatchRecord{Refused: q.Refuse})
+	}
 	crash.At("slurm.after_fence")
 	out, err := h.tools.Run(ctx, q.Job.Script, "sbatch", q.Job.Args...)
 	crash.At("slurm.after_sbatch")
@@ -72,21 +75,25 @@ func (h *Own) Submit(ctx context.Context, account string, q SubmitRequest) (Subm
 		return SubmitAnswer{JobID: id}, h.Note(ctx, account, at, rundir.BatchRecord{JobID: id, At: time.Now().UTC()})
 	case err == nil:
 		return SubmitAnswer{Unclear: "sbatch said " + strconv.Quote(cut(out, 200))}, nil
-	case trouble == TroubleRefused, trouble == TroubleBusy:
-		words := wordsOf(err)
-		r := rundir.BatchRecord{Refused: words, At: time.Now().UTC()}
-		if trouble == TroubleBusy {
-			r.Refused, r.Withdrawn = "", words
-		}
-		if err := h.Note(ctx, account, at, r); err != nil {
-			return SubmitAnswer{}, err
-		}
-		if won, err := rundir.Revoke(at, time.Now()); err != nil || !won {
-			return SubmitAnswer{Unclear: words}, err
-		}
-		return SubmitAnswer{Refused: words}, nil
+	case trouble == TroubleRefused:
+		return h.refused(ctx, at, rundir.BatchRecord{Refused: wordsOf(err)})
+	case trouble == TroubleBusy:
+		return h.refused(ctx, at, rundir.BatchRecord{Withdrawn: wordsOf(err)})
 	}
 	return SubmitAnswer{Unclear: wordsOf(err)}, nil
+}
+
+// refused keeps the words, and then makes sure that no job of that name, from wherever, can begin.
+func (h *Own) refused(ctx context.Context, at rundir.Attempt, r rundir.BatchRecord) (SubmitAnswer, error) {
+	words := r.Refused + r.Withdrawn
+	r.At = time.Now().UTC()
+	if err := h.Note(ctx, "", at, r); err != nil {
+		return SubmitAnswer{}, err
+	}
+	if won, err := rundir.Revoke(at, time.Now()); err != nil || !won {
+		return SubmitAnswer{Unclear: words}, err
+	}
+	return SubmitAnswer{Refused: words}, nil
 }
 
 // before says what an earlier submission of the same attempt came to; nil, nil: there was none.

@@ -8,8 +8,8 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// Submit hands one attempt to Slurm. A second Submit of the same attempt finds the first. What Slurm refuses was still handed
-// over: Poll says that it is absent, and why. An error means "not known to have been taken": ask Find.
+// Submit hands one attempt to Slurm. A second Submit of the same attempt finds the first. What Slurm refuses, or the site's
+// configuration does by now, was still handed over: Poll says that it is absent, and why. An error means "not known to have been taken": ask Find.
 func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID, error) {
 	at := rundir.At(l.RunDir, l.Attempt)
 	if err := e.confined(l.Account, l.RunDir); err != nil {
@@ -22,12 +22,16 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 		return "", err
 	}
 	o := e.options()
-	job, err := Render(l, o)
-	if err != nil {
-		return "", err
+	q := SubmitRequest{Launch: rundir.LaunchFile{Launch: l}, Owner: o.OwnerOf(o.With, l.Tenant)}
+	var err error
+	if q.Job, err = Render(l, o); err == nil {
+		q.Launch.Options, err = LaunchOptions(l, o)
 	}
-	options, err := LaunchOptions(l, o)
-	if err != nil {
+	switch {
+	case forge.KindOf(err) == forge.KindInvalid:
+		// The configuration has changed since the run was taken. To try again would come to the same until somebody acts.
+		q.Job, q.Refuse = Job{}, cut(err.Error(), 1000)
+	case err != nil:
 		return "", err
 	}
 	id := externalID(l.Account, at)
@@ -35,9 +39,7 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 	a := e.learn(l.Account, at)
 	e.submitting(a, true)
 	defer e.submitting(a, false)
-	answer, err := e.hand.Submit(ctx, l.Account, SubmitRequest{
-		Launch: rundir.LaunchFile{Launch: l, Options: options}, Job: job, Owner: o.OwnerOf(o.With, l.Tenant),
-	})
+	answer, err := e.hand.Submit(ctx, l.Account, q)
 	switch {
 	case err != nil:
 		return "", forge.Errorf(forge.KindUnavailable, "slurm.submit", "attempt %s: %w", l.Key, err)
@@ -46,7 +48,7 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 	case answer.Unclear != "":
 		return "", forge.Errorf(forge.KindUnavailable, "slurm.submit", "attempt %s: no clean answer: %s", l.Key, answer.Unclear)
 	case answer.Refused != "":
-		e.logOf(a).Warn().Str("said", answer.Refused).Msg("Slurm does not take the job")
+		e.logOf(a).Warn().Str("said", answer.Refused).Msg("the job is not taken")
 	}
 	return id, nil
 }

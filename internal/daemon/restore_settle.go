@@ -180,9 +180,16 @@ func (d *Daemon) settleRun(ctx context.Context, c *Cluster, m forge.Remains) err
 	r, known := d.world.run(m.Run)
 	a, open := d.world.attempt(m.Run)
 	for n, pids := range m.Alive {
-		end := "kill " + strings.Trim(fmt.Sprint(pids), "[]")
+		end := "kill "
+		if c.Slurm != nil {
+			end = "scancel " // jobs are alive, and not processes here
+		}
+		end += strings.Trim(fmt.Sprint(pids), "[]")
 		if !known || !open || a.Number != n || !a.State.Open() || n < m.Newest {
 			return fmt.Errorf("attempt %d of run %s is at work on cluster %s and the database does not know it; wait for it, or end it: %s", n, m.Run, c.Name, end)
+		}
+		if m.Newest == 0 && m.Problem != "" {
+			return fmt.Errorf("attempt %d of run %d is at work on cluster %s: %s", n, r.Number, c.Name, m.Problem)
 		}
 		if m.Newest == 0 {
 			return fmt.Errorf("attempt %d of run %d is at work on cluster %s and its run directory is gone, so that it can save nothing; end it: %s", n, r.Number, c.Name, end)

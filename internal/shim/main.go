@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,22 +35,23 @@ const launchPatience = 10 * time.Second
 
 // shim is one shim's state. Everything happens on one goroutine, locked to its thread.
 type shim struct {
-	at      rundir.Attempt
-	node    int
-	job     *job // nil: this host's own, or another's without a queue
-	self    rundir.Process
-	launch  rundir.LaunchFile
-	perNode []int
-	master  rundir.Master
-	resume  forge.Resume
-	gang    gang
-	peers   peers
-	oom     oomCounter
-	events  events
-	writes  sync.WaitGroup // exit records on their way to the disk
-	swept   int            // leftovers ended so far
-	began   time.Time
-	log     zerolog.Logger
+	at        rundir.Attempt
+	node      int
+	job       *job // nil: this host's own, or another's without a queue
+	self      rundir.Process
+	launch    rundir.LaunchFile
+	perNode   []int
+	master    rundir.Master
+	resume    forge.Resume
+	gang      gang
+	peers     peers
+	oom       oomCounter
+	events    events
+	writes    sync.WaitGroup // exit records on their way to the disk
+	refreshed atomic.Int64   // when the attempt's directory was last opened, in ns
+	swept     int            // leftovers ended so far
+	began     time.Time
+	log       zerolog.Logger
 }
 
 // Main is `forged shim`: it starts the ranks of one attempt on one node, watches them to their end

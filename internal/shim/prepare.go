@@ -15,6 +15,8 @@ import (
 const (
 	// lookEvery is how soon a stop file is seen without a signal.
 	lookEvery = 250 * time.Millisecond
+	// refreshEvery is how soon it is seen over a network filesystem.
+	refreshEvery = 2 * time.Second
 	// peerPatience is how long a node waits for node 0 to choose a checkpoint: hashing hundreds of
 	// gigabytes takes minutes, a node 0 that never comes must not hold GPUs for ever.
 	peerPatience = 15 * time.Minute
@@ -48,10 +50,22 @@ func (s *shim) claim() error {
 	if err := s.fenced(); err != nil {
 		return err
 	}
-	if stop, err := rundir.ReadStop(s.at); err == nil {
+	if stop, err := s.stop(); err == nil {
 		return stopped(stop)
 	}
 	return nil
+}
+
+// stop reads what forged asks for. That there is no such file a network filesystem may answer from memory, for up to a minute, and a
+// cancel would take that long; to open the directory is what makes it ask its server.
+func (s *shim) stop() (rundir.Stop, error) {
+	if now := time.Now().UnixNano(); s.job != nil && now-s.refreshed.Load() >= int64(refreshEvery) {
+		s.refreshed.Store(now)
+		if d, err := os.Open(s.at.Dir()); err == nil {
+			_ = d.Close()
+		}
+	}
+	return rundir.ReadStop(s.at)
 }
 
 // stopped is a stop that came before the ranks started.
@@ -117,7 +131,7 @@ func (s *shim) guard(done <-chan struct{}, cancel context.CancelCauseFunc) {
 		case <-s.events.look:
 		case <-tick.C:
 		}
-		if stop, err := rundir.ReadStop(s.at); err == nil {
+		if stop, err := s.stop(); err == nil {
 			cancel(stopped(stop))
 		}
 		if s.gang.limit > 0 && time.Since(s.began) >= s.gang.limit {

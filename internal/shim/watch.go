@@ -70,7 +70,7 @@ func (s *shim) terminated() {
 // look reads what forged asks for. A file that cannot be read is no request: a network filesystem
 // that hiccups must not end a run.
 func (s *shim) look() {
-	if stop, err := rundir.ReadStop(s.at); err == nil {
+	if stop, err := s.stop(); err == nil {
 		s.gang.asked(stop, time.Now())
 	}
 }
