@@ -416,7 +416,7 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 				t.Errorf("%s: %v", arg, err)
 			}
 		}
-		for _, drop := range []string{"--export", "--job-name", "--parsable", "--chdir", "--no-requeue"} {
+		for _, drop := range []string{"--export-file", "--job-name", "--parsable", "--chdir", "--no-requeue"} {
 			q := c.attempt(t, "alice", c.home("alice"))
 			q.Job.Args = slices.DeleteFunc(q.Job.Args, func(a string) bool { return strings.HasPrefix(a, drop) })
 			_, err := c.Submit(ctx, "alice", q)

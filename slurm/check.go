@@ -240,11 +240,11 @@ func (x *probe) judgeShim(version string) Finding {
 func (x *probe) judgePlanted() Finding {
 	for n, a := range x.answers {
 		if a["planted"] != "" {
-			return found("environment_cleared", FindingFail, "a variable of forged's own environment is set on %s: the site does not honour --export=NONE", x.node(n)).
+			return found("environment_cleared", FindingFail, "a variable of forged's own environment is set on %s: the site does not honour --export-file=/dev/null", x.node(n)).
 				means("what forged's environment holds could be read by jobs").fix("look for SBATCH_EXPORT, cli_filter and job_submit plugins that change --export")
 		}
 	}
-	return found("environment_cleared", FindingOK, "--export=NONE is honoured: no variable of forged's reached the job")
+	return found("environment_cleared", FindingOK, "--export-file=/dev/null is honoured: no variable of forged's reached the job")
 }
 
 func (x *probe) judgeFlock() Finding {

@@ -142,7 +142,7 @@ func TestWhatAProbeFoundIsSaidWithWhatItMeans(t *testing.T) {
 		{"node_clocks", func(x *probe) { x.skew[1] = -5 * time.Second }, FindingFail, "n2"},
 		{"shim", func(x *probe) { x.answers[1]["forged"] = "forged version 1.2.2 (x)" }, FindingFail, "1.2.2"},
 		{"shim", func(x *probe) { x.answers[0]["forged"] = "sh: /f/forged: not found" }, FindingFail, "does not run"},
-		{"environment_cleared", func(x *probe) { x.answers[1]["planted"] = "a secret" }, FindingFail, "--export=NONE"},
+		{"environment_cleared", func(x *probe) { x.answers[1]["planted"] = "a secret" }, FindingFail, "--export-file"},
 		{"python_environment", func(x *probe) { x.python[1] = "Traceback\nModuleNotFoundError: No module named 'torch'\nrc=1\n" }, FindingFail, "No module named 'torch'"},
 		{"python_environment", func(x *probe) { delete(x.python, 1) }, FindingFail, "within"},
 		{"python_environment", func(x *probe) { x.python[1] = "python 3.11 torch 2.1\nrc=0\n" }, FindingWarn, "torch 2.1"},

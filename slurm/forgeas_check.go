@@ -215,7 +215,7 @@ var rendered = map[string]*regexp.Regexp{
 	"nodes": digits, "ntasks-per-node": digits, "gres": word, "gpus-per-node": word, "cpus-per-task": digits, "cpus-per-gpu": digits,
 	"mem": digits, "mem-per-gpu": digits, "time": word, "signal": regexp.MustCompile(`^(B:)?USR2@[0-9]{1,5}$`), "nice": digits,
 	"exclude": hostList, "nodelist": hostList, "chdir": anything, "output": anything, "error": anything,
-	"open-mode": regexp.MustCompile(`^append$`), "input": regexp.MustCompile(`^/dev/null$`), "export": regexp.MustCompile(`^NONE$`),
+	"open-mode": regexp.MustCompile(`^append$`), "input": regexp.MustCompile(`^/dev/null$`), "export-file": regexp.MustCompile(`^/dev/null$`),
 	"kill-on-invalid-dep": regexp.MustCompile(`^yes$`), "get-user-env": nil,
 }
 
@@ -227,7 +227,7 @@ var (
 )
 
 // mustBe are the options whose absence would mean something else.
-var mustBe = []string{"parsable", "no-requeue", "job-name", "nodes", "ntasks-per-node", "chdir", "output", "export"}
+var mustBe = []string{"parsable", "no-requeue", "job-name", "nodes", "ntasks-per-node", "chdir", "output", "export-file"}
 
 func (h *helper) checkArgs(args []string, name string, at rundir.Attempt) error {
 	seen := map[string]bool{}

@@ -172,7 +172,7 @@ func (x *probe) software() (software, bool) {
 }
 
 func (x *probe) args() []string {
-	args := []string{"--parsable", "--job-name=" + x.name, "--nodes=" + strconv.Itoa(x.nodes), "--ntasks-per-node=1", "--time=" + probeLimit, "--export=NONE", "--no-requeue",
+	args := []string{"--parsable", "--job-name=" + x.name, "--nodes=" + strconv.Itoa(x.nodes), "--ntasks-per-node=1", "--time=" + probeLimit, "--export-file=/dev/null", "--no-requeue",
 		"--chdir=/", "--output=" + filepath.Join(x.dir, "job.out"), "--error=" + filepath.Join(x.dir, "job.out"), "--input=/dev/null"}
 	for _, o := range [][2]string{{"--partition", x.p.Name}, {"--account", x.p.Account}, {"--qos", x.p.QOS}} {
 		if o[1] != "" {

@@ -26,7 +26,10 @@ var (
 
 func TestGangOnSlurm(t *testing.T) {
 	t.Parallel()
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 4, GPUs: 4})
+	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 4, GPUs: 4}, gangOnSlurm)
+}
+
+func gangOnSlurm(t *testing.T, c *slurmtest.Cluster) {
 	t.Run("goes from the queue to its nodes and ends whole", func(t *testing.T) {
 		b := newBench(t, c, 2, 2, hold).submit()
 		o := b.look()
@@ -295,7 +298,10 @@ func TestControllerIsAway(t *testing.T) {
 
 func TestNodeOfTheGangFails(t *testing.T) {
 	t.Parallel()
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 3, GPUs: 2, Conf: []string{"SlurmdTimeout=3", "MessageTimeout=2"}})
+	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 3, GPUs: 2, Conf: []string{"MessageTimeout=2"}}, nodeOfTheGangFails)
+}
+
+func nodeOfTheGangFails(t *testing.T, c *slurmtest.Cluster) {
 	b := newBench(t, c, 2, 1, saves).submit()
 	o := b.started()
 	lost := o.Placement[1].Node
@@ -308,9 +314,28 @@ func TestNodeOfTheGangFails(t *testing.T) {
 	}
 }
 
+func TestGangIsPreemptedBySlurm(t *testing.T) {
+	t.Parallel()
+	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PreemptType=preempt/partition_prio", "PreemptMode=CANCEL",
+		"PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=10 State=UP", "PartitionName=first Nodes=ALL MaxTime=INFINITE PriorityTier=10 State=UP"}}, gangIsPreempted)
+}
+
+func gangIsPreempted(t *testing.T, c *slurmtest.Cluster) {
+	b := newBench(t, c, 2, 2, saves).submit()
+	b.started()
+	c.Must(t, "sbatch", "--partition=first", "--nodes=2", "--gres=gpu:2", "--output=/dev/null", "--wrap=sleep 60")
+	o := b.released()
+	if reason, why := b.judge(o); reason != forge.EndCheckpointedPreempt || o.Cause != forge.StopPreempted {
+		t.Errorf("%s (%s), %+v, %+v", reason, why, o, o.Batch)
+	}
+}
+
 func TestAccountingSaysWhoCancelledIt(t *testing.T) {
 	t.Parallel()
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 1, GPUs: 2, Accounting: true})
+	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 1, GPUs: 2, Accounting: true}, accountingSaysWhoCancelledIt)
+}
+
+func accountingSaysWhoCancelledIt(t *testing.T, c *slurmtest.Cluster) {
 	b := newBench(t, c, 1, 1, saves).submit()
 	b.started()
 	c.Must(t, "scancel", b.jobs()...)

@@ -62,7 +62,9 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	opt("error", log)
 	opt("open-mode", "append")
 	opt("input", "/dev/null")
-	opt("export", "NONE") // and what the login shell adds is taken away by the script
+	// Not --export=NONE, which means the same and has slurmd run the account's login shell before the script: a second for every
+	// job, and one that hangs or fails has Slurm hold the job.
+	opt("export-file", "/dev/null")
 	job.Args = append(job.Args, "--no-requeue")
 	return job, nil
 }
@@ -126,7 +128,7 @@ func leadOf(l forge.Launch) time.Duration {
 	return lead
 }
 
-// clearing takes away what sbatch, the login shell that --export=NONE reads, and the site's prologs have put into the environment.
+// clearing takes away what Slurm and the site's prologs have put into the environment.
 const clearing = `for name in $(compgen -e); do
   case $name in
     SLURM*|CUDA_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK|TMPDIR|HOME|USER|LOGNAME|SHELL) ;;
@@ -153,6 +155,7 @@ func script(l forge.Launch, o Options, p Partition, soft software) string {
 	b.WriteString(clearing)
 	fmt.Fprintf(&b, "umask %s\n", quote(o.OwnerOf(o.With, l.Tenant).Umask))
 	b.WriteString("export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 SLURM_EXPORT_ENV=ALL\n")
+	b.WriteString("export HOME=${HOME:-~} USER=${USER:-$(id -un)}\nexport LOGNAME=${LOGNAME:-$USER}\n")
 	fmt.Fprintf(&b, "exec %s\n", quoteAll(srun))
 	return b.String()
 }

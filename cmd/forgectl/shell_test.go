@@ -73,7 +73,10 @@ func me(t *testing.T) string {
 }
 
 func TestAShellBesideARankOnARealCluster(t *testing.T) {
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2})
+	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 2, GPUs: 2}, aShellBesideARank)
+}
+
+func aShellBesideARank(t *testing.T, c *slurmtest.Cluster) {
 	dir := t.TempDir()
 	env := filepath.Join(dir, "it's the env.sh")
 	if err := os.WriteFile(env, []byte("export RANK='3'\n"), 0o600); err != nil {

@@ -55,6 +55,7 @@ func newMachine(t *testing.T) *machine {
 		m.tool(tool, "exit 0")
 	}
 	m.write("debian-keys", "")
+	m.write("modules-init", "")
 	m.tool("python3", `case "$*" in *print*) echo 3.11.2;; esac`)
 	m.tool("sudo", "exit 1")
 	m.tool("apt-get", `echo "apt-get $*" >>"$FORGE_TEST_LOG"; ls "$FORGE_TEST_POLICY" >>"$FORGE_TEST_LOG" 2>&1; eval "$FORGE_TEST_ON_APT"`)
@@ -70,6 +71,7 @@ func newMachine(t *testing.T) *machine {
 	m.edit("/etc/os-release", filepath.Join(m.dir, "os-release"))
 	m.edit("/lib/systemd/systemd", filepath.Join(m.dir, "bin", "systemd"))
 	m.edit("sbin=/usr/sbin ", "sbin="+filepath.Join(m.dir, "sbin")+" ")
+	m.edit("/usr/share/modules/init/bash", filepath.Join(m.dir, "modules-init"))
 	m.edit("/usr/share/keyrings/debian-archive-keyring.gpg", filepath.Join(m.dir, "debian-keys"))
 	m.edit("/usr/sbin/policy-rc.d", filepath.Join(m.dir, "policy-rc.d"))
 	return m
@@ -214,19 +216,20 @@ func TestBootstrap(t *testing.T) {
 		}
 	})
 
-	t.Run("a machine without Slurm gets it, its accounting and its second version's tools, for the tests on real clusters", func(t *testing.T) {
+	t.Run("a machine without Slurm gets it, its accounting, its second version's tools and environment modules, for the tests on real clusters", func(t *testing.T) {
 		m := asRoot(newMachine(t))
 		tools := []string{"slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "ip", "patchelf"}
 		for _, tool := range tools {
 			m.without(tool)
 		}
 		m.remove("debian-keys")
+		m.remove("modules-init")
 		if err := os.MkdirAll(filepath.Join(m.dir, "sbin"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		// Debian's /usr/sbin is not in everybody's PATH.
-		out, ok := m.run(`case "$*" in *install*) for t in ` + strings.Join(tools, " ") + `; do printf '#!/bin/sh\n' >"$B/../sbin/$t"; chmod +x "$B/../sbin/$t"; done; >"$B/../debian-keys";; esac`)
-		want := "install -y --no-install-recommends slurmctld slurmd slurm-client munge slurmdbd mariadb-server iproute2 patchelf debian-archive-keyring"
+		out, ok := m.run(`case "$*" in *install*) for t in ` + strings.Join(tools, " ") + `; do printf '#!/bin/sh\n' >"$B/../sbin/$t"; chmod +x "$B/../sbin/$t"; done; >"$B/../debian-keys"; >"$B/../modules-init";; esac`)
+		want := "install -y --no-install-recommends slurmctld slurmd slurm-client munge slurmdbd mariadb-server iproute2 patchelf environment-modules debian-archive-keyring"
 		if log := m.read("apt.log"); !ok || !strings.Contains(log, want) {
 			t.Fatalf("ok=%v output=%q, apt-get was called so:\n%s", ok, out, log)
 		}

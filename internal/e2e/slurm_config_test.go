@@ -134,7 +134,7 @@ runtime: {kind: script, path: `+write(t, filepath.Join(dir, "env.sh"), "export F
 `)
 	printed, err := s.Ctl(ctx, "run", "submit", "-f", file, "--dry-run")
 	must(t, err)
-	for _, want := range []string{"--nodes=2", "--gpus-per-node=1", "--ntasks-per-node=1", "--cpus-per-task=3", "--mem=700M", "--no-requeue", "--export=NONE", "--partition=main", "runtime.kind\tscript\trun", "umask 0007", "shim --run-dir"} {
+	for _, want := range []string{"--nodes=2", "--gpus-per-node=1", "--ntasks-per-node=1", "--cpus-per-task=3", "--mem=700M", "--no-requeue", "--export-file=/dev/null", "--partition=main", "runtime.kind\tscript\trun", "umask 0007", "shim --run-dir"} {
 		if !strings.Contains(printed, want) {
 			t.Errorf("%q is not in\n%s", want, printed)
 		}

@@ -14,7 +14,12 @@ import (
 // The partition's own limit is shorter than the run, and forge was told nothing of it. The shim reads it from its job.
 func TestALimitOfThePartitionIsMetWithASave(t *testing.T) {
 	t.Parallel()
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
+	limitOfThePartition(t, "")
+}
+
+func limitOfThePartition(t *testing.T, version string) {
+	t.Helper()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Version: version, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
 	h := openSlurm(t, c)
 	withoutLimit(t, h)
 	h.strike()

@@ -34,6 +34,39 @@ func TestATimeoutWithoutASaveInTimeResumesFromTheLastCheckpoint(t *testing.T) {
 	}
 }
 
+// 24.11 tells the job when it ends.
+func TestALimitOfThePartitionIsMetWithASaveUnder2411(t *testing.T) {
+	t.Parallel()
+	limitOfThePartition(t, "24.11")
+}
+
+// What a newer Slurm says of the commonest ends: other words, the same reasons.
+func TestEndsUnder2411(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 4, GPUs: 2, Version: "24.11", Accounting: true, Conf: []string{"PreemptType=preempt/partition_prio", "PreemptMode=CANCEL",
+		"PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=10 State=UP", "PartitionName=first Nodes=ALL MaxTime=INFINITE PriorityTier=10 State=UP"}})
+	h := openSlurm(t, c)
+	run := h.gang(300, neverSaves...)
+	h.underway(run)
+	c.Must(t, "scancel", h.job().id)
+	if r := h.until(run, "ended", ended); r.State != forge.RunCancelled || r.Reason != forge.EndCancelledBy || r.SavedStep == 0 || !strings.Contains(r.Attempts[0].Detail, "uid 0") {
+		t.Errorf("cancelled: %s (%s), saved step %d, %+v", r.State, r.Reason, r.SavedStep, r.Attempts)
+	}
+	run = h.gang(300, neverSaves...)
+	h.underway(run)
+	c.Must(t, "sbatch", "--partition=first", "--nodes=4", "--gres=gpu:2", "--output=/dev/null", "--wrap=sleep 3")
+	preempted(t, h, run)
+	run = h.gang(120)
+	r := h.half(run)
+	node := string(r.Attempts[0].Placement[1].Node)
+	must(t, c.LosePower(node))
+	r = h.survived(run, 120)
+	if len(r.Attempts) != 2 || r.Attempts[0].Reason != forge.EndNodeLost || r.Attempts[1].ResumeStep == 0 {
+		t.Errorf("a node was lost: %+v", r.Attempts)
+	}
+	elsewhere(t, r, node)
+}
+
 func TestAControllerThatIsDeadForAMinuteCostsNoAttempt(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2})

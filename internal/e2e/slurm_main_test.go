@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,11 +162,14 @@ func (h *hpc) wait(what string, so func() bool) {
 	}
 }
 
-// gang submits a probe run of 2 nodes × 2 ranks that saves every ten of its steps.
+// gang submits a probe run of 2 nodes × 2 ranks that saves every ten of its steps, or never by itself.
 func (h *hpc) gang(steps int, extra ...string) string {
 	h.t.Helper()
+	if !slices.Contains(extra, neverSaves[1]) {
+		extra = append(slices.Clone(extra), "--set", "save_every=10")
+	}
 	return submit(h.t, h.ctx, h.Site, append([]string{"--nodes", "2", "--gpus-per-node", "2", "--cluster", h.cluster,
-		"--set", fmt.Sprint("steps=", steps), "--set", "step_ms=20", "--set", "save_every=10"}, extra...)...)
+		"--set", fmt.Sprint("steps=", steps), "--set", "step_ms=20"}, extra...)...)
 }
 
 func (h *hpc) until(run, what string, ok func(api.RunDetail) bool) api.RunDetail {
@@ -181,7 +185,7 @@ func (h *hpc) half(run string) api.RunDetail {
 	return r
 }
 
-// neverSaves keeps a gang from saving by itself: what is saved all the same was asked for. (Of two --set the last counts.)
+// neverSaves keeps a gang from saving by itself: what is saved all the same was asked for.
 var neverSaves = []string{"--set", "save_every=0"}
 
 // underway waits until a gang that never saves by itself has done something, and starts the clock of the fault.

@@ -112,7 +112,10 @@ func ended(t *testing.T, c *slurmtest.Cluster, id, code string) {
 }
 
 func TestOnARealCluster(t *testing.T) {
-	c := slurmtest.Up(t, slurmtest.Options{Nodes: 3, GPUs: 2})
+	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 3, GPUs: 2}, onARealCluster)
+}
+
+func onARealCluster(t *testing.T, c *slurmtest.Cluster) {
 	saves := program(t, executortest.Act{Hold: true, OnTerm: executortest.TermSaves})
 
 	t.Run("srun starts a gang whose ranks find each other", func(t *testing.T) {

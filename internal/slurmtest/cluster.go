@@ -72,6 +72,21 @@ func Up(t testing.TB, o Options) *Cluster {
 	return c
 }
 
+// versions are those of Slurm that forge promises to run on; the newer one lies in a root of its own.
+var versions = []struct{ name, option string }{{"22.05", ""}, {"24.11", "24.11"}}
+
+// OnEachVersion runs a test on a cluster of each version of Slurm that forge promises to run on, one beside the other.
+func OnEachVersion(t *testing.T, o Options, test func(t *testing.T, c *Cluster)) {
+	for _, v := range versions {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			o := o
+			o.Version = v.option
+			test(t, Up(t, o))
+		})
+	}
+}
+
 // Start starts a cluster; whoever calls it takes it Down. If this process dies first, the cluster goes down by itself.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Nodes == 0 {
