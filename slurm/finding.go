@@ -29,9 +29,11 @@ type Finding struct {
 
 // CheckedBy is what a check is held against.
 type CheckedBy struct {
-	Version string // of the forged that asks
-	Since   time.Time
-	Uses    []forge.GPUUse // of attempts that ended since then, by forge's own records
+	Version   string // of the forged that asks
+	Since     time.Time
+	Uses      []forge.GPUUse // of attempts that ended since then, by forge's own records
+	Account   string         // of the person who asks, where jobs belong to people; "": there is none, NoAccount says why
+	NoAccount string
 }
 
 func found(name string, status FindingStatus, format string, args ...any) Finding {

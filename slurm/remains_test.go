@@ -26,7 +26,7 @@ func squeueLine(id int, user, name string) string {
 }
 
 // saying is an executor over a squeue that answers one text after the other, the last one for good, and a controller.
-func saying(t *testing.T, ping string, answers ...string) *Executor {
+func saying(t *testing.T, o Options, ping string, answers ...string) *Executor {
 	t.Helper()
 	dir := t.TempDir()
 	for i, a := range answers {
@@ -34,7 +34,8 @@ func saying(t *testing.T, ping string, answers ...string) *Executor {
 	}
 	tools := program(t, "squeue", fmt.Sprintf("cd %s; n=$(cat n 2>/dev/null || echo 0); echo $((n+1)) >n; [ -e answer$n ] || n=%d; cat answer$n", dir, len(answers)-1))
 	must(t, os.WriteFile(filepath.Join(tools.Bin, "scontrol"), []byte("#!/bin/sh\n"+ping+"\n"), 0o755))
-	e, err := New(Options{Cluster: "hpc", Tools: tools, RunRoot: t.TempDir(), Shim: "/shim", Log: zerolog.Nop()})
+	o.Cluster, o.Tools, o.Shim, o.Log = "hpc", tools, "/shim", zerolog.Nop()
+	e, err := New(o)
 	must(t, err)
 	t.Cleanup(func() { must(t, e.Close()) })
 	return e
@@ -63,7 +64,7 @@ func TestWhatRemainsIsNotTakenFromOneAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			list, err := saying(t, c.ping, c.answers...).Remains(t.Context())
+			list, err := saying(t, Options{RunRoot: t.TempDir()}, c.ping, c.answers...).Remains(t.Context())
 			if c.says != "" {
 				if forge.KindOf(err) != forge.KindUnavailable || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%+v, %v; want %q", list, err, c.says)
@@ -91,11 +92,11 @@ func (h closed) Remains(_ context.Context, account, root string) ([]forge.Remain
 }
 
 func TestAnAccountThatForgedMayNotActForHidesNobodyElse(t *testing.T) {
-	e := saying(t, "exit 1", squeueLine(7, "alice", "forge-hpc-"+runA+".1")+"\n"+squeueLine(9, "bob", "forge-hpc-"+runB+".2")+"\n")
 	root := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(root, "alice", runA), 0o700))
-	e.self, e.o.RunRoot = false, root+"/{account}"
-	e.hand = closed{whom: map[string]bool{"bob": true}}
+	whom := map[string]bool{"bob": true}
+	e := saying(t, Options{RunRoot: root + "/{account}", Hand: closed{whom: whom}}, "exit 1",
+		squeueLine(7, "alice", "forge-hpc-"+runA+".1")+"\n"+squeueLine(9, "bob", "forge-hpc-"+runB+".2")+"\n")
 	list, err := e.Remains(t.Context())
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%+v, %v", list, err)
@@ -106,7 +107,7 @@ func TestAnAccountThatForgedMayNotActForHidesNobodyElse(t *testing.T) {
 	if b := list[1]; b.Run != runB || !strings.Contains(b.Problem, "password is required") || len(b.Alive[2]) != 1 {
 		t.Errorf("%+v", b)
 	}
-	e.hand = closed{whom: map[string]bool{"alice": true, "bob": true}}
+	whom["alice"] = true
 	if list, err := e.Remains(t.Context()); forge.KindOf(err) != forge.KindUnavailable {
 		t.Errorf("when it may act for nobody: %+v, %v", list, err)
 	}

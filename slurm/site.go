@@ -25,5 +25,10 @@ func (e *Executor) UndrainNode(ctx context.Context, node forge.NodeName) (kept s
 
 // Check looks at the cluster with a job on it, and removes what it made.
 func (e *Executor) Check(ctx context.Context, by CheckedBy) []Finding {
-	return checkCluster(ctx, e.options(), by)
+	o := e.options()
+	var out []Finding
+	if h, ok := e.hand.(*AsUser); ok {
+		out = append(out, checkActing(ctx, h, o, by.Account, by.NoAccount))
+	}
+	return append(out, checkCluster(ctx, o, by)...)
 }

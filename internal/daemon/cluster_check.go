@@ -75,7 +75,13 @@ func (s clusters) CheckCluster(ctx context.Context, p forge.Principal, name stri
 	if err != nil {
 		return nil, err
 	}
-	found := x.Check(ctx, slurm.CheckedBy{Version: s.d.version, Since: since, Uses: uses})
+	by := slurm.CheckedBy{Version: s.d.version, Since: since, Uses: uses}
+	if cl.AsUser {
+		if by.Account, err = s.d.accountOf(ctx, p.Tenant, p.Actor()); err != nil {
+			by.Account, by.NoAccount = "", err.Error()
+		}
+	}
+	found := x.Check(ctx, by)
 	out := make([]api.Check, len(found))
 	for i, f := range found {
 		out[i] = api.Check{Name: f.Name, Status: api.CheckStatus(f.Status), Found: f.Found, Means: f.Means, Fix: f.Fix}
