@@ -20,6 +20,7 @@ type Attempt struct {
 	ExternalID ExternalID   `json:"external_id,omitempty"`
 	RunDir     string       `json:"run_dir"`
 	Intent     Intent       `json:"intent,omitempty" doc:"What forged asked of it, recorded before the signal"`
+	Rehearsal  bool         `json:"rehearsal,omitempty" doc:"The preemption was asked for with run interrupt: it made room for nobody, and does not spare the run from others"`
 	ResumeStep int64        `json:"resume_step" doc:"Step of the verified checkpoint that it resumed from; 0 when from the start"`
 	ResumeFrom string       `json:"resume_from,omitempty"`
 	LastStep   int64        `json:"last_step"`

@@ -411,21 +411,27 @@ func (s sight) batch() *forge.BatchJob {
 	j := s.job
 	if j == nil {
 		if b := s.records.Batch; b != nil && b.JobID != "" {
-			return &forge.BatchJob{ID: b.JobID, State: "SUBMITTED", SubmittedAt: b.At}
+			state := "SUBMITTED"
+			if s.complete() {
+				state = "COMPLETING"
+			}
+			return &forge.BatchJob{ID: b.JobID, State: state, SubmittedAt: b.At}
 		}
 		return nil
 	}
 	b := &forge.BatchJob{ID: j.ID, Name: j.Name, State: j.State, Reason: j.Reason, Partition: j.Partition, SubmittedAt: j.Submitted}
-	switch j.phase() {
-	case phaseWaiting:
-		b.EstimatedStart = j.Started.Truncate(time.Minute) // it moves a little with every round of Slurm's planning
-	case phaseOver:
+	switch p := j.phase(); {
+	case p == phaseOver:
 		b.StartedAt, b.EndedAt = j.Started, j.Ended
+	case s.complete():
+		b.State, b.Reason = "COMPLETING", "" // Slurm's last word is older than the shims'
+		if p != phaseWaiting {
+			b.StartedAt = j.Started
+		}
+	case p == phaseWaiting:
+		b.EstimatedStart = j.Started.Truncate(time.Minute) // it moves a little with every round of Slurm's planning
 	default:
 		b.StartedAt = j.Started
-		if s.complete() {
-			b.State = "COMPLETING" // Slurm's last word is older than the shims'
-		}
 	}
 	return b
 }

@@ -39,16 +39,17 @@ type attemptRow struct {
 	Batch      string             `bun:"batch"`
 	BatchID    string             `bun:"batch_id"`
 	HandedOver bool               `bun:"handed_over"`
+	Rehearsal  bool               `bun:"rehearsal"`
 	Version    int64              `bun:"version"`
 }
 
 // mutableAttempt is what saveAttempt writes.
 var mutableAttempt = []string{"state", "reason", "detail", "external_id", "intent", "resume_step", "resume_from", "last_step",
-	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "placement", "version"}
+	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "placement", "rehearsal", "version"}
 
 func (a *attemptRow) forge() (forge.Attempt, error) {
 	n := forge.Attempt{Run: a.Run, Number: a.Number, State: a.State, Reason: a.Reason, Detail: a.Detail, Cluster: a.Cluster,
-		ExternalID: a.ExternalID, RunDir: a.RunDir, Intent: a.Intent, ResumeStep: a.ResumeStep, ResumeFrom: a.ResumeFrom,
+		ExternalID: a.ExternalID, RunDir: a.RunDir, Intent: a.Intent, Rehearsal: a.Rehearsal, ResumeStep: a.ResumeStep, ResumeFrom: a.ResumeFrom,
 		LastStep: a.LastStep, SavedStep: a.SavedStep, SavedAt: a.SavedAt.time(), Unknown: a.Unknown.time(), PlacedAt: a.PlacedAt.time(),
 		StartedAt: a.StartedAt.time(), ExitedAt: a.ExitedAt.time(), EndedAt: a.EndedAt.time()}
 	if err := decode(a.Placement, &n.Placement); err != nil {

@@ -208,9 +208,13 @@ func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
 		Message: fmt.Sprintf("%s waits again, to go on %s", r.name(), r.goesOn())})
 }
 
-// byWhom tells our preemption, which is recorded before it is asked for, from that of a cluster's own queue.
+// byWhom tells our preemption, which is recorded before it is asked for, from that of a cluster's own queue and from one that a user
+// rehearsed.
 func byWhom(a *attemptRow) string {
-	if a.Intent == forge.IntentNone {
+	switch {
+	case a.Rehearsal:
+		return "as a rehearsal, which was asked for"
+	case a.Intent == forge.IntentNone:
 		return "by the queue of cluster " + string(a.Cluster)
 	}
 	return "by a run of higher priority"

@@ -42,6 +42,7 @@ func (t *tx) interrupt(op string, r *runRow, as forge.InterruptAs, user string) 
 	intent := interruptIntents[as]
 	if as == forge.InterruptPreempt { // the limit is the shim's own to record
 		a.raise(intent)
+		a.Rehearsal = true // it spares the run from no preemption: who asks for it often would never have to make room
 		if err := t.saveAttempt(a); err != nil {
 			return err
 		}

@@ -32,6 +32,21 @@ func TestInterrupt(t *testing.T) {
 			wantInt(t, s.db, `SELECT count(*) FROM events WHERE type = 'run.interrupt_asked' AND attempt = 1`, 1)
 		})
 	}
+	t.Run("a rehearsed preemption is called one, and spares the run from none", func(t *testing.T) {
+		s := running(t)
+		_, err := s.acme.InterruptRun(ctx, "1", forge.InterruptPreempt)
+		must(t, err)
+		storetest.Finish(t, s.db, s.a, forge.EndCheckpointedPreempt, forge.RunPending)
+		wantInt(t, s.db, `SELECT count(*) FROM events WHERE type = 'run.preempted' AND message LIKE 'run 1 was preempted as a rehearsal, which was asked for; %'`, 1)
+		if _, a := s.reload(t); !a.Rehearsal {
+			t.Errorf("%+v", a)
+		}
+		w, err := s.db.World(ctx)
+		must(t, err)
+		if len(w.Preempted) != 0 {
+			t.Errorf("it counts as one that made room: %+v", w.Preempted)
+		}
+	})
 	t.Run("what does not run, or is asked to end already, is not interrupted", func(t *testing.T) {
 		db := storetest.Open(t)
 		acme := db.For(storetest.Principal(t, db, "acme"))

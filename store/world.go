@@ -92,7 +92,7 @@ const (
 		UNION SELECT run FROM attempts WHERE state <> 'ended' UNION SELECT a.run FROM ` + waitingFor + `)`
 	preemptedQuery = `SELECT a.run, count(*) AS times, max(a.ended_at) AS last
 		FROM (SELECT id FROM runs WHERE ` + live + ` AND attempt > 0) AS r CROSS JOIN attempts AS a ON a.run = r.id
-		WHERE a.reason = '` + string(forge.EndCheckpointedPreempt) + `' GROUP BY a.run ORDER BY a.run`
+		WHERE a.reason = '` + string(forge.EndCheckpointedPreempt) + `' AND a.rehearsal = 0 GROUP BY a.run ORDER BY a.run`
 )
 
 func preempted(ctx context.Context, t bun.Tx) ([]Preempted, error) {

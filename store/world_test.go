@@ -39,7 +39,7 @@ func (f *folded) add(deltas []forge.Delta) {
 			f.runs[d.Run.ID] = *d.Run
 		case d.Attempt != nil:
 			f.attempts[forge.AttemptKey(d.Attempt.Run, d.Attempt.Number)] = *d.Attempt
-			if a := d.Attempt; a.State == forge.AttemptEnded && a.Reason == forge.EndCheckpointedPreempt {
+			if a := d.Attempt; a.State == forge.AttemptEnded && a.Reason == forge.EndCheckpointedPreempt && !a.Rehearsal {
 				f.stopped[a.Run] = store.Preempted{Run: a.Run, Times: f.stopped[a.Run].Times + 1, Last: a.EndedAt}
 			}
 		case d.Node != nil:

@@ -173,6 +173,9 @@ func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
 		return p.done(p.json(n))
 	}
 	p.node(n.NodeView)
+	if n.KeptOut != "" {
+		p.fields("kept_out", fmt.Sprintf("left out of new jobs since %s: forgectl node undrain %s lets it take work again", n.KeptOut, n.Name))
+	}
 	for _, f := range n.Failures {
 		what := fmt.Sprintf("%d× %s, by %s", f.Count, f.Reason, plural(f.Runs, "run"))
 		if f.Certain > 0 {

@@ -14,6 +14,7 @@ import (
 // attempt, 4 pending; one dataset, one base model, one node of CPU slots and one of GPUs in a
 // cluster that is paused.
 func seed(f *apitest.Fake) {
+	f.SetNodeFailures("gpu-1", "two runs failed there within a day", api.NodeFailures{Reason: forge.EndNodeLost, Count: 3, Runs: 2, LastAt: scriptNow})
 	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
 	_, _ = f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
 	_, _ = f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})

@@ -18,6 +18,7 @@ type NodeView struct {
 // NodeDetail is a node with what went wrong on it.
 type NodeDetail struct {
 	NodeView
+	KeptOut  string         `json:"kept_out,omitempty" doc:"Why jobs leave the node out for a day, although nobody drained it: what failed there lately. Undraining it lets it take work again"`
 	Failures []NodeFailures `json:"failures" doc:"Attempts of the last 30 days that ended by a fault that the node may have had its part in, by reason, the newest first. Whose they were is not said"`
 }
 

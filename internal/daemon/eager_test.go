@@ -212,6 +212,19 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 0 || l.SaveLead.D() != 4*time.Minute {
 		t.Errorf("one run speaks against %v; its last save is to begin %s before the limit", l.Exclude, l.SaveLead)
 	}
+	node := func(name string) string {
+		n, err := nodes{r.Daemon}.Node(t.Context(), r.op, "hpc", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n.KeptOut
+	}
+	if n1, n2 := node("n1"), node("n2"); n1 != "" || !strings.Contains(n2, "two runs failed there") {
+		t.Errorf("n1 is kept out for %q, n2 for %q", n1, n2)
+	}
+	if _, err := (nodes{r.Daemon}).UndrainNode(t.Context(), r.op, "hpc", "n2"); err != nil || node("n2") != "" {
+		t.Errorf("after it was let take work again: %q, %v", node("n2"), err)
+	}
 	if l := byKey[forge.AttemptKey(second.ID, 2)]; len(l.Exclude) != 1 || l.Exclude[0] != "n2" {
 		t.Errorf("after two runs %v is left out", l.Exclude)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/executortest"
@@ -33,6 +34,9 @@ func TestAnInterruptedRunGoesOnByItselfFromWhatItSaved(t *testing.T) {
 				t.Errorf("%+v; want %s", got, want.reason)
 			}
 			r.launched(t, run.ID, 2)
+			if s := r.world.snapshot(time.Now()); len(s.Active) != 1 || s.Active[0].Preempted != 0 {
+				t.Errorf("it counts as one that made room, and would be spared: %+v", s.Active)
+			}
 			r.sameWorld(t)
 		})
 	}

@@ -179,7 +179,7 @@ func waitingSpec(s forge.RunSpec) forge.RunSpec {
 
 func (d *world) putAttempt(a forge.Attempt) {
 	if a.State == forge.AttemptEnded {
-		if p := d.stopped[a.Run]; a.Reason == forge.EndCheckpointedPreempt && a.Number > p.attempt {
+		if p := d.stopped[a.Run]; a.Reason == forge.EndCheckpointedPreempt && !a.Rehearsal && a.Number > p.attempt {
 			d.stopped[a.Run] = preempted{a.Number, p.times + 1, a.EndedAt}
 		}
 		if cur, ok := d.attempts[a.Run]; ok && cur.Number <= a.Number {

@@ -2,6 +2,7 @@
 ALTER TABLE attempts ADD COLUMN batch TEXT NOT NULL DEFAULT '';    -- JSON of forge.BatchJob; '' where there is none
 ALTER TABLE attempts ADD COLUMN batch_id TEXT NOT NULL DEFAULT ''; -- the batch system's own id, to find an attempt by
 ALTER TABLE attempts ADD COLUMN handed_over INTEGER NOT NULL DEFAULT 0 CHECK (handed_over IN (0, 1)); -- 1: the cluster's own queue chooses its nodes; it has no allocations
+ALTER TABLE attempts ADD COLUMN rehearsal INTEGER NOT NULL DEFAULT 0 CHECK (rehearsal IN (0, 1)); -- 1: its preemption was asked for by a user (run interrupt), and made room for nobody
 -- What the cluster's own queue gives away is not ours to refuse it.
 CREATE TRIGGER allocations_not_of_handed_over BEFORE INSERT ON allocations
 WHEN (SELECT handed_over FROM attempts WHERE run = NEW.run AND number = NEW.attempt) = 1

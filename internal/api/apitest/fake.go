@@ -42,7 +42,7 @@ type Fake struct {
 	clusters []api.ClusterView
 	seat     api.RunSeat
 	checks   []api.Check
-	failures []api.NodeFailures
+	failures map[string]api.NodeDetail // by node
 	notReady []string
 	events   []forge.Event
 	changed  chan struct{}

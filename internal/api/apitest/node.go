@@ -43,14 +43,15 @@ func (f *Fake) Node(_ context.Context, _ forge.Principal, cluster, node string) 
 	if err != nil {
 		return api.NodeDetail{}, err
 	}
-	return api.NodeDetail{NodeView: *n, Failures: append([]api.NodeFailures{}, f.failures...)}, nil
+	out := f.failures[node]
+	return api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, Failures: append([]api.NodeFailures{}, out.Failures...)}, nil
 }
 
-// SetNodeFailures says what went wrong on every node.
-func (f *Fake) SetNodeFailures(list ...api.NodeFailures) {
+// SetNodeFailures says what went wrong on a node, and why it is kept out.
+func (f *Fake) SetNodeFailures(node, keptOut string, list ...api.NodeFailures) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.failures = list
+	f.failures = map[string]api.NodeDetail{node: {KeptOut: keptOut, Failures: list}}
 }
 
 // DrainNode implements api.Nodes.
