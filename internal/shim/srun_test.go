@@ -68,7 +68,7 @@ func sbatch(t *testing.T, c *slurmtest.Cluster, a rundir.Attempt, nodes, gpus in
 			t.Logf("%s", words)
 		}
 	})
-	args := append([]string{"--parsable", "--export=NONE", "--open-mode=append", "--output=" + log, "--chdir=" + dir, fmt.Sprintf("--nodes=%d", nodes),
+	args := append([]string{"--parsable", "--export-file=/dev/null", "--open-mode=append", "--output=" + log, "--chdir=" + dir, fmt.Sprintf("--nodes=%d", nodes),
 		"--ntasks-per-node=1", fmt.Sprintf("--gres=gpu:%d", gpus), "--time=10", "--no-requeue"}, more...)
 	id := strings.TrimSpace(c.Must(t, "sbatch", append(args, script)...))
 	t.Cleanup(func() { _, _ = c.Run("scancel", id) })
