@@ -55,13 +55,17 @@ func TestATrainingThatLosesANodeComesToTheSameResult(t *testing.T) {
 		return string(out.Run.ID)
 	}
 	undisturbed := train()
-	calm := h.until(undisturbed, "ended", ended)
+	over := func(r api.RunDetail) bool { return ended(r) || r.Hold != nil }
+	calm := h.until(undisturbed, "ended or held", over)
+	if calm.State != forge.RunCompleted {
+		t.Fatalf("undisturbed it is %s (%s), hold %+v: %+v", calm.State, calm.Reason, calm.Hold, calm.Attempts)
+	}
 	run := train()
 	r := h.until(run, "half-way", func(r api.RunDetail) bool { return r.Step >= 25 && r.SavedStep > 0 || ended(r) })
 	node := string(r.Attempts[0].Placement[1].Node)
 	h.strike()
 	must(t, c.LosePower(node))
-	r = h.until(run, "ended", ended)
+	r = h.until(run, "ended or held", over)
 	h.row(r)
 	elsewhere(t, r, node)
 	if calm.State != forge.RunCompleted || r.State != forge.RunCompleted || len(r.Attempts) < 2 || r.Attempts[1].ResumeStep == 0 {
