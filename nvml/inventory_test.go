@@ -23,9 +23,11 @@ import (
 
 // TestMain makes this binary answer as forged does: the parent under test starts it again as
 // `self nvml inventory`, and what then runs is the real cgo path.
+//
+// These processes leave by syscall.Exit: under -race os.Exit waits a second for reports that are on stderr already.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "nvml" {
-		os.Exit(nvml.ChildMain(os.Args[2:], os.Stdout))
+		syscall.Exit(nvml.ChildMain(os.Args[2:], os.Stdout))
 	}
 	code := m.Run()
 	if fakesRoot != "" {

@@ -23,7 +23,7 @@ import (
 // The helper of these tests is this very program, installed as the real one is.
 func init() {
 	if filepath.Base(os.Args[0]) == HelperName {
-		os.Exit(HelperMain(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		syscall.Exit(HelperMain(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 }
 

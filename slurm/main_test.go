@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,12 +20,14 @@ import (
 )
 
 // TestMain makes the test binary the other programs too: `forged shim`, which srun starts, and the rank programs.
+//
+// These processes leave by syscall.Exit: under -race os.Exit waits a second for reports that are on stderr already.
 func TestMain(m *testing.M) {
 	if code, mine := executortest.RankMain(); mine {
-		os.Exit(code)
+		syscall.Exit(code)
 	}
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
-		os.Exit(shim.Main(context.Background(), os.Args[2:]))
+		syscall.Exit(shim.Main(context.Background(), os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }

@@ -153,7 +153,7 @@ func (x *probe) script() string {
 	}
 	step := []string{srun, "--nodes=" + strconv.Itoa(x.nodes), "--ntasks-per-node=1", "--export=ALL", "--mpi=none"}
 	var b strings.Builder
-	b.WriteString("#!/bin/bash\nset -u\nexport SLURM_EXPORT_ENV=ALL\n")
+	b.WriteString("#!/bin/bash\nset -u\n" + minimal + "\n")
 	fmt.Fprintf(&b, "export FORGE_CHECK_DIR=%s FORGE_CHECK_SHIM=%s\n", quote(x.dir), quote(x.o.Shim))
 	fmt.Fprintf(&b, "%s || exit $?\n", quoteAll(append(slices.Clone(step), "bash", "-c", talk)))
 	if soft, ok := x.software(); ok {

@@ -128,6 +128,11 @@ func leadOf(l forge.Launch) time.Duration {
 	return lead
 }
 
+// minimal is what every job of ours begins with: nothing else gives it a PATH.
+const minimal = `export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 SLURM_EXPORT_ENV=ALL
+export HOME=${HOME:-~} USER=${USER:-$(id -un)}
+export LOGNAME=${LOGNAME:-$USER}`
+
 // clearing takes away what Slurm and the site's prologs have put into the environment.
 const clearing = `for name in $(compgen -e); do
   case $name in
@@ -154,8 +159,7 @@ func script(l forge.Launch, o Options, p Partition, soft software) string {
 	fmt.Fprintf(&b, "#!/bin/bash\n# forge: attempt %d of run %d (%s)\n", l.Attempt, l.Number, l.Run)
 	b.WriteString(clearing)
 	fmt.Fprintf(&b, "umask %s\n", quote(o.OwnerOf(o.With, l.Tenant).Umask))
-	b.WriteString("export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 SLURM_EXPORT_ENV=ALL\n")
-	b.WriteString("export HOME=${HOME:-~} USER=${USER:-$(id -un)}\nexport LOGNAME=${LOGNAME:-$USER}\n")
+	b.WriteString(minimal + "\n")
 	fmt.Fprintf(&b, "exec %s\n", quoteAll(srun))
 	return b.String()
 }

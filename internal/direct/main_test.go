@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -16,23 +17,25 @@ import (
 
 // TestMain makes the test binary the other programs too: `forged shim`, the rank programs, and a
 // forged that submits and waits to be killed.
+//
+// These processes leave by syscall.Exit: under -race os.Exit waits a second for reports that are on stderr already.
 func TestMain(m *testing.M) {
 	if code, mine := executortest.RankMain(); mine {
-		os.Exit(code)
+		syscall.Exit(code)
 	}
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "shim":
-			os.Exit(shim.Main(context.Background(), os.Args[2:]))
+			syscall.Exit(shim.Main(context.Background(), os.Args[2:]))
 		case "die": // a forged that cannot even become a shim
-			os.Exit(9)
+			syscall.Exit(9)
 		case "ask":
-			os.Exit(askStranger(os.Args[2]))
+			syscall.Exit(askStranger(os.Args[2]))
 		case "late": // a shim that has not come to its lock yet
 			_, _ = io.Copy(io.Discard, os.Stdin)
-			os.Exit(0)
+			syscall.Exit(0)
 		case "daemon":
-			os.Exit(daemon(os.Args[2]))
+			syscall.Exit(daemon(os.Args[2]))
 		}
 	}
 	os.Exit(m.Run())

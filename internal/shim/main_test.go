@@ -22,27 +22,29 @@ import (
 )
 
 // TestMain makes the test binary three programs: the tests, `forged shim`, and the rank programs.
+//
+// These processes leave by syscall.Exit: under -race os.Exit waits a second for reports that are on stderr already.
 func TestMain(m *testing.M) {
 	if code, mine := executortest.RankMain(); mine {
-		os.Exit(code)
+		syscall.Exit(code)
 	}
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "shim":
-			os.Exit(shim.Main(context.Background(), os.Args[2:]))
+			syscall.Exit(shim.Main(context.Background(), os.Args[2:]))
 		case "orphan": // leaves a process with nothing of ours about it: no session, no environment
 			child := exec.Command("/proc/self/exe", "idle")
 			child.Env, child.SysProcAttr = []string{}, &syscall.SysProcAttr{Setsid: true}
 			if err := child.Start(); err != nil {
-				os.Exit(1)
+				syscall.Exit(1)
 			}
 			fmt.Println(child.Process.Pid)
-			os.Exit(0)
+			syscall.Exit(0)
 		case "idle":
 			<-time.After(time.Minute)
-			os.Exit(0)
+			syscall.Exit(0)
 		case "meet":
-			os.Exit(meet())
+			syscall.Exit(meet())
 		case "print":
 			fmt.Println(strings.Join(os.Environ(), "\n"))
 			names := []string{}
@@ -62,7 +64,7 @@ func TestMain(m *testing.M) {
 					fmt.Print(line)
 				}
 			}
-			os.Exit(0)
+			syscall.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
