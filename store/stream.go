@@ -83,6 +83,30 @@ func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 	})
 }
 
+// RecordEarlier stores lines of an attempt that is past. One on a node that was lost may have gone on for a while after it was given up, and
+// its successor resumes from what it saved then: the steps up to there are its own. Nothing else of run or attempts changes; a step
+// that a newer attempt wrote stays. KindConflict as in RecordProgress.
+func (db *DB) RecordEarlier(ctx context.Context, p Progress) error {
+	const op = "progress.earlier"
+	rows, err := metricRows(p)
+	if err != nil {
+		return err
+	}
+	return db.write(ctx, op, func(t *tx) error {
+		if err := t.advance(op, p); err != nil {
+			return err
+		}
+		steps := make([]int64, 0, len(rows))
+		for i := range rows {
+			if err := t.storeMetrics(&rows[i]); err != nil {
+				return err
+			}
+			steps = append(steps, rows[i].Step)
+		}
+		return t.rollUp(p.Run, steps)
+	})
+}
+
 // metricRows makes the rows of a piece: ascending, one a step (the last line of a step counts), finite values only.
 func metricRows(p Progress) ([]metricRow, error) {
 	byStep := map[int64]metricRow{}

@@ -62,6 +62,25 @@ func TestProgress(t *testing.T) {
 			t.Fatalf("got %s, %v", got, err)
 		}
 	})
+	t.Run("what a past attempt wrote before its successor resumed is its own, and overwrites nothing", func(t *testing.T) {
+		s := running(t)
+		must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Stream: "metrics", Next: 10, Rows: []forge.MetricRow{row(1, 9)}}))
+		storetest.Finish(t, s.db, s.a, forge.EndNodeLost, forge.RunPending)
+		storetest.Place(t, s.db, s.run, "gpu-1", 0, 1)
+		must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 2, Stream: "metrics", Next: 10, Rows: []forge.MetricRow{row(3, 5)}}))
+		before, _ := s.reload(t)
+		earlier := store.Progress{Run: s.run.ID, Attempt: 1, Stream: "metrics", From: 10, Next: 30, Rows: []forge.MetricRow{row(2, 8), row(3, 7)}}
+		must(t, s.db.RecordEarlier(ctx, earlier))
+		v, err := s.acme.Metrics(ctx, s.run.ID, nil, 0, 0, 0)
+		must(t, err)
+		if got := fmt.Sprint(v.Curves["loss"]); got != "[{1 1 9 9 9} {2 1 8 8 8} {3 1 5 5 5}]" {
+			t.Errorf("got %s", got)
+		}
+		if after, _ := s.reload(t); after.Version != before.Version || after.Step != 3 {
+			t.Errorf("the run changed: %+v", after)
+		}
+		wantKind(t, s.db.RecordEarlier(ctx, earlier), forge.KindConflict)
+	})
 	t.Run("values that are no numbers are dropped, steps below zero refused", func(t *testing.T) {
 		s := running(t)
 		must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Rows: []forge.MetricRow{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,6 +90,43 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 		if !all && int64(len(chunk.Data)) < readChunk || used == 0 {
 			return nil
 		}
+	}
+}
+
+// catchUp reads what an earlier attempt wrote after it was given up, as far as this one has resumed from it: its ranks may have gone on
+// on a node that was lost, until the fence stopped them. Without it the steps between its last look and that save would be missing.
+func (d *Daemon) catchUp(ctx context.Context, c *Cluster, a forge.Attempt, r forge.Resume, now time.Time) error {
+	if r.Attempt == 0 || r.Attempt >= a.Number {
+		return nil
+	}
+	all, err := d.db.AttemptsOf(ctx, a.Run)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(x forge.Attempt) bool { return x.Number == r.Attempt })
+	if i < 0 || all[i].ExternalID == "" || all[i].LastStep >= r.Step {
+		return nil
+	}
+	old := all[i]
+	at, err := d.db.StreamCursor(ctx, a.Run, old.Number, forge.StreamMetrics)
+	if err != nil {
+		return err
+	}
+	for {
+		chunk, err := c.Files.Read(ctx, old.ExternalID, forge.StreamMetrics, at, readChunk)
+		if err != nil {
+			return err
+		}
+		rows, _, used := parseMetrics(old, chunk.Data, now)
+		if used == 0 {
+			return nil
+		}
+		rows = slices.DeleteFunc(rows, func(m forge.MetricRow) bool { return m.Step > r.Step }) // those are done again
+		err = d.db.RecordEarlier(ctx, store.Progress{Run: a.Run, Attempt: old.Number, Stream: forge.StreamMetrics, From: at, Next: at + int64(used), Rows: rows, At: now})
+		if err != nil {
+			return err
+		}
+		at += int64(used)
 	}
 }
 

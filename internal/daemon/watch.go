@@ -125,6 +125,11 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 	}
 	over := o.State == forge.ObservExited || o.State == forge.ObservLost || o.State == forge.ObservAbsent
 	started := a.State == forge.AttemptRunning || a.State == forge.AttemptStopping
+	if !started && o.Resume != nil {
+		if err := d.catchUp(ctx, c, a, *o.Resume, now); err != nil {
+			return err
+		}
+	}
 	if !started && !o.StartedAt.IsZero() {
 		if err := d.db.AttemptRunning(ctx, a.Run, a.Number, o.StartedAt, o.Resume); err != nil {
 			return err
