@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -309,6 +310,39 @@ func TestALostAttemptGoesOnElsewhereFromItsCheckpoint(t *testing.T) {
 	as, err := r.db.AttemptsOf(t.Context(), run.ID)
 	if err != nil || len(as) != 2 || as[0].Reason != forge.EndExecutorLost || as[1].ResumeStep != 2 {
 		t.Errorf("%+v, %v", as, err)
+	}
+}
+
+// The ranks of a node that was lost go on until the fence stops them, and what they saved then is resumed from.
+func TestStepsThatALostAttemptStillWroteAreReadWhenItsSuccessorResumesFromThem(t *testing.T) {
+	r := start(t, 1)
+	run := r.submit(t, script(1))
+	key := r.launched(t, run.ID, 1)
+	r.fake.Start(key)
+	loss := func(step int64) forge.MetricRow {
+		return forge.MetricRow{Step: step, Values: map[string]float64{"loss": float64(step)}}
+	}
+	r.fake.Emit(key, 10, loss(1), loss(2))
+	r.await(t, run.ID, "at step 2", func(x forge.Run) bool { return x.Step == 2 })
+	r.fake.Lose(key)
+	r.launched(t, run.ID, 2)
+	r.fake.Emit(key, 10, loss(3), loss(4), loss(5))
+	second, _ := r.world.attempt(run.ID)
+	for range 2 { // an observation may come twice
+		if err := r.catchUp(t.Context(), r.live().clusters["local"], second, forge.Resume{Attempt: 1, Step: 4}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := r.db.For(r.op).Metrics(t.Context(), run.ID, nil, 0, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []int64
+	for _, p := range m.Curves["loss"] {
+		steps = append(steps, p.Step)
+	}
+	if !slices.Equal(steps, []int64{1, 2, 3, 4}) {
+		t.Errorf("the store has steps %v; 1 to 4 are behind the checkpoint, 5 is done again", steps)
 	}
 }
 
