@@ -15,6 +15,7 @@ type Node struct {
 	SeenAt    time.Time         `json:"seen_at"`
 	Batch     *NodeBatch        `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
 	Drain     *Drain            `json:"drain,omitempty" doc:"An operator's word that nothing new goes here"`
+	Failures  int               `json:"failures,omitempty" doc:"Failures of late that are blamed on it, fading with time; among equal nodes the one with fewer is taken"`
 	Version   int64             `json:"-"`
 }
 
@@ -62,6 +63,7 @@ type GPU struct {
 	UUID      string  `json:"uuid,omitempty"`
 	Type      string  `json:"type" doc:"Model name; a MIG profile is a type; cpu for a CPU slot"`
 	MemoryMiB int64   `json:"memory_mib,omitempty"`
+	Island    int     `json:"island,omitempty" doc:"GPUs with one number reach each other over NVLink; 0: not known"`
 	Sick      string  `json:"sick,omitempty" doc:"Why nothing new may be placed here"`
 }
 

@@ -53,6 +53,8 @@ type RunSpec struct {
 	Register     string            `json:"register,omitempty" doc:"Register the output as a version of this model"`
 	After        []RunID           `json:"after,omitempty" doc:"Runs that must complete first"`
 	Batch        *BatchOptions     `json:"batch,omitempty" doc:"Words for the cluster's own batch system"`
+	Where        *Constraints      `json:"where,omitempty" doc:"Narrows down the nodes that will do"`
+	Pinned       bool              `json:"pinned,omitempty" doc:"Must not be preempted; false unless asked for"`
 	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
 }
 

@@ -14,6 +14,8 @@ type Snapshot struct {
 	Claims   []Claim
 	Paused   []PausedCluster
 	Queues   []ClusterQueue // clusters with a batch system, by name
+	Tenants  []TenantShare  // by id; one that is not listed has weight 1, no use and no quota
+	Arrived  []Arrival      // by time, then run
 }
 
 // PendingRun is a run that waits and has no open attempt.
@@ -35,6 +37,9 @@ type PendingRun struct {
 	Hold        *Hold
 	Cancel      CancelMode
 	After       []Dependency
+	Where       *Constraints // nil: anywhere
+	Eval        bool         // counts in the quota class of evals
+	Work        Work
 }
 
 // Dependency is a run that must complete first, and how it stands.
@@ -61,6 +66,12 @@ type ActiveAttempt struct {
 	Intent      Intent    // what it was asked to do already
 	Preempted   int       // how often its run was preempted before
 	PreemptedAt time.Time // when it last was; zero when never
+	SubmittedAt time.Time // the run
+	Gang        Gang
+	Where       *Constraints
+	Pinned      bool // its owner says that it must not be preempted
+	Eval        bool
+	Work        Work
 }
 
 // Queued says that a queue of the cluster's own has it and that it holds nothing yet.

@@ -189,7 +189,9 @@ func TestThePolicyIsTheConfigurations(t *testing.T) {
 	if c, err = c.resolve(); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := c.Policy.policy(), (scheduler.Policy{RestartCost: 2 * time.Minute, BackfillMargin: scheduler.DefaultBackfillMargin}); got != want {
+	want := scheduler.DefaultPolicy()
+	want.PreemptGap, want.PreemptInOrder, want.RestartCost, want.MaxBackfillTries = 0, false, 2*time.Minute, 0
+	if got := c.Policy.policy(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for _, text := range []string{"preempt_gap: 101", "restart_cost: 25h", "max_backfill_tries: -1", "backfill_margin: 25h"} {
