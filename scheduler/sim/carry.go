@@ -119,7 +119,6 @@ func (e *engine) goesBack(i int32, done int64) {
 	r.phase = waiting
 	e.queued++
 	e.wanted += r.gpus
-	e.guess.waits(i)
 	e.tellPending(i)
 }
 

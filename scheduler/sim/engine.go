@@ -105,10 +105,10 @@ type stats struct {
 
 const (
 	never = math.MaxInt64
-	// maxRounds bounds the plans at one instant: preempt, start what it was for, fill what is left. What is not settled then is looked at
+	// maxRounds bounds the plans at one instant: preempt, start what it was for, fill what is left. What is still open then is looked at
 	// again a second later, so that a policy that takes turns with itself cannot stop the clock.
 	maxRounds = 32
-	settle    = 1000
+	lookAgain = 1000
 	// maxIdle plans that only the clock asked for and that change nothing: whoever waits then waits for ever.
 	maxIdle = 20_000
 	// lookEvery events the context is asked, and somebody told how far it is.
@@ -142,7 +142,9 @@ func (e *engine) loop(ctx context.Context) error {
 		if len(e.agenda) > 0 {
 			at = min(at, e.agenda[0].at)
 		}
-		at = min(at, e.guess.next())
+		if t := e.guess.next(); !t.IsZero() {
+			at = min(at, e.ms(t))
+		}
 		if at == never {
 			return e.stuck()
 		}
@@ -151,15 +153,15 @@ func (e *engine) loop(ctx context.Context) error {
 		}
 		e.advance(max(at, e.now))
 		plan, moved := e.wake <= e.now, false
-		if e.guess.advance(e.now) {
-			plan = true
-		}
 		for len(e.agenda) > 0 && e.agenda[0].at <= e.now {
 			ev := e.agenda.pop()
 			e.stats.events++
 			if e.happens(ev) {
 				plan, moved = true, true
 			}
+		}
+		if e.settle() {
+			plan = true
 		}
 		if !plan {
 			continue
@@ -175,6 +177,21 @@ func (e *engine) loop(ctx context.Context) error {
 	}
 	e.series.end(e.now)
 	return nil
+}
+
+// settle tells the planner of the estimates that changed by themselves, or since others ended, and says whether any did.
+func (e *engine) settle() bool {
+	changed := e.guess.settle()
+	for _, id := range changed {
+		i := e.byID[id]
+		switch e.runs[i].phase {
+		case waiting:
+			e.tellPending(i)
+		case running:
+			e.tellActive(i)
+		}
+	}
+	return len(changed) > 0
 }
 
 func (e *engine) stuck() error {
@@ -280,8 +297,9 @@ func (e *engine) decide() error {
 		if len(plan.Preempt) == 0 {
 			return nil
 		}
+		e.settle()
 		if round == maxRounds {
-			e.wake = min(e.wake, e.now+settle)
+			e.wake = min(e.wake, e.now+lookAgain)
 			return nil
 		}
 	}

@@ -100,12 +100,7 @@ func Replay(ctx context.Context, jobs []Job, o Options) (*Result, error) {
 		e.models[i] = j.Model
 		e.agenda.push(event{at: j.Submit, kind: arrives, what: i})
 	}
-	switch o.Estimates {
-	case EstimatesOracle:
-		e.guess = oracle{e}
-	default:
-		return nil, forge.Invalidf("estimates", "%s is not there yet", o.Estimates)
-	}
+	e.guess = newEstimator(e, o.Estimates)
 	if err := e.loop(ctx); err != nil {
 		return nil, err
 	}
