@@ -46,7 +46,8 @@ const (
 	maxCost  = 365 * 24 * time.Hour
 )
 
-func (o Options) validate() error {
+// Validate refuses values without a meaning.
+func (o Options) Validate() error {
 	if err := o.Policy.Validate(); err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (o Options) validate() error {
 // Replay plays a trace to its end.
 func Replay(ctx context.Context, jobs []Job, o Options) (*Result, error) {
 	began := time.Now()
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	e := newEngine(o.Policy, model{restart: o.RestartCost.Milliseconds(), every: o.CheckpointEvery.Milliseconds(), graceOK: o.GraceOK, seed: o.Seed,

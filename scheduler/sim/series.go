@@ -6,6 +6,7 @@ type Series struct {
 	Step   int64 // ms of each point
 	Points []Point
 	total  int64 // GPUs
+	length int64 // ms
 }
 
 // Point is the mean over one step.
@@ -64,6 +65,7 @@ func (s *Series) end(at int64) {
 	if s == nil {
 		return
 	}
+	s.length = at
 	for k := range s.Points {
 		part := float64(min(at, int64(k+1)*s.Step) - int64(k)*s.Step)
 		if part <= 0 {
@@ -72,4 +74,22 @@ func (s *Series) end(at int64) {
 		p := &s.Points[k]
 		p.Busy, p.Queued, p.Wanted = p.Busy/part, p.Queued/part, p.Wanted/part
 	}
+}
+
+// Length is how long the replay took, in ms of its own time.
+func (s *Series) Length() int64 { return s.length }
+
+// Columns is the series in at most so many columns: the part of the GPUs that were held, and the runs that waited.
+func (s *Series) Columns(most int) (used, queued []float64) {
+	n := min(most, len(s.Points))
+	for c := range n {
+		from, to := c*len(s.Points)/n, (c+1)*len(s.Points)/n
+		var u, q float64
+		for _, p := range s.Points[from:to] {
+			u, q = u+p.Busy, q+p.Queued
+		}
+		used = append(used, u/float64(to-from)/float64(max(1, s.total)))
+		queued = append(queued, q/float64(to-from))
+	}
+	return used, queued
 }
