@@ -52,8 +52,8 @@ func (o Options) Validate() error {
 	if err := o.Policy.Validate(); err != nil {
 		return err
 	}
-	if c := o.Cluster; c.Nodes < 1 || c.GPUs < 1 || c.Nodes > maxNodes || c.GPUs > maxPerNode {
-		return forge.Invalidf("cluster", "%s is out of range; want 1x1 to %dx%d", c, maxNodes, maxPerNode)
+	if err := o.Cluster.validate(); err != nil {
+		return err
 	}
 	for _, d := range []struct {
 		name string
