@@ -286,7 +286,10 @@ func (g *given) stopped(i int32, _ int64) {
 	w := &g.works[i]
 	if did := g.e.time(g.e.now).Sub(w.AsOf); did > 0 && !w.AsOf.IsZero() {
 		w.Ran += did
-		w.Left = max(time.Minute, w.Left-did)
+		w.Left = max(0, w.Left-did)
+		if !w.Known {
+			w.Left = max(time.Minute, w.Left)
+		}
 	}
 	w.AsOf = time.Time{}
 }
