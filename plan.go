@@ -87,6 +87,8 @@ type Delta struct {
 	Node    *Node
 	Claim   *ClaimChange
 	Paused  *PausedChange
+	Tenant  *TenantAccount
+	User    *UserAccount
 	Event   *Event
 }
 

@@ -56,7 +56,7 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if spec.Priority < forge.MinPriority || spec.Priority > forge.MaxPriority {
 		return none, nil, forge.Invalidf("priority", "%d: want %d to %d, higher first", spec.Priority, forge.MinPriority, forge.MaxPriority)
 	}
-	if err := d.mayAskFor(p, spec.Priority); err != nil {
+	if err := d.mayAskFor(p, "run.submit", spec.Priority); err != nil {
 		return none, nil, err
 	}
 	if q.MaxRetries < 0 {
