@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/uptrace/bun"
+
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -29,6 +31,12 @@ func (t *Tenant) SetPriority(ctx context.Context, numberOrID string, priority in
 		r.Priority = priority
 		if err := tx.saveRun(r); err != nil {
 			return err
+		}
+		// What is being freed for it was taken from others by the old priority. Who gets it is decided anew.
+		if priority < was {
+			if err := tx.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
+				return err
+			}
 		}
 		a, err := tx.liveAttempt(r)
 		if err != nil {

@@ -93,6 +93,7 @@ func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(o
 func (r *rig) configure(change func(c *Config)) {
 	s := *r.live()
 	change(&s.cfg)
+	s.policy, _ = s.cfg.Policy.policy()
 	r.settings.Store(&s)
 }
 
