@@ -89,6 +89,8 @@ type Delta struct {
 	Node    *Node
 	Claim   *ClaimChange
 	Paused  *PausedChange
+	Tenant  *TenantAccount
+	User    *UserAccount
 	Event   *Event
 }
 

@@ -46,6 +46,9 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 		if err := t.saveAttempt(a); err != nil {
 			return err
 		}
+		if err := t.charge(r.Tenant, a); err != nil {
+			return err
+		}
 		if err := t.release(a); err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Obse
 // how long before the limit a save has to begin.
 func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *forge.Launch) error {
 	l.User = r.User
-	l.Nice = max(0, forge.MaxPriority-r.Spec.Priority) * c.NiceStep
+	l.Nice = c.nice(r)
 	evidence, err := d.db.NodeEvidence(ctx, c.Name, time.Now().Add(-evidenceWindow))
 	if err != nil {
 		return err

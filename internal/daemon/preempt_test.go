@@ -191,8 +191,8 @@ func TestThePolicyIsTheConfigurations(t *testing.T) {
 	}
 	want := scheduler.DefaultPolicy()
 	want.PreemptGap, want.PreemptInOrder, want.RestartCost, want.MaxBackfillTries = 0, false, 2*time.Minute, 0
-	if got := c.Policy.policy(); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	if got, err := c.Policy.policy(); err != nil || got != want {
+		t.Errorf("got %+v (%v), want %+v", got, err, want)
 	}
 	for _, text := range []string{"preempt_gap: 101", "restart_cost: 25h", "max_backfill_tries: -1", "backfill_margin: 25h"} {
 		c, err := ParseConfig([]byte("policy: {" + text + "}\n"))

@@ -31,6 +31,7 @@ type world struct {
 	nodes    map[nodeKey]forge.Node
 	claims   map[forge.Claim]bool
 	paused   map[forge.ClusterName]string
+	ents     entitlements
 	demand   demand                              // who waits for a place in a cluster's own queue
 	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 }
@@ -65,6 +66,13 @@ func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world 
 		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
 		attempts: map[forge.RunID]forge.Attempt{}, stopped: map[forge.RunID]preempted{}, nodes: map[nodeKey]forge.Node{},
 		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
+		ents: entitlements{tenants: map[forge.TenantID]forge.TenantAccount{}, users: map[waiter]forge.Quota{}, halfLife: forge.DefaultHalfLife},
+	}
+	for _, t := range w.Tenants {
+		d.putTenant(t)
+	}
+	for _, u := range w.Users {
+		d.putUser(u)
 	}
 	for _, p := range w.Preempted {
 		d.stopped[p.Run] = preempted{times: p.Times, last: p.Last}
@@ -129,6 +137,15 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 				d.paused[x.Paused.Cluster] = x.Paused.Reason
 			}
 			replan = true
+		case x.Tenant != nil:
+			if d.putTenant(*x.Tenant) {
+				d.moved++
+				replan = true
+			}
+		case x.User != nil:
+			d.putUser(*x.User)
+			d.moved++
+			replan = true
 		}
 	}
 	if replan {
@@ -175,7 +192,7 @@ func (d *world) putRun(r forge.Run) {
 // would read of it. The parameters of a queue of 100,000 would fill hundreds of megabytes.
 func waitingSpec(s forge.RunSpec) forge.RunSpec {
 	return forge.RunSpec{Name: s.Name, Recipe: s.Recipe, Gang: s.Gang, Cluster: s.Cluster, Priority: s.Priority, TimeLimit: s.TimeLimit,
-		Register: s.Register, After: s.After, Batch: s.Batch}
+		Register: s.Register, After: s.After, Batch: s.Batch, Eval: s.Eval}
 }
 
 func (d *world) putAttempt(a forge.Attempt) {
@@ -207,7 +224,9 @@ func (d *world) index(id forge.RunID) {
 		d.touched[r.Spec.Priority]++
 	case want && have: // its hold, its back-off or a request to cancel may have changed
 		d.demand.add(&d.pending[i].PendingRun, -1)
+		d.queued[d.pending[i].Priority]--
 		d.pending[i].PendingRun = pendingRun(r)
+		d.queued[r.Spec.Priority]++
 		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.touched[r.Spec.Priority]++
 	case !want && have:
@@ -221,7 +240,7 @@ func (d *world) index(id forge.RunID) {
 func (d *world) snapshot(now time.Time) forge.Snapshot {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Pending: make([]forge.PendingRun, 0, len(d.pending))}
+	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Tenants: d.shares(now), Pending: make([]forge.PendingRun, 0, len(d.pending))}
 	for i := range d.pending {
 		p := d.pending[i].PendingRun
 		p.After = d.dependencies(d.pending[i].after)
@@ -234,7 +253,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		r := d.runs[a.Run]
 		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
 			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
-			Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last}
+			Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last}
 		if r.Spec.TimeLimit > 0 && !a.Queued() {
 			// Until all ranks have started the clock has not: the limit counts from then.
 			from := a.StartedAt
@@ -262,7 +281,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 func pendingRun(r forge.Run) forge.PendingRun {
 	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, User: r.User, Batch: !r.Spec.Batch.Empty(), Number: r.Number, Version: r.Version, Attempt: r.Attempt,
 		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
-		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel}
+		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel, Eval: r.Spec.Eval}
 }
 
 func (d *world) dependencies(after []forge.RunID) []forge.Dependency {
