@@ -39,7 +39,7 @@ func TestFitsKnowsWhereARunMayGo(t *testing.T) {
 		says    []string
 	}{
 		{"a type", 5, 8, "", forge.Constraints{GPUTypes: []string{"h100"}}, true, nil},
-		{"a type of which there are too few", 2, 4, "", forge.Constraints{GPUTypes: []string{"a100"}}, false, []string{"the largest that fits is 1 node with 4 GPUs, in cluster main", "of what it asks for: a100"}},
+		{"a type of which there are too few", 2, 4, "", forge.Constraints{GPUTypes: []string{"a100"}}, false, []string{"the largest that fits is 1 node with 4 GPUs (at 1 CPU per GPU), in cluster main", "of what it asks for: a100"}},
 		{"GPUs of another type on a node do not count", 1, 2, "side", forge.Constraints{GPUTypes: []string{"a100"}}, false, []string{"1 node with 1 GPU"}},
 		{"memory", 5, 8, "", forge.Constraints{GPUMemoryMiB: 80 << 10}, true, nil},
 		{"memory that none has", 1, 1, "", forge.Constraints{GPUMemoryMiB: 96 << 10}, false, []string{"there are 8 nodes with GPUs, and none of them has one of 96G or more"}},
