@@ -266,3 +266,22 @@ func TestANodeIsLeftToOthersByTheRunItFailedAndByAllOnceItFailedTwo(t *testing.T
 	placed(r.submit(t, script(2)), 1, "n1") // an operator has looked after it
 	r.sameWorld(t)
 }
+
+func TestTheLabelsOfAHostAreWordsAndOnlyItsOwnToSay(t *testing.T) {
+	c, err := ParseConfig([]byte("clusters: [{name: local, labels: {rack: r-1, floor: \"2\"}}]\n"))
+	if err != nil || c.Clusters[0].Labels["rack"] != "r-1" {
+		t.Errorf("%+v, %v", c.Clusters, err)
+	}
+	for text, says := range map[string]string{
+		`{name: local, labels: {"a b": x}}`:                                "clusters[0].labels",
+		`{name: local, labels: {rack: ""}}`:                                "clusters[0].labels",
+		`{name: local, labels: {rack: "r1=x"}}`:                            "clusters[0].labels",
+		`{name: hpc, kind: slurm, run_root: /r, labels: {rack: r1}}`:       "clusters[0].labels",
+		`{name: local, labels: {rack: "r1\u001b[2J"}}`:                     "clusters[0].labels",
+		`{name: local, labels: {rack: "` + strings.Repeat("r", 64) + `"}}`: "clusters[0].labels",
+	} {
+		if _, err := ParseConfig([]byte("clusters: [" + text + "]\n")); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
