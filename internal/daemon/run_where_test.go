@@ -280,7 +280,11 @@ func TestTheLabelsOfAHostAreWordsAndOnlyItsOwnToSay(t *testing.T) {
 		`{name: local, labels: {rack: "r1\u001b[2J"}}`:                     "clusters[0].labels",
 		`{name: local, labels: {rack: "` + strings.Repeat("r", 64) + `"}}`: "clusters[0].labels",
 	} {
-		if _, err := ParseConfig([]byte("clusters: [" + text + "]\n")); err == nil || !strings.Contains(err.Error(), says) {
+		c, err := ParseConfig([]byte("state_dir: /s\nclusters: [" + text + "]\n"))
+		if err == nil {
+			_, err = c.resolve()
+		}
+		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
