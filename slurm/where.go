@@ -8,8 +8,8 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// saying is where a run may go, in Slurm's words.
-type saying struct {
+// whereWords is where a run may go, in Slurm's words.
+type whereWords struct {
 	gpuType    string // typed GRES; "": the partition's
 	constraint string // features
 	switches   bool   // all nodes on one
@@ -31,7 +31,7 @@ func (o Options) CheckWhere(spec forge.RunSpec, alike []string) error {
 }
 
 // say puts constraints into Slurm's words. Where forge's own plan has chosen the nodes there is nothing left to say but the type.
-func (o Options) say(spec forge.RunSpec, p Partition, alike []string) (s saying, err error) {
+func (o Options) say(spec forge.RunSpec, p Partition, alike []string) (s whereWords, err error) {
 	if spec.Batch != nil {
 		s.constraint = spec.Batch.Constraint
 	}
@@ -92,7 +92,7 @@ func (o Options) roomier(mib int64) string {
 }
 
 // sayFeatures makes features of labels: a label is the feature that its pattern found.
-func (o Options) sayFeatures(w *forge.Constraints, alike []string, s *saying) error {
+func (o Options) sayFeatures(w *forge.Constraints, alike []string, s *whereWords) error {
 	var want []string
 	for _, k := range slices.Sorted(maps.Keys(w.Labels)) {
 		if err := o.feature("where.labels", k, w.Labels[k]); err != nil {
@@ -114,17 +114,12 @@ func (o Options) sayFeatures(w *forge.Constraints, alike []string, s *saying) er
 				return err
 			}
 		}
-		if one := oneOf(alike); len(want) > 0 {
-			return forge.Invalidf("where.within", "Slurm has no words for both %s and all nodes within one %s", strings.Join(want, " and "), w.Within).
-				WithHint("name the %s with the labels: --label %s=%s", w.Within, w.Within, alike[0])
-		} else {
-			want = []string{one}
-		}
+		want = append(want, oneOf(alike))
 	}
 	if len(want) == 0 {
 		return nil
 	}
-	if strings.ContainsAny(s.constraint, "|*[]()!") || s.constraint != "" && strings.HasPrefix(want[0], "[") {
+	if strings.ContainsAny(s.constraint, "|*[]()!,:") { // "a|b&c" means what a reader would not think
 		return forge.Invalidf("batch.constraint", "%.80q cannot be joined with what where asks for: %s", s.constraint, strings.Join(want, "&")).
 			WithHint("put all of it into --constraint, as Slurm writes it")
 	}
