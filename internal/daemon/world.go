@@ -192,7 +192,7 @@ func (d *world) putRun(r forge.Run) {
 // would read of it. The parameters of a queue of 100,000 would fill hundreds of megabytes.
 func waitingSpec(s forge.RunSpec) forge.RunSpec {
 	return forge.RunSpec{Name: s.Name, Recipe: s.Recipe, Gang: s.Gang, Cluster: s.Cluster, Priority: s.Priority, TimeLimit: s.TimeLimit,
-		Register: s.Register, After: s.After, Batch: s.Batch, Eval: s.Eval}
+		Register: s.Register, After: s.After, Batch: s.Batch, Eval: s.Eval, Where: s.Where, Pinned: s.Pinned}
 }
 
 func (d *world) putAttempt(a forge.Attempt) {
@@ -241,9 +241,10 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Tenants: d.shares(now), Pending: make([]forge.PendingRun, 0, len(d.pending))}
+	suspects := d.suspects()
 	for i := range d.pending {
 		p := d.pending[i].PendingRun
-		p.After = d.dependencies(d.pending[i].after)
+		p.After, p.Avoid = d.dependencies(d.pending[i].after), avoiding(p.Avoid, suspects)
 		s.Pending = append(s.Pending, p)
 	}
 	for _, a := range d.attempts {
@@ -253,7 +254,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		r := d.runs[a.Run]
 		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
 			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
-			Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last}
+			Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last, SubmittedAt: r.SubmittedAt, Gang: r.Spec.Gang, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
 		if r.Spec.TimeLimit > 0 && !a.Queued() {
 			// Until all ranks have started the clock has not: the limit counts from then.
 			from := a.StartedAt
@@ -281,7 +282,35 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 func pendingRun(r forge.Run) forge.PendingRun {
 	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, User: r.User, Batch: !r.Spec.Batch.Empty(), Number: r.Number, Version: r.Version, Attempt: r.Attempt,
 		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
-		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel, Eval: r.Spec.Eval}
+		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel, Eval: r.Spec.Eval, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
+}
+
+// suspects are the nodes that there is evidence against, by name: every run goes elsewhere while elsewhere fits.
+func (d *world) suspects() (out []forge.NodeName) {
+	for _, n := range d.nodes {
+		if n.Suspect != "" {
+			out = append(out, n.Name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// avoiding is what a run avoids by what it went through itself, and by what others did. Most have nothing of their own, and share the list.
+func avoiding(own, suspects []forge.NodeName) []forge.NodeName {
+	switch {
+	case len(suspects) == 0:
+		return own
+	case len(own) == 0:
+		return suspects
+	}
+	out := slices.Clone(own)
+	for _, n := range suspects {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 func (d *world) dependencies(after []forge.RunID) []forge.Dependency {
@@ -347,7 +376,7 @@ func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
 	}
 	at = stamp{moved: d.moved, lowest: forge.MaxPriority + 1}
 	for _, a := range d.attempts {
-		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping {
+		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping && !d.runs[a.Run].Spec.Pinned {
 			at.lowest = min(at.lowest, d.runs[a.Run].Spec.Priority)
 		}
 	}
