@@ -79,6 +79,9 @@ func New(p Params) *Estimator {
 	return &Estimator{params: p, runs: map[forge.RunID]*run{}, groups: map[groupKey]*group{}, likes: map[Like]*mean{}, sizes: map[int]*size{}, changed: map[forge.RunID]bool{}}
 }
 
+// SetParams is in force from the next call on.
+func (e *Estimator) SetParams(p Params) { e.params = p }
+
 // Came tells of a run that was submitted, in order of arrival. One that reports says by itself, once it works, how far it is.
 func (e *Estimator) Came(id forge.RunID, at time.Time, like Like, reports bool) {
 	if e.runs[id] != nil {
@@ -113,6 +116,19 @@ func (e *Estimator) Stopped(id forge.RunID, at time.Time) {
 		e.stop(r, at)
 		e.estimate(r)
 	}
+}
+
+// Probed says that a run has worked long enough at a time for what it reports to be believed.
+func (e *Estimator) Probed(id forge.RunID, at time.Time) bool {
+	r := e.runs[id]
+	if r == nil {
+		return false
+	}
+	did := r.worked
+	if r.running {
+		did += max(0, at.Sub(r.asOf))
+	}
+	return r.known || did > 0 && did >= e.params.Probe
 }
 
 // Progress tells what a run has left: from now on nothing else is believed. It may be told at arrival (by an oracle).
