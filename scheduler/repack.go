@@ -1,0 +1,3 @@
+package scheduler
+
+func (pl *planner) repack() {}
