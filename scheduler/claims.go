@@ -160,7 +160,7 @@ func (pl *planner) carryOut(c *clearing) {
 	pl.w.setClaims(r.ID, nil)
 	slices.SortFunc(c.bins, func(a, b *bin) int { return cmp.Compare(a.node.Name, b.node.Name) })
 	for _, b := range c.bins {
-		for _, k := range pl.choose(c, b) {
+		for _, k := range pl.slotsFor(c, b) {
 			if old := b.node.slot(k.slot).claim; old != "" && old != r.ID {
 				pl.overruled[old] = true
 			}
@@ -184,9 +184,9 @@ func (pl *planner) carryOut(c *clearing) {
 	}
 }
 
-// choose takes the slots of one node: one at least of each attempt that is stopped there, what is
+// slotsFor takes the slots of one node: one at least of each attempt that is stopped there, what is
 // claimed already, what is free, and then what the stopped ones hold.
-func (pl *planner) choose(c *clearing, b *bin) []kept {
+func (pl *planner) slotsFor(c *clearing, b *bin) []kept {
 	var out []kept
 	take := func(n int) {
 		if !slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {

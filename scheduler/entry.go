@@ -29,13 +29,16 @@ type entry struct {
 	by       *entry  // for whom it gives way
 	pool     *pool   // where it was counted
 	to       []*bin  // where repacking puts it
+	kept     bool    // repacking leaves it where it is
+	shares   []share // of one that runs; made once
 	cost     float64 // scratch of a sort
 }
 
 // reset makes the entry ready for a plan.
 func (e *entry) reset(plan int) {
 	if e.plan != plan {
-		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.by, e.pool, e.to = plan, false, false, false, false, false, false, nil, nil, nil
+		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept = plan, false, false, false, false, false, false, false
+		e.by, e.pool, e.to = nil, nil, nil
 	}
 }
 

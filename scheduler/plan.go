@@ -34,7 +34,8 @@ type planner struct {
 	tries        int                         // different shapes tried behind a reservation
 	saving       map[forge.RunID]*forge.Held // runs that wait for what was stopped for them
 	overruled    map[forge.RunID]bool        // runs whose claims went to one of a higher class in this plan
-	crowded      bool                        // nothing is free anywhere
+	chosen       []*entry                    // by repacking
+	sites        []site                      // scratch
 }
 
 // ready tells what may be stopped at all from what keeps its GPUs whatever waits.

@@ -21,7 +21,8 @@ type pool struct {
 	clean   set    // bins on nodes without failures of late
 	failing bool   // not all are clean
 	marks   map[string]set
-	memory  int64 // of a GPU, the least on any bin
+	open    []int // for the repacking of one plan: how many bins have so many slots open
+	opens   int   // and how many slots that are
 }
 
 // set is a set of the bins of one pool.

@@ -125,7 +125,7 @@ func (pl *planner) clear(c *clearing, bins []*bin) bool {
 // robs says that on this node the run would take CPUs or memory that are set aside for a run of a lower class
 // and none of its claimed GPUs: that one would wait on, for what is no longer there.
 func (pl *planner) robs(c *clearing, b *bin) bool {
-	slots := pl.choose(c, b)
+	slots := pl.slotsFor(c, b)
 	for i := range b.node.uses {
 		of := b.node.uses[i].setAside
 		if of != "" && c.mayClaim(pl.w, of) && !slices.ContainsFunc(slots, func(k kept) bool { return b.node.slot(k.slot).claim == of }) {

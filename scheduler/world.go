@@ -46,6 +46,9 @@ type node struct {
 	freeMiB int64
 	uses    []use // by run
 	saved   int   // the plan that keeps what it was before
+	// As room and small of a bin.
+	roomCPU, smallCPU int
+	roomMiB, smallMiB int64
 }
 
 func (n *node) ready() bool { return n.State == forge.NodeReady }
@@ -89,7 +92,8 @@ type bin struct {
 	exist   int // slots, sick ones too
 	healthy int // slots that are not sick
 	avail   int // healthy, held by nobody, claimed by nobody
-	open    int // for the repacking of one plan: what it may still give away (choose.go)
+	// For the repacking of one plan: what it may still give away, and what of that chosen runs hold that have no place yet.
+	room, small int
 }
 
 func newWorld(runs int) *world {
