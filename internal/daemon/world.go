@@ -406,7 +406,14 @@ func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
 }
 
 // guaranteed says whether any tenant has a quota that it may take back.
-func (d *world) guaranteed() bool { return false }
+func (d *world) guaranteed() bool {
+	for _, t := range d.ents.tenants {
+		if t.Quota.GPUs > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // stamp tells worlds apart, as far as preemption goes.
 type stamp struct {
