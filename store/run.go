@@ -12,7 +12,7 @@ import (
 )
 
 // runRow is a run as its row holds it. The columns after version repeat what listings show of
-// the spec; the spec never changes, so they cannot drift.
+// the spec; the spec never changes, so they cannot drift. Priority alone is the run's own: see SetPriority.
 type runRow struct {
 	bun.BaseModel `bun:"table:runs,alias:r"`
 
@@ -55,6 +55,7 @@ type runRow struct {
 	MemoryMiB int64             `bun:"memory_mib_per_gpu"`
 	TimeLimit int64             `bun:"time_limit"`
 	Batch     string            `bun:"batch"`
+	Eval      bool              `bun:"eval"`
 	Narrowed  string            `bun:"narrowed"`
 	Pinned    bool              `bun:"pinned"`
 
@@ -70,13 +71,13 @@ func selectRuns(q *bun.SelectQuery, rows any) *bun.SelectQuery {
 
 // mutableRun is what saveRun writes: all that may change after submit.
 var mutableRun = []string{"state", "reason", "hold_by", "hold_reason", "hold_at", "cancel", "attempt", "retries", "fruitless",
-	"not_before", "avoid", "step", "total_steps", "saved_step", "loss", "model", "started_at", "ended_at", "version"}
+	"not_before", "avoid", "step", "total_steps", "saved_step", "loss", "model", "started_at", "ended_at", "priority", "version"}
 
 // newRunRow spreads a spec over its columns.
 func newRunRow(s forge.RunSpec) (*runRow, error) {
 	r := &runRow{State: forge.RunPending, Version: 1, Name: clean(s.Name), Recipe: s.Recipe, Priority: s.Priority, Cluster: s.Cluster,
 		Register: s.Register, Nodes: s.Gang.Nodes, GPUs: s.Gang.GPUsPerNode, CPUs: s.Gang.CPUsPerGPU,
-		MemoryMiB: s.Gang.MemoryMiBPerGPU, TimeLimit: int64(s.TimeLimit), Pinned: s.Pinned}
+		MemoryMiB: s.Gang.MemoryMiBPerGPU, TimeLimit: int64(s.TimeLimit), Eval: s.Eval, Pinned: s.Pinned}
 	if s.Dataset != nil {
 		r.Dataset = s.Dataset.Name
 	}
@@ -118,6 +119,7 @@ func (r *runRow) forge(c *specCache) (forge.Run, error) {
 	if run.Spec.Params, err = c.params.get(r.Params); err != nil {
 		return forge.Run{}, err
 	}
+	run.Spec.Priority = r.Priority // what was asked for at submit is in the row of the spec
 	run.Spec.Origins, err = c.origins.get(r.Origins)
 	return run, err
 }
@@ -128,7 +130,7 @@ func (r *runRow) brief() forge.Run {
 		Attempt: r.Attempt, Retries: r.Retries, Fruitless: r.Fruitless, NotBefore: r.NotBefore.time(), Step: r.Step,
 		TotalSteps: r.TotalSteps, SavedStep: r.SavedStep, Model: r.Model, Parent: r.Parent, SubmittedAt: r.SubmittedAt.time(),
 		StartedAt: r.StartedAt.time(), EndedAt: r.EndedAt.time(), Version: r.Version,
-		Spec: forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Priority: r.Priority, Cluster: r.Cluster, Register: r.Register,
+		Spec: forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Priority: r.Priority, Cluster: r.Cluster, Register: r.Register, Eval: r.Eval,
 			TimeLimit: forge.Duration(r.TimeLimit), Pinned: r.Pinned, Gang: forge.Gang{Nodes: r.Nodes, GPUsPerNode: r.GPUs, CPUsPerGPU: r.CPUs, MemoryMiBPerGPU: r.MemoryMiB}}}
 	if r.Loss != nil {
 		loss := *r.Loss // the row may be changed again in the same closure

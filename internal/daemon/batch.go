@@ -34,7 +34,7 @@ func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Obse
 // how long before the limit a save has to begin.
 func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *forge.Launch) error {
 	l.User = r.User
-	l.Nice = max(0, forge.MaxPriority-r.Spec.Priority) * c.NiceStep
+	l.Nice = c.nice(r)
 	l.Exclude = exclude(d.world.nodesOf(c.Name), r.Spec, l.Placement)
 	saves, err := c.Files.Checkpoints(ctx, r.ID, l.RunDir, false)
 	if err != nil {

@@ -114,7 +114,7 @@ func maxPriority(p forge.Principal) int {
 func mayAskFor(p forge.Principal, priority int) error {
 	if limit := maxPriority(p); priority > limit {
 		return (&forge.Error{Kind: forge.KindForbidden, Op: "run.submit", Field: "priority", Err: fmt.Errorf("%d is above the highest that you may ask for, %d", priority, limit)}).
-			WithHint("submit with --priority %d or less; an admin raises it: forgectl user update %s --max-priority %d", limit, p.User, priority)
+			WithHint("ask for %d or less; an admin raises it: forgectl user edit %s --max-priority %d", limit, p.User, priority)
 	}
 	return nil
 }
