@@ -93,7 +93,7 @@ const (
 	WhyLeaked    Why = "leaked"    // the secret may be known to others
 	WhyLeft      Why = "left"      // the person does not work here any more
 	WhyUnused    Why = "unused"
-	WhyPreempted Why = "preempted" // a run of higher priority needs the GPUs
+	WhyPreempted Why = "preempted" // a run ahead of it needs the GPUs
 	WhySignal    Why = "signal"    // SIGHUP, SIGTERM
 	WhyFault     Why = "fault"     // forged could not go on by itself
 	WhyUpgrade   Why = "upgrade"   // a new version of forged changed the tables

@@ -38,6 +38,7 @@ type Preempt struct {
 	Run     RunID
 	Attempt int
 	For     RunID
+	Leaves  bool // it leaves anyway, or is stopped in this plan for a run further ahead: only claimed, never asked for this one's sake
 	Claims  []Claim
 }
 
@@ -65,11 +66,12 @@ const (
 	HoldBehind      HoldCode = "behind"     // would fit, and must not overtake the head of the queue
 	HoldPreempting  HoldCode = "preempting" // GPUs are claimed for it; runs there save and stop
 	HoldQueued      HoldCode = "queued"     // never of a plan: waits in the cluster's own queue, which decides
+	HoldLimit       HoldCode = "limit"      // its tenant or user has as much as it may have at once
 	HoldQueueFull   HoldCode = "queue_full" // as many of the user's runs wait in the cluster's own queue as may
 )
 
 // HoldCodes lists the whole set.
-var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldQueueFull, HoldQueued}
+var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldLimit, HoldQueueFull, HoldQueued}
 
 // Refusal is a decision that no longer held when it was to be committed.
 type Refusal struct {

@@ -38,6 +38,7 @@ type PendingRun struct {
 	Cancel      CancelMode
 	After       []Dependency
 	Where       *Constraints // nil: anywhere
+	Pinned      bool         // its owner says that it must not be preempted once it runs
 	Eval        bool         // counts in the quota class of evals
 	Work        Work
 }

@@ -59,8 +59,12 @@ func (c *checker) entitled(p forge.Preempt, a forge.ActiveAttempt, r forge.Pendi
 	if r.Priority-a.Priority < c.policy.PreemptGap {
 		c.fault(PropPreemptGap, p.Run, "has priority %d, %s has %d; the gap is %d", a.Priority, p.For, r.Priority, c.policy.PreemptGap)
 	}
-	if n := time.Duration(min(a.Preempted, 1000)); n > 0 {
-		if until := a.PreemptedAt.Add(min(4*time.Hour, 10*time.Minute+n*time.Minute)); c.s.Now.Before(until) {
+	if a.Preempted > 0 {
+		gap := time.Duration(float64(c.policy.Spare) * (1 + float64(a.Preempted)*c.policy.SpareGrowth))
+		if c.policy.SpareMost > 0 && gap > c.policy.SpareMost {
+			gap = c.policy.SpareMost
+		}
+		if until := a.PreemptedAt.Add(gap); c.s.Now.Before(until) {
 			c.fault(PropPreemptAgain, p.Run, "was preempted at %s, %d times by now, and is spared until %s", a.PreemptedAt, a.Preempted, until)
 		}
 	}

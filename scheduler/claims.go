@@ -10,49 +10,75 @@ import (
 
 // kept is one slot that is kept for a run, and the run that was stopped for it.
 type kept struct {
-	node *node
+	at   nodeKey
+	node *node // nil when it is gone
 	slot int
 	from forge.RunID
 }
 
-// keep writes a claim into the world.
-func (w *world) keep(run forge.RunID, n *node, k kept) {
-	w.claims[run] = append(w.claims[run], k)
-	sl, ok := n.slots[k.slot]
-	if !ok {
+// claim tells the world of a claim, unclaim that it ended.
+func (w *world) claim(c forge.Claim) {
+	at := nodeKey{c.Cluster, c.Node}
+	w.keep(c.For, kept{at, w.nodes[at], c.Slot, c.From})
+}
+
+func (w *world) unclaim(c forge.Claim) {
+	at := nodeKey{c.Cluster, c.Node}
+	w.setClaims(c.For, slices.DeleteFunc(slices.Clone(w.claims[c.For]), func(k kept) bool { return k.at == at && k.slot == c.Slot }))
+	if n := w.nodes[at]; n != nil {
+		if sl := n.slot(c.Slot); sl != nil && sl.claim == c.For {
+			sl.claim, sl.from = "", ""
+			sl.bin.countFree()
+		}
+	}
+}
+
+// keep writes a claim into the world. Who reads the claims of a run must not depend on the order in which they were told.
+func (w *world) keep(run forge.RunID, k kept) {
+	list := slices.Clone(w.claims[run])
+	i, _ := slices.BinarySearchFunc(list, k, func(a, b kept) int {
+		return cmp.Or(cmp.Compare(a.at.cluster, b.at.cluster), cmp.Compare(a.at.node, b.at.node), cmp.Compare(a.slot, b.slot))
+	})
+	w.setClaims(run, slices.Insert(list, i, k))
+	if k.node == nil {
 		return
 	}
-	sl.claim, sl.from = run, k.from
-	n.slots[k.slot] = sl
-	sl.bin.countFree()
+	if sl := k.node.slot(k.slot); sl != nil {
+		w.keepBefore(k.node)
+		sl.claim, sl.from = run, k.from
+		sl.bin.countFree()
+	}
 }
 
 // setAside keeps CPUs and memory for a run that GPUs are claimed for, as if it ran there already:
 // else somebody could take them before it starts, and the GPUs would have been freed in vain. It says whether
 // what is claimed is all that the gang needs: claims that have ceased to suffice (a GPU became sick) are
 // none, and the run takes its turn like any other.
-func (w *world) setAside(r *forge.PendingRun, sh *shape) bool {
+func (pl *planner) setAside(e *entry, sh *shape) bool {
 	if sh.waitForNode {
 		return false
 	}
-	for _, p := range sh.pools {
+	for i, p := range sh.pools {
 		var bins []*bin
-		for _, b := range p.bins {
-			n := 0
-			for _, k := range w.claims[r.ID] {
-				sl, ok := k.node.slots[k.slot]
-				a := k.node.holder(k.slot)
-				if k.node == b.node && ok && sl.bin == b && !sl.sick && (!sl.held || a != nil && w.leaving(a)) {
+		for j := range sh.eligible[i].in(sh.eligible[i]) {
+			b, n := p.bins[j], 0
+			for _, k := range pl.w.claims[e.id] {
+				if k.node != b.node {
+					continue
+				}
+				sl := k.node.slot(k.slot)
+				by := k.node.holder(k.slot)
+				if sl != nil && sl.bin == b && !sl.sick && (!sl.held || by != nil && by.stopped) {
 					n++
 				}
 			}
-			if n >= sh.need.slots && sh.mayUse(b) && b.holdsEmpty(sh.need, b.healthy) {
+			if n >= sh.need.slots {
 				bins = append(bins, b)
 			}
 		}
-		if len(bins) >= r.Gang.Nodes {
-			for _, b := range bins[:r.Gang.Nodes] {
-				b.node.setAside(r.ID, sh.need)
+		if len(bins) >= e.gang.Nodes {
+			for _, b := range bins[:e.gang.Nodes] {
+				pl.w.setAside(b.node, e.id, sh.need)
 			}
 			return true
 		}
@@ -60,15 +86,18 @@ func (w *world) setAside(r *forge.PendingRun, sh *shape) bool {
 	return false
 }
 
-func (n *node) setAside(run forge.RunID, what need) {
-	n.take(use{cpus: what.cpus, mib: what.mib, setAside: run})
+func (w *world) setAside(n *node, run forge.RunID, what need) {
+	w.take(n, use{cpus: what.cpus, mib: what.mib, setAside: run})
 }
 
 // giveBack undoes setAside.
-func (w *world) giveBack(r *forge.PendingRun) {
-	for _, k := range w.claims[r.ID] {
-		k.node.uses = slices.DeleteFunc(k.node.uses, func(u use) bool {
-			if u.setAside != r.ID {
+func (w *world) giveBack(e *entry) {
+	for _, k := range w.claims[e.id] {
+		if k.node == nil {
+			continue
+		}
+		k.node.uses = slices.DeleteFunc(slices.Clone(k.node.uses), func(u use) bool {
+			if u.setAside != e.id {
 				return false
 			}
 			k.node.freeCPU, k.node.freeMiB = k.node.freeCPU+u.cpus, k.node.freeMiB+u.mib
@@ -79,32 +108,33 @@ func (w *world) giveBack(r *forge.PendingRun) {
 
 // awaited says that somebody is still to leave a slot that is claimed for the run. Where all are free and the
 // gang does not fit, its claims help it no more.
-func (w *world) awaited(r *forge.PendingRun) bool {
-	return slices.ContainsFunc(w.claims[r.ID], func(k kept) bool { return k.node.holder(k.slot) != nil })
+func (w *world) awaited(run forge.RunID) bool {
+	return slices.ContainsFunc(w.claims[run], func(k kept) bool { return k.node != nil && k.node.holder(k.slot) != nil })
 }
 
 // savingHold says how many of the runs that are stopped for a run have still to save.
-func (w *world) savingHold(run forge.RunID) *forge.Held {
-	still := map[forge.RunID]bool{}
-	for _, k := range w.claims[run] {
-		if k.from == "" {
-			continue
+func (pl *planner) savingHold(run forge.RunID) *forge.Held {
+	return pl.held(forge.HoldPreempting, func() string {
+		still := map[forge.RunID]bool{}
+		for _, k := range pl.w.claims[run] {
+			if k.from == "" || k.node == nil {
+				continue
+			}
+			by := k.node.holder(k.slot)
+			still[k.from] = still[k.from] || by != nil && by.id == k.from
 		}
-		a := k.node.holder(k.slot)
-		still[k.from] = still[k.from] || a != nil && a.Run == k.from
-	}
-	n := 0
-	for _, s := range still {
-		if s {
-			n++
+		n := 0
+		for _, s := range still {
+			if s {
+				n++
+			}
 		}
-	}
-	return &forge.Held{Code: forge.HoldPreempting, Text: fmt.Sprintf(
-		"waits for %d of %s to save; it starts on the GPUs that are kept for it as soon as they have stopped", n, count(len(still), "run"))}
+		return fmt.Sprintf("waits for %d of %s to save; it starts on the GPUs that are kept for it as soon as they have stopped", n, count(len(still), "run"))
+	})
 }
 
-// holder is the active attempt that holds a slot; nil when none does.
-func (n *node) holder(slot int) *forge.ActiveAttempt {
+// holder is the active run that holds a slot; nil when none does.
+func (n *node) holder(slot int) *entry {
 	for i := range n.uses {
 		if u := &n.uses[i]; u.by != nil && slices.Contains(u.slots, slot) {
 			return u.by
@@ -113,42 +143,40 @@ func (n *node) holder(slot int) *forge.ActiveAttempt {
 	return nil
 }
 
-// leaving says that an attempt ends without being asked once more.
-func (w *world) leaving(a *forge.ActiveAttempt) bool { return a.Leaving() || w.stopping[a.Run] }
-
-// priority is that of a pending run that GPUs are claimed for. A claim for a run that does not wait
+// priorityOf is that of a waiting run that GPUs are claimed for. A claim for a run that does not wait
 // gives way to nobody: the store is about to end it.
-func (w *world) priority(claimant forge.RunID) int {
-	if r := w.waiters[claimant]; r != nil {
-		return r.Priority
+func (w *world) priorityOf(claimant forge.RunID) int {
+	if e := w.entries[claimant]; e != nil && e.pend != nil {
+		return e.pend.Priority
 	}
 	return forge.MaxPriority + 1
 }
 
 // carryOut writes the preemptions down and sets aside in the world what they make room for: later
 // runs of this plan must not take it.
-func (pl *planner) carryOut(r *forge.PendingRun, c *clearing) {
+func (pl *planner) carryOut(c *clearing) {
+	r := c.e.pend
 	claims := map[forge.RunID][]forge.Claim{} // by the run that is stopped; "" for what is free
-	delete(pl.w.claims, r.ID)
+	pl.w.setClaims(r.ID, nil)
 	slices.SortFunc(c.bins, func(a, b *bin) int { return cmp.Compare(a.node.Name, b.node.Name) })
 	for _, b := range c.bins {
-		for _, k := range pl.choose(c, b) {
-			if old := b.node.slots[k.slot].claim; old != "" && old != r.ID {
+		for _, k := range pl.slotsFor(c, b) {
+			if old := b.node.slot(k.slot).claim; old != "" && old != r.ID {
 				pl.overruled[old] = true
 			}
 			holder := forge.RunID("")
-			if a := b.node.holder(k.slot); a != nil {
-				holder = a.Run
+			if by := b.node.holder(k.slot); by != nil {
+				holder = by.id
 			}
 			claims[holder] = append(claims[holder], forge.Claim{Cluster: b.node.Cluster, Node: b.node.Name, Slot: k.slot, For: r.ID, From: k.from})
-			pl.w.keep(r.ID, b.node, k)
+			pl.w.keep(r.ID, k)
 		}
-		b.node.setAside(r.ID, c.need)
+		pl.w.setAside(b.node, r.ID, c.need)
 	}
-	slices.SortFunc(c.stops, func(a, b *forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
+	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	for i, a := range c.stops {
-		pl.w.stopping[a.Run] = true
-		p := forge.Preempt{Run: a.Run, Attempt: a.Number, For: r.ID, Claims: claims[a.Run]}
+		p := forge.Preempt{Run: a.id, Attempt: a.act.Number, For: r.ID, Leaves: a.stopped, Claims: claims[a.id]}
+		a.stopped = true
 		if i == 0 {
 			p.Claims = slices.Concat(p.Claims, claims[""])
 		}
@@ -156,16 +184,16 @@ func (pl *planner) carryOut(r *forge.PendingRun, c *clearing) {
 	}
 }
 
-// choose takes the slots of one node: one at least of each attempt that is stopped there, what is
+// slotsFor takes the slots of one node: one at least of each attempt that is stopped there, what is
 // claimed already, what is free, and then what the stopped ones hold.
-func (pl *planner) choose(c *clearing, b *bin) []kept {
+func (pl *planner) slotsFor(c *clearing, b *bin) []kept {
 	var out []kept
 	take := func(n int) {
 		if !slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {
-			k := kept{node: b.node, slot: n}
-			if a := b.node.holder(n); a != nil {
-				k.from = a.Run
-			} else if sl := b.node.slots[n]; sl.claim == c.r.ID {
+			k := kept{at: nodeKey{b.node.Cluster, b.node.Name}, node: b.node, slot: n}
+			if by := b.node.holder(n); by != nil {
+				k.from = by.id
+			} else if sl := b.node.slot(n); sl.claim == c.e.id {
 				k.from = sl.from
 			}
 			out = append(out, k)
@@ -180,17 +208,16 @@ func (pl *planner) choose(c *clearing, b *bin) []kept {
 	}
 	ofBin := 0
 	for _, k := range out {
-		if sl := b.node.slots[k.slot]; sl.bin == b && !sl.sick {
+		if sl := b.node.slot(k.slot); sl.bin == b && !sl.sick {
 			ofBin++
 		}
 	}
 	var rest []int
 	rank := map[int]int{}
-	for i := range b.node.GPUs {
-		n := b.node.GPUs[i].Slot
-		sl := b.node.slots[n]
-		a := b.node.holder(n)
-		usable := sl.bin == b && !sl.sick && c.mayClaim(pl.w, sl.claim) && (!sl.held || a != nil && slices.Contains(c.stops, a))
+	for _, sl := range b.slots {
+		n := sl.n
+		by := b.node.holder(n)
+		usable := !sl.sick && c.mayClaim(pl.w, sl.claim) && (!sl.held || by != nil && slices.Contains(c.stops, by))
 		if !usable || slices.ContainsFunc(out, func(k kept) bool { return k.slot == n }) {
 			continue
 		}

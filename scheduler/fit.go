@@ -9,30 +9,27 @@ import (
 
 // choice is one node of a fit and how good it is.
 type choice struct {
-	bin      *bin
-	claimed  []int // slots kept for this run
-	avoided  bool
-	left     int // slots of the type left over
-	leftCPUs int
-	leftMiB  int64
+	bin     *bin
+	claimed int  // slots kept for this run
+	worse   bool // avoided, or failed of late
+	left    int  // slots of the type left over
 }
 
 // compareChoices is best fit, as a total order: what is kept for the run first (its claims are
-// freed by nobody else), then the fewest slots, CPUs and MiB left over, then the name.
+// freed by nobody else), then nodes without failures, then the fewest slots left over, then the name.
 func compareChoices(a, b choice) int {
-	if a.avoided != b.avoided {
-		if b.avoided {
+	switch {
+	case a.claimed != b.claimed:
+		return b.claimed - a.claimed
+	case a.worse != b.worse:
+		if b.worse {
 			return -1
 		}
 		return 1
+	case a.left != b.left:
+		return a.left - b.left
 	}
-	return cmp.Or(
-		cmp.Compare(len(b.claimed), len(a.claimed)),
-		cmp.Compare(a.left, b.left),
-		cmp.Compare(a.leftCPUs, b.leftCPUs),
-		cmp.Compare(a.leftMiB, b.leftMiB),
-		cmp.Compare(a.bin.node.Name, b.bin.node.Name),
-	)
+	return a.bin.at - b.bin.at
 }
 
 // fit is one way to place a whole gang.
@@ -43,93 +40,198 @@ type fit struct {
 
 // better compares fits in different pools by the sums of what compareChoices looks at.
 func (f fit) better(g fit) bool {
-	sum := func(f fit) (avoided, claimed, left int) {
+	sum := func(f fit) (worse, claimed, left int) {
 		for _, c := range f.choices {
-			if c.avoided {
-				avoided++
+			if c.worse {
+				worse++
 			}
-			claimed += len(c.claimed)
+			claimed += c.claimed
 			left += c.left
 		}
-		return avoided, claimed, left
+		return worse, claimed, left
 	}
 	fa, fc, fl := sum(f)
 	ga, gc, gl := sum(g)
-	return cmp.Or(cmp.Compare(fa, ga), cmp.Compare(gc, fc), cmp.Compare(fl, gl), comparePools(f.pool, g.pool)) < 0
+	return cmp.Or(cmp.Compare(gc, fc), cmp.Compare(fa, ga), cmp.Compare(fl, gl), comparePools(f.pool, g.pool)) < 0
 }
 
-// find looks for the best fit of a run now. allowed says which nodes reservations leave to it.
+// find looks for the best fit of a run now. allowed says which nodes reservations leave to it, nil all.
 // blocked is a fit that only reservations stand against.
-func (w *world) find(r *forge.PendingRun, sh *shape, allowed func(*bin) bool) (found, blocked *fit) {
-	claims := w.claimant[r.ID]
+func (pl *planner) find(e *entry, sh *shape, allowed func(*bin) bool) (found, blocked *fit) {
 	for _, p := range sh.pools {
-		var open, all []choice
-		for _, b := range p.bins {
-			c, ok := sh.choice(r, b, claims)
-			if !ok {
-				continue
-			}
-			all = append(all, c)
-			if allowed(b) {
-				open = append(open, c)
-			}
-		}
-		if f := pick(p, open, r.Gang.Nodes); f != nil && (found == nil || f.better(*found)) {
+		if f := pl.findIn(e, sh, p, allowed); f != nil && (found == nil || f.better(*found)) {
 			found = f
 		}
-		if blocked == nil {
-			blocked = pick(p, all, r.Gang.Nodes)
+	}
+	if found == nil && allowed != nil {
+		for _, p := range sh.pools {
+			if blocked = pl.findIn(e, sh, p, nil); blocked != nil {
+				break
+			}
 		}
 	}
 	return found, blocked
 }
 
-func (sh *shape) choice(r *forge.PendingRun, b *bin, claims bool) (choice, bool) {
-	if !sh.mayUse(b) || b.node.freeCPU < sh.need.cpus || b.node.freeMiB < sh.need.mib {
+func (pl *planner) findIn(e *entry, sh *shape, p *pool, allowed func(*bin) bool) *fit {
+	w := pl.w
+	nodes := e.gang.Nodes
+	eligible, better := sh.of(p)
+	within := sh.where != nil && sh.where.Within != "" && nodes > 1
+	var choices []choice
+	if _, claims := w.claims[e.id]; claims {
+		for i := range eligible.in(eligible) {
+			b := p.bins[i]
+			if c, ok := sh.claimedChoice(e.id, b, !better.has(i)); ok && (allowed == nil || allowed(b)) {
+				choices = append(choices, c)
+			}
+		}
+		return pl.pick(sh, p, choices, nodes)
+	}
+	for _, worse := range []bool{false, true} {
+		for f := sh.need.slots; f <= p.most; f++ {
+			if p.counts[f] == 0 {
+				continue
+			}
+			among := better
+			if worse {
+				among = eligible
+			}
+			for i := range p.free[f].in(among) {
+				b := p.bins[i]
+				if worse && better.has(i) || b.node.freeCPU < sh.need.cpus || b.node.freeMiB < sh.need.mib || allowed != nil && !allowed(b) {
+					continue
+				}
+				choices = append(choices, choice{bin: b, worse: worse, left: f - sh.need.slots})
+				if nodes == 1 {
+					return &fit{p, choices}
+				}
+			}
+			if !within && len(choices) >= nodes && len(pl.spread) == 0 {
+				return pl.pick(sh, p, choices, nodes)
+			}
+		}
+	}
+	return pl.pick(sh, p, choices, nodes)
+}
+
+// claimedChoice is the choice of a bin for a run that slots are claimed for.
+func (sh *shape) claimedChoice(run forge.RunID, b *bin, worse bool) (choice, bool) {
+	if b.node.freeCPU < sh.need.cpus || b.node.freeMiB < sh.need.mib {
 		return choice{}, false
 	}
-	c := choice{bin: b, avoided: sh.avoids(b), leftCPUs: b.node.freeCPU - sh.need.cpus, leftMiB: b.node.freeMiB - sh.need.mib}
-	if claims {
-		c.claimed = b.claimed(r.ID)
-	}
-	c.left = len(b.free) + len(c.claimed) - sh.need.slots
-	if c.left < 0 {
+	c := choice{bin: b, worse: worse, claimed: b.claimed(run)}
+	if c.left = b.avail + c.claimed - sh.need.slots; c.left < 0 {
 		return choice{}, false
 	}
-	c.claimed = c.claimed[:min(len(c.claimed), sh.need.slots)]
+	c.claimed = min(c.claimed, sh.need.slots)
 	return c, true
 }
 
-func pick(p *pool, choices []choice, nodes int) *fit {
-	switch {
-	case len(choices) < nodes:
+func (pl *planner) pick(sh *shape, p *pool, choices []choice, nodes int) *fit {
+	if len(choices) < nodes {
 		return nil
-	case nodes == 1:
-		choices = []choice{slices.MinFunc(choices, compareChoices)}
-	default:
-		slices.SortFunc(choices, compareChoices)
-		choices = choices[:nodes]
+	}
+	slices.SortFunc(choices, compareChoices)
+	if nodes == 1 {
+		return &fit{p, choices[:1]}
+	}
+	if choices = pl.together(sh, choices, nodes); choices == nil {
+		return nil
 	}
 	return &fit{p, choices}
 }
 
-// place takes the fit from the world and writes it down.
-func (w *world) place(r *forge.PendingRun, f *fit) forge.Place {
-	out := forge.Place{Run: r.ID, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: f.pool.cluster.name}
-	n := needOf(r.Gang)
-	choices := slices.Clone(f.choices)
-	slices.SortFunc(choices, func(a, b choice) int { return cmp.Compare(a.bin.node.Name, b.bin.node.Name) })
-	for _, c := range choices {
-		slots := slices.Concat(c.claimed, c.bin.free[:n.slots-len(c.claimed)])
-		slices.Sort(slots)
-		u := use{slots: slots, cpus: n.cpus, mib: n.mib}
-		if r.TimeLimit > 0 {
-			u.until = w.now.Add(r.TimeLimit)
+// together picks the nodes of a gang from choices that are sorted, on as few racks and switches as it can; nil when they must share a label
+// and cannot.
+func (pl *planner) together(sh *shape, choices []choice, nodes int) []choice {
+	if sh.where != nil && sh.where.Within != "" {
+		var best []choice
+		for _, g := range grouped(choices, sh.where.Within) {
+			if g.value != "" && len(g.choices) >= nodes && (best == nil || len(g.choices) < len(best)) {
+				best = g.choices
+			}
 		}
-		c.bin.node.take(u)
-		c.bin.countFree()
-		out.Shares = append(out.Shares, forge.Share{Node: c.bin.node.Name, Slots: slots, CPUs: n.cpus, MemoryMiB: n.mib})
-		out.Nodes = append(out.Nodes, forge.NodeVersion{Node: c.bin.node.Name, Version: c.bin.node.Version})
+		if best == nil {
+			return nil
+		}
+		choices = best
+	}
+	return nearest(choices, nodes, pl.spread)
+}
+
+// nearest takes nodes from the fewest groups, by labels from the outermost (the last) inwards.
+func nearest(choices []choice, nodes int, labels []string) []choice {
+	if len(labels) == 0 || nodes == 1 {
+		return choices[:nodes]
+	}
+	outer, inner := labels[len(labels)-1], labels[:len(labels)-1]
+	groups := grouped(choices, outer)
+	if len(groups) == 1 {
+		return nearest(choices, nodes, inner)
+	}
+	var tight *group
+	for i := range groups {
+		if g := &groups[i]; len(g.choices) >= nodes && (tight == nil || len(g.choices) < len(tight.choices)) {
+			tight = g
+		}
+	}
+	if tight != nil {
+		return nearest(tight.choices, nodes, inner)
+	}
+	slices.SortStableFunc(groups, func(a, b group) int { return len(b.choices) - len(a.choices) })
+	var out []choice
+	for _, g := range groups {
+		n := min(len(g.choices), nodes-len(out))
+		if n == 0 {
+			break
+		}
+		out = append(out, nearest(g.choices, n, inner)...)
 	}
 	return out
+}
+
+// group is the choices whose nodes have one value of a label.
+type group struct {
+	value   string
+	choices []choice
+}
+
+// grouped divides choices by a label, groups in the order of their first choice.
+func grouped(choices []choice, label string) []group {
+	var out []group
+	at := map[string]int{}
+	for _, c := range choices {
+		v := c.bin.node.Labels[label]
+		i, ok := at[v]
+		if !ok {
+			i = len(out)
+			at[v] = i
+			out = append(out, group{value: v})
+		}
+		out[i].choices = append(out[i].choices, c)
+	}
+	return out
+}
+
+// place takes the fit from the world and writes it down.
+func (pl *planner) place(e *entry, f *fit) {
+	r := e.pend
+	out := forge.Place{Run: r.ID, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: f.pool.cluster.name}
+	n := needOf(r.Gang)
+	slices.SortFunc(f.choices, func(a, b choice) int { return a.bin.at - b.bin.at })
+	for _, c := range f.choices {
+		node := c.bin.node
+		slots := c.bin.pickSlots(r.ID, n.slots)
+		u := use{slots: slots, cpus: n.cpus, mib: n.mib}
+		if r.TimeLimit > 0 {
+			u.until = pl.now.Add(r.TimeLimit)
+		}
+		pl.w.take(node, u)
+		out.Shares = append(out.Shares, forge.Share{Node: node.Name, Slots: slots, CPUs: n.cpus, MemoryMiB: n.mib})
+		out.Nodes = append(out.Nodes, forge.NodeVersion{Node: node.Name, Version: node.Version})
+	}
+	e.placed = true
+	pl.bounds.add(e)
+	pl.plan.Place = append(pl.plan.Place, out)
 }

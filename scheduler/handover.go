@@ -17,6 +17,7 @@ type queue struct {
 	limit int // of one owner; 0: none
 	of    map[owner]int
 	all   int
+	here  []owner // handed over by the plan that is being made
 }
 
 // owner is a user of a tenant: names are a tenant's own.
@@ -30,10 +31,26 @@ func (q *queue) add(o owner) {
 	q.all++
 }
 
+func (q *queue) drop(o owner) {
+	if q.of[o]--; q.of[o] <= 0 {
+		delete(q.of, o)
+	}
+	q.all--
+}
+
+// forget takes back what a plan handed over.
+func (q *queue) forget() {
+	for _, o := range q.here {
+		q.drop(o)
+	}
+	q.here = q.here[:0]
+}
+
 func (q *queue) takes(o owner) bool { return q.limit <= 0 || q.of[o] < q.limit }
 
 // handOver gives the run to the cluster in whose queue the fewest of forge's runs wait, and says whether there is one.
-func (pl *planner) handOver(r *forge.PendingRun, sh *shape) bool {
+func (pl *planner) handOver(e *entry, sh *shape) bool {
+	r := e.pend
 	o := owner{r.Tenant, r.User}
 	var to *cluster
 	for _, c := range sh.queues {
@@ -45,6 +62,9 @@ func (pl *planner) handOver(r *forge.PendingRun, sh *shape) bool {
 		return false
 	}
 	to.queue.add(o)
+	to.queue.here = append(to.queue.here, o)
+	e.placed = true
+	pl.bounds.add(e)
 	pl.plan.Place = append(pl.plan.Place, forge.Place{Run: r.ID, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: to.name, HandOver: true})
 	return true
 }

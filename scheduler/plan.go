@@ -9,189 +9,258 @@ import (
 
 // Plan decides for one snapshot who starts where and why the others wait.
 func Plan(s forge.Snapshot, p Policy) forge.Plan {
-	pl := planner{s: s, p: p, w: newWorld(s), shapes: map[shapeKey]*shape{}, reasons: map[holdKey]*forge.Held{},
-		saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
-	pl.plan.Revision = s.Revision
-	queue := inOrder(s.Pending)
-	early := pl.claimants(queue)
-	for _, r := range queue {
-		if !early[r.ID] {
-			pl.decide(r)
+	pl := NewPlanner(p)
+	pl.Load(s)
+	return pl.Plan(s.Now)
+}
+
+// planner makes one plan.
+type planner struct {
+	p            Policy
+	now          time.Time
+	quiet        bool // nobody asks for reasons
+	w            *world
+	nodes        []forge.Node // for texts
+	bands        map[forge.TenantID]int32
+	bounds       *bounds
+	spread       []string
+	plan         forge.Plan
+	candidates   []*entry      // all that wait and all that could be stopped for them, in order
+	queue        []*entry      // those of them that wait
+	scratch      []*entry      // of sorts
+	groups       []*forge.Held // in the order of their first run
+	reasons      map[holdKey]*forge.Held
+	reservations []*reservation
+	tries        int                         // different shapes tried behind a reservation
+	saving       map[forge.RunID]*forge.Held // runs that wait for what was stopped for them
+	overruled    map[forge.RunID]bool        // runs whose claims went to one of a higher class in this plan
+	chosen       []*entry                    // by repacking
+	classes      bool                        // there are several among the candidates
+	sites        []site                      // scratch
+}
+
+// ready tells what may be stopped at all from what keeps its GPUs whatever waits.
+func (pl *planner) ready() {
+	w := pl.w
+	w.begin()
+	for _, e := range w.running {
+		e.reset(w.undo.plan)
+		e.stopped = e.act.Leaving()
+		e.fixed = e.stopped || e.act.Pinned || e.act.Queued()
+		if until := pl.spared(e.act); !e.fixed && until.After(pl.now) {
+			e.fixed = true
+			if len(w.waiting) > 0 && (pl.p.PreemptInOrder || pl.p.PreemptGap > 0) {
+				pl.wakeAt(until)
+			}
+		}
+	}
+	for _, e := range w.waiting {
+		e.reset(w.undo.plan)
+		e.idle, e.why = notReady(e.pend, pl.now)
+	}
+	pl.bounds.count(w.running)
+}
+
+func (pl *planner) run() {
+	w := pl.w
+	defer w.end()
+	pl.line()
+	early := pl.claimants()
+	if pl.p.PreemptInOrder {
+		pl.repack()
+	}
+	for _, e := range pl.queue {
+		if !e.placed && !early[e.id] {
+			pl.decide(e)
 		}
 	}
 	for _, h := range pl.groups {
 		pl.plan.Hold = append(pl.plan.Hold, *h)
 	}
-	return pl.plan
+	if pl.p.ReplanEvery > 0 && len(w.waiting) > 0 && len(w.running) > 0 {
+		pl.wakeAt(pl.now.Add(pl.p.ReplanEvery))
+	}
+	if pl.p.Order == OrderAttained && len(w.waiting) > 0 {
+		for _, e := range w.running {
+			pl.wakeAt(pl.nextLevel(e))
+		}
+	}
 }
 
-type planner struct {
-	s            forge.Snapshot
-	p            Policy
-	w            *world
-	plan         forge.Plan
-	groups       []*forge.Held // in the order of their first run
-	reasons      map[holdKey]*forge.Held
-	shapes       map[shapeKey]*shape
-	reservations []*reservation
-	tries        int                         // different shapes tried behind a reservation
-	saving       map[forge.RunID]*forge.Held // runs that wait for what was stopped for them
-	overruled    map[forge.RunID]bool        // runs whose claims went to one of a higher class in this plan
+// nextLevel is when a run that runs has had so much that it comes later in the order.
+func (pl *planner) nextLevel(e *entry) time.Time {
+	if e.gpus == 0 {
+		return time.Time{}
+	}
+	had := forge.GPUTimeOf(e.ran(pl.now), e.gpus)
+	edge := firstLevel << level(had)
+	return pl.now.Add(time.Duration((int64(edge-had)+int64(e.gpus)-1)/int64(e.gpus)) * time.Millisecond)
 }
 
 // claimants starts, before all others, the runs that GPUs were freed for and that fit now. In
 // their turn they could be held behind a head that itself waits for the very GPUs that they
 // claim, and both would wait for ever. Those whose claims stand and which do not fit yet have their room
 // set aside, and neither reserve nor preempt more.
-func (pl *planner) claimants(queue []*forge.PendingRun) map[forge.RunID]bool {
-	if len(pl.w.claimant) == 0 {
+func (pl *planner) claimants() map[forge.RunID]bool {
+	w := pl.w
+	if len(w.claims) == 0 {
 		return nil
 	}
 	started := map[forge.RunID]bool{}
-	start := func(r *forge.PendingRun, where func(*bin) bool) bool {
-		found, _ := pl.w.find(r, pl.shape(r), where)
+	start := func(e *entry, where func(*bin) bool) bool {
+		found, _ := pl.find(e, pl.shapeOf(e), where)
 		if found != nil {
-			pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
-			started[r.ID] = true
+			pl.place(e, found)
+			started[e.id] = true
 		}
 		return found != nil
 	}
-	var rest []*forge.PendingRun
-	for _, r := range queue {
-		if key, _ := notReady(r, pl.s.Now); key.code != "" || !pl.w.claimant[r.ID] || pl.shape(r).code != "" {
+	var rest []*entry
+	for _, e := range pl.queue {
+		if _, claims := w.claims[e.id]; !claims || e.idle.code != "" || pl.shapeOf(e).code != "" {
 			continue
 		}
 		// On what is claimed for it a run may start whatever is set aside for others: that was counted beside it.
-		if !start(r, func(b *bin) bool { return len(b.claimed(r.ID)) >= r.Gang.GPUsPerNode }) {
-			rest = append(rest, r)
+		if !start(e, func(b *bin) bool { return b.claimed(e.id) >= e.gang.GPUsPerNode }) {
+			rest = append(rest, e)
 		}
 	}
-	for _, r := range rest {
-		pl.w.setAside(r, pl.shape(r)) // for all before one starts elsewhere: it must not take another's room
+	for _, e := range rest {
+		pl.setAside(e, pl.shapeOf(e)) // for all before one starts elsewhere: it must not take another's room
 	}
-	for _, r := range rest {
-		pl.w.giveBack(r)
-		if !start(r, func(*bin) bool { return true }) && pl.w.awaited(r) && pl.w.setAside(r, pl.shape(r)) {
-			pl.saving[r.ID] = pl.w.savingHold(r.ID)
+	for _, e := range rest {
+		w.giveBack(e)
+		if !start(e, nil) && w.awaited(e.id) && pl.setAside(e, pl.shapeOf(e)) {
+			pl.saving[e.id] = pl.savingHold(e.id)
 		}
 	}
 	return started
 }
 
-func (pl *planner) decide(r *forge.PendingRun) {
-	if key, text := notReady(r, pl.s.Now); key.code != "" {
-		h := pl.reasons[key]
-		if h == nil {
-			h = &forge.Held{Code: key.code, Text: text()}
-			pl.reasons[key] = h
-		}
-		if key.code == forge.HoldBackoff {
+func (pl *planner) decide(e *entry) {
+	r := e.pend
+	if e.idle.code != "" {
+		if e.idle.code == forge.HoldBackoff {
 			pl.wakeAt(r.NotBefore)
 		}
-		pl.hold(h, r)
+		if pl.quiet {
+			return
+		}
+		h := pl.reasons[e.idle]
+		if h == nil {
+			h = &forge.Held{Code: e.idle.code, Text: e.why()}
+			pl.reasons[e.idle] = h
+		}
+		pl.hold(h, e)
 		return
 	}
 	switch {
-	case pl.overruled[r.ID]:
-		pl.hold(&forge.Held{Code: forge.HoldCapacity, Text: "what was being freed for it goes to a run of higher priority; its turn comes again"}, r)
+	case pl.overruled[e.id]:
+		pl.hold(&forge.Held{Code: forge.HoldCapacity, Text: "what was being freed for it goes to a run of higher priority; its turn comes again"}, e)
 		return
-	case pl.saving[r.ID] != nil:
-		pl.hold(pl.saving[r.ID], r)
+	case pl.saving[e.id] != nil:
+		pl.hold(pl.saving[e.id], e)
 		return
 	}
-	sh := pl.shape(r)
-	if sh.failed != nil && (sh.code != "" || !pl.w.claimant[r.ID]) {
-		if !pl.handOver(r, sh) {
-			pl.hold(sh.failed, r)
+	sh := pl.shapeOf(e)
+	_, claims := pl.w.claims[e.id]
+	if sh.failed != nil && (sh.code != "" || !claims) {
+		if !pl.handOver(e, sh) {
+			pl.hold(sh.failed, e)
 		}
 		return
 	}
-	pl.try(r, sh)
-}
-
-func (pl *planner) shape(r *forge.PendingRun) *shape {
-	key := keyOfShape(r)
-	sh := pl.shapes[key]
-	if sh == nil {
-		sh = pl.w.shape(pl.s, r, key)
-		pl.shapes[key] = sh
-		if sh.code != "" {
-			sh.failed = &forge.Held{Code: sh.code, Text: sh.text}
-		}
+	if x, broken := pl.bounds.breaks(e); broken {
+		pl.hold(pl.boundHold(sh, x), e)
+		return
 	}
-	return sh
+	pl.try(e, sh, claims)
 }
 
-func (pl *planner) try(r *forge.PendingRun, sh *shape) {
-	bf := backfill{w: pl.w, r: r, need: sh.need, margin: pl.p.BackfillMargin, exhausted: pl.tries >= pl.p.MaxBackfillTries}
-	bk := behindKey{reservations: len(pl.reservations)}
+func (pl *planner) try(e *entry, sh *shape, claims bool) {
+	bf := backfill{pl: pl, e: e, need: sh.need, margin: pl.p.BackfillMargin, exhausted: pl.tries >= pl.p.MaxBackfillTries}
+	bk := behindKey{reservations: len(pl.reservations), yields: bf.yields()}
 	for _, res := range pl.reservations {
 		if bf.endsBefore(res) {
 			bk.before++
 		}
 	}
-	claims := pl.w.claimant[r.ID] // what is kept for it makes it unlike its equals
-	if h := sh.behind[bk]; h != nil && !claims {
-		if !pl.handOver(r, sh) {
-			pl.hold(h, r)
+	if h := sh.behind[bk]; h != nil && !claims { // what is kept for it makes it unlike its equals
+		if !pl.handOver(e, sh) {
+			pl.hold(h, e)
 		}
 		return
 	}
 	reserved, all := reservedIn(sh.pools)
 	if all && bf.exhausted && len(sh.pools) > 0 {
-		if pl.handOver(r, sh) {
+		if pl.handOver(e, sh) {
 			return
 		}
-		h := &forge.Held{Code: forge.HoldBehind, Text: pl.notTriedText() + sh.fullText()}
+		h := pl.held(forge.HoldBehind, func() string { return pl.notTriedText() + sh.fullText() })
 		sh.behind[bk] = h
-		pl.hold(h, r)
+		pl.hold(h, e)
 		return
 	}
 	if reserved {
 		pl.tries++
 	}
-	found, blocked := pl.w.find(r, sh, bf.allowed)
+	var allowed func(*bin) bool
+	if reserved {
+		allowed = bf.allowed
+	}
+	found, blocked := pl.find(e, sh, allowed)
 	if found != nil {
-		pl.plan.Place = append(pl.plan.Place, pl.w.place(r, found))
+		pl.place(e, found)
 		bf.took(found)
 		return
 	}
-	if pl.handOver(r, sh) {
+	if pl.handOver(e, sh) {
 		return
 	}
 	if len(sh.pools) == 0 {
-		sh.failed = &forge.Held{Code: forge.HoldQueueFull, Text: sh.queueFullText()}
-		pl.hold(sh.failed, r)
+		sh.failed = pl.held(forge.HoldQueueFull, sh.queueFullText)
+		pl.hold(sh.failed, e)
 		return
 	}
 	if blocked == nil && !all {
-		if h := pl.preempt(r, sh); h != nil {
-			pl.hold(h, r)
+		if h := pl.preempt(e, sh); h != nil {
+			pl.hold(h, e)
 			return
 		}
 	}
 	var h *forge.Held
 	if blocked != nil {
-		h = &forge.Held{Code: forge.HoldBehind, Text: behindText(r, blocked) + sh.fullText()}
+		h = pl.held(forge.HoldBehind, func() string { return behindText(e.pend, blocked) + sh.fullText() })
 		sh.behind[bk] = h
 	} else {
-		h = &forge.Held{Code: forge.HoldCapacity, Text: pl.w.capacityText(r, sh) + sh.fullText()}
+		h = pl.held(forge.HoldCapacity, func() string { return pl.capacityText(e, sh) + sh.fullText() })
 		if !claims {
 			sh.failed = h
 		}
 	}
-	if res := pl.reserve(r, sh, all); res != nil && blocked == nil {
+	if res := pl.reserve(e, sh, all); res != nil && blocked == nil && !pl.quiet {
 		// Its equals wait for the same and have no reservation: they share the text without it.
 		h = &forge.Held{Code: h.Code, Text: h.Text + headText(res)}
 	}
-	pl.hold(h, r)
+	pl.hold(h, e)
 }
 
-func (pl *planner) reserve(r *forge.PendingRun, sh *shape, all bool) *reservation {
+// held makes a reason; its text only where somebody reads it.
+func (pl *planner) held(code forge.HoldCode, text func() string) *forge.Held {
+	if pl.quiet {
+		return &forge.Held{Code: code}
+	}
+	return &forge.Held{Code: code, Text: text()}
+}
+
+func (pl *planner) reserve(e *entry, sh *shape, all bool) *reservation {
 	if all || sh.waitForNode {
 		return nil
 	}
-	res := pl.w.reserve(r, sh)
+	if pl.p.PreemptInOrder && !pl.unyielding() {
+		return nil // whoever overtakes it now can be stopped for it
+	}
+	res := pl.reserveFor(e, sh)
 	pl.reservations = pl.reservations[:0]
 	for _, c := range pl.w.clusters {
 		if c.reserved != nil {
@@ -211,15 +280,18 @@ func reservedIn(pools []*pool) (some, all bool) {
 	return slices.ContainsFunc(pools, taken), !slices.ContainsFunc(pools, free)
 }
 
-func (pl *planner) hold(h *forge.Held, r *forge.PendingRun) {
+func (pl *planner) hold(h *forge.Held, e *entry) {
+	if pl.quiet {
+		return
+	}
 	if len(h.Runs) == 0 {
 		pl.groups = append(pl.groups, h)
 	}
-	h.Runs = append(h.Runs, r.ID)
+	h.Runs = append(h.Runs, e.id)
 }
 
 func (pl *planner) wakeAt(t time.Time) {
-	if t.After(pl.s.Now) && (pl.plan.WakeAt.IsZero() || t.Before(pl.plan.WakeAt)) {
+	if t.After(pl.now) && (pl.plan.WakeAt.IsZero() || t.Before(pl.plan.WakeAt)) {
 		pl.plan.WakeAt = t
 	}
 }

@@ -14,14 +14,16 @@ import (
 type Planner struct {
 	policy   Policy
 	revision int64
-	pending  map[forge.RunID]forge.PendingRun
-	active   map[forge.RunID]forge.ActiveAttempt
+	w        *world
 	nodes    map[nodeKey]forge.Node
-	claims   map[forge.Claim]bool
 	paused   map[forge.ClusterName]string
 	queues   []forge.ClusterQueue
 	tenants  []forge.TenantShare
-	arrived  map[forge.RunID]forge.Arrival
+	bands    map[forge.TenantID]int32
+	bounds   *bounds
+	stale    bool    // the nodes changed: the world is made anew before the next plan
+	last     planner // its buffers serve the next plan
+	sorted   []forge.Node
 }
 
 // Change is one thing that is different. Exactly one field is set.
@@ -44,88 +46,122 @@ func NewPlanner(p Policy) *Planner {
 	return pl
 }
 
-// Load forgets everything and takes the world of a snapshot.
+// Load forgets everything and takes the world of a snapshot. The snapshot must not be changed while the planner uses it.
 func (pl *Planner) Load(s forge.Snapshot) {
-	*pl = Planner{policy: pl.policy, revision: s.Revision, pending: map[forge.RunID]forge.PendingRun{}, active: map[forge.RunID]forge.ActiveAttempt{},
-		nodes: map[nodeKey]forge.Node{}, claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{}, queues: s.Queues, tenants: s.Tenants,
-		arrived: map[forge.RunID]forge.Arrival{}}
-	for _, r := range s.Pending {
-		pl.pending[r.ID] = r
-	}
-	for _, a := range s.Active {
-		pl.active[a.Run] = a
-	}
-	for _, n := range s.Nodes {
+	*pl = Planner{policy: pl.policy, revision: s.Revision, w: newWorld(len(s.Pending) + len(s.Active)), nodes: make(map[nodeKey]forge.Node, len(s.Nodes)), paused: map[forge.ClusterName]string{},
+		queues: s.Queues, last: pl.last}
+	pl.setTenants(s.Tenants)
+	pl.sorted = slices.Clone(s.Nodes)
+	slices.SortFunc(pl.sorted, compareNodes)
+	for _, n := range pl.sorted {
 		pl.nodes[nodeKey{n.Cluster, n.Name}] = n
-	}
-	for _, c := range s.Claims {
-		pl.claims[c] = true
 	}
 	for _, p := range s.Paused {
 		pl.paused[p.Cluster] = p.Reason
 	}
-	for _, a := range s.Arrived {
-		pl.arrived[a.Run] = a
+	pl.w.arrivals.load(s.Arrived)
+	pl.w.build(pl.sorted, s.Paused, s.Queues)
+	for i := range s.Active {
+		pl.w.putRunning(&s.Active[i])
 	}
+	for i := range s.Pending {
+		pl.w.putWaiting(&s.Pending[i])
+	}
+	for _, c := range s.Claims {
+		pl.w.claim(c)
+	}
+}
+
+func compareNodes(a, b forge.Node) int {
+	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
+}
+
+func (pl *Planner) setTenants(t []forge.TenantShare) {
+	pl.tenants, pl.bands, pl.bounds = t, bandsOf(t, pl.policy), newBounds(t)
 }
 
 // Change tells of one change; the order of several matters as it did in the world.
 func (pl *Planner) Change(c Change) {
 	switch {
 	case c.Pending != nil:
-		delete(pl.active, c.Pending.ID)
-		pl.pending[c.Pending.ID] = *c.Pending
+		pl.w.putWaiting(c.Pending)
 	case c.Active != nil:
-		delete(pl.pending, c.Active.Run)
-		pl.active[c.Active.Run] = *c.Active
+		pl.w.putRunning(c.Active)
 	case c.Gone != "":
-		delete(pl.pending, c.Gone)
-		delete(pl.active, c.Gone)
+		pl.w.drop(c.Gone)
 	case c.Node != nil:
 		pl.nodes[nodeKey{c.Node.Cluster, c.Node.Name}] = *c.Node
+		pl.stale = true
 	case c.Claim != nil && c.Claim.Gone:
-		delete(pl.claims, c.Claim.Claim)
+		pl.w.unclaim(c.Claim.Claim)
 	case c.Claim != nil:
-		pl.claims[c.Claim.Claim] = true
+		pl.w.claim(c.Claim.Claim)
 	case c.Paused != nil && c.Paused.Gone:
 		delete(pl.paused, c.Paused.Cluster)
+		pl.stale = true
 	case c.Paused != nil:
 		pl.paused[c.Paused.Cluster] = c.Paused.Reason
+		pl.stale = true
 	case c.Arrived != nil:
-		pl.arrived[c.Arrived.Run] = *c.Arrived
+		pl.w.arrivals.put(*c.Arrived)
 	case c.Queues != nil:
-		pl.queues = c.Queues
+		pl.queues, pl.stale = c.Queues, true
 	case c.Tenants != nil:
-		pl.tenants = c.Tenants
+		pl.setTenants(c.Tenants)
 	}
 	pl.revision++
 }
 
 // Plan decides for now. Its Hold has the reasons of all that wait, in words.
-func (pl *Planner) Plan(now time.Time) forge.Plan { return Plan(pl.Snapshot(now), pl.policy) }
+func (pl *Planner) Plan(now time.Time) forge.Plan { return pl.decide(now, false) }
 
 // Decide is Plan without the reasons: what to do and when to look again.
-func (pl *Planner) Decide(now time.Time) forge.Plan {
-	p := pl.Plan(now)
-	p.Hold = nil
-	return p
+func (pl *Planner) Decide(now time.Time) forge.Plan { return pl.decide(now, true) }
+
+func (pl *Planner) decide(now time.Time, quiet bool) forge.Plan {
+	p := pl.make(now)
+	p.quiet = quiet
+	p.run()
+	return p.plan
+}
+
+// make readies a plan.
+func (pl *Planner) make(now time.Time) *planner {
+	if pl.stale {
+		pl.Load(pl.Snapshot(now))
+	}
+	old := &pl.last
+	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, bounds: pl.bounds, plan: forge.Plan{Revision: pl.revision},
+		candidates: old.candidates[:0], queue: old.queue[:0], scratch: old.scratch[:0], chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
+		reasons: map[holdKey]*forge.Held{}, saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
+	pl.last = p
+	pl.last.ready()
+	return &pl.last
 }
 
 // Snapshot is the world as the planner knows it.
 func (pl *Planner) Snapshot(now time.Time) forge.Snapshot {
-	s := forge.Snapshot{Revision: pl.revision, Now: now, Queues: pl.queues, Tenants: pl.tenants}
-	s.Pending = slices.SortedFunc(maps.Values(pl.pending), func(a, b forge.PendingRun) int { return cmp.Compare(a.ID, b.ID) })
-	s.Active = slices.SortedFunc(maps.Values(pl.active), func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
-	s.Nodes = slices.SortedFunc(maps.Values(pl.nodes), func(a, b forge.Node) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
-	})
-	s.Claims = slices.SortedFunc(maps.Keys(pl.claims), func(a, b forge.Claim) int {
+	s := forge.Snapshot{Revision: pl.revision, Now: now, Queues: pl.queues, Tenants: pl.tenants, Arrived: slices.Clone(pl.w.arrivals.list)}
+	for _, e := range pl.w.waiting {
+		s.Pending = append(s.Pending, *e.pend)
+	}
+	for _, e := range pl.w.running {
+		s.Active = append(s.Active, *e.act)
+	}
+	slices.SortFunc(s.Pending, func(a, b forge.PendingRun) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
+	s.Nodes = slices.SortedFunc(maps.Values(pl.nodes), compareNodes)
+	for run, list := range pl.w.claims {
+		for _, k := range list {
+			s.Claims = append(s.Claims, forge.Claim{Cluster: k.at.cluster, Node: k.at.node, Slot: k.slot, For: run, From: k.from})
+		}
+	}
+	slices.SortFunc(s.Claims, func(a, b forge.Claim) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.For, b.For))
 	})
 	for c, why := range pl.paused {
 		s.Paused = append(s.Paused, forge.PausedCluster{Cluster: c, Reason: why})
 	}
 	slices.SortFunc(s.Paused, func(a, b forge.PausedCluster) int { return cmp.Compare(a.Cluster, b.Cluster) })
-	s.Arrived = slices.SortedFunc(maps.Values(pl.arrived), func(a, b forge.Arrival) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Run, b.Run)) })
 	return s
 }

@@ -11,45 +11,51 @@ import (
 // preempt looks for the runs of lower priority that together make room for this one at the least
 // lost work, and writes their preemption into the plan. Nil when there are none: nothing is
 // stopped unless the gang then starts (invariant 6).
-func (pl *planner) preempt(r *forge.PendingRun, sh *shape) *forge.Held {
-	if pl.p.PreemptGap == 0 || r.Priority < pl.p.PreemptGap || sh.waitForNode {
+func (pl *planner) preempt(e *entry, sh *shape) *forge.Held {
+	if sh.waitForNode || e.forced || !pl.mayPreempt(e) {
 		return nil
 	}
-	best := pl.clearance(r, sh, false)
-	if best == nil && pl.overrules(r) {
-		best = pl.clearance(r, sh, true)
+	best := pl.clearance(e, sh, false)
+	if best == nil && pl.overrules(e) {
+		best = pl.clearance(e, sh, true)
 	}
 	if best == nil || best.bySelf {
 		return nil
 	}
-	pl.carryOut(r, best)
-	return pl.w.savingHold(r.ID)
+	pl.carryOut(best)
+	return pl.savingHold(e.id)
+}
+
+// mayPreempt says whether there could be anything that is stopped for the run.
+func (pl *planner) mayPreempt(e *entry) bool {
+	return pl.p.PreemptInOrder || pl.p.PreemptGap > 0 && e.pend.Priority >= pl.p.PreemptGap || e.turn.tier == 0
 }
 
 // clearing is one way to make room for a gang in a pool.
 type clearing struct {
-	r      *forge.PendingRun
+	e      *entry
 	need   need
 	class  int  // the highest priority that gives way
 	over   bool // claims of runs of that class do not count
 	shared bool // a stop costs a node only its part of it
-	stops  []*forge.ActiveAttempt
+	stops  []*entry
 	bins   []*bin
 	lost   int64
+	where  *forge.Constraints
 	bySelf bool // it is enough to wait for what is leaving anyway: a reservation does that
 }
 
 // clearance is the best clearing over all pools that are not reserved for somebody ahead.
-func (pl *planner) clearance(r *forge.PendingRun, sh *shape, over bool) *clearing {
+func (pl *planner) clearance(e *entry, sh *shape, over bool) *clearing {
 	var best *clearing
 	for _, p := range sh.pools {
 		if p.cluster.reserved != nil {
 			continue
 		}
 		// A run on many nodes is dear for the sake of one and cheap for the sake of all: both are tried.
-		for _, shared := range []bool{false, true}[:min(2, r.Gang.Nodes)] {
-			c := &clearing{r: r, need: sh.need, class: r.Priority - pl.p.PreemptGap, over: over, shared: shared}
-			if !pl.clear(c, keepBins(p.bins, sh)) {
+		for _, shared := range []bool{false, true}[:min(2, e.gang.Nodes)] {
+			c := &clearing{e: e, need: sh.need, class: e.pend.Priority - max(1, pl.p.PreemptGap), over: over, shared: shared, where: sh.where}
+			if !pl.clear(c, sh.clearable(p)) {
 				continue
 			}
 			if c.bySelf {
@@ -63,12 +69,12 @@ func (pl *planner) clearance(r *forge.PendingRun, sh *shape, over bool) *clearin
 	return best
 }
 
-func keepBins(bins []*bin, sh *shape) []*bin {
+// clearable are the bins that may be cleared for a shape.
+func (sh *shape) clearable(p *pool) []*bin {
 	var out []*bin
-	for _, b := range bins {
-		if sh.mayUse(b) && b.holdsEmpty(sh.need, b.healthy) {
-			out = append(out, b)
-		}
+	eligible, _ := sh.of(p)
+	for i := range eligible.in(eligible) {
+		out = append(out, p.bins[i])
 	}
 	return out
 }
@@ -77,8 +83,8 @@ func keepBins(bins []*bin, sh *shape) []*bin {
 // the end leaves out every stop, the dearest first, without which the gang still fits.
 func (pl *planner) clear(c *clearing, bins []*bin) bool {
 	rest := slices.Clone(bins)
-	for range c.r.Gang.Nodes {
-		var next []*forge.ActiveAttempt
+	for range c.e.gang.Nodes {
+		var next []*entry
 		at, cost := -1, int64(0)
 		for i, b := range rest {
 			stops, lost, ok := pl.clearBin(c, b)
@@ -92,24 +98,24 @@ func (pl *planner) clear(c *clearing, bins []*bin) bool {
 		c.stops = append(c.stops, next...)
 		rest = slices.Delete(rest, at, at+1)
 	}
-	fitting := func(stops []*forge.ActiveAttempt) []*bin {
+	fitting := func(stops []*entry) []*bin {
 		return slices.DeleteFunc(slices.Clone(bins), func(b *bin) bool { return !pl.room(c, b, stops).meets(c.need) })
 	}
 	slices.SortFunc(c.stops, pl.dearestFirst)
 	for i := 0; i < len(c.stops); {
 		without := slices.Delete(slices.Clone(c.stops), i, i+1)
-		if len(fitting(without)) >= c.r.Gang.Nodes {
+		if len(fitting(without)) >= c.e.gang.Nodes {
 			c.stops = without
 		} else {
 			i++
 		}
 	}
-	c.bySelf = len(c.stops) == 0 || !c.over && !slices.ContainsFunc(c.stops, func(a *forge.ActiveAttempt) bool { return !pl.w.leaving(a) })
+	c.bySelf = len(c.stops) == 0 || !c.over && !slices.ContainsFunc(c.stops, func(a *entry) bool { return !a.stopped })
 	c.bins = fitting(c.stops)
 	slices.SortStableFunc(c.bins, func(a, b *bin) int {
 		return cmp.Or(cmp.Compare(pl.room(c, a, c.stops).slots, pl.room(c, b, c.stops).slots), cmp.Compare(a.node.Name, b.node.Name))
 	})
-	c.bins = c.bins[:c.r.Gang.Nodes]
+	c.bins = c.bins[:c.e.gang.Nodes]
 	for _, a := range c.stops {
 		c.lost += pl.lost(a)
 	}
@@ -119,10 +125,10 @@ func (pl *planner) clear(c *clearing, bins []*bin) bool {
 // robs says that on this node the run would take CPUs or memory that are set aside for a run of a lower class
 // and none of its claimed GPUs: that one would wait on, for what is no longer there.
 func (pl *planner) robs(c *clearing, b *bin) bool {
-	slots := pl.choose(c, b)
+	slots := pl.slotsFor(c, b)
 	for i := range b.node.uses {
 		of := b.node.uses[i].setAside
-		if of != "" && c.mayClaim(pl.w, of) && !slices.ContainsFunc(slots, func(k kept) bool { return b.node.slots[k.slot].claim == of }) {
+		if of != "" && c.mayClaim(pl.w, of) && !slices.ContainsFunc(slots, func(k kept) bool { return b.node.slot(k.slot).claim == of }) {
 			return true
 		}
 	}
@@ -131,11 +137,11 @@ func (pl *planner) robs(c *clearing, b *bin) bool {
 
 // clearBin chooses whom to stop on one node, beside those that the clearing stops already: again and again
 // the attempt that loses least for what it gives of what is still missing.
-func (pl *planner) clearBin(c *clearing, b *bin) (stops []*forge.ActiveAttempt, lost int64, ok bool) {
+func (pl *planner) clearBin(c *clearing, b *bin) (stops []*entry, lost int64, ok bool) {
 	have := pl.room(c, b, c.stops)
-	var offers []*forge.ActiveAttempt
+	var offers []*entry
 	for _, u := range b.node.uses {
-		if u.by != nil && pl.mayStop(c.r, u.by) && !slices.Contains(c.stops, u.by) && b.claimable(pl.w, c, &u) >= 0 {
+		if u.by != nil && pl.mayStop(c.e, u.by) && !slices.Contains(c.stops, u.by) && b.claimable(pl.w, c, &u) >= 0 {
 			offers = append(offers, u.by)
 		}
 	}
@@ -160,10 +166,10 @@ func (pl *planner) clearBin(c *clearing, b *bin) (stops []*forge.ActiveAttempt, 
 }
 
 // room is what the bin has for the run once the stops have left.
-func (pl *planner) room(c *clearing, b *bin, stops []*forge.ActiveAttempt) avail {
+func (pl *planner) room(c *clearing, b *bin, stops []*entry) avail {
 	a := avail{0, b.node.freeCPU, b.node.freeMiB}
-	for i := range b.node.GPUs {
-		if sl := b.node.slots[b.node.GPUs[i].Slot]; sl.bin == b && !sl.sick && !sl.held && c.mayClaim(pl.w, sl.claim) {
+	for _, sl := range b.slots {
+		if !sl.sick && !sl.held && c.mayClaim(pl.w, sl.claim) {
 			a.slots++
 		}
 	}
@@ -179,7 +185,7 @@ func (pl *planner) room(c *clearing, b *bin, stops []*forge.ActiveAttempt) avail
 	return a
 }
 
-func (pl *planner) gives(c *clearing, b *bin, a *forge.ActiveAttempt) avail {
+func (pl *planner) gives(c *clearing, b *bin, a *entry) avail {
 	var sum avail
 	for i := range b.node.uses {
 		if u := &b.node.uses[i]; u.by == a {
@@ -197,7 +203,7 @@ func (b *bin) gift(w *world, c *clearing, u *use) avail {
 	}
 	a := avail{0, u.cpus, u.mib}
 	for _, n := range u.slots {
-		if sl, ok := b.node.slots[n]; ok && sl.bin == b && !sl.sick && c.mayClaim(w, sl.claim) {
+		if sl := b.node.slot(n); sl != nil && sl.bin == b && !sl.sick && c.mayClaim(w, sl.claim) {
 			a.slots++
 		}
 	}
@@ -220,15 +226,15 @@ func (a avail) progress(gift avail, n need) int64 {
 // mayClaim says whether the run may have a slot with this claim. Claims of a lower class give way only
 // where nothing else helps: whoever loses them waits anew.
 func (c *clearing) mayClaim(w *world, claimant forge.RunID) bool {
-	return claimant == "" || claimant == c.r.ID || c.over && w.priority(claimant) <= c.class
+	return claimant == "" || claimant == c.e.id || c.over && w.priorityOf(claimant) <= c.class
 }
 
 // claimable is a slot of the use that can be claimed, one that the gang can use if there is one; -1 when there is none.
 func (b *bin) claimable(w *world, c *clearing, u *use) int {
 	found := -1
 	for _, n := range u.slots {
-		sl, ok := b.node.slots[n]
-		if !ok || !c.mayClaim(w, sl.claim) {
+		sl := b.node.slot(n)
+		if sl == nil || !c.mayClaim(w, sl.claim) {
 			continue
 		}
 		if sl.bin == b && !sl.sick {
@@ -241,64 +247,65 @@ func (b *bin) claimable(w *world, c *clearing, u *use) int {
 	return found
 }
 
-// mayStop says whether the attempt may be stopped for the run: what is leaving anyway, and what is
-// of a lower class and was not preempted just before.
-func (pl *planner) mayStop(r *forge.PendingRun, a *forge.ActiveAttempt) bool {
-	if pl.w.leaving(a) {
+// mayStop says whether an attempt may be stopped for a waiting run: what is leaving anyway; what borrows, for whoever is entitled to it; and, by the
+// policy, what comes after it in the order or is of a lower class. Not what was preempted just before, nor what its owner has pinned.
+func (pl *planner) mayStop(e, a *entry) bool {
+	if a.stopped {
 		return true
 	}
-	if a.Priority > r.Priority-pl.p.PreemptGap {
+	due := e.turn.tier == 0 && a.turn.tier > 0
+	if pl.p.PreemptInOrder {
+		due = due || e.turn.at < a.turn.at && !a.fixed
+	} else {
+		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap
+	}
+	if !due || a.act.Pinned || a.act.Queued() {
 		return false
 	}
-	if until := spared(a); until.After(pl.s.Now) {
+	if until := pl.spared(a.act); until.After(pl.now) {
 		pl.wakeAt(until)
 		return false
 	}
 	return true
 }
 
-// A run that was preempted is spared for a while, longer with each time, so that it gets on: without
+// spared is until when a run that was preempted is spared, longer with each time, so that it gets on: without
 // that a stream of short runs could stop it for ever.
-const (
-	spareFirst = 10 * time.Minute
-	spareMost  = 4 * time.Hour
-)
-
-func spared(a *forge.ActiveAttempt) time.Time {
+func (pl *planner) spared(a *forge.ActiveAttempt) time.Time {
 	if a.Preempted == 0 {
 		return time.Time{}
 	}
-	return a.PreemptedAt.Add(min(spareMost, spareFirst+spareFirst/10*time.Duration(min(a.Preempted, 1000))))
+	gap := time.Duration(float64(pl.p.Spare) * (1 + pl.p.SpareGrowth*float64(a.Preempted)))
+	if pl.p.SpareMost > 0 {
+		gap = min(gap, pl.p.SpareMost)
+	}
+	return a.PreemptedAt.Add(gap)
 }
 
 // lost is the work that a stop costs, in GPU-milliseconds: what was done since the last save, and the restart.
-func (pl *planner) lost(a *forge.ActiveAttempt) int64 {
-	if pl.w.leaving(a) {
+func (pl *planner) lost(e *entry) int64 {
+	if e.stopped {
 		return 0
 	}
-	since := a.StartedAt
-	if a.SavedAt.After(since) && !since.IsZero() {
-		since = a.SavedAt
+	since := e.act.StartedAt
+	if e.act.SavedAt.After(since) && !since.IsZero() {
+		since = e.act.SavedAt
 	}
 	unsaved := pl.p.RestartCost
-	if !since.IsZero() && pl.s.Now.After(since) {
-		unsaved += pl.s.Now.Sub(since)
+	if !since.IsZero() && pl.now.After(since) {
+		unsaved += pl.now.Sub(since)
 	}
-	var gpus int64
-	for _, sh := range a.Placement {
-		gpus += int64(len(sh.Slots))
-	}
-	return gpus * unsaved.Milliseconds()
+	return int64(e.gpus) * unsaved.Milliseconds()
 }
 
 // price is what the stop counts for when one node is cleared.
-func (pl *planner) price(c *clearing, b *bin, a *forge.ActiveAttempt) int64 {
+func (pl *planner) price(c *clearing, b *bin, a *entry) int64 {
 	lost := pl.lost(a)
 	if !c.shared {
 		return lost
 	}
 	here, all := int64(0), int64(0)
-	for _, sh := range a.Placement {
+	for _, sh := range a.act.Placement {
 		all += int64(len(sh.Slots))
 		if sh.Node == b.node.Name {
 			here += int64(len(sh.Slots))
@@ -307,14 +314,14 @@ func (pl *planner) price(c *clearing, b *bin, a *forge.ActiveAttempt) int64 {
 	return lost * here / max(1, all)
 }
 
-func (pl *planner) dearestFirst(a, b *forge.ActiveAttempt) int {
-	return cmp.Or(cmp.Compare(pl.lost(b), pl.lost(a)), cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.Run, a.Run))
+func (pl *planner) dearestFirst(a, b *entry) int {
+	return cmp.Or(cmp.Compare(pl.lost(b), pl.lost(a)), cmp.Compare(b.act.Priority, a.act.Priority), cmp.Compare(b.id, a.id))
 }
 
 // overrules says whether GPUs are claimed for a run of a lower class.
-func (pl *planner) overrules(r *forge.PendingRun) bool {
+func (pl *planner) overrules(e *entry) bool {
 	for id := range pl.w.claims {
-		if id != r.ID && pl.w.priority(id) <= r.Priority-pl.p.PreemptGap {
+		if id != e.id && pl.w.priorityOf(id) <= e.pend.Priority-max(1, pl.p.PreemptGap) {
 			return true
 		}
 	}

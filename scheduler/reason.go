@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -35,6 +36,47 @@ func needText(g forge.Gang, kind forge.GPUKind, whole bool) string {
 	return fmt.Sprintf("%s on each of %d nodes", text, g.Nodes)
 }
 
+// needText adds what a shape's constraints ask for.
+func (sh *shape) needText(g forge.Gang, kind forge.GPUKind, whole bool) string {
+	text := needText(g, kind, whole)
+	c := sh.where
+	if c.Empty() {
+		return text
+	}
+	var with []string
+	if len(c.GPUTypes) > 0 {
+		with = append(with, "type "+strings.Join(slices.Sorted(slices.Values(c.GPUTypes)), " or "))
+	}
+	if c.GPUMemoryMiB > 0 {
+		with = append(with, forge.FormatMiB(c.GPUMemoryMiB)+" of GPU memory")
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
+		with = append(with, k+"="+c.Labels[k])
+	}
+	if c.Within != "" && g.Nodes > 1 {
+		with = append(with, "one "+c.Within)
+	}
+	if len(c.Exclude) > 0 {
+		with = append(with, "without "+count(len(c.Exclude), "excluded node"))
+	}
+	return text + " (" + strings.Join(with, ", ") + ")"
+}
+
+// boundHold says which bound a run would break. It names no other run, and whose bound it is.
+func (pl *planner) boundHold(sh *shape, x bound) *forge.Held {
+	if h := sh.bounds[x]; h != nil {
+		return h
+	}
+	h := pl.held(forge.HoldLimit, func() string {
+		return fmt.Sprintf("its %s may have %d %s and has %d; it starts when there is room below that", x.whose, x.limit, x.what, x.has)
+	})
+	if sh.bounds == nil {
+		sh.bounds = map[bound]*forge.Held{}
+	}
+	sh.bounds[x] = h
+	return h
+}
+
 func slotWord(kind forge.GPUKind) string {
 	if kind == forge.GPUCPUSlot {
 		return "CPU slot"
@@ -51,22 +93,24 @@ func count(n int, word string) string {
 
 // capacityText says what a run needs and what is there: "needs 4 GPUs on each of 2 nodes; most
 // free now: 3 on gpu-1, 1 on gpu-2".
-func (w *world) capacityText(r *forge.PendingRun, sh *shape) string {
+func (pl *planner) capacityText(e *entry, sh *shape) string {
+	w, r := pl.w, e.pend
 	var t strings.Builder
 	kind := sh.pools[0].kind
 	names := namer(sh.pools)
 	var usable []*bin
 	for _, p := range sh.pools {
-		for _, b := range p.bins {
-			if sh.mayUse(b) {
-				usable = append(usable, b)
+		asked := sh.asked(p)
+		for i := range asked.in(asked) {
+			if sh.mayUse(p.bins[i]) {
+				usable = append(usable, p.bins[i])
 			}
 		}
 	}
 	slots := func(b *bin) int { return w.freeNow(r, b).slots }
 	slices.SortStableFunc(usable, func(a, b *bin) int { return cmp.Compare(slots(b), slots(a)) })
 	short := slices.ContainsFunc(usable, func(b *bin) bool { return slots(b) >= sh.need.slots && shortOf(b.node, sh.need) != "" })
-	t.WriteString("needs " + needText(r.Gang, kind, short))
+	t.WriteString("needs " + sh.needText(r.Gang, kind, short))
 	if sh.waitForNode {
 		t.WriteString("; the nodes that are ready could not hold that even when empty")
 	}
@@ -107,7 +151,9 @@ func (w *world) outText(sh *shape, names func(*bin) string) string {
 	var down, avoided []string
 	sick := 0
 	for _, p := range sh.pools {
-		for _, b := range p.bins {
+		asked := sh.asked(p)
+		for i := range asked.in(asked) {
+			b := p.bins[i]
 			switch {
 			case !b.node.takes():
 				down = append(down, names(b)+" ("+stateText(b.node)+")")
@@ -222,23 +268,23 @@ func noneReadyText(pools []*pool) string {
 }
 
 // neverText tells "there is nothing" from "nothing is large enough".
-func (w *world) neverText(s forge.Snapshot, key shapeKey) (forge.HoldCode, string) {
+func (w *world) neverText(nodes []forge.Node, key shapeKey, where *forge.Constraints) (forge.HoldCode, string) {
 	if key.batch && !slices.ContainsFunc(w.clusters, func(c *cluster) bool { return c.batch && (key.cluster == "" || c.name == key.cluster) }) {
 		if key.cluster != "" {
 			return forge.HoldNever, fmt.Sprintf("asks for words of a batch system (partition, account, …), and cluster %s has none", key.cluster)
 		}
 		return forge.HoldNever, "asks for words of a batch system (partition, account, …), and no cluster has one"
 	}
-	if !slices.ContainsFunc(s.Nodes, func(n forge.Node) bool { return key.cluster == "" || n.Cluster == key.cluster }) {
+	if !slices.ContainsFunc(nodes, func(n forge.Node) bool { return key.cluster == "" || n.Cluster == key.cluster }) {
 		if key.cluster != "" {
 			return forge.HoldNoNodes, fmt.Sprintf("cluster %s has no nodes", key.cluster)
 		}
 		return forge.HoldNoNodes, "there are no nodes"
 	}
-	_, largest := Fits(s.Nodes, key.gang, key.cluster)
-	where := "fits no cluster"
+	_, largest := Fits(nodes, key.gang, key.cluster)
+	wherever := "fits no cluster"
 	if key.cluster != "" {
-		where = fmt.Sprintf("does not fit cluster %s", key.cluster)
+		wherever = fmt.Sprintf("does not fit cluster %s", key.cluster)
 	}
-	return forge.HoldNever, fmt.Sprintf("%s: needs %s; %s", where, needText(key.gang, forge.GPUDevice, true), largest)
+	return forge.HoldNever, fmt.Sprintf("%s: needs %s; %s", wherever, (&shape{where: where}).needText(key.gang, forge.GPUDevice, true), largest)
 }

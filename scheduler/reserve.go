@@ -30,14 +30,15 @@ func (s *spare) covers(b *bin, n need) bool {
 // reserve keeps for a run that did not fit what it will start on: in the cluster where that is
 // known to come free first, or, when no time is known, in every cluster that it could use.
 // Clusters that are reserved for an earlier run are left to that.
-func (w *world) reserve(r *forge.PendingRun, sh *shape) *reservation {
+func (pl *planner) reserveFor(e *entry, sh *shape) *reservation {
+	r := e.pend
 	var best *reservation
 	var bestPool *pool
 	for _, p := range sh.pools {
 		if p.cluster.reserved != nil {
 			continue
 		}
-		if res := w.earliest(r, sh, p); res != nil && (best == nil || res.at.Before(best.at)) {
+		if res := pl.earliest(r, sh, p); res != nil && (best == nil || res.at.Before(best.at)) {
 			best, bestPool = res, p
 		}
 	}
@@ -54,7 +55,7 @@ func (w *world) reserve(r *forge.PendingRun, sh *shape) *reservation {
 			best = &reservation{gang: r.Gang, spare: map[*node]*spare{}}
 			unknown[p.cluster], p.cluster.reserved = best, best
 		}
-		w.protect(r, sh, p, unknown[p.cluster])
+		pl.protect(r, sh, p, unknown[p.cluster])
 	}
 	return best
 }
@@ -69,9 +70,9 @@ type avail struct {
 func (a avail) meets(n need) bool { return a.slots >= n.slots && a.cpus >= n.cpus && a.mib >= n.mib }
 
 func (w *world) freeNow(r *forge.PendingRun, b *bin) avail {
-	a := avail{len(b.free), b.node.freeCPU, b.node.freeMiB}
-	if w.claimant[r.ID] {
-		a.slots += len(b.claimed(r.ID))
+	a := avail{b.avail, b.node.freeCPU, b.node.freeMiB}
+	if _, claims := w.claims[r.ID]; claims {
+		a.slots += b.claimed(r.ID)
 	}
 	return a
 }
@@ -81,7 +82,7 @@ func (a *avail) release(r *forge.PendingRun, b *bin, u use) {
 	a.cpus += u.cpus
 	a.mib += u.mib
 	for _, i := range u.slots {
-		if sl, ok := b.node.slots[i]; ok && sl.bin == b && !sl.sick && (sl.claim == "" || sl.claim == r.ID) {
+		if sl := b.node.slot(i); sl != nil && sl.bin == b && !sl.sick && (sl.claim == "" || sl.claim == r.ID) {
 			a.slots++
 		}
 	}
@@ -100,18 +101,18 @@ func (w *world) freeAt(r *forge.PendingRun, b *bin, at time.Time) avail {
 }
 
 // firstFree is the earliest time at which the bin meets the need.
-func (w *world) firstFree(r *forge.PendingRun, sh *shape, b *bin) (time.Time, bool) {
-	a := w.freeNow(r, b)
+func (pl *planner) firstFree(r *forge.PendingRun, sh *shape, b *bin) (time.Time, bool) {
+	a := pl.w.freeNow(r, b)
 	if a.meets(sh.need) {
-		return w.now, true
+		return pl.now, true
 	}
 	uses := slices.DeleteFunc(slices.Clone(b.node.uses), func(u use) bool { return u.until.IsZero() })
 	slices.SortFunc(uses, func(x, y use) int { return x.until.Compare(y.until) })
 	for _, u := range uses {
 		a.release(r, b, u)
 		if a.meets(sh.need) {
-			if u.until.Before(w.now) {
-				return w.now, true
+			if u.until.Before(pl.now) {
+				return pl.now, true
 			}
 			return u.until, true
 		}
@@ -120,19 +121,18 @@ func (w *world) firstFree(r *forge.PendingRun, sh *shape, b *bin) (time.Time, bo
 }
 
 // earliest is the reservation of a pool whose time is known, or nil.
-func (w *world) earliest(r *forge.PendingRun, sh *shape, p *pool) *reservation {
+func (pl *planner) earliest(r *forge.PendingRun, sh *shape, p *pool) *reservation {
 	type candidate struct {
 		bin  *bin
 		at   time.Time
 		left int
 	}
 	var cands []candidate
-	for _, b := range p.bins {
-		if !sh.mayUse(b) {
-			continue
-		}
-		if at, ok := w.firstFree(r, sh, b); ok {
-			cands = append(cands, candidate{b, at, w.freeAt(r, b, at).slots - sh.need.slots})
+	eligible, _ := sh.of(p)
+	for i := range eligible.in(eligible) {
+		b := p.bins[i]
+		if at, ok := pl.firstFree(r, sh, b); ok {
+			cands = append(cands, candidate{b, at, pl.w.freeAt(r, b, at).slots - sh.need.slots})
 		}
 	}
 	if len(cands) < r.Gang.Nodes {
@@ -144,7 +144,7 @@ func (w *world) earliest(r *forge.PendingRun, sh *shape, p *pool) *reservation {
 	cands = cands[:r.Gang.Nodes]
 	res := &reservation{at: cands[len(cands)-1].at, gang: r.Gang, spare: map[*node]*spare{}}
 	for _, c := range cands {
-		a := w.freeAt(r, c.bin, res.at)
+		a := pl.w.freeAt(r, c.bin, res.at)
 		res.spare[c.bin.node] = &spare{
 			slots: map[*bin]int{c.bin: a.slots - sh.need.slots}, cpus: a.cpus - sh.need.cpus, mib: a.mib - sh.need.mib}
 	}
@@ -153,33 +153,35 @@ func (w *world) earliest(r *forge.PendingRun, sh *shape, p *pool) *reservation {
 
 // protect keeps, on every node of the pool that the run could use, what it needs of it: nobody
 // knows which of them come free first.
-func (w *world) protect(r *forge.PendingRun, sh *shape, p *pool, res *reservation) {
-	for _, b := range p.bins {
-		if !sh.mayUse(b) || !b.holdsEmpty(sh.need, b.healthy) {
-			continue
-		}
+func (pl *planner) protect(r *forge.PendingRun, sh *shape, p *pool, res *reservation) {
+	eligible, _ := sh.of(p)
+	for i := range eligible.in(eligible) {
+		b := p.bins[i]
 		s := res.spare[b.node]
 		if s == nil {
 			s = &spare{slots: map[*bin]int{}, cpus: max(0, b.node.freeCPU-sh.need.cpus), mib: max(0, b.node.freeMiB-sh.need.mib)}
 			res.spare[b.node] = s
 		}
 		// Slots that are claimed for the run serve it and nobody else: only the rest is kept.
-		s.slots[b] = max(0, min(len(b.free), w.freeNow(r, b).slots-sh.need.slots))
+		s.slots[b] = max(0, min(b.avail, pl.w.freeNow(r, b).slots-sh.need.slots))
 	}
 }
 
 // backfill says which nodes the reservations leave to a run, and is told what it takes.
 type backfill struct {
-	w         *world
-	r         *forge.PendingRun
+	pl        *planner
+	e         *entry
 	need      need
 	margin    time.Duration
 	exhausted bool // nothing more is tried behind reservations
 }
 
+// yields says that the run can be stopped for whoever is ahead of it, so that it keeps nobody waiting.
+func (f backfill) yields() bool { return f.pl.p.PreemptInOrder && !f.e.pend.Pinned }
+
 // endsBefore says that the run is gone before the head can start.
 func (f backfill) endsBefore(res *reservation) bool {
-	return !res.at.IsZero() && f.r.TimeLimit > 0 && !f.w.now.Add(f.r.TimeLimit+f.margin).After(res.at)
+	return !res.at.IsZero() && f.e.pend.TimeLimit > 0 && !f.pl.now.Add(f.e.pend.TimeLimit+f.margin).After(res.at)
 }
 
 func (f backfill) allowed(b *bin) bool {
@@ -191,13 +193,13 @@ func (f backfill) allowed(b *bin) bool {
 		return false
 	}
 	s := res.spare[b.node]
-	return s == nil || f.endsBefore(res) || s.covers(b, f.need)
+	return s == nil || f.yields() || f.endsBefore(res) || s.covers(b, f.need)
 }
 
 func (f backfill) took(fit *fit) {
 	for _, c := range fit.choices {
 		res := c.bin.node.cluster.reserved
-		if res == nil || f.endsBefore(res) {
+		if res == nil || f.yields() || f.endsBefore(res) {
 			continue
 		}
 		if s := res.spare[c.bin.node]; s != nil {
@@ -208,4 +210,9 @@ func (f backfill) took(fit *fit) {
 			s.mib -= f.need.mib
 		}
 	}
+}
+
+// unyielding says whether any run waits that could not be stopped once it runs.
+func (pl *planner) unyielding() bool {
+	return slices.ContainsFunc(pl.queue, func(e *entry) bool { return e.pend.Pinned })
 }

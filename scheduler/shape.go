@@ -12,11 +12,12 @@ type shapeKey struct {
 	gang    forge.Gang
 	cluster forge.ClusterName
 	avoid   string
+	where   string
 	batch   bool
 }
 
-func keyOfShape(r *forge.PendingRun) shapeKey {
-	k := shapeKey{gang: r.Gang, cluster: r.Cluster, batch: r.Batch}
+func (w *world) keyOfShape(r *forge.PendingRun) shapeKey {
+	k := shapeKey{gang: r.Gang, cluster: r.Cluster, batch: r.Batch, where: w.whereKey(r.Where)}
 	if len(r.Avoid) > 0 {
 		names := make([]string, len(r.Avoid))
 		for i, n := range r.Avoid {
@@ -28,27 +29,78 @@ func keyOfShape(r *forge.PendingRun) shapeKey {
 	return k
 }
 
-// shape is where runs of a key could run, if the nodes as they are now were empty.
+// whereKey remembers the keys of constraints: thousands of runs share few.
+func (w *world) whereKey(c *forge.Constraints) string {
+	if c == nil {
+		return ""
+	}
+	k, ok := w.wheres[c]
+	if !ok {
+		k = c.Key()
+		w.wheres[c] = k
+	}
+	return k
+}
+
+// shape is where runs of a key could run, if the nodes as they are now were empty. It lasts as long as the nodes do.
 type shape struct {
 	key         shapeKey
 	need        need
+	where       *forge.Constraints
 	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
+	eligible    []set      // per pool of pools: the bins that may be used and could hold a part of the gang if empty
+	better      []set      // those of eligible that are not avoided and had no failures of late
 	queues      []*cluster // candidates to be handed over to, by name
 	avoid       []forge.NodeName
 	lastResort  bool           // avoided nodes are used: no others could hold the gang
 	code        forge.HoldCode // why it can run nowhere at present; "" when it can
 	text        string
-	failed      *forge.Held // it did not fit in this plan; its reason
-	behind      map[behindKey]*forge.Held
 	waitForNode bool // the nodes as they are could not hold it even when empty
+
+	plan   int         // what follows is of the plan with this number
+	failed *forge.Held // it did not fit in this plan; its reason
+	behind map[behindKey]*forge.Held
+	full   bool // repacking found no room for one of it
+	bounds map[bound]*forge.Held
 }
 
 // behindKey names a look at the reservations: how many there were, and how many of them a run of
 // this time limit ends before. The sets are nested, so that the count says which.
-type behindKey struct{ reservations, before int }
+type behindKey struct {
+	reservations, before int
+	yields               bool
+}
 
-func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shape {
-	sh := &shape{key: key, need: needOf(r.Gang), behind: map[behindKey]*forge.Held{}}
+// reset makes the shape ready for a plan.
+func (sh *shape) reset(plan int) {
+	if sh.plan == plan {
+		return
+	}
+	sh.plan, sh.failed, sh.full = plan, nil, false
+	clear(sh.behind)
+	clear(sh.bounds)
+	if sh.code != "" {
+		sh.failed = &forge.Held{Code: sh.code, Text: sh.text}
+	}
+}
+
+// shapeOf is the shape of a waiting run.
+func (pl *planner) shapeOf(e *entry) *shape {
+	if e.shape == nil {
+		key := pl.w.keyOfShape(e.pend)
+		sh := pl.w.shapes[key]
+		if sh == nil {
+			sh = pl.w.shape(pl.nodes, e.pend, key)
+			pl.w.shapes[key] = sh
+		}
+		e.shape = sh
+	}
+	e.shape.reset(pl.w.undo.plan)
+	return e.shape
+}
+
+func (w *world) shape(nodes []forge.Node, r *forge.PendingRun, key shapeKey) *shape {
+	sh := &shape{key: key, need: needOf(r.Gang), where: r.Where, plan: -1, behind: map[behindKey]*forge.Held{}}
 	if key.avoid != "" {
 		for name := range strings.SplitSeq(key.avoid, "\n") {
 			sh.avoid = append(sh.avoid, forge.NodeName(name))
@@ -60,7 +112,7 @@ func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shap
 	}
 	existing := w.existing(sh)
 	if len(existing) == 0 {
-		sh.code, sh.text = w.neverText(s, key)
+		sh.code, sh.text = w.neverText(nodes, key, r.Where)
 		return sh
 	}
 	open := slices.DeleteFunc(slices.Clone(existing), func(p *pool) bool { return p.cluster.paused })
@@ -72,7 +124,7 @@ func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shap
 		sh.code, sh.text = forge.HoldNoNodes, noneReadyText(open)
 		return sh
 	}
-	usable := func() []*pool { return keep(open, func(p *pool) bool { return sh.usable(p) >= key.gang.Nodes }) }
+	usable := func() []*pool { return keep(open, func(p *pool) bool { return w.enough(sh, p, sh.usable(p)) }) }
 	sh.pools = usable()
 	if len(sh.pools) == 0 && len(sh.avoid) > 0 {
 		sh.lastResort = true
@@ -81,11 +133,36 @@ func (w *world) shape(s forge.Snapshot, r *forge.PendingRun, key shapeKey) *shap
 	if len(sh.pools) == 0 {
 		sh.pools, sh.waitForNode = open, true
 	}
-	return w.divide(sh, r)
+	w.divide(sh, r)
+	for _, p := range sh.pools {
+		ok := sh.usable(p)
+		good := ok
+		if p.failing {
+			good = good.and(p.clean)
+		}
+		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, good))
+	}
+	return sh
+}
+
+// enough says whether bins of a pool are as many as the gang has nodes; where they must share a label, with one value of it.
+func (w *world) enough(sh *shape, p *pool, bins set) bool {
+	if sh.where == nil || sh.where.Within == "" || sh.key.gang.Nodes == 1 {
+		return bins.count() >= sh.key.gang.Nodes
+	}
+	n := map[string]int{}
+	for i := range bins.in(bins) {
+		if v, has := p.bins[i].node.Labels[sh.where.Within]; has {
+			if n[v]++; n[v] >= sh.key.gang.Nodes {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // divide tells the clusters to hand over to from those that forge's plan places in.
-func (w *world) divide(sh *shape, r *forge.PendingRun) *shape {
+func (w *world) divide(sh *shape, r *forge.PendingRun) {
 	all := sh.pools
 	sh.pools = keep(all, func(p *pool) bool { return p.cluster.queue == nil })
 	switch {
@@ -97,10 +174,9 @@ func (w *world) divide(sh *shape, r *forge.PendingRun) *shape {
 		}
 	case len(sh.pools) == 0:
 		sh.code = forge.HoldCapacity
-		sh.text = "needs " + needText(r.Gang, all[0].kind, true) + "; the nodes that take work could not hold that even when empty" +
-			w.outText(&shape{key: sh.key, avoid: sh.avoid, lastResort: sh.lastResort, pools: all}, namer(all))
+		sh.text = "needs " + sh.needText(r.Gang, all[0].kind, true) + "; the nodes that take work could not hold that even when empty" +
+			w.outText(&shape{key: sh.key, where: sh.where, avoid: sh.avoid, lastResort: sh.lastResort, pools: all}, namer(all))
 	}
-	return sh
 }
 
 // existing lists the pools that could hold the gang if every node were back and empty. CPU slots
@@ -108,42 +184,97 @@ func (w *world) divide(sh *shape, r *forge.PendingRun) *shape {
 func (w *world) existing(sh *shape) []*pool {
 	var out []*pool
 	for _, p := range w.pools {
-		if sh.key.cluster != "" && p.cluster.name != sh.key.cluster || sh.key.batch && !p.cluster.batch {
+		if sh.key.cluster != "" && p.cluster.name != sh.key.cluster || sh.key.batch && !p.cluster.batch || !sh.likes(p) {
 			continue
 		}
 		if len(out) > 0 && out[0].kind != p.kind {
 			break // world.pools has devices first
 		}
-		n := 0
-		for _, b := range p.bins {
-			if b.holdsEmpty(sh.need, b.exist) {
-				n++
+		asked := sh.asked(p)
+		for i := range asked.in(asked) {
+			if b := p.bins[i]; !b.holdsEmpty(sh.need, b.exist) {
+				asked.remove(i)
 			}
 		}
-		if n >= sh.key.gang.Nodes {
+		if w.enough(sh, p, asked) {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-// usable counts the nodes of a pool that could take a part of the gang if they were empty now.
-func (sh *shape) usable(p *pool) int {
-	n := 0
-	for _, b := range p.bins {
-		if sh.mayUse(b) && b.holdsEmpty(sh.need, b.counts()) {
-			n++
-		}
-	}
-	return n
+// likes says whether GPUs of the pool's type are asked for.
+func (sh *shape) likes(p *pool) bool {
+	return sh.where == nil || len(sh.where.GPUTypes) == 0 || slices.ContainsFunc(sh.where.GPUTypes, func(t string) bool { return strings.EqualFold(t, p.typ) })
 }
 
+// asked are the bins that the run's constraints leave.
+func (sh *shape) asked(p *pool) set {
+	out := newSet(len(p.bins))
+	for i := range p.bins {
+		out.add(i)
+	}
+	c := sh.where
+	if c.Empty() {
+		return out
+	}
+	for k, v := range c.Labels {
+		out = out.and(p.marked(k, v))
+	}
+	if c.GPUMemoryMiB > 0 {
+		out = out.and(p.withMemory(c.GPUMemoryMiB))
+	}
+	if len(c.Exclude) > 0 {
+		for i, b := range p.bins {
+			if slices.Contains(c.Exclude, b.node.Name) {
+				out.remove(i)
+			}
+		}
+	}
+	return out
+}
+
+// usable are the bins of a pool that could take a part of the gang if they were empty now.
+func (sh *shape) usable(p *pool) set {
+	out := sh.asked(p)
+	if p.cluster.queue == nil {
+		out = out.and(p.ready)
+	}
+	for i := range out.in(out) {
+		if b := p.bins[i]; !sh.mayUse(b) || !b.holdsEmpty(sh.need, b.counts()) {
+			out.remove(i)
+		}
+	}
+	return out
+}
+
+// without leaves avoided bins out.
+func (sh *shape) without(p *pool, bins set) set {
+	if len(sh.avoid) == 0 {
+		return bins
+	}
+	out := bins.clone()
+	for i := range bins.in(bins) {
+		if sh.avoids(p.bins[i]) {
+			out.remove(i)
+		}
+	}
+	return out
+}
+
+// mayUse says whether a bin may be used as far as its node and the run's failures go.
 func (sh *shape) mayUse(b *bin) bool {
 	return b.node.takes() && (sh.lastResort || !sh.avoids(b))
 }
 
 func (sh *shape) avoids(b *bin) bool {
 	return len(sh.avoid) > 0 && slices.Contains(sh.avoid, b.node.Name)
+}
+
+// of is the set of the bins of a pool that the shape may use.
+func (sh *shape) of(p *pool) (eligible, better set) {
+	i := slices.Index(sh.pools, p)
+	return sh.eligible[i], sh.better[i]
 }
 
 func keep(pools []*pool, want func(*pool) bool) []*pool {

@@ -3,20 +3,28 @@ package scheduler
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// world is the snapshot in a form that fitting works on; placing a gang takes from it.
+// world is the snapshot in a form that fitting works on. It outlives a plan: changes are made in place, and what a plan tries out is
+// taken back at its end (undo.go).
 type world struct {
-	now      time.Time
 	clusters []*cluster // by name
-	pools    []*pool    // GPUs before CPU slots, then by cluster, then by type
-	claimant map[forge.RunID]bool
-	waiters  map[forge.RunID]*forge.PendingRun // the claimants that wait
+	byName   map[forge.ClusterName]*cluster
+	pools    []*pool // GPUs before CPU slots, then by cluster, then by type
+	nodes    map[nodeKey]*node
 	claims   map[forge.RunID][]kept
-	stopping map[forge.RunID]bool // preempted in this plan
+	entries  map[forge.RunID]*entry
+	slab     []entry
+	waiting  []*entry
+	running  []*entry
+	shapes   map[shapeKey]*shape
+	wheres   map[*forge.Constraints]string
+	arrivals arrivals
+	undo     undo
 }
 
 type cluster struct {
@@ -32,22 +40,38 @@ type cluster struct {
 type node struct {
 	*forge.Node
 	cluster *cluster
-	slots   map[int]slot
+	slots   []*slot // by number; nil where there is none
+	bins    []*bin
 	freeCPU int
 	freeMiB int64
-	uses    []use
+	uses    []use // by run
+	saved   int   // the plan that keeps what it was before
+	// As room and small of a bin.
+	roomCPU, smallCPU int
+	roomMiB, smallMiB int64
 }
 
 func (n *node) ready() bool { return n.State == forge.NodeReady }
 
+func (n *node) slot(i int) *slot {
+	if i < 0 || i >= len(n.slots) {
+		return nil
+	}
+	return n.slots[i]
+}
+
 // slot is one schedulable device and who may have it.
 type slot struct {
-	bin   *bin
-	sick  bool
-	held  bool
-	claim forge.RunID // "" when nobody's
-	from  forge.RunID // the run that was stopped for the claim
+	n      int
+	bin    *bin
+	sick   bool
+	island int
+	held   bool
+	claim  forge.RunID // "" when nobody's
+	from   forge.RunID // the run that was stopped for the claim
 }
+
+func (s *slot) free() bool { return !s.sick && !s.held && s.claim == "" }
 
 // use is what one attempt holds of a node and until when at the latest.
 type use struct {
@@ -55,93 +79,64 @@ type use struct {
 	slots    []int
 	cpus     int
 	mib      int64
-	by       *forge.ActiveAttempt // nil for what this plan places
-	setAside forge.RunID          // not held yet: kept for this run, which GPUs are claimed for
-}
-
-// pool is all slots of one kind and type in one cluster: what one gang may be made of.
-type pool struct {
-	cluster *cluster
-	kind    forge.GPUKind
-	typ     string
-	bins    []*bin // by node name
+	by       *entry      // nil for what this plan places
+	setAside forge.RunID // not held yet: kept for this run, which GPUs are claimed for
 }
 
 // bin is the part of a pool that lies on one node.
 type bin struct {
 	node    *node
 	pool    *pool
-	exist   int   // slots, sick ones too
-	healthy int   // slots that are not sick
-	free    []int // healthy, held by nobody, claimed by nobody; ascending
+	at      int // index in pool.bins
+	slots   []*slot
+	exist   int // slots, sick ones too
+	healthy int // slots that are not sick
+	avail   int // healthy, held by nobody, claimed by nobody
+	// For the repacking of one plan: what it may still give away, and what of that chosen runs hold that have no place yet.
+	room, small int
 }
 
-func newWorld(s forge.Snapshot) *world {
-	w := &world{now: s.Now, claimant: map[forge.RunID]bool{}, waiters: map[forge.RunID]*forge.PendingRun{},
-		claims: map[forge.RunID][]kept{}, stopping: map[forge.RunID]bool{}}
-	byName := map[forge.ClusterName]*cluster{}
-	nodeAt := map[nodeKey]*node{}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		c := byName[n.Cluster]
+func newWorld(runs int) *world {
+	return &world{byName: map[forge.ClusterName]*cluster{}, nodes: map[nodeKey]*node{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
+		shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
+}
+
+// build makes the part of the world that is not runs: nodes, clusters, pools.
+func (w *world) build(nodes []forge.Node, paused []forge.PausedCluster, queues []forge.ClusterQueue) {
+	for i := range nodes {
+		n := &nodes[i]
+		c := w.byName[n.Cluster]
 		if c == nil {
 			c = &cluster{name: n.Cluster}
-			byName[n.Cluster] = c
+			w.byName[n.Cluster] = c
 			w.clusters = append(w.clusters, c)
 		}
-		wn := &node{Node: n, cluster: c, slots: make(map[int]slot, len(n.GPUs)), freeCPU: n.CPUs, freeMiB: n.MemoryMiB}
+		wn := &node{Node: n, cluster: c, freeCPU: n.CPUs, freeMiB: n.MemoryMiB, saved: -1}
 		c.nodes = append(c.nodes, wn)
-		nodeAt[nodeKey{n.Cluster, n.Name}] = wn
+		w.nodes[nodeKey{n.Cluster, n.Name}] = wn
 	}
 	slices.SortFunc(w.clusters, func(a, b *cluster) int { return cmp.Compare(a.name, b.name) })
-	for _, c := range w.clusters {
-		slices.SortFunc(c.nodes, func(a, b *node) int { return cmp.Compare(a.Name, b.Name) })
-		w.addPools(c)
-	}
-	slices.SortFunc(w.pools, comparePools)
-	for _, p := range s.Paused {
-		if c := byName[p.Cluster]; c != nil {
+	for _, p := range paused {
+		if c := w.byName[p.Cluster]; c != nil {
 			c.paused, c.why = true, p.Reason
 		}
 	}
-	for _, q := range s.Queues {
-		if c := byName[q.Cluster]; c != nil {
+	for _, q := range queues {
+		if c := w.byName[q.Cluster]; c != nil {
 			c.batch = true
 			if q.Binding == forge.BindEager {
 				c.queue = &queue{limit: q.MaxPending, of: map[owner]int{}}
 			}
 		}
 	}
-	for i := range s.Active {
-		a := &s.Active[i]
-		if c := byName[a.Cluster]; c != nil && c.queue != nil && a.Queued() {
-			c.queue.add(owner{a.Tenant, a.User})
-		}
-		for _, sh := range a.Placement {
-			if n := nodeAt[nodeKey{a.Cluster, sh.Node}]; n != nil {
-				n.take(use{until: a.EndsBy, slots: sh.Slots, cpus: sh.CPUs, mib: sh.MemoryMiB, by: a})
-			}
-		}
+	for _, c := range w.clusters {
+		slices.SortFunc(c.nodes, func(a, b *node) int { return cmp.Compare(a.Name, b.Name) })
+		w.addPools(c)
 	}
-	for _, c := range s.Claims {
-		w.claimant[c.For] = true
-		if n := nodeAt[nodeKey{c.Cluster, c.Node}]; n != nil {
-			w.keep(c.For, n, kept{n, c.Slot, c.From})
-		}
-	}
-	if len(s.Claims) > 0 {
-		for i := range s.Pending {
-			if r := &s.Pending[i]; w.claimant[r.ID] {
-				w.waiters[r.ID] = r
-			}
-		}
-	}
+	slices.SortFunc(w.pools, comparePools)
 	for _, p := range w.pools {
-		for _, b := range p.bins {
-			b.countFree()
-		}
+		p.index()
 	}
-	return w
 }
 
 type nodeKey struct {
@@ -150,30 +145,42 @@ type nodeKey struct {
 }
 
 func (w *world) addPools(c *cluster) {
-	pools := map[forge.GPUKind]map[string]*pool{}
+	var pools []*pool
+	poolOf := func(g *forge.GPU) *pool {
+		for _, p := range pools {
+			if p.kind == g.Kind && p.typ == g.Type {
+				return p
+			}
+		}
+		p := &pool{cluster: c, kind: g.Kind, typ: g.Type}
+		pools = append(pools, p)
+		w.pools = append(w.pools, p)
+		return p
+	}
 	for _, n := range c.nodes {
+		all := make([]slot, len(n.GPUs))
 		for i := range n.GPUs {
 			g := &n.GPUs[i]
-			kinds := pools[g.Kind]
-			if kinds == nil {
-				kinds = map[string]*pool{}
-				pools[g.Kind] = kinds
-			}
-			p := kinds[g.Type]
-			if p == nil {
-				p = &pool{cluster: c, kind: g.Kind, typ: g.Type}
-				kinds[g.Type] = p
-				w.pools = append(w.pools, p)
-			}
+			p := poolOf(g)
 			if len(p.bins) == 0 || p.bins[len(p.bins)-1].node != n {
-				p.bins = append(p.bins, &bin{node: n, pool: p})
+				p.bins = append(p.bins, &bin{node: n, pool: p, at: len(p.bins)})
+				n.bins = append(n.bins, p.bins[len(p.bins)-1])
 			}
 			b := p.bins[len(p.bins)-1]
 			b.exist++
 			if g.Sick == "" {
 				b.healthy++
 			}
-			n.slots[g.Slot] = slot{bin: b, sick: g.Sick != ""}
+			all[i] = slot{n: g.Slot, bin: b, sick: g.Sick != "", island: g.Island}
+			if g.Slot >= len(n.slots) {
+				n.slots = slices.Grow(n.slots, g.Slot+1-len(n.slots))[:g.Slot+1]
+			}
+			n.slots[g.Slot] = &all[i]
+			b.slots = append(b.slots, &all[i])
+		}
+		for _, b := range n.bins {
+			slices.SortFunc(b.slots, func(x, y *slot) int { return cmp.Compare(x.n, y.n) })
+			b.avail = b.healthy
 		}
 	}
 }
@@ -191,41 +198,114 @@ func comparePools(a, b *pool) int {
 	return cmp.Or(cmp.Compare(a.cluster.name, b.cluster.name), cmp.Compare(a.typ, b.typ))
 }
 
-// take gives a part of the node to an attempt.
-func (n *node) take(u use) {
-	n.uses = append(n.uses, u)
+// take gives a part of the node to somebody.
+func (w *world) take(n *node, u use) {
+	w.keepBefore(n)
 	n.freeCPU -= u.cpus
 	n.freeMiB -= u.mib
 	for _, i := range u.slots {
-		if sl, ok := n.slots[i]; ok {
+		if sl := n.slot(i); sl != nil {
+			if sl.free() {
+				sl.bin.setAvail(sl.bin.avail - 1)
+			}
 			sl.held = true
-			n.slots[i] = sl
+		}
+	}
+	id := u.run()
+	i := len(n.uses)
+	for i > 0 && n.uses[i-1].run() > id {
+		i--
+	}
+	n.uses = slices.Insert(n.uses, i, u)
+}
+
+func (u *use) run() forge.RunID {
+	if u.by != nil {
+		return u.by.id
+	}
+	return u.setAside
+}
+
+// release takes back what a running entry holds of the world.
+func (w *world) release(e *entry) {
+	for _, sh := range e.act.Placement {
+		n := w.nodes[nodeKey{e.act.Cluster, sh.Node}]
+		if n == nil {
+			continue
+		}
+		for i := range n.uses {
+			u := &n.uses[i]
+			if u.by != e {
+				continue
+			}
+			n.freeCPU += u.cpus
+			n.freeMiB += u.mib
+			for _, k := range u.slots {
+				if sl := n.slot(k); sl != nil {
+					sl.held = slices.ContainsFunc(n.uses, func(o use) bool { return o.by != e && slices.Contains(o.slots, k) })
+					if sl.free() {
+						sl.bin.setAvail(sl.bin.avail + 1)
+					}
+				}
+			}
+			n.uses = slices.Delete(n.uses, i, i+1)
+			break
 		}
 	}
 }
 
-func (b *bin) countFree() {
-	b.free = b.free[:0]
-	for i := range b.node.GPUs {
-		n := b.node.GPUs[i].Slot
-		if sl := b.node.slots[n]; sl.bin == b && !sl.sick && !sl.held && sl.claim == "" {
-			b.free = append(b.free, n)
+// claimed counts the free slots that are kept for a run.
+func (b *bin) claimed(run forge.RunID) int {
+	n := 0
+	for _, sl := range b.slots {
+		if sl.claim == run && !sl.sick && !sl.held {
+			n++
 		}
 	}
-	slices.Sort(b.free)
+	return n
 }
 
-// claimed lists the free slots that are kept for a run, ascending.
-func (b *bin) claimed(run forge.RunID) []int {
-	var out []int
-	for i := range b.node.GPUs {
-		n := b.node.GPUs[i].Slot
-		if sl := b.node.slots[n]; sl.bin == b && !sl.sick && !sl.held && sl.claim == run {
-			out = append(out, n)
+// pickSlots chooses free slots of the bin, those that are claimed for the run first, ascending. Of what is free to all it takes slots of one
+// island where one has enough, the fullest that does.
+func (b *bin) pickSlots(run forge.RunID, n int) []int {
+	out := make([]int, 0, n)
+	for _, sl := range b.slots {
+		if len(out) < n && run != "" && sl.claim == run && !sl.sick && !sl.held {
+			out = append(out, sl.n)
+		}
+	}
+	if need := n - len(out); need > 0 {
+		island := b.island(need)
+		for _, only := range []bool{true, false} {
+			for _, sl := range b.slots {
+				if len(out) < n && sl.free() && (island == 0 || (sl.island == island) == only) && (island != 0 || only) {
+					out = append(out, sl.n)
+				}
+			}
 		}
 	}
 	slices.Sort(out)
 	return out
+}
+
+// island is the one with the fewest free slots that still has n; 0 when none has, or none is known.
+func (b *bin) island(n int) int {
+	best, left := 0, 0
+	for _, x := range b.slots {
+		if x.island == 0 || !x.free() {
+			continue
+		}
+		k := 0
+		for _, y := range b.slots {
+			if y.island == x.island && y.free() {
+				k++
+			}
+		}
+		if k >= n && (best == 0 || k < left || k == left && x.island < best) {
+			best, left = x.island, k
+		}
+	}
+	return best
 }
 
 // need is what one node must give to a gang.
@@ -242,4 +322,9 @@ func needOf(g forge.Gang) need {
 // holdsEmpty says whether the bin could hold the need with this many slots and nothing running.
 func (b *bin) holdsEmpty(n need, slots int) bool {
 	return slots >= n.slots && b.node.CPUs >= n.cpus && b.node.MemoryMiB >= n.mib
+}
+
+// labels are those that a policy spreads gangs by, nearest first.
+func labels(spread string) []string {
+	return strings.FieldsFunc(spread, func(r rune) bool { return r == ',' || r == ' ' })
 }

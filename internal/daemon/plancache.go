@@ -33,7 +33,7 @@ type outlook struct {
 
 // queue lists all that wait, next first.
 func (o *outlook) queue() []*forge.PendingRun {
-	o.once.Do(func() { o.order = scheduler.Queue(o.snap) })
+	o.once.Do(func() { o.order = scheduler.Queue(o.snap, o.by) })
 	return o.order
 }
 

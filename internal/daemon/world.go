@@ -9,6 +9,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -334,27 +335,35 @@ func (d *world) full() bool {
 	return true
 }
 
-// preemptible says whether any run waits whose priority exceeds by gap that of one that runs and was not asked
+// preemptible says whether any run waits for which the policy could have one stopped that runs and was not asked
 // to leave; most full clusters are let alone by that. The stamp changes with whatever could let such a run preempt: a flood
 // of submissions of low priority does not have the whole queue copied for one that waits in vain.
-func (d *world) preemptible(gap int) (at stamp, ok bool) {
-	if gap <= 0 {
-		return stamp{}, false
-	}
+func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	inOrder := p.PreemptInOrder || d.guaranteed()
+	if p.PreemptGap <= 0 && !inOrder {
+		return stamp{}, false
+	}
 	at = stamp{moved: d.moved, lowest: forge.MaxPriority + 1}
 	for _, a := range d.attempts {
 		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping {
 			at.lowest = min(at.lowest, d.runs[a.Run].Spec.Priority)
 		}
 	}
-	for p := at.lowest + gap; p <= forge.MaxPriority; p++ {
-		ok = ok || d.queued[p] > 0
-		at.touched += d.touched[p]
+	from := at.lowest + p.PreemptGap
+	if inOrder && at.lowest <= forge.MaxPriority {
+		from = forge.MinPriority // by the order, not by class
+	}
+	for c := from; c <= forge.MaxPriority; c++ {
+		ok = ok || d.queued[c] > 0
+		at.touched += d.touched[c]
 	}
 	return at, ok
 }
+
+// guaranteed says whether any tenant has a quota that it may take back.
+func (d *world) guaranteed() bool { return false }
 
 // stamp tells worlds apart, as far as preemption goes.
 type stamp struct {

@@ -1,0 +1,215 @@
+package scheduler
+
+import "slices"
+
+// Repacking, first half. Where a policy stops runs in order, a plan chooses anew who should have GPUs: it walks the order as if nothing that may be
+// stopped ran yet, and takes each gang that fits by numbers alone, how many nodes have how many slots open. Which nodes these are is the second
+// half (repack.go): there as few runs as possible are moved.
+
+// share is what a running attempt holds of one bin.
+type share struct {
+	bin   *bin
+	slots int // well ones
+	cpus  int
+	mib   int64
+}
+
+// sharesOf lists what an attempt holds that others could have instead. Slots on nodes that take no work are no use to anybody.
+func (w *world) sharesOf(e *entry) []share {
+	if e.shares != nil {
+		return e.shares
+	}
+	e.shares = []share{}
+	for _, sh := range e.act.Placement {
+		n := w.nodes[nodeKey{e.act.Cluster, sh.Node}]
+		if n == nil {
+			continue
+		}
+		for _, b := range n.bins {
+			k := 0
+			for _, i := range sh.Slots {
+				if sl := n.slot(i); sl != nil && sl.bin == b && !sl.sick {
+					k++
+				}
+			}
+			if k > 0 {
+				e.shares = append(e.shares, share{bin: b, slots: k, cpus: sh.CPUs, mib: sh.MemoryMiB})
+			}
+		}
+	}
+	return e.shares
+}
+
+// opened says whether a plan may put something into the pool.
+func (p *pool) opened() bool { return !p.cluster.paused && p.cluster.queue == nil }
+
+// survey counts what each bin could give if all that may be stopped were gone.
+func (pl *planner) survey() {
+	for _, p := range pl.w.pools {
+		if !p.opened() {
+			continue
+		}
+		for _, b := range p.bins {
+			b.room, b.small = b.avail, 0
+			n := b.node
+			n.roomCPU, n.roomMiB, n.smallCPU, n.smallMiB = n.freeCPU, n.freeMiB, 0, 0
+		}
+	}
+	for _, e := range pl.candidates {
+		if e.act == nil || e.stopped {
+			continue
+		}
+		e.chosen, e.by, e.kept = false, nil, false
+		for _, s := range pl.w.sharesOf(e) {
+			s.bin.room += s.slots
+			s.bin.node.roomCPU += s.cpus
+			s.bin.node.roomMiB += s.mib
+		}
+	}
+	for _, p := range pl.w.pools {
+		if !p.opened() {
+			continue
+		}
+		if len(p.open) != p.most+1 {
+			p.open = make([]int, p.most+1)
+		}
+		clear(p.open)
+		p.opens = 0
+		for i := range p.ready.in(p.ready) {
+			b := p.bins[i]
+			b.room = min(b.room, p.most) // claims may overlap what is held
+			p.open[b.room]++
+			p.opens += b.room
+		}
+	}
+}
+
+// fits says whether so many bins have so many slots open, by numbers.
+func (p *pool) fits(nodes, slots int) bool {
+	if nodes*slots > p.opens {
+		return false
+	}
+	for f := p.most; f >= slots; f-- {
+		if nodes -= p.open[f]; nodes <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// give takes them, from the bins that have the fewest.
+func (p *pool) give(nodes, slots int) {
+	p.opens -= nodes * slots
+	for f := slots; f <= p.most && nodes > 0; f++ {
+		k := min(nodes, p.open[f])
+		p.open[f] -= k
+		p.open[f-slots] += k
+		nodes -= k
+	}
+}
+
+// choose walks the order and says whether any run that waits, and that is not placed yet, is among those that should have GPUs.
+func (pl *planner) choose() bool {
+	pl.survey()
+	pl.chosen = pl.chosen[:0]
+	waits := false
+	open := 0
+	for _, p := range pl.w.pools {
+		if p.opened() {
+			open += p.opens
+		}
+	}
+	for _, e := range pl.candidates {
+		if open <= 0 {
+			break
+		}
+		switch {
+		case e.act != nil && !e.stopped:
+			if pl.chooseRunning(e) {
+				open -= e.gpus
+				pl.chosen = append(pl.chosen, e)
+			}
+		case e.pend != nil && pl.repackable(e):
+			if p := pl.poolFor(e); p != nil {
+				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
+				open -= e.gpus
+				e.chosen, e.pool, waits = true, p, true
+				pl.chosen = append(pl.chosen, e)
+			}
+		}
+	}
+	return waits
+}
+
+// chooseRunning takes the slots of a run that has them, by numbers, from its own pool.
+func (pl *planner) chooseRunning(e *entry) bool {
+	shares := pl.w.sharesOf(e)
+	if len(shares) == 0 {
+		return false
+	}
+	p := shares[0].bin.pool
+	uniform := true
+	for _, s := range shares[1:] {
+		uniform = uniform && s.bin.pool == p && s.slots == shares[0].slots
+	}
+	if !uniform || !p.opened() {
+		e.chosen = true // an odd one stays where it is; its slots are counted bin by bin
+		for _, s := range shares {
+			if q := s.bin.pool; q.opened() && q.fits(1, s.slots) {
+				q.give(1, s.slots)
+			}
+		}
+		return true
+	}
+	if !p.fits(len(shares), shares[0].slots) {
+		return false
+	}
+	p.give(len(shares), shares[0].slots)
+	e.chosen = true
+	return true
+}
+
+// repackable says whether a waiting run takes part in the choice. Who waits for what is being freed already does not, nor who could be handed over to
+// a queue of a cluster's own: nothing is stopped for that one.
+func (pl *planner) repackable(e *entry) bool {
+	e.chosen = false
+	if e.placed || e.excluded || e.idle.code != "" || pl.saving[e.id] != nil || pl.overruled[e.id] {
+		return false
+	}
+	if _, claims := pl.w.claims[e.id]; claims {
+		return false
+	}
+	sh := pl.shapeOf(e)
+	if sh.code != "" || sh.waitForNode || len(sh.queues) > 0 || sh.full {
+		return false
+	}
+	_, broken := pl.bounds.breaks(e)
+	return !broken
+}
+
+// poolFor is the first pool of a run's shape that has room by numbers.
+func (pl *planner) poolFor(e *entry) *pool {
+	for _, p := range e.shape.pools {
+		if p.fits(e.gang.Nodes, e.gang.GPUsPerNode) {
+			return p
+		}
+	}
+	e.shape.full = true
+	return nil
+}
+
+// widestFirst is the order in which the chosen find their places: what is wide first, of one size what runs already.
+func widestFirst(a, b *entry) int {
+	switch {
+	case a.gpus != b.gpus:
+		return b.gpus - a.gpus
+	case (a.act != nil) != (b.act != nil):
+		if a.act != nil {
+			return -1
+		}
+		return 1
+	}
+	return a.turn.at - b.turn.at
+}
+
+func (pl *planner) sortChosen() { slices.SortFunc(pl.chosen, widestFirst) }

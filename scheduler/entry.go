@@ -1,0 +1,162 @@
+package scheduler
+
+import (
+	"time"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// entry is a run as planning sees it: it waits, or an attempt of it is active.
+type entry struct {
+	id    forge.RunID
+	pend  *forge.PendingRun    // nil while an attempt is active
+	act   *forge.ActiveAttempt // nil while it waits
+	gang  forge.Gang
+	gpus  int
+	shape *shape
+	at    int // in world.waiting or world.running
+
+	turn     turn
+	plan     int           // what follows is of the plan with this number
+	idle     holdKey       // why it may not start whatever is free
+	why      func() string // idle in words
+	fixed    bool
+	chosen   bool
+	stopped  bool    // preempted in this plan, or leaving anyway
+	placed   bool    // starts in this plan
+	excluded bool    // could not be placed by repacking: takes its turn like any other
+	forced   bool    // its turn comes, and repacking has decided that nothing is stopped for it
+	by       *entry  // for whom it gives way
+	pool     *pool   // where it was counted
+	to       []*bin  // where repacking puts it
+	kept     bool    // repacking leaves it where it is
+	shares   []share // of one that runs; made once
+	cost     float64 // scratch of a sort
+}
+
+// reset makes the entry ready for a plan.
+func (e *entry) reset(plan int) {
+	if e.plan != plan {
+		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept = plan, false, false, false, false, false, false, false
+		e.by, e.pool, e.to = nil, nil, nil
+	}
+}
+
+func (e *entry) priority() int {
+	if e.act != nil {
+		return e.act.Priority
+	}
+	return e.pend.Priority
+}
+
+func (e *entry) work() *forge.Work {
+	if e.act != nil {
+		return &e.act.Work
+	}
+	return &e.pend.Work
+}
+
+func (e *entry) submitted() time.Time {
+	if e.act != nil {
+		return e.act.SubmittedAt
+	}
+	return e.pend.SubmittedAt
+}
+
+func (e *entry) tenant() forge.TenantID {
+	if e.act != nil {
+		return e.act.Tenant
+	}
+	return e.pend.Tenant
+}
+
+func (e *entry) user() string {
+	if e.act != nil {
+		return e.act.User
+	}
+	return e.pend.User
+}
+
+func (e *entry) eval() bool {
+	if e.act != nil {
+		return e.act.Eval
+	}
+	return e.pend.Eval
+}
+
+// ran is how long the run had its GPUs.
+func (e *entry) ran(now time.Time) time.Duration {
+	d := e.work().Ran
+	if e.act != nil && !e.act.StartedAt.IsZero() && now.After(e.act.StartedAt) {
+		d += now.Sub(e.act.StartedAt)
+	}
+	return d
+}
+
+// left is how long it has still to run, as far as is known.
+func (e *entry) left(now time.Time) time.Duration {
+	w := e.work()
+	if e.act == nil || w.AsOf.IsZero() || !now.After(w.AsOf) {
+		return w.Left
+	}
+	return max(0, w.Left-now.Sub(w.AsOf))
+}
+
+// entry is a new one, from those that were made at once where there are any left.
+func (w *world) entry() *entry {
+	if len(w.slab) == 0 {
+		return &entry{}
+	}
+	e := &w.slab[0]
+	w.slab = w.slab[1:]
+	return e
+}
+
+// putWaiting and putRunning tell the world of a run; drop forgets it.
+func (w *world) putWaiting(r *forge.PendingRun) *entry {
+	w.drop(r.ID)
+	e := w.entry()
+	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting)}
+	w.waiting = append(w.waiting, e)
+	w.entries[r.ID] = e
+	return e
+}
+
+func (w *world) putRunning(a *forge.ActiveAttempt) {
+	w.drop(a.Run)
+	e := w.entry()
+	*e = entry{id: a.Run, act: a, gang: a.Gang, at: len(w.running)}
+	c := w.byName[a.Cluster]
+	if c != nil && c.queue != nil && a.Queued() {
+		c.queue.add(owner{a.Tenant, a.User})
+	}
+	for _, sh := range a.Placement {
+		e.gpus += len(sh.Slots)
+		if n := w.nodes[nodeKey{a.Cluster, sh.Node}]; n != nil {
+			w.take(n, use{until: a.EndsBy, slots: sh.Slots, cpus: sh.CPUs, mib: sh.MemoryMiB, by: e})
+		}
+	}
+	w.running = append(w.running, e)
+	w.entries[a.Run] = e
+}
+
+func (w *world) drop(run forge.RunID) {
+	e := w.entries[run]
+	if e == nil {
+		return
+	}
+	delete(w.entries, run)
+	list := &w.waiting
+	if e.act != nil {
+		list = &w.running
+		w.release(e)
+		if c := w.byName[e.act.Cluster]; c != nil && c.queue != nil && e.act.Queued() {
+			c.queue.drop(owner{e.act.Tenant, e.act.User})
+		}
+	}
+	last := len(*list) - 1
+	(*list)[e.at] = (*list)[last]
+	(*list)[e.at].at = e.at
+	(*list)[last] = nil
+	*list = (*list)[:last]
+}

@@ -1,0 +1,133 @@
+package scheduler
+
+import (
+	"iter"
+	"math/bits"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// pool is all slots of one kind and type in one cluster: what one gang may be made of. Its bins are found by what they have free
+// without looking at the others: a cluster of ten thousand full nodes costs no more than one of ten.
+type pool struct {
+	cluster *cluster
+	kind    forge.GPUKind
+	typ     string
+	bins    []*bin // by node name
+	most    int    // slots of the largest bin
+	free    []set  // by avail: the bins that have so many
+	counts  []int  // how many bins each of free has
+	ready   set    // bins on nodes that take work
+	clean   set    // bins on nodes without failures of late
+	failing bool   // not all are clean
+	marks   map[string]set
+	open    []int // for the repacking of one plan: how many bins have so many slots open
+	opens   int   // and how many slots that are
+}
+
+// set is a set of the bins of one pool.
+type set []uint64
+
+func newSet(n int) set          { return make(set, (n+63)/64) }
+func (s set) add(i int)         { s[i>>6] |= 1 << (i & 63) }
+func (s set) remove(i int)      { s[i>>6] &^= 1 << (i & 63) }
+func (s set) has(i int) bool    { return s[i>>6]&(1<<(i&63)) != 0 }
+func (s set) clone() set        { return append(set(nil), s...) }
+func (s set) and(t set) set     { return s.each(t, func(a, b uint64) uint64 { return a & b }) }
+func (s set) without(t set) set { return s.each(t, func(a, b uint64) uint64 { return a &^ b }) }
+
+func (s set) each(t set, f func(a, b uint64) uint64) set {
+	out := make(set, len(s))
+	for i := range s {
+		out[i] = f(s[i], t[i])
+	}
+	return out
+}
+
+func (s set) count() int {
+	n := 0
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// in goes through what is in both sets, ascending.
+func (s set) in(t set) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i, w := range s {
+			for w &= t[i]; w != 0; w &= w - 1 {
+				if !yield(i<<6 | bits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// index makes the sets of a pool whose bins are all there.
+func (p *pool) index() {
+	for _, b := range p.bins {
+		p.most = max(p.most, b.healthy)
+	}
+	p.free, p.counts = make([]set, p.most+1), make([]int, p.most+1)
+	for i := range p.free {
+		p.free[i] = newSet(len(p.bins))
+	}
+	p.ready, p.clean, p.marks = newSet(len(p.bins)), newSet(len(p.bins)), map[string]set{}
+	for i, b := range p.bins {
+		p.free[b.avail].add(i)
+		p.counts[b.avail]++
+		if b.node.takes() {
+			p.ready.add(i)
+		}
+		if b.node.Failures == 0 {
+			p.clean.add(i)
+		} else {
+			p.failing = true
+		}
+	}
+}
+
+// marked are the bins on nodes with a label.
+func (p *pool) marked(key, value string) set {
+	k := key + "\x00" + value
+	s, ok := p.marks[k]
+	if !ok {
+		s = newSet(len(p.bins))
+		for i, b := range p.bins {
+			if v, has := b.node.Labels[key]; has && v == value {
+				s.add(i)
+			}
+		}
+		p.marks[k] = s
+	}
+	return s
+}
+
+// withMemory are the bins all of whose well GPUs have so much memory.
+func (p *pool) withMemory(mib int64) set {
+	s := newSet(len(p.bins))
+	for i, b := range p.bins {
+		ok := true
+		for j := range b.node.GPUs {
+			g := &b.node.GPUs[j]
+			ok = ok && (g.Kind != p.kind || g.Type != p.typ || g.MemoryMiB >= mib)
+		}
+		if ok {
+			s.add(i)
+		}
+	}
+	return s
+}
+
+func (b *bin) setAvail(n int) {
+	p := b.pool
+	if p.free != nil {
+		p.free[b.avail].remove(b.at)
+		p.counts[b.avail]--
+		p.free[n].add(b.at)
+		p.counts[n]++
+	}
+	b.avail = n
+}

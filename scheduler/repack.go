@@ -1,0 +1,360 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+
+	forge "github.com/forge-ml/forge-ml"
+)
+
+// Repacking, second half: places for what was chosen. Wide gangs first; of one size, what runs stays where it is unless something wider took its slots;
+// then those that wait go where the fewest chosen runs must move, the least work is lost and the fewest slots are left over. A
+// smaller chosen run in the way is stopped and finds another place in its turn. Nothing of this touches the world until every one of them has a place.
+
+// repackRounds bounds how often the choice is made again without what found no place.
+const repackRounds = 4
+
+func (pl *planner) repack() {
+	done := false
+	for range repackRounds {
+		if done = !pl.choose(); done {
+			break
+		}
+		if done = pl.realise(); done {
+			break
+		}
+	}
+	if !done {
+		for _, e := range pl.chosen {
+			e.chosen, e.excluded = false, e.excluded || e.pend != nil && !e.placed
+		}
+		pl.chosen = pl.chosen[:0]
+	}
+	for _, e := range pl.queue {
+		e.forced = !e.excluded // who was left out by the choice has nothing stopped for it
+	}
+	if done {
+		pl.settle()
+	}
+}
+
+// realise finds a place for each of the chosen. False: one found none and is left out of the next choice.
+func (pl *planner) realise() bool {
+	for _, e := range pl.chosen {
+		if e.act != nil {
+			for _, s := range e.shares {
+				s.bin.hold(s, 1)
+			}
+		}
+	}
+	pl.sortChosen()
+	for _, e := range pl.chosen {
+		switch {
+		case e.act != nil && e.by == nil:
+			e.kept = true
+			for _, s := range e.shares {
+				s.bin.hold(s, -1)
+				s.bin.use(s.slots, s.cpus, s.mib)
+			}
+		case e.act != nil:
+			if pl.stays(e) {
+				continue
+			}
+			if e.to = pl.moveTo(e); e.to == nil {
+				e.by.excluded = true
+				return false
+			}
+		default:
+			if pl.startsFree(e) {
+				continue
+			}
+			if e.to = pl.clearFor(e, e.shape, e.pool); e.to == nil {
+				e.excluded = true
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// hold counts what chosen runs that have no place yet hold of a bin.
+func (b *bin) hold(s share, sign int) {
+	b.small += sign * s.slots
+	b.node.smallCPU += sign * s.cpus
+	b.node.smallMiB += int64(sign) * s.mib
+}
+
+// use takes room of a bin for good.
+func (b *bin) use(slots, cpus int, mib int64) {
+	b.room -= slots
+	b.node.roomCPU -= cpus
+	b.node.roomMiB -= mib
+}
+
+// startsFree places a run on what is free now, if that holds it.
+func (pl *planner) startsFree(e *entry) bool {
+	f := pl.findIn(e, e.shape, e.pool, nil)
+	if f == nil {
+		return false
+	}
+	for _, c := range f.choices {
+		c.bin.use(e.gang.GPUsPerNode, e.gang.CPUsPerNode(), e.gang.MemoryMiBPerNode())
+	}
+	pl.place(e, f)
+	return true
+}
+
+// stays says whether a run that gave way can have its own slots after all.
+func (pl *planner) stays(e *entry) bool {
+	for _, s := range e.shares {
+		if s.bin.room < s.slots || s.bin.node.roomCPU < s.cpus || s.bin.node.roomMiB < s.mib {
+			return false
+		}
+	}
+	e.kept, e.by = true, nil
+	for _, s := range e.shares {
+		s.bin.use(s.slots, s.cpus, s.mib)
+	}
+	return true
+}
+
+// moveTo finds another place for a run that gave way, of the same form.
+func (pl *planner) moveTo(e *entry) []*bin {
+	s := e.shares[0]
+	r := forge.PendingRun{ID: e.id, Gang: e.act.Gang, Where: e.act.Where}
+	if r.Gang.Nodes != len(e.shares) || r.Gang.GPUsPerNode != s.slots {
+		r.Gang = forge.Gang{Nodes: len(e.shares), GPUsPerNode: s.slots, CPUsPerGPU: s.cpus / s.slots, MemoryMiBPerGPU: s.mib / int64(s.slots)}
+	}
+	key := pl.w.keyOfShape(&r)
+	sh := pl.w.shapes[key]
+	if sh == nil {
+		sh = pl.w.shape(pl.nodes, &r, key)
+		pl.w.shapes[key] = sh
+	}
+	if sh.code != "" || sh.waitForNode || !slices.Contains(sh.pools, s.bin.pool) {
+		return nil
+	}
+	return pl.clearFor(e, sh, s.bin.pool)
+}
+
+// site is one bin that could be cleared and what that costs.
+type site struct {
+	choice
+	moves int   // slots of chosen runs that must find another place
+	lost  int64 // work of those that are stopped for good
+}
+
+func compareSites(a, b site) int {
+	switch {
+	case a.worse != b.worse:
+		if b.worse {
+			return -1
+		}
+		return 1
+	case a.moves != b.moves:
+		return a.moves - b.moves
+	case a.lost != b.lost:
+		return cmp.Compare(a.lost, b.lost)
+	case a.left != b.left:
+		return a.left - b.left
+	}
+	return a.bin.at - b.bin.at
+}
+
+// clearFor chooses bins for a gang, takes their room, and makes chosen smaller runs give way where there is not enough.
+func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
+	nodes, n := sh.key.gang.Nodes, sh.need
+	eligible, better := sh.of(p)
+	sites := pl.sites[:0]
+	for i := range eligible.in(eligible) {
+		b := p.bins[i]
+		hard := pl.immovable(e, b)
+		if b.room-hard < n.slots || b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib {
+			continue
+		}
+		s := site{choice: choice{bin: b, worse: !better.has(i), left: b.room - n.slots}}
+		s.moves = max(0, b.small-s.left)
+		s.lost = pl.lostOn(b, s.left-b.small)
+		sites = append(sites, s)
+	}
+	pl.sites = sites
+	if len(sites) < nodes {
+		return nil
+	}
+	if nodes == 1 {
+		best := slices.MinFunc(sites, compareSites)
+		sites = append(sites[:0], best)
+	} else {
+		slices.SortFunc(sites, compareSites)
+		if sh.where != nil && sh.where.Within != "" {
+			choices := make([]choice, len(sites))
+			for i, s := range sites {
+				choices[i] = s.choice
+			}
+			if choices = pl.together(sh, choices, nodes); choices == nil {
+				return nil
+			}
+			sites = sites[:0]
+			for _, c := range choices {
+				sites = append(sites, site{choice: c})
+			}
+		}
+		sites = sites[:nodes]
+	}
+	var to []*bin
+	for _, s := range sites {
+		s.bin.use(n.slots, n.cpus, n.mib)
+		to = append(to, s.bin)
+	}
+	for _, b := range to {
+		pl.giveWay(e, b)
+	}
+	return to
+}
+
+// immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class.
+func (pl *planner) immovable(e *entry, b *bin) int {
+	n := 0
+	if b.small == 0 || !pl.classes {
+		return 0
+	}
+	for i := range b.node.uses {
+		a := b.node.uses[i].by
+		if a == nil || !pl.before(a, e) || !a.movable() {
+			continue
+		}
+		for _, s := range a.shares {
+			if s.bin == b {
+				n += s.slots
+			}
+		}
+	}
+	return n
+}
+
+// before says that a run is of a higher class than another, or entitled where that one borrows.
+func (pl *planner) before(a, b *entry) bool {
+	return a.turn.tier == 0 && b.turn.tier > 0 || (a.turn.tier > 0 || b.turn.tier == 0) && a.turn.class > b.turn.class
+}
+
+// movable says that a chosen run has no place yet in this choice and gave way to nobody.
+func (e *entry) movable() bool { return e.act != nil && e.chosen && !e.kept && e.by == nil && !e.fixed }
+
+// lostOn is the work that is lost on a bin when those that were not chosen have only so many slots left.
+func (pl *planner) lostOn(b *bin, space int) int64 {
+	var lost int64
+	for i := range b.node.uses {
+		e := b.node.uses[i].by
+		if e == nil || e.chosen || e.fixed || e.stopped {
+			continue
+		}
+		for _, s := range e.shares {
+			if s.bin != b {
+				continue
+			}
+			if s.slots <= space {
+				space -= s.slots
+			} else {
+				lost += pl.lost(e)
+			}
+		}
+	}
+	return lost
+}
+
+// giveWay makes chosen runs leave a bin until those that stay fit beside what was put there: what is behind in the order first.
+func (pl *planner) giveWay(e *entry, b *bin) {
+	for b.small > b.room || b.node.smallCPU > b.node.roomCPU || b.node.smallMiB > b.node.roomMiB {
+		var out *entry
+		for i := range b.node.uses {
+			a := b.node.uses[i].by
+			if a == nil || !a.movable() || pl.before(a, e) {
+				continue
+			}
+			if out == nil || a.turn.at > out.turn.at {
+				out = a
+			}
+		}
+		if out == nil {
+			return
+		}
+		out.by = e
+		for _, s := range out.shares {
+			s.bin.hold(s, -1)
+		}
+	}
+}
+
+// settle writes down what was found: who starts, and who is stopped for it. What was not chosen and still has its room stays.
+func (pl *planner) settle() {
+	for _, e := range pl.candidates {
+		if e.act == nil || e.stopped || e.chosen {
+			continue
+		}
+		if fits := !slices.ContainsFunc(e.shares, func(s share) bool {
+			return s.bin.room < s.slots || s.bin.node.roomCPU < s.cpus || s.bin.node.roomMiB < s.mib
+		}); fits {
+			e.kept = true
+			for _, s := range e.shares {
+				s.bin.use(s.slots, s.cpus, s.mib)
+			}
+		}
+	}
+	slices.SortFunc(pl.chosen, func(a, b *entry) int { return a.turn.at - b.turn.at })
+	for _, e := range pl.chosen {
+		if e.pend == nil || e.placed || len(e.to) == 0 {
+			continue
+		}
+		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
+		for _, b := range e.to {
+			pl.stopsOn(c, b)
+		}
+		if len(c.stops) == 0 {
+			e.excluded, e.forced = true, false
+			continue
+		}
+		pl.carryOut(c)
+		pl.saving[e.id] = pl.savingHold(e.id)
+	}
+	for _, e := range pl.chosen {
+		if e.act == nil || !e.stopped || len(e.to) == 0 {
+			continue
+		}
+		for _, b := range e.to { // where it goes once it has saved: nobody else starts there in this plan
+			s := e.shares[0]
+			pl.w.take(b.node, use{slots: b.pickSlots("", min(b.avail, s.slots)), cpus: s.cpus, mib: s.mib, setAside: e.id})
+		}
+	}
+}
+
+// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there.
+func (pl *planner) stopsOn(c *clearing, b *bin) {
+	have := pl.room(c, b, c.stops)
+	var out []*entry
+	for i := range b.node.uses {
+		a := b.node.uses[i].by
+		if a == nil || a.kept || slices.Contains(c.stops, a) || a.fixed && !a.stopped || b.claimable(pl.w, c, &b.node.uses[i]) < 0 {
+			continue
+		}
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(x, y *entry) int {
+		leaves := func(e *entry) int {
+			if e.stopped {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(leaves(x), leaves(y)), cmp.Compare(y.turn.at, x.turn.at), cmp.Compare(x.id, y.id))
+	})
+	for _, a := range out {
+		if have.meets(c.need) {
+			return
+		}
+		if have.progress(pl.gives(c, b, a), c.need) <= 0 {
+			continue
+		}
+		have.add(pl.gives(c, b, a))
+		c.stops = append(c.stops, a)
+	}
+}
