@@ -56,6 +56,8 @@ type runRow struct {
 	TimeLimit int64             `bun:"time_limit"`
 	Batch     string            `bun:"batch"`
 	Eval      bool              `bun:"eval"`
+	Narrowed  string            `bun:"narrowed"`
+	Pinned    bool              `bun:"pinned"`
 
 	Spec    string `bun:"spec,scanonly"`
 	Params  string `bun:"params,scanonly"`
@@ -75,7 +77,7 @@ var mutableRun = []string{"state", "reason", "hold_by", "hold_reason", "hold_at"
 func newRunRow(s forge.RunSpec) (*runRow, error) {
 	r := &runRow{State: forge.RunPending, Version: 1, Name: clean(s.Name), Recipe: s.Recipe, Priority: s.Priority, Cluster: s.Cluster,
 		Register: s.Register, Nodes: s.Gang.Nodes, GPUs: s.Gang.GPUsPerNode, CPUs: s.Gang.CPUsPerGPU,
-		MemoryMiB: s.Gang.MemoryMiBPerGPU, TimeLimit: int64(s.TimeLimit), Eval: s.Eval}
+		MemoryMiB: s.Gang.MemoryMiBPerGPU, TimeLimit: int64(s.TimeLimit), Eval: s.Eval, Pinned: s.Pinned}
 	if s.Dataset != nil {
 		r.Dataset = s.Dataset.Name
 	}
@@ -85,6 +87,11 @@ func newRunRow(s forge.RunSpec) (*runRow, error) {
 	var err error
 	if !s.Batch.Empty() {
 		if r.Batch, err = encode(1, s.Batch); err != nil {
+			return nil, err
+		}
+	}
+	if !s.Where.Empty() {
+		if r.Narrowed, err = encode(1, s.Where); err != nil {
 			return nil, err
 		}
 	}
@@ -117,14 +124,14 @@ func (r *runRow) forge(c *specCache) (forge.Run, error) {
 	return run, err
 }
 
-// brief makes the noun with the part of the spec that listings show, and decodes no JSON but the few words for a batch system.
+// brief makes the noun with the part of the spec that listings show, and decodes no JSON but the few words for a batch system and of where it may go.
 func (r *runRow) brief() forge.Run {
 	run := forge.Run{ID: r.ID, Tenant: r.Tenant, Number: r.Number, User: r.User, State: r.State, Reason: r.Reason, Cancel: r.Cancel,
 		Attempt: r.Attempt, Retries: r.Retries, Fruitless: r.Fruitless, NotBefore: r.NotBefore.time(), Step: r.Step,
 		TotalSteps: r.TotalSteps, SavedStep: r.SavedStep, Model: r.Model, Parent: r.Parent, SubmittedAt: r.SubmittedAt.time(),
 		StartedAt: r.StartedAt.time(), EndedAt: r.EndedAt.time(), Version: r.Version,
 		Spec: forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Priority: r.Priority, Cluster: r.Cluster, Register: r.Register, Eval: r.Eval,
-			TimeLimit: forge.Duration(r.TimeLimit), Gang: forge.Gang{Nodes: r.Nodes, GPUsPerNode: r.GPUs, CPUsPerGPU: r.CPUs, MemoryMiBPerGPU: r.MemoryMiB}}}
+			TimeLimit: forge.Duration(r.TimeLimit), Pinned: r.Pinned, Gang: forge.Gang{Nodes: r.Nodes, GPUsPerNode: r.GPUs, CPUsPerGPU: r.CPUs, MemoryMiBPerGPU: r.MemoryMiB}}}
 	if r.Loss != nil {
 		loss := *r.Loss // the row may be changed again in the same closure
 		run.Loss = &loss
@@ -133,6 +140,7 @@ func (r *runRow) brief() forge.Run {
 		run.Hold = &forge.Hold{By: r.HoldBy, Reason: r.HoldReason, At: r.HoldAt.time()}
 	}
 	_ = decode(r.Batch, &run.Spec.Batch) // what encode wrote
+	_ = decode(r.Narrowed, &run.Spec.Where)
 	if r.Dataset != "" {
 		run.Spec.Dataset = &forge.InputRef{Name: r.Dataset}
 	}

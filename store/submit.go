@@ -109,12 +109,12 @@ func (t *tx) retried(parent *runRow, user string) error {
 // statement, and bun writes the values into its text, which SQLite then has to parse each time.
 func (t *tx) insertRun(r *runRow) error {
 	_, err := t.exec(`INSERT INTO runs (id, tenant, number, user_name, parent, submitted_at, name, recipe, dataset, base, priority, cluster, register,
-			nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch, eval,
+			nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch, eval, narrowed, pinned,
 			state, reason, hold_by, hold_reason, hold_at, cancel, attempt, retries, fruitless, not_before, avoid,
 			step, total_steps, saved_step, model, started_at, ended_at, version)
-		VALUES (?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', 0, '', 0, 0, 0, 0, '', 0, 0, 0, '', 0, 0, 1)`,
+		VALUES (?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', 0, '', 0, 0, 0, 0, '', 0, 0, 0, '', 0, 0, 1)`,
 		string(r.ID), string(r.Tenant), r.Number, r.User, string(r.Parent), int64(r.SubmittedAt), r.Name, r.Recipe, r.Dataset, r.Base, r.Priority,
-		string(r.Cluster), r.Register, r.Nodes, r.GPUs, r.CPUs, r.MemoryMiB, r.TimeLimit, r.Batch, r.Eval)
+		string(r.Cluster), r.Register, r.Nodes, r.GPUs, r.CPUs, r.MemoryMiB, r.TimeLimit, r.Batch, r.Eval, r.Narrowed, r.Pinned)
 	return err
 }
 
