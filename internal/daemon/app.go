@@ -188,6 +188,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.settings.Store(s)
 	d.world.setQueues(queuesOf(s))
+	d.setHalfLife(s)
 	was, err := d.readPast(ctx)
 	if err != nil {
 		return nil, err
