@@ -111,7 +111,7 @@ func (p *pool) give(nodes, slots int) {
 // choose walks the order and says whether any run that waits, and that is not placed yet, is among those that should have GPUs.
 func (pl *planner) choose() bool {
 	pl.survey()
-	pl.chosen = pl.chosen[:0]
+	pl.forgetChoice()
 	waits := false
 	open := 0
 	for _, p := range pl.w.pools {
@@ -134,11 +134,22 @@ func (pl *planner) choose() bool {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 				open -= e.gpus
 				e.chosen, e.pool, waits = true, p, true
+				pl.count(e)
 				pl.chosen = append(pl.chosen, e)
 			}
 		}
 	}
 	return waits
+}
+
+// forgetChoice takes back what was counted for runs that got nothing.
+func (pl *planner) forgetChoice() {
+	for _, e := range pl.chosen {
+		if e.pend != nil && !e.placed && pl.saving[e.id] == nil {
+			pl.uncount(e)
+		}
+	}
+	pl.chosen = pl.chosen[:0]
 }
 
 // chooseRunning takes the slots of a run that has them, by numbers, from its own pool.

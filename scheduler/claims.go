@@ -173,6 +173,7 @@ func (pl *planner) carryOut(c *clearing) {
 		}
 		pl.w.setAside(b.node, r.ID, c.need)
 	}
+	pl.count(c.e)
 	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	for i, a := range c.stops {
 		a.stopped = true

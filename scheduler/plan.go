@@ -107,6 +107,9 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 	}
 	started := map[forge.RunID]bool{}
 	start := func(e *entry, where func(*bin) bool) bool {
+		if _, broken := pl.bounds.breaks(e); broken {
+			return false // a bound that came after the claims
+		}
 		found, _ := pl.find(e, pl.shapeOf(e), where)
 		if found != nil {
 			pl.place(e, found)
@@ -131,6 +134,7 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 		w.giveBack(e)
 		if !start(e, nil) && w.awaited(e.id) && pl.setAside(e, pl.shapeOf(e)) {
 			pl.saving[e.id] = pl.savingHold(e.id)
+			pl.count(e)
 		}
 	}
 	return started

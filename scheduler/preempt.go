@@ -257,7 +257,7 @@ func (pl *planner) mayStop(e, a *entry) bool {
 	if pl.p.PreemptInOrder {
 		due = due || e.turn.at < a.turn.at && !a.fixed
 	} else {
-		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap
+		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap && (e.turn.tier == 0 || a.turn.tier > 0)
 	}
 	if !due || a.act.Pinned || a.act.Queued() {
 		return false

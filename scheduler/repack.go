@@ -28,7 +28,6 @@ func (pl *planner) repack() {
 		for _, e := range pl.chosen {
 			e.chosen, e.excluded = false, e.excluded || e.pend != nil && !e.placed
 		}
-		pl.chosen = pl.chosen[:0]
 	}
 	for _, e := range pl.queue {
 		e.forced = !e.excluded // who was left out by the choice has nothing stopped for it
@@ -36,6 +35,7 @@ func (pl *planner) repack() {
 	if done {
 		pl.settle()
 	}
+	pl.forgetChoice()
 }
 
 // realise finds a place for each of the chosen. False: one found none and is left out of the next choice.
@@ -277,10 +277,11 @@ func (pl *planner) settle() {
 			continue
 		}
 		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
+		enough := true
 		for _, b := range e.to {
-			pl.stopsOn(c, b)
+			enough = pl.stopsOn(c, b) && enough
 		}
-		if len(c.stops) == 0 {
+		if len(c.stops) == 0 || !enough {
 			e.excluded, e.forced = true, false
 			continue
 		}
@@ -298,13 +299,17 @@ func (pl *planner) settle() {
 	}
 }
 
-// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there.
-func (pl *planner) stopsOn(c *clearing, b *bin) {
+// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there, and says whether they are enough. Who comes
+// before the run and was not chosen loses its place only to somebody before itself.
+func (pl *planner) stopsOn(c *clearing, b *bin) bool {
 	have := pl.room(c, b, c.stops)
 	var out []*entry
 	for i := range b.node.uses {
 		a := b.node.uses[i].by
 		if a == nil || a.kept || slices.Contains(c.stops, a) || a.fixed && !a.stopped || b.claimable(pl.w, c, &b.node.uses[i]) < 0 {
+			continue
+		}
+		if !a.stopped && !a.chosen && a.turn.at < c.e.turn.at {
 			continue
 		}
 		out = append(out, a)
@@ -320,7 +325,7 @@ func (pl *planner) stopsOn(c *clearing, b *bin) {
 	})
 	for _, a := range out {
 		if have.meets(c.need) {
-			return
+			return true
 		}
 		if have.progress(pl.gives(c, b, a), c.need) <= 0 {
 			continue
@@ -328,4 +333,5 @@ func (pl *planner) stopsOn(c *clearing, b *bin) {
 		have.add(pl.gives(c, b, a))
 		c.stops = append(c.stops, a)
 	}
+	return have.meets(c.need)
 }
