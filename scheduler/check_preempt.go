@@ -151,10 +151,10 @@ func (c *checker) claimsOf(p forge.Preempt, victim forge.ActiveAttempt, r forge.
 	}
 }
 
-// givesWay: a claim may go to its own run, or to one that is of a higher class.
+// givesWay: a claim may go to its own run, or to one that is of a higher class and comes before it.
 func (c *checker) givesWay(claimant forge.RunID, r forge.PendingRun) bool {
 	x, waits := c.pending[claimant]
-	return claimant == r.ID || waits && r.Priority-x.Priority >= max(1, c.policy.PreemptGap)
+	return claimant == r.ID || waits && r.Priority-x.Priority >= max(1, c.policy.PreemptGap) && c.isBefore(r.ID, claimant)
 }
 
 // stops are the preemptions of the plan for a run.

@@ -107,9 +107,9 @@ func (c *checker) overBound(r forge.PendingRun, with func(forge.RunID) bool) boo
 		if a.Tenant != r.Tenant {
 			continue
 		}
-		gpus := 0
-		for _, sh := range a.Placement {
-			gpus += len(sh.Slots)
+		gpus := gpusOf(a)
+		if len(a.Placement) == 0 { // waits in a queue that gives it what it asks for
+			gpus = a.Gang.GPUs()
 		}
 		add(gpus, a.User, a.Eval)
 	}
@@ -133,9 +133,10 @@ func (c *checker) overBound(r forge.PendingRun, with func(forge.RunID) bool) boo
 	return j >= 0 && user.exceeds(t.Users[j].Quota, r.Eval)
 }
 
+func everybody(forge.RunID) bool { return true }
+
 // bounds: nobody gets more at once than may be, those included who wait for others to stop.
 func (c *checker) bounds() {
-	everybody := func(forge.RunID) bool { return true }
 	for _, p := range c.plan.Place {
 		if r, ok := c.pending[p.Run]; ok && c.overBound(r, everybody) {
 			c.fault(PropBound, p.Run, "its tenant or user has then more than it may have at once")

@@ -80,6 +80,9 @@ func tenanted(t *rapid.T, s forge.Snapshot) forge.Snapshot {
 		if one(4) {
 			a.Work.AsOf = time.Time{}
 		}
+		if len(a.Placement) == 0 {
+			a.Gang = forge.Gang{Nodes: 1, GPUsPerNode: 1 + rng.IntN(3)}
+		}
 		if k := len(a.Placement); k > 0 {
 			sh := a.Placement[0]
 			a.Gang = forge.Gang{Nodes: k, GPUsPerNode: len(sh.Slots), CPUsPerGPU: sh.CPUs / len(sh.Slots), MemoryMiBPerGPU: sh.MemoryMiB / int64(len(sh.Slots))}

@@ -168,6 +168,12 @@ func (pl *planner) decide(e *entry) {
 	sh := pl.shapeOf(e)
 	_, claims := pl.w.claims[e.id]
 	if sh.failed != nil && (sh.code != "" || !claims) {
+		if len(sh.queues) > 0 {
+			if x, broken := pl.bounds.breaks(e); broken {
+				pl.hold(pl.boundHold(sh, x), e)
+				return
+			}
+		}
 		if !pl.handOver(e, sh) {
 			pl.hold(sh.failed, e)
 		}

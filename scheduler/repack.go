@@ -91,9 +91,19 @@ func (b *bin) use(slots, cpus int, mib int64) {
 	b.node.roomMiB -= mib
 }
 
-// startsFree places a run on what is free now, if that holds it.
+// startsFree places a run on what is free now, if that holds it: in the pool where it was counted, or in another that has so much left.
 func (pl *planner) startsFree(e *entry) bool {
 	f := pl.findIn(e, e.shape, e.pool, nil)
+	for _, p := range e.shape.pools {
+		if f != nil {
+			break
+		}
+		if p != e.pool && p.fits(e.gang.Nodes, e.gang.GPUsPerNode) {
+			if f = pl.findIn(e, e.shape, p, nil); f != nil {
+				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
+			}
+		}
+	}
 	if f == nil {
 		return false
 	}
@@ -285,6 +295,7 @@ func (pl *planner) settle() {
 			e.excluded, e.forced = true, false
 			continue
 		}
+		pl.spareWhoIsNotNeeded(c)
 		pl.carryOut(c)
 		pl.saving[e.id] = pl.savingHold(e.id)
 	}
@@ -296,6 +307,20 @@ func (pl *planner) settle() {
 			s := e.shares[0]
 			pl.w.take(b.node, use{slots: b.pickSlots("", min(b.avail, s.slots)), cpus: s.cpus, mib: s.mib, setAside: e.id})
 		}
+	}
+}
+
+// spareWhoIsNotNeeded leaves out whose slots on one bin are needed no more since another, on several bins, is stopped for the sake of a second one;
+// first whoever is first in the order.
+func (pl *planner) spareWhoIsNotNeeded(c *clearing) {
+	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.turn.at, b.turn.at), cmp.Compare(a.id, b.id)) })
+	for i := 0; i < len(c.stops); {
+		without := slices.Delete(slices.Clone(c.stops), i, i+1)
+		if c.stops[i].stopped || slices.ContainsFunc(c.bins, func(b *bin) bool { return !pl.room(c, b, without).meets(c.need) }) {
+			i++
+			continue
+		}
+		c.stops = without
 	}
 }
 

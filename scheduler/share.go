@@ -46,12 +46,16 @@ func weightOf(t forge.TenantShare) float64 {
 type has struct{ gpus, runs, evals int }
 
 func (h *has) add(e *entry, sign int) {
+	gpus := e.gpus
+	if e.act != nil && e.act.Queued() {
+		gpus = e.gang.GPUs() // it gets them without being asked again
+	}
 	if e.eval() {
-		h.evals += sign * e.gpus
+		h.evals += sign * gpus
 		return
 	}
 	h.runs += sign
-	h.gpus += sign * e.gpus
+	h.gpus += sign * gpus
 }
 
 // bounds are what tenants and users may have at most and what they have, what this plan gives them included.
