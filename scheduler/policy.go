@@ -77,7 +77,7 @@ const (
 	DefaultPreemptGap       = 20
 	DefaultRestartCost      = 30 * time.Second
 	MaxRestartCost          = 24 * time.Hour
-	DefaultPreset           = "fair"
+	DefaultPreset           = "default"
 )
 
 // presets are the policies by name. All numbers of default are in the middle of the plateau on which its promises hold (docs/queue.md).
