@@ -30,6 +30,9 @@ func (c *checker) preemptions() {
 		if !ready {
 			c.fault(PropPreemptTarget, p.Run, "preempted for %s, which could not start", p.For)
 		}
+		if p.Leaves != c.leavesAnyway(p, a) {
+			c.fault(PropPreemptTarget, p.Run, "leaves anyway: %v, and the plan says %v", c.leavesAnyway(p, a), p.Leaves)
+		}
 		c.entitled(p, a, r)
 		c.claimsOf(p, a, r, claimed)
 	}
@@ -68,8 +71,8 @@ func (c *checker) entitled(p forge.Preempt, a forge.ActiveAttempt, r forge.Pendi
 		if c.isBefore(p.For, p.Run) {
 			return
 		}
-		if gpusOf(a) >= r.Gang.GPUs() {
-			c.fault(PropPreemptOrder, p.Run, "is stopped for %s, which comes later in the order and is no wider", p.For)
+		if gpusOf(a) >= r.Gang.GPUs() || taken || a.Priority > r.Priority {
+			c.fault(PropPreemptOrder, p.Run, "is stopped for %s, which comes later in the order, and is no wider or of a lower class", p.For)
 		} else if !c.findsPlace(a) {
 			c.fault(PropPreemptMoved, p.Run, "is stopped for %s, which comes later in the order, and fits nowhere else", p.For)
 		}
@@ -120,7 +123,7 @@ func (c *checker) findsPlace(a forge.ActiveAttempt) bool {
 // leavesAnyway: it is leaving already, or is stopped in this plan for a run further ahead.
 func (c *checker) leavesAnyway(p forge.Preempt, a forge.ActiveAttempt) bool {
 	i := slices.IndexFunc(c.plan.Preempt, func(q forge.Preempt) bool { return q.Run == p.Run })
-	return isLeaving(a) || c.plan.Preempt[i].For != p.For
+	return isLeaving(a) || i >= 0 && c.plan.Preempt[i].For != p.For
 }
 
 func isLeaving(a forge.ActiveAttempt) bool {

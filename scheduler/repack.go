@@ -315,6 +315,10 @@ func (pl *planner) settle() {
 		if e.pend == nil || e.placed || len(e.to) == 0 {
 			continue
 		}
+		if f, _ := pl.find(e, e.shape, nil); f != nil { // what others left over holds it after all
+			pl.place(e, f)
+			continue
+		}
 		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
 		enough := true
 		for _, b := range e.to {
