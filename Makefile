@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs bench demo demo-front demo-slurm run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench demo demo-front demo-slurm run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 docs: ## Write the pages that are made from the code: API, commands, exit codes, man pages, completion
 	@go run ./contrib/apidoc
 	@UPDATE=1 go test -count=1 -run Pages ./cmd/forgectl >/dev/null
+
+# The checks and the traces lie beside the repository and are no part of it.
+SHARED ?= ../shared
+accept: build ## Replay public traces and hold every figure of the queue against its target; SHARED=DIR has accept/ and traces/
+	@python3 $(SHARED)/accept/scheduler_quality.py $(CURDIR)/bin/forgectl $(SHARED)/traces
 
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))

@@ -175,8 +175,8 @@ func (pl *planner) carryOut(c *clearing) {
 	}
 	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	for i, a := range c.stops {
+		p := forge.Preempt{Run: a.id, Attempt: a.act.Number, For: r.ID, Leaves: a.stopped, Claims: claims[a.id]}
 		a.stopped = true
-		p := forge.Preempt{Run: a.id, Attempt: a.act.Number, For: r.ID, Claims: claims[a.id]}
 		if i == 0 {
 			p.Claims = slices.Concat(p.Claims, claims[""])
 		}

@@ -168,7 +168,8 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	sites := pl.sites[:0]
 	for i := range eligible.in(eligible) {
 		b := p.bins[i]
-		if b.room < n.slots || b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib {
+		hard := pl.immovable(e, b)
+		if b.room-hard < n.slots || b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib {
 			continue
 		}
 		s := site{choice: choice{bin: b, worse: !better.has(i), left: b.room - n.slots}}
@@ -211,6 +212,34 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	return to
 }
 
+// immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class.
+func (pl *planner) immovable(e *entry, b *bin) int {
+	n := 0
+	if b.small == 0 || !pl.classes {
+		return 0
+	}
+	for i := range b.node.uses {
+		a := b.node.uses[i].by
+		if a == nil || !pl.before(a, e) || !a.movable() {
+			continue
+		}
+		for _, s := range a.shares {
+			if s.bin == b {
+				n += s.slots
+			}
+		}
+	}
+	return n
+}
+
+// before says that a run is of a higher class than another, or entitled where that one borrows.
+func (pl *planner) before(a, b *entry) bool {
+	return a.turn.tier == 0 && b.turn.tier > 0 || (a.turn.tier > 0 || b.turn.tier == 0) && a.turn.class > b.turn.class
+}
+
+// movable says that a chosen run has no place yet in this choice and gave way to nobody.
+func (e *entry) movable() bool { return e.act != nil && e.chosen && !e.kept && e.by == nil && !e.fixed }
+
 // lostOn is the work that is lost on a bin when those that were not chosen have only so many slots left.
 func (pl *planner) lostOn(b *bin, space int) int64 {
 	var lost int64
@@ -239,7 +268,7 @@ func (pl *planner) giveWay(e *entry, b *bin) {
 		var out *entry
 		for i := range b.node.uses {
 			a := b.node.uses[i].by
-			if a == nil || !a.chosen || a.kept || a.by != nil || a.act == nil || a.fixed {
+			if a == nil || !a.movable() || pl.before(a, e) {
 				continue
 			}
 			if out == nil || a.turn.at > out.turn.at {

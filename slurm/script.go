@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,11 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
+	say, err := o.say(l.Spec, p, l.Alike)
+	if err != nil {
+		return Job{}, err
+	}
+	p.GPUType = cmp.Or(say.gpuType, p.GPUType)
 	b := cmp.Or(l.Spec.Batch, &forge.BatchOptions{})
 	raw, err := CheckRaw(b.Raw, o.With.Allow)
 	if err != nil {
@@ -41,7 +47,10 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	opt("partition", cmp.Or(b.Partition, p.Name))
 	opt("account", cmp.Or(b.Account, p.Account))
 	opt("qos", cmp.Or(b.QOS, p.QOS))
-	opt("constraint", b.Constraint)
+	opt("constraint", say.constraint)
+	if say.switches {
+		opt("switches", "1")
+	}
 	opt("reservation", b.Reservation)
 	opt("mail-type", b.MailType)
 	job.Args = append(job.Args, shape(l, o, p)...)
@@ -54,7 +63,7 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	if l.Nice > 0 {
 		opt("nice", strconv.Itoa(l.Nice))
 	}
-	opt("exclude", strings.Join(nonEmpty(append([]string{b.Exclude}, names(l.Exclude)...)...), ","))
+	opt("exclude", strings.Join(nonEmpty(append([]string{b.Exclude}, names(leaveOut(l))...)...), ","))
 	opt("nodelist", cmp.Or(placedOn(l.Placement), b.Nodelist))
 	log := strings.ReplaceAll(filepath.Join(at.Dir(), "batch.log"), "%", "%%")
 	opt("chdir", at.Dir())
@@ -67,6 +76,20 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	opt("export-file", "/dev/null")
 	job.Args = append(job.Args, "--no-requeue")
 	return job, nil
+}
+
+// leaveOut are the nodes that the run keeps away from and those that forge does, each once.
+func leaveOut(l forge.Launch) []forge.NodeName {
+	var out []forge.NodeName
+	if w := l.Spec.Where; w != nil && len(l.Placement) == 0 { // else forge's plan has left them out
+		out = append(out, w.Exclude...)
+	}
+	for _, n := range l.Exclude {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // plan is what script and shims are made from: the partition, and how ranks are started.

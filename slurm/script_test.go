@@ -38,6 +38,18 @@ func TestJobsLookAsTheyDid(t *testing.T) {
 			l.Spec.Batch = &forge.BatchOptions{Account: "other", Constraint: "ib&rack1", Reservation: "spring", Exclude: "n[1-2]", Nodelist: "n[4-6]", MailType: "END,FAIL",
 				Raw: []string{"--comm", "it's $HOME", "-Lmatlab:2"}}
 		},
+		"where eager": func(l *forge.Launch, o *Options) {
+			o.Labels, o.With.Partitions[0].GPUMemoryMiB = map[string]string{"rack": "rack*", "net": "ib"}, 80<<10
+			l.Spec.Batch, l.Exclude, l.Alike = &forge.BatchOptions{Constraint: "avx", Exclude: "n9"}, []forge.NodeName{"n3", "n7"}, []string{"rack1", "rack2"}
+			l.Spec.Where = &forge.Constraints{GPUTypes: []string{"h200"}, GPUMemoryMiB: 80 << 10, Labels: map[string]string{"net": "ib"}, Exclude: []forge.NodeName{"n1", "n3"}, Within: "rack"}
+		},
+		"where eager, one switch": func(l *forge.Launch, _ *Options) {
+			l.Spec.Where = &forge.Constraints{GPUTypes: []string{"a100", "h100"}, Within: LabelSwitch}
+		},
+		"where late": func(l *forge.Launch, o *Options) { // the plan has seen to the rest
+			o.Binding, l.Placement = BindLate, []forge.Share{{Node: "n2", Slots: []int{0, 1, 2, 3}}, {Node: "n4", Slots: []int{0, 1, 2, 3}}}
+			l.Spec.Where = &forge.Constraints{GPUTypes: []string{"h200"}, GPUMemoryMiB: 80 << 10, Labels: map[string]string{"room": "x"}, Exclude: []forge.NodeName{"n1"}, Within: "rack"}
+		},
 		"late": func(l *forge.Launch, o *Options) {
 			o.Binding, l.Placement = BindLate, []forge.Share{{Node: "n2", Slots: []int{0, 1, 2, 3}}, {Node: "n4", Slots: []int{0, 1, 2, 3}}}
 		},

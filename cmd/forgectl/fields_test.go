@@ -17,6 +17,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/api/apitest"
+	"github.com/forge-ml/forge-ml/scheduler/sim"
 )
 
 // jsonForms are what -o json prints, by the command line that prints it against the site of the
@@ -26,6 +27,7 @@ var jsonForms = []struct {
 	form reflect.Type
 }{
 	{"run list", reflect.TypeFor[forge.Run]()}, {"run show 3", reflect.TypeFor[api.RunDetail]()}, {"run why 4", reflect.TypeFor[api.Why]()},
+	{"run priority 4 20 --dry-run", reflect.TypeFor[api.PriorityEffect]()},
 	{"run logs 3", reflect.TypeFor[api.LogChunk]()}, {"run metrics 3", reflect.TypeFor[api.Metrics]()}, {"run checkpoints 3", reflect.TypeFor[forge.Checkpoint]()},
 	{"run events 3", reflect.TypeFor[forge.Event]()}, {"run submit lora_sft", reflect.TypeFor[api.Submitted]()}, {"run cancel 4", reflect.TypeFor[forge.Run]()},
 	{"dataset list", reflect.TypeFor[forge.Dataset]()}, {"dataset show chat", reflect.TypeFor[forge.Dataset]()},
@@ -37,6 +39,7 @@ var jsonForms = []struct {
 	{"key list", reflect.TypeFor[forge.Key]()}, {"key show K1", reflect.TypeFor[forge.Key]()}, {"key create --user ada", reflect.TypeFor[api.CreatedKey]()},
 	{"context list", reflect.TypeFor[contextOut]()}, {"context show site", reflect.TypeFor[contextOut]()},
 	{"whoami", reflect.TypeFor[whoamiOut]()}, {"doctor", reflect.TypeFor[api.Check]()}, {"version", reflect.TypeFor[api.Version]()},
+	{"simulate --trace testdata/trace.csv --policy fifo", reflect.TypeFor[sim.Figures]()},
 }
 
 // fieldsOf lists every field that a form can have, dotted, with a ? behind those that may be missing.

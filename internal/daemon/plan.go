@@ -71,7 +71,7 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	d.lookLock.Lock()
 	defer d.lookLock.Unlock()
 	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
-	at, preemptible := d.world.preemptible(policy.PreemptGap)
+	at, preemptible := d.world.preemptible(policy)
 	var handable bool
 	if at.handable, handable = d.world.handable(); d.world.full() {
 		switch {

@@ -19,7 +19,8 @@ func (e *engine) carryOut(plan *forge.Plan) error {
 			return e.broken("places run %s, which does not wait", p.Run)
 		}
 		if p.HandOver {
-			return e.broken("hands over run %s, and there is no batch system", p.Run)
+			e.handOver(i)
+			continue
 		}
 		e.start(i, p)
 	}
@@ -60,6 +61,9 @@ func (e *engine) start(i int32, p *forge.Place) {
 	}
 	if r.first < 0 {
 		r.first = e.now
+		if r.asked {
+			e.started++
+		}
 	}
 	r.starts++
 	r.Avoid = nil
@@ -73,6 +77,20 @@ func (e *engine) start(i int32, p *forge.Place) {
 	e.nextSave(i)
 	e.guess.started(i)
 	e.tellActive(i)
+}
+
+// handOver gives a run to a cluster's own queue. When it starts there nobody here can say.
+func (e *engine) handOver(i int32) {
+	r := &e.runs[i]
+	e.dropClaims(r.ID)
+	r.phase, r.handed = apart, true
+	e.left--
+	e.queued--
+	e.wanted -= r.gpus
+	if r.asked {
+		e.started++
+	}
+	e.planner.Change(scheduler.Change{Gone: r.ID})
 }
 
 // nextSave plans the next periodic checkpoint, where one comes before the end.
@@ -116,7 +134,7 @@ func (e *engine) goesBack(i int32, done int64) {
 	if done > 0 {
 		r.savedAt = e.now
 	}
-	r.phase = waiting
+	r.phase, r.intent = waiting, forge.IntentNone
 	e.queued++
 	e.wanted += r.gpus
 	e.tellPending(i)

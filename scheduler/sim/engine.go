@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -42,9 +43,10 @@ type run struct {
 	savedAt   int64
 	shares    []forge.Share
 	cluster   forge.ClusterName
-	pinned    bool
 	endsBy    time.Time
 	intent    forge.Intent
+	asked     bool // it is asked when this one starts
+	handed    bool // over to a queue of the cluster's own
 }
 
 // worked is the work done by now.
@@ -63,6 +65,10 @@ type model struct {
 	seed    uint64
 	mtbf    float64 // ms of a node between failures; 0: none
 	away    int64   // ms that a failed node is away
+
+	// Of a forecast, which may end before all is done: how far it looks, and how many plans it may make.
+	horizon  int64
+	maxPlans int64
 }
 
 // engine is the one loop behind replays and forecasts.
@@ -81,7 +87,7 @@ type engine struct {
 	claims  map[forge.RunID][]forge.Claim
 	claimed map[slotKey]forge.RunID
 	left    int // runs that are not over
-	came    int // runs that wait or run, or did
+	started int // runs that were asked for and have
 	idle    int // plans in a row that nothing but the clock asked for
 	stats   stats
 	models  []string // base model of each run
@@ -95,8 +101,9 @@ type engine struct {
 	standing   func(done, total int)
 	watchEvery int
 	watch      func(forge.Snapshot, forge.Plan)
-	ended      func(*run)
-	enough     func() bool // whatever else happens is of no interest
+	ended      func(run int, at int64)
+	enough     func() bool             // whatever else happens is of no interest
+	dependents map[forge.RunID][]int32 // pending runs that wait for a run
 }
 
 type stats struct {
@@ -144,6 +151,9 @@ func (e *engine) loop(ctx context.Context) error {
 		}
 		if t := e.guess.next(); !t.IsZero() {
 			at = min(at, e.ms(t))
+		}
+		if e.horizon > 0 && (at > e.horizon || e.stats.plans >= e.maxPlans) {
+			break
 		}
 		if at == never {
 			return e.stuck()
@@ -235,6 +245,9 @@ func (e *engine) happens(ev event) bool {
 	case finishes:
 		e.finish(ev.what)
 		return true
+	case yields:
+		e.goesBack(ev.what, r.worked(e.now))
+		return true
 	case reports:
 		e.guess.reports(ev.what)
 		e.tellActive(ev.what)
@@ -250,7 +263,6 @@ func (e *engine) happens(ev event) bool {
 func (e *engine) arrive(i int32) {
 	r := &e.runs[i]
 	r.phase = waiting
-	e.came++
 	e.queued++
 	e.wanted += r.gpus
 	e.guess.came(i)
@@ -266,7 +278,21 @@ func (e *engine) finish(i int32) {
 	e.guess.ended(i)
 	e.planner.Change(scheduler.Change{Gone: r.ID})
 	if e.ended != nil {
-		e.ended(r)
+		e.ended(int(i), e.now)
+	}
+	for _, k := range e.dependents[r.ID] {
+		e.completed(&e.runs[k], r.ID)
+		e.tellPending(k)
+	}
+}
+
+// completed lets a run go on that waited for another.
+func (e *engine) completed(r *run, other forge.RunID) {
+	r.After = slices.Clone(r.After)
+	for i := range r.After {
+		if r.After[i].Run == other {
+			r.After[i].State = forge.RunCompleted
+		}
 	}
 }
 
@@ -316,7 +342,7 @@ func (e *engine) tellActive(i int32) {
 	r := &e.runs[i]
 	a := forge.ActiveAttempt{Run: r.ID, Number: r.starts, Tenant: r.Tenant, User: r.User, Priority: r.Priority, State: forge.AttemptRunning,
 		Cluster: r.cluster, Placement: r.shares, PlacedAt: e.time(r.since), StartedAt: e.time(r.begins), EndsBy: r.endsBy, Intent: r.intent,
-		Preempted: r.stops, SubmittedAt: r.SubmittedAt, Gang: r.Gang, Where: r.Where, Pinned: r.pinned, Eval: r.Eval, Work: e.guess.work(i)}
+		Preempted: r.stops, SubmittedAt: r.SubmittedAt, Gang: r.Gang, Where: r.Where, Eval: r.Eval, Work: e.guess.work(i)}
 	if r.savedAt >= 0 {
 		a.SavedAt = e.time(r.savedAt)
 	}

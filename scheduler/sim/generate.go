@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -52,6 +53,9 @@ func Generate(o GenerateOptions) ([]Job, error) {
 	if !(o.Load > 0 && o.Load <= 100) {
 		return nil, forge.Invalidf("load", "%v is out of range; want more than 0 and at most 100; 0.9 keeps a cluster busy, more than 1 is more than it can do", o.Load)
 	}
+	if err := o.Cluster.validate(); err != nil {
+		return nil, err
+	}
 	rng := rand.New(rand.NewPCG(o.Seed, 0x5eed))
 	jobs := make([]Job, 0, o.Jobs)
 	var at []float64 // of each job, as a part of the whole time
@@ -94,7 +98,7 @@ func Generate(o GenerateOptions) ([]Job, error) {
 		}
 		jobs[i].Submit = int64(t * 1000)
 	}
-	slices.SortStableFunc(jobs, func(a, b Job) int { return int(a.Submit - b.Submit) })
+	slices.SortStableFunc(jobs, func(a, b Job) int { return cmp.Compare(a.Submit, b.Submit) })
 	first := jobs[0].Submit
 	for i := range jobs {
 		jobs[i].ID = strconv.Itoa(i)

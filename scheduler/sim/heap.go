@@ -14,6 +14,7 @@ type kind uint8
 const (
 	nodeBack kind = iota
 	finishes
+	yields // leaves as it was asked to, and waits again
 	nodeFails
 	arrives
 	reports // says for the first time how far it is

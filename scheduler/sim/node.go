@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/scheduler"
@@ -39,13 +41,21 @@ const (
 
 // ParseCluster reads NODESxGPUS.
 func ParseCluster(text string) (Cluster, error) {
-	var c Cluster
-	var rest string
-	if n, err := fmt.Sscanf(text+" ", "%dx%d%s", &c.Nodes, &c.GPUs, &rest); n != 2 || err == nil || text != c.String() ||
-		c.Nodes < 1 || c.GPUs < 1 || c.Nodes > maxNodes || c.GPUs > maxPerNode {
+	nodes, gpus, _ := strings.Cut(text, "x")
+	n, err1 := strconv.Atoi(nodes)
+	g, err2 := strconv.Atoi(gpus)
+	c := Cluster{n, g}
+	if err1 != nil || err2 != nil || text != c.String() || c.validate() != nil {
 		return Cluster{}, forge.Invalidf("cluster", "%s is no cluster; want NODESxGPUS such as 8x8, up to %dx%d", quote(text), maxNodes, maxPerNode)
 	}
 	return c, nil
+}
+
+func (c Cluster) validate() error {
+	if c.Nodes < 1 || c.GPUs < 1 || c.Nodes > maxNodes || c.GPUs > maxPerNode {
+		return forge.Invalidf("cluster", "%s is out of range; want 1x1 to %dx%d", c, maxNodes, maxPerNode)
+	}
+	return nil
 }
 
 // gang is what a run of so many GPUs asks for: one node where they fit, else as few as hold them with the same number on each.

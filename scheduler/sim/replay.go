@@ -26,6 +26,7 @@ type Options struct {
 	// Watch sees every WatchEvery-th plan, and the world that it was made for.
 	Watch      func(forge.Snapshot, forge.Plan)
 	WatchEvery int
+	ended      func(job int, at int64) // by place in the order of arrival
 }
 
 // Result is what came of a replay.
@@ -49,6 +50,9 @@ const (
 // Validate refuses values without a meaning.
 func (o Options) Validate() error {
 	if err := o.Policy.Validate(); err != nil {
+		return err
+	}
+	if err := o.Cluster.validate(); err != nil {
 		return err
 	}
 	for _, d := range []struct {
@@ -83,6 +87,7 @@ func Replay(ctx context.Context, jobs []Job, o Options) (*Result, error) {
 	}
 	e := newEngine(o.Policy, model{restart: o.RestartCost.Milliseconds(), every: o.CheckpointEvery.Milliseconds(), graceOK: o.GraceOK, seed: o.Seed,
 		mtbf: float64(o.NodeMTBF.Milliseconds()), away: nodeAway.Milliseconds()}, epoch, len(jobs))
+	e.ended = o.ended
 	e.standing, e.watch, e.watchEvery = o.Progress, o.Watch, max(1, o.WatchEvery)
 	e.addNodes(o.Cluster.make())
 	e.series = newSeries(o.Cluster.Total())
@@ -97,7 +102,7 @@ func Replay(ctx context.Context, jobs []Job, o Options) (*Result, error) {
 				quote(j.ID), j.GPUs, o.Cluster, o.Cluster.Total())
 		}
 		i := e.addRun(run{PendingRun: forge.PendingRun{ID: forge.RunID(fmt.Sprintf("%0*d", width, k+1)), Tenant: "trace", Number: int64(k + 1),
-			SubmittedAt: e.time(j.Submit), Gang: gang}, submit: j.Submit, need: j.Duration})
+			SubmittedAt: e.time(j.Submit), Gang: gang, Priority: j.Priority}, submit: j.Submit, need: j.Duration})
 		e.models[i] = j.Model
 		e.agenda.push(event{at: j.Submit, kind: arrives, what: i})
 	}

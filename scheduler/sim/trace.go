@@ -22,6 +22,7 @@ type Job struct {
 	GPUs     int
 	Duration int64 // ms of work on all of its GPUs
 	Model    string
+	Priority int // its class; a file has none
 	Line     int // of its file; 0 for one that was made
 }
 
