@@ -36,6 +36,7 @@ const (
 	EventRunHeld           EventType = "run.held"
 	EventRunReleased       EventType = "run.released"
 	EventRunCancelAsked    EventType = "run.cancel_requested"
+	EventRunPriority       EventType = "run.priority_changed"
 	EventRunEnded          EventType = "run.ended"
 	EventExecutorUnknown   EventType = "run.executor_unknown"
 	EventRunAdopted        EventType = "run.adopted"
@@ -45,6 +46,7 @@ const (
 	EventKeyRevoked        EventType = "key.revoked"
 	EventKeyRotated        EventType = "key.rotated"
 	EventTenantCreated     EventType = "tenant.created"
+	EventTenantChanged     EventType = "tenant.changed"
 	EventUserCreated       EventType = "user.created"
 	EventUserChanged       EventType = "user.changed"
 	EventUserDisabled      EventType = "user.disabled"
@@ -76,7 +78,7 @@ var EventTypes = []EventType{
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
-	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.
@@ -91,7 +93,7 @@ const (
 	WhyLeaked    Why = "leaked"    // the secret may be known to others
 	WhyLeft      Why = "left"      // the person does not work here any more
 	WhyUnused    Why = "unused"
-	WhyPreempted Why = "preempted" // a run of higher priority needs the GPUs
+	WhyPreempted Why = "preempted" // a run ahead of it needs the GPUs
 	WhySignal    Why = "signal"    // SIGHUP, SIGTERM
 	WhyFault     Why = "fault"     // forged could not go on by itself
 	WhyUpgrade   Why = "upgrade"   // a new version of forged changed the tables

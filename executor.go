@@ -25,6 +25,7 @@ type Launch struct {
 	Account  string     `json:"account,omitempty"`   // the system's account that jobs and files belong to; "": forged's own
 	Nice     int        `json:"nice,omitempty"`      // forge's order among what waits there: lower goes first, 0 is the least
 	Exclude  []NodeName `json:"exclude,omitempty"`   // nodes that there is evidence against
+	Alike    []string   `json:"alike,omitempty"`     // the values that its nodes have of the label in Spec.Where.Within
 	SaveLead Duration   `json:"save_lead,omitempty"` // how long before the limit a save must begin
 	Report   *ReportTo  `json:"report,omitempty"`
 }

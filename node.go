@@ -15,7 +15,8 @@ type Node struct {
 	SeenAt    time.Time         `json:"seen_at"`
 	Batch     *NodeBatch        `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
 	Drain     *Drain            `json:"drain,omitempty" doc:"An operator's word that nothing new goes here"`
-	Failures  int               `json:"failures,omitempty" doc:"Failures of late that are blamed on it, fading with time; among equal nodes the one with fewer is taken"`
+	Failures  int               `json:"failure_score,omitempty" doc:"Failures of late that are blamed on it, each fading to half in a week; among equal nodes the one with fewer is taken"`
+	Suspect   string            `json:"suspect,omitempty" doc:"The evidence of the last day against it: runs go elsewhere while elsewhere fits"`
 	Version   int64             `json:"-"`
 }
 

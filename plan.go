@@ -38,6 +38,7 @@ type Preempt struct {
 	Run     RunID
 	Attempt int
 	For     RunID
+	Leaves  bool // it leaves anyway, or is stopped in this plan for a run further ahead: only claimed, never asked for this one's sake
 	Claims  []Claim
 }
 
@@ -88,6 +89,8 @@ type Delta struct {
 	Node    *Node
 	Claim   *ClaimChange
 	Paused  *PausedChange
+	Tenant  *TenantAccount
+	User    *UserAccount
 	Event   *Event
 }
 

@@ -30,7 +30,8 @@ type Run struct {
 	Version     int64      `json:"-"` // grows with every change; decisions name the version that they rest on
 }
 
-// RunSpec is everything that was asked for, resolved at submit and never changed.
+// RunSpec is everything that was asked for, resolved at submit and never changed. Priority alone is what it is now: it says when a run
+// goes, and nothing of what it does (docs/adr/0016).
 type RunSpec struct {
 	Name         string            `json:"name,omitempty"`
 	Recipe       string            `json:"recipe"`
@@ -43,7 +44,7 @@ type RunSpec struct {
 	Base         *InputRef         `json:"base,omitempty"`
 	Gang         Gang              `json:"gang"`
 	Cluster      ClusterName       `json:"cluster,omitempty" doc:"Only this cluster; empty means any"`
-	Priority     int               `json:"priority" doc:"0 to 100, higher first"`
+	Priority     int               `json:"priority" doc:"0 to 100, higher first; the one word of a spec that may change while the run goes on: run priority"`
 	TimeLimit    Duration          `json:"time_limit" doc:"Of one attempt; 0s means none"`
 	TotalTime    Duration          `json:"total_time" doc:"Of the run over its attempts; 0s means none"`
 	StartTimeout Duration          `json:"start_timeout" doc:"Until the first step; 0s means none"`
@@ -55,6 +56,7 @@ type RunSpec struct {
 	Batch        *BatchOptions     `json:"batch,omitempty" doc:"Words for the cluster's own batch system"`
 	Where        *Constraints      `json:"where,omitempty" doc:"Narrows down the nodes that will do"`
 	Pinned       bool              `json:"pinned,omitempty" doc:"Must not be preempted; false unless asked for"`
+	Eval         bool              `json:"eval,omitempty" doc:"By its recipe's kind; counts in the quota class of evals"`
 	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
 }
 

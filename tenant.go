@@ -32,9 +32,28 @@ const DefaultTenant = "default"
 
 // Tenant owns datasets, runs, models and keys; it never sees another tenant's.
 type Tenant struct {
-	ID        TenantID  `json:"id"`
-	Name      string    `json:"name"`
-	CreatedAt time.Time `json:"created_at"`
+	ID        TenantID   `json:"id"`
+	Name      string     `json:"name"`
+	CreatedAt time.Time  `json:"created_at"`
+	Weight    float64    `json:"weight" doc:"Of its share of the site's GPU time; 1 is usual"`
+	Quota     Quota      `json:"quota"`
+	Use       *TenantUse `json:"use,omitempty" doc:"Absent where only what the tenant is was asked for"`
+}
+
+// The bounds of weights and quotas.
+const (
+	MinWeight = 0.001
+	MaxWeight = 1_000_000
+	MaxQuota  = 10_000_000 // GPUs or runs
+)
+
+// TenantUse is what a tenant has now and had lately.
+type TenantUse struct {
+	GPUs     int     `json:"gpus" doc:"That its runs have now"`
+	Running  int     `json:"running" doc:"Runs that have GPUs"`
+	Queued   int     `json:"queued" doc:"Runs that wait"`
+	GPUHours float64 `json:"gpu_hours" doc:"Used lately, up to now: after each half-life of the site's policy what was used before counts half"`
+	Share    float64 `json:"share" doc:"What it used lately over what its weight entitles it to of all use; 1 is exactly its share"`
 }
 
 // User is a person or program that acts inside a tenant. The same person in two tenants is two
@@ -46,6 +65,7 @@ type User struct {
 	Role        Role       `json:"role" doc:"The most that any key of the user may do"`
 	MaxPriority *int       `json:"max_priority,omitempty" doc:"Highest priority that the user may ask for, 0 to 100; absent: the site's default for the role"`
 	UnixUID     *int64     `json:"unix_uid,omitempty" doc:"The uid that is this user on the daemon's unix socket"`
+	Quota       Quota      `json:"quota"`
 	CreatedAt   time.Time  `json:"created_at"`
 	DisabledAt  *time.Time `json:"disabled_at,omitempty" doc:"No key of a disabled user works, nor its uid"`
 }

@@ -43,11 +43,11 @@ type Arrival struct {
 
 // Constraints narrow down where a gang may go. The zero value means anywhere.
 type Constraints struct {
-	GPUTypes     []string          `json:"gpu_types,omitempty" doc:"One of these types; empty: any"`
-	GPUMemoryMiB int64             `json:"gpu_memory_mib,omitempty" doc:"Of each GPU at least; 0: any"`
-	Labels       map[string]string `json:"labels,omitempty" doc:"Of every node"`
-	Exclude      []NodeName        `json:"exclude,omitempty" doc:"Not on these nodes"`
-	Within       string            `json:"within,omitempty" doc:"A label that all nodes of the gang have one value of: rack"`
+	GPUTypes     []string          `json:"gpu_types,omitempty" yaml:"gpu_types" doc:"One of these types; empty: any. A submission may name them as people do (h100); the run has their whole names"`
+	GPUMemoryMiB int64             `json:"gpu_memory_mib,omitempty" yaml:"gpu_memory_mib" minimum:"0" doc:"Of each GPU at least; 0: any"`
+	Labels       map[string]string `json:"labels,omitempty" yaml:"labels" doc:"Of every node"`
+	Exclude      []NodeName        `json:"exclude,omitempty" yaml:"exclude" doc:"Not on these nodes. A submission may write several as Slurm does: gpu-[1-3,7]"`
+	Within       string            `json:"within,omitempty" yaml:"within" doc:"A label that all nodes of the gang have one value of: rack"`
 }
 
 // Empty says that nothing is asked for.

@@ -26,6 +26,11 @@
 // nvidia-smi do. A lost GPU has no address any more and keeps its place by NVML's index. A GPU
 // that is gone altogether moves those behind it up: compare reports by UUID, not by slot.
 //
+// # What an island is
+//
+// GPUs that reach each other over NVLink, directly or over switches, have one Island number. 0 is "not known": a
+// driver that does not say, a GPU without NVLink, a virtual machine that hides the switches. Nothing is refused by it.
+//
 // # Files
 //
 // report.go, slots.go and child.go are plain Go; only reader_cgo.go and prober_cgo.go need cgo and

@@ -5,6 +5,7 @@ package nvml
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/NVIDIA/go-nvml/pkg/dl"
@@ -27,6 +28,8 @@ var needed = []string{
 const (
 	symbolMemoryV2 = "nvmlDeviceGetMemoryInfo_v2"
 	symbolMIGMode  = "nvmlDeviceGetMigMode"
+	symbolLink     = "nvmlDeviceGetNvLinkState"
+	symbolLinkedTo = "nvmlDeviceGetNvLinkRemotePciInfo_v2"
 )
 
 type reader struct {
@@ -55,7 +58,7 @@ func Open() (Reader, error) {
 		return nil, fmt.Errorf("the driver's NVML library lacks %s: it is too old for forged", strings.Join(missing, ", "))
 	}
 	r := &reader{lib: nv.New(), newer: map[string]bool{}}
-	for _, name := range []string{symbolMemoryV2, symbolMIGMode} {
+	for _, name := range []string{symbolMemoryV2, symbolMIGMode, symbolLink, symbolLinkedTo} {
 		r.newer[name] = lib.Lookup(name) == nil
 	}
 	if ret := r.lib.Init(); ret != nv.SUCCESS {
@@ -130,7 +133,32 @@ func (r *reader) device(index int) device {
 			d.sick = "MIG mode is on, and MIG instances are not scheduled; switch it off with nvidia-smi -mig 0"
 		}
 	}
+	if r.newer[symbolLink] && r.newer[symbolLinkedTo] && d.sick == "" {
+		d.links = links(h)
+	}
 	return d
+}
+
+// links asks each NVLink that is up where it leads. What does not answer is not known, and no fault: most GPUs have none.
+func links(h nv.Device) (to []pciAddress) {
+	for link := range nv.NVLINK_MAX_LINKS {
+		up, ret := h.GetNvLinkState(link)
+		if ret == nv.ERROR_NOT_SUPPORTED || ret == nv.ERROR_INVALID_ARGUMENT { // it has no NVLink, or no more of them
+			return to
+		}
+		if ret != nv.SUCCESS || up != nv.FEATURE_ENABLED {
+			continue
+		}
+		pci, ret := h.GetNvLinkRemotePciInfo(link)
+		if ret != nv.SUCCESS {
+			continue
+		}
+		a := pciAddress{pci.Domain, pci.Bus, pci.Device}
+		if hidden := pci.Bus == 0 && pci.Device == 0 || pci.Bus >= 0xff; !hidden && !slices.Contains(to, a) { // in a virtual machine the switches may be out of sight
+			to = append(to, a)
+		}
+	}
+	return to
 }
 
 // memory prefers v2, which does not count what the driver reserves as used.

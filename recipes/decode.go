@@ -21,6 +21,7 @@ import (
 type document struct {
 	Name         string        `yaml:"name"`
 	Doc          string        `yaml:"doc"`
+	Kind         string        `yaml:"kind"`
 	Launch       string        `yaml:"launch"`
 	Entry        entryDoc      `yaml:"entry"`
 	Datasets     []string      `yaml:"datasets"`

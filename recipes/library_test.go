@@ -124,6 +124,23 @@ func TestSiteRecipes(t *testing.T) {
 			t.Errorf("got %+v", r.Limits)
 		}
 	})
+	t.Run("are for training unless they say that they are for evals", func(t *testing.T) {
+		digests := map[string]bool{}
+		for kind, want := range map[string]recipes.Kind{"": recipes.KindTrain, "kind: train\n": recipes.KindTrain, "kind: eval\n": recipes.KindEval} {
+			l, err := library(t).With(site(t, map[string]string{"x.yaml": minimal + kind}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _ := l.Get("mine")
+			digests[r.SHA256] = true
+			if r.Kind != want {
+				t.Errorf("%q gives %q", kind, r.Kind)
+			}
+		}
+		if len(digests) != 2 {
+			t.Errorf("%d digests of two kinds", len(digests))
+		}
+	})
 	t.Run("the digest follows the meaning and not the spelling", func(t *testing.T) {
 		digest := func(body string) string {
 			l, err := library(t).With(site(t, map[string]string{"x.yaml": body}))
@@ -157,6 +174,7 @@ func TestBadRecipes(t *testing.T) {
 		{"two documents", minimal + "---\n" + minimal, "recipe", "", "2 YAML documents"},
 		{"an anchor", minimal + "datasets: &a [text]\n", "recipe", ":4:", "anchors"},
 		{"a name that is no name", strings.Replace(minimal, "mine", "My Recipe", 1), "name", ":1:", "a-z"},
+		{"an unknown kind", minimal + "kind: test\n", "kind", ":4:", "want train or eval"},
 		{"no doc", "name: a\nentry: {module: a}\n", "doc", "x.yaml", "say in a line"},
 		{"no entry", "name: a\ndoc: A\n", "entry", "x.yaml", "a module or a command"},
 		{"two entries", "name: a\ndoc: A\nentry: {module: a, command: [b]}\n", "entry", ":3:", "give one"},

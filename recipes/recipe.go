@@ -13,6 +13,7 @@ import (
 type Recipe struct {
 	Name         string              `json:"name"`
 	Doc          string              `json:"doc"`
+	Kind         Kind                `json:"kind,omitempty" doc:"eval: its runs count in the quota class of evals; absent: train"`
 	Launch       forge.LaunchMode    `json:"launch"`
 	Entry        forge.Entry         `json:"entry"`
 	Datasets     []forge.DatasetKind `json:"datasets,omitempty" doc:"Kinds of dataset that it accepts"`
@@ -25,6 +26,15 @@ type Recipe struct {
 	Runtime      forge.Runtime       `json:"runtime,omitzero" doc:"Software to start in, over the cluster's; clusters of kind slurm only"`
 	SHA256       string              `json:"sha256" doc:"Digest of everything above"`
 }
+
+// Kind is what a recipe is for.
+type Kind string
+
+// The kinds. Training is the one that goes without saying, so that recipes of before there were kinds keep their digests.
+const (
+	KindTrain Kind = ""
+	KindEval  Kind = "eval"
+)
 
 // Limits are the default limits of a recipe's runs; 0 means none.
 type Limits struct {

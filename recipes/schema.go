@@ -37,13 +37,25 @@ func (d *document) recipe() (Recipe, error) {
 	if r.Doc == "" {
 		return Recipe{}, d.fault("doc", "is empty; say in a line what the recipe does")
 	}
-	for _, step := range []func(*Recipe) error{d.entry, d.datasets, d.gang, d.limits, d.runtime, d.params} {
+	for _, step := range []func(*Recipe) error{d.kind, d.entry, d.datasets, d.gang, d.limits, d.runtime, d.params} {
 		if err := step(&r); err != nil {
 			return Recipe{}, err
 		}
 	}
 	r.SHA256 = r.digest()
 	return r, nil
+}
+
+func (d *document) kind(r *Recipe) error {
+	switch d.Kind {
+	case "", "train":
+		r.Kind = KindTrain
+	case string(KindEval):
+		r.Kind = KindEval
+	default:
+		return d.fault("kind", "%q is not a kind of recipe; want train or eval", d.Kind)
+	}
+	return nil
 }
 
 func (d *document) entry(r *Recipe) error {

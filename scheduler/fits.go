@@ -3,39 +3,137 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// Fits says whether a gang could ever run on these nodes: empty, all of them back, every GPU
+// Fits is FitsWhere for a gang that may go anywhere.
+func Fits(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName) (ok bool, largest string) {
+	return FitsWhere(nodes, g, cluster, nil)
+}
+
+// FitsWhere says whether a gang could ever run on those of the nodes that its constraints leave: empty, all of them back, every GPU
 // well. cluster "" means any. largest says in words the largest gang that could, with the same
 // CPUs and memory per GPU; it is what a refused submit is told.
-func Fits(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName) (ok bool, largest string) {
-	seen := map[device][]offer{}
-	var devices []device
-	for i := range nodes {
-		n := &nodes[i]
-		if cluster != "" && n.Cluster != cluster {
-			continue
-		}
-		for _, k := range kindsOn(n) {
-			if seen[k.device] == nil {
-				devices = append(devices, k.device)
-			}
-			seen[k.device] = append(seen[k.device], offer{n, k.slots, whole(n, g, k.slots)})
+func FitsWhere(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName, where *forge.Constraints) (ok bool, largest string) {
+	var in []forge.Node
+	for _, n := range nodes {
+		if (cluster == "" || n.Cluster == cluster) && len(n.GPUs) > 0 {
+			in = append(in, n)
 		}
 	}
-	if len(devices) == 0 {
+	if len(in) == 0 {
 		if cluster != "" {
 			return false, fmt.Sprintf("cluster %s has no GPUs", cluster)
 		}
 		return false, "there are no nodes with GPUs"
 	}
-	slices.SortFunc(devices, device.compare)
 	var best size
-	for _, d := range devices {
+	sites := fitsSites(fitsLeft(in, where), where)
+	if len(sites) == 0 {
+		return false, fitsNone(in, where)
+	}
+	for _, site := range sites {
+		fits, s := fitsOn(site, g)
+		if ok = ok || fits; s.better(best) {
+			best = s
+		}
+	}
+	text := best.text(g)
+	if best.nodes == 0 {
+		text = fitsNoNode(sites)
+	}
+	if words := where.Words(); words != "" {
+		text += " (of what it asks for: " + words + ")"
+	}
+	return ok, text
+}
+
+// fitsLeft are the nodes that constraints leave, with the GPUs that they leave of each.
+func fitsLeft(nodes []forge.Node, where *forge.Constraints) (out []forge.Node) {
+	for _, n := range nodes {
+		if !where.Node(&n) {
+			continue
+		}
+		n.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), func(g forge.GPU) bool { return !where.GPU(&g) })
+		if len(n.GPUs) > 0 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// fitsSites parts nodes by the label that a gang must not leave; nodes without it are out, since nobody knows where they are.
+func fitsSites(nodes []forge.Node, where *forge.Constraints) (sites [][]forge.Node) {
+	if where == nil || where.Within == "" {
+		if len(nodes) == 0 {
+			return nil
+		}
+		return [][]forge.Node{nodes}
+	}
+	by := map[string][]forge.Node{}
+	for _, n := range nodes {
+		if v, ok := n.Labels[where.Within]; ok {
+			by[v] = append(by[v], n)
+		}
+	}
+	for _, v := range slices.Sorted(maps.Keys(by)) {
+		sites = append(sites, by[v])
+	}
+	return sites
+}
+
+// fitsNone names the first thing asked for that leaves no node.
+func fitsNone(nodes []forge.Node, where *forge.Constraints) string {
+	left, had := nodes, thereAre(len(nodes))+" with GPUs"
+	steps := []struct {
+		c    forge.Constraints
+		what string
+	}{
+		{forge.Constraints{GPUTypes: where.GPUTypes}, "a GPU of type " + strings.Join(where.GPUTypes, " or ")},
+		{forge.Constraints{GPUTypes: where.GPUTypes, GPUMemoryMiB: where.GPUMemoryMiB}, "one of " + forge.FormatMiB(where.GPUMemoryMiB) + " or more"},
+	}
+	for _, k := range slices.Sorted(maps.Keys(where.Labels)) {
+		steps = append(steps, struct {
+			c    forge.Constraints
+			what string
+		}{forge.Constraints{Labels: map[string]string{k: where.Labels[k]}}, "the label " + k + "=" + where.Labels[k]})
+	}
+	for _, s := range steps { // what is not asked for leaves all
+		next := fitsLeft(left, &s.c)
+		if len(next) == 0 {
+			return had + ", and none of them has " + s.what
+		}
+		if len(next) < len(left) {
+			had = thereAre(len(next)) + " with " + s.what
+		}
+		left = next
+	}
+	if len(fitsLeft(left, &forge.Constraints{Exclude: where.Exclude})) == 0 {
+		return had + ", and the run keeps away from all of them"
+	}
+	return had + ", and none of them has a label " + where.Within
+}
+
+func thereAre(nodes int) string {
+	if nodes == 1 {
+		return "there is 1 node"
+	}
+	return fmt.Sprintf("there are %d nodes", nodes)
+}
+
+// fitsOn looks at nodes that may all be in one gang.
+func fitsOn(nodes []forge.Node, g forge.Gang) (ok bool, best size) {
+	seen := map[device][]offer{}
+	for i := range nodes {
+		for _, k := range kindsOn(&nodes[i]) {
+			seen[k.device] = append(seen[k.device], offer{&nodes[i], k.slots, whole(&nodes[i], g, k.slots)})
+		}
+	}
+	for _, d := range slices.SortedFunc(maps.Keys(seen), device.compare) {
 		offers := seen[d]
 		slices.SortFunc(offers, func(a, b offer) int {
 			return cmp.Or(cmp.Compare(b.fit, a.fit), cmp.Compare(b.slots, a.slots), cmp.Compare(a.node.Name, b.node.Name))
@@ -44,12 +142,12 @@ func Fits(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName) (ok bool,
 			ok = true
 		}
 		for i, o := range offers {
-			if s := (size{d, i + 1, o.fit}); s.nodes*s.slots > best.nodes*best.slots {
+			if s := (size{d, i + 1, o.fit}); s.better(best) {
 				best = s
 			}
 		}
 	}
-	return ok, best.text(g, devices, seen)
+	return ok, best
 }
 
 type device struct {
@@ -59,13 +157,15 @@ type device struct {
 }
 
 func (d device) compare(e device) int {
-	rank := func(k forge.GPUKind) int {
-		if k == forge.GPUDevice {
-			return 0
-		}
-		return 1
+	return cmp.Or(kindRank(d.kind)-kindRank(e.kind), cmp.Compare(d.cluster, e.cluster), cmp.Compare(d.typ, e.typ))
+}
+
+// kindRank puts devices before what stands in for them.
+func kindRank(k forge.GPUKind) int {
+	if k == forge.GPUDevice {
+		return 0
 	}
-	return cmp.Or(cmp.Compare(rank(d.kind), rank(e.kind)), cmp.Compare(d.cluster, e.cluster), cmp.Compare(d.typ, e.typ))
+	return 1
 }
 
 type kindOn struct {
@@ -113,16 +213,31 @@ type size struct {
 	slots int
 }
 
-func (s size) text(g forge.Gang, devices []device, seen map[device][]offer) string {
-	if s.nodes == 0 {
-		d := devices[0]
-		o := slices.MinFunc(seen[d], func(a, b offer) int {
-			return cmp.Or(cmp.Compare(b.slots, a.slots), cmp.Compare(b.node.CPUs, a.node.CPUs),
-				cmp.Compare(b.node.MemoryMiB, a.node.MemoryMiB), cmp.Compare(a.node.Name, b.node.Name))
-		})
-		return fmt.Sprintf("no node can hold even 1 GPU with that; the largest node, %s, has %s, %s and %s of memory",
-			o.node.Name, count(o.slots, slotWord(d.kind)), count(o.node.CPUs, "CPU"), forge.FormatMiB(o.node.MemoryMiB))
+func (s size) better(t size) bool { return s.nodes*s.slots > t.nodes*t.slots }
+
+// fitsNoNode is said when the CPUs or memory of no node serve a single GPU.
+func fitsNoNode(sites [][]forge.Node) string {
+	type holder struct {
+		kindOn
+		node *forge.Node
 	}
+	var all []holder
+	for _, site := range sites {
+		for i := range site {
+			for _, k := range kindsOn(&site[i]) {
+				all = append(all, holder{k, &site[i]})
+			}
+		}
+	}
+	o := slices.MinFunc(all, func(a, b holder) int {
+		return cmp.Or(kindRank(a.kind)-kindRank(b.kind), cmp.Compare(b.slots, a.slots), cmp.Compare(b.node.CPUs, a.node.CPUs),
+			cmp.Compare(b.node.MemoryMiB, a.node.MemoryMiB), cmp.Compare(a.node.Cluster, b.node.Cluster), cmp.Compare(a.node.Name, b.node.Name))
+	})
+	return fmt.Sprintf("no node can hold even 1 GPU with that; the largest node, %s, has %s, %s and %s of memory",
+		o.node.Name, count(o.slots, slotWord(o.kind)), count(o.node.CPUs, "CPU"), forge.FormatMiB(o.node.MemoryMiB))
+}
+
+func (s size) text(g forge.Gang) string {
 	text := "the largest that fits is " + count(s.nodes, "node")
 	if s.nodes > 1 {
 		text += " with " + count(s.slots, slotWord(s.kind)) + " each"

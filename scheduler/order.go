@@ -127,6 +127,10 @@ func (pl *planner) line() {
 	}
 	pl.entitle()
 	slices.SortFunc(pl.candidates, compareEntries)
+	if n := len(pl.candidates); n > 0 {
+		first, last := &pl.candidates[0].turn, &pl.candidates[n-1].turn
+		pl.classes = first.class != last.class || first.tier != last.tier
+	}
 	if pl.p.Order == OrderService && capacity > 0 {
 		for from := 0; from < len(pl.candidates); {
 			to := from + 1

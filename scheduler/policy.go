@@ -77,7 +77,7 @@ const (
 	DefaultPreemptGap       = 20
 	DefaultRestartCost      = 30 * time.Second
 	MaxRestartCost          = 24 * time.Hour
-	DefaultPreset           = "fair"
+	DefaultPreset           = "default"
 )
 
 // presets are the policies by name. All numbers of default are in the middle of the plateau on which its promises hold (docs/queue.md).
@@ -87,7 +87,7 @@ var presets = map[string]Policy{
 		PreemptGap: DefaultPreemptGap, RestartCost: DefaultRestartCost, Spare: 10 * time.Minute, SpareGrowth: 0.1, SpareMost: 4 * time.Hour, Spread: "switch,rack"},
 	"default": {Order: OrderService, FairShare: true, HalfLife: 7 * 24 * time.Hour, MaxBackfillTries: DefaultMaxBackfillTries, BackfillMargin: DefaultBackfillMargin,
 		PreemptInOrder: true, RestartCost: DefaultRestartCost, Spare: 10 * time.Minute, SpareGrowth: 0.1, SpareMost: 4 * time.Hour,
-		AgeAfter: 14 * 24 * time.Hour, AgeShare: 0.1, SmallPrefix: 0.1, Guard: 0.55, Mirror: 2, CriticalBonus: 1.2, KnownFactor: 0.95, BlindFactor: 0.7,
+		AgeAfter: 14 * 24 * time.Hour, AgeShare: 0.1, SmallPrefix: 0.1, Guard: 0.55, Mirror: 2.1, CriticalBonus: 1.2, KnownFactor: 0.9, BlindFactor: 0.7,
 		ReplanEvery: time.Hour, Probe: 2 * time.Minute, Spread: "switch,rack"},
 	"srsf": {Order: OrderService, MaxBackfillTries: MaxBackfillTriesLimit, PreemptInOrder: true, KnownFactor: 1, BlindFactor: 1, CriticalBonus: 1},
 	"las":  {Order: OrderAttained, MaxBackfillTries: MaxBackfillTriesLimit, PreemptInOrder: true, KnownFactor: 1, BlindFactor: 1, CriticalBonus: 1},

@@ -268,7 +268,7 @@ func AccountOf(uid int64) (string, error) {
 	}
 	if err != nil {
 		return "", forge.Errorf(forge.KindPrecondition, "slurm.as_user", "uid %d has no account on the host of forged", uid).
-			WithHint("jobs run as the system's account with the user's unix_uid: forgectl user update NAME --unix-uid UID")
+			WithHint("jobs run as the system's account with the user's unix_uid: forgectl user edit NAME --unix-uid UID")
 	}
 	return u.Username, CheckAccount(u.Username)
 }

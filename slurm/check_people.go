@@ -13,7 +13,7 @@ func checkActing(ctx context.Context, h *AsUser, o Options, account, why string)
 	const name = "acts_as_you"
 	if account == "" {
 		return found(name, FindingUnknown, "there is no account to act as: %s", why).means("whether runs of people can start was not looked at").
-			fix("forgectl user update YOU --unix-uid UID, and check again")
+			fix("forgectl user edit YOU --unix-uid UID, and check again")
 	}
 	p, err := h.Ping(ctx, account)
 	if err != nil {

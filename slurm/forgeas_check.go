@@ -211,7 +211,7 @@ func checkScript(script string) error {
 // rendered are the options that Render writes, each with what its value must be.
 var rendered = map[string]*regexp.Regexp{
 	"parsable": nil, "no-requeue": nil,
-	"job-name": anything, "partition": word, "account": word, "qos": word, "constraint": anything, "reservation": word, "mail-type": word,
+	"job-name": anything, "partition": word, "account": word, "qos": word, "constraint": anything, "reservation": word, "mail-type": word, "switches": regexp.MustCompile(`^[0-9]{1,4}(@[0-9:-]{1,20})?$`),
 	"nodes": digits, "ntasks-per-node": digits, "gres": word, "gpus-per-node": word, "cpus-per-task": digits, "cpus-per-gpu": digits,
 	"mem": digits, "mem-per-gpu": digits, "time": word, "signal": regexp.MustCompile(`^(B:)?USR2@[0-9]{1,5}$`), "nice": digits,
 	"exclude": hostList, "nodelist": hostList, "chdir": anything, "output": anything, "error": anything,

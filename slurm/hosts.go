@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
 )
 
 // maxHosts bounds one list: a garbled range must not fill the memory.
@@ -60,4 +62,14 @@ func expandHost(out []string, head, rest string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Hosts reads Slurm's short form of many names, as people write it where they keep away from nodes: "n[1-2,05],login".
+func Hosts(list string) ([]forge.NodeName, error) {
+	names, err := expandHosts(list)
+	out := make([]forge.NodeName, len(names))
+	for i, n := range names {
+		out[i] = forge.NodeName(n)
+	}
+	return out, err
 }

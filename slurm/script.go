@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,11 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
+	say, err := o.say(l.Spec, p, l.Alike)
+	if err != nil {
+		return Job{}, err
+	}
+	p.GPUType = cmp.Or(say.gpuType, p.GPUType)
 	b := cmp.Or(l.Spec.Batch, &forge.BatchOptions{})
 	raw, err := CheckRaw(b.Raw, o.With.Allow)
 	if err != nil {
@@ -41,7 +47,10 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	opt("partition", cmp.Or(b.Partition, p.Name))
 	opt("account", cmp.Or(b.Account, p.Account))
 	opt("qos", cmp.Or(b.QOS, p.QOS))
-	opt("constraint", b.Constraint)
+	opt("constraint", say.constraint)
+	if say.switches {
+		opt("switches", "1")
+	}
 	opt("reservation", b.Reservation)
 	opt("mail-type", b.MailType)
 	job.Args = append(job.Args, shape(l, o, p)...)
@@ -54,7 +63,7 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	if l.Nice > 0 {
 		opt("nice", strconv.Itoa(l.Nice))
 	}
-	opt("exclude", strings.Join(nonEmpty(append([]string{b.Exclude}, names(l.Exclude)...)...), ","))
+	opt("exclude", strings.Join(nonEmpty(append([]string{b.Exclude}, names(leaveOut(l))...)...), ","))
 	opt("nodelist", cmp.Or(placedOn(l.Placement), b.Nodelist))
 	log := strings.ReplaceAll(filepath.Join(at.Dir(), "batch.log"), "%", "%%")
 	opt("chdir", at.Dir())
@@ -67,6 +76,20 @@ func Render(l forge.Launch, o Options) (Job, error) {
 	opt("export-file", "/dev/null")
 	job.Args = append(job.Args, "--no-requeue")
 	return job, nil
+}
+
+// leaveOut are the nodes that the run keeps away from and those that forge does, each once.
+func leaveOut(l forge.Launch) []forge.NodeName {
+	var out []forge.NodeName
+	if w := l.Spec.Where; w != nil && len(l.Placement) == 0 { // else forge's plan has left them out
+		out = append(out, w.Exclude...)
+	}
+	for _, n := range l.Exclude {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // plan is what script and shims are made from: the partition, and how ranks are started.
@@ -130,17 +153,27 @@ func leadOf(l forge.Launch) time.Duration {
 
 // minimal is what every job of ours begins with: nothing else gives it a PATH.
 const minimal = `export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 SLURM_EXPORT_ENV=ALL
-export HOME=${HOME:-~} USER=${USER:-$(id -un)}
+export HOME=${HOME:-~} USER=${USER:-${SLURM_JOB_USER:-$(id -un)}}
 export LOGNAME=${LOGNAME:-$USER}`
 
-// clearing takes away what Slurm and the site's prologs have put into the environment.
-const clearing = `for name in $(compgen -e); do
-  case $name in
-    SLURM*|CUDA_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK|TMPDIR|HOME|USER|LOGNAME|SHELL) ;;
-    *) unset -v "$name" 2>/dev/null ;;
-  esac
-done
-for name in $(compgen -A function); do unset -f "$name"; done
+// kept is what a job keeps of its environment until srun has started the shims, as a pattern of bash.
+const kept = `SLURM*|CUDA_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK|TMPDIR|HOME|USER|LOGNAME|SHELL`
+
+// clearing takes away what Slurm and the site's prologs have put into the environment. Slurm and bash always put the first line's
+// there; only where there is more is it worth the processes that $( ) forks.
+const clearing = `unset -v _ ENVIRONMENT HOSTNAME OLDPWD PWD SHLVL
+shopt -s extglob
+if compgen -e -X '@(` + kept + `)' >/dev/null; then
+  for name in $(compgen -e); do
+    case $name in
+      ` + kept + `) ;;
+      *) unset -v "$name" 2>/dev/null ;;
+    esac
+  done
+fi
+if compgen -A function >/dev/null; then
+  for name in $(compgen -A function); do unset -f "$name"; done
+fi
 `
 
 // script is what the first node runs: it clears the environment and becomes srun, which starts a shim per node. What ranks get

@@ -46,7 +46,7 @@ func (db *DB) AuthenticatePeer(ctx context.Context, uid uint32) (forge.Principal
 	name := strconv.FormatUint(uint64(uid), 10)
 	unknown := func() error {
 		return forge.Errorf(forge.KindUnauthorized, "user.authenticate", "uid %s is no user's here", name).
-			WithHint("an operator makes it one's: forgectl user update NAME --unix-uid %s; or give a key with FORGE_API_KEY", name)
+			WithHint("an operator makes it one's: forgectl user edit NAME --unix-uid %s; or give a key with FORGE_API_KEY", name)
 	}
 	return db.recognise("uid "+name, unknown, func() (*caller, error) { // no hash is spelt like that
 		row := &userRow{}

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -157,54 +156,6 @@ func TestWhereThePlanChoseTheNodesItsSlotsStand(t *testing.T) {
 	if a.Batch == nil || a.Batch.ID != "7" || len(a.Placement) != len(before.Placement) || a.Placement[0].Node != before.Placement[0].Node {
 		t.Errorf("placed %+v, was %+v", a, before)
 	}
-}
-
-func TestFaultsSpeakAgainstANodeWhenTwoRunsHadThemOrOneWasItsOwn(t *testing.T) {
-	db := storetest.Open(t)
-	acme := storetest.Tenant(t, db, "acme")
-	storetest.Nodes(t, db, storetest.Node("gpu-1", 4), storetest.Node("gpu-2", 4), storetest.Node("gpu-3", 4))
-	now := time.Now()
-	fail := func(run forge.Run, reason forge.EndReason, blamed ...store.Blame) forge.Run {
-		t.Helper()
-		placed, refused := apply(t, db, forge.Plan{Place: []forge.Place{handOver(run)}})
-		if len(placed) != 1 {
-			t.Fatal(refused)
-		}
-		must(t, db.AttemptExited(ctx, store.Exit{Run: run.ID, Attempt: placed[0].Number}))
-		run, _, err := db.AttemptEnded(ctx, store.End{Run: run.ID, Attempt: placed[0].Number, Reason: reason, Next: forge.RunPending, Blamed: blamed, At: now})
-		must(t, err)
-		return run
-	}
-	submit := func() forge.Run { return storetest.Submit(t, acme, storetest.Spec(storetest.Gang(1, 1))) }
-	evidence := func(since time.Time, want ...forge.NodeName) {
-		t.Helper()
-		got, err := db.NodeEvidence(ctx, "local", since)
-		if must(t, err); !slices.Equal(got, want) {
-			t.Errorf("evidence against %v, want %v", got, want)
-		}
-	}
-	hour := now.Add(-time.Hour)
-	first := fail(submit(), forge.EndNodeLost, store.Blame{Node: "gpu-1"}, store.Blame{Node: "gpu-2"})
-	fail(first, forge.EndNodeLost, store.Blame{Node: "gpu-1"})
-	evidence(hour) // one run twice: it may be its own fault
-	fail(submit(), forge.EndExecutorLost, store.Blame{Node: "gpu-1"})
-	evidence(hour, "gpu-1")
-	fail(submit(), forge.EndNodeEnv, store.Blame{Node: "gpu-3", Certain: true})
-	evidence(hour, "gpu-1", "gpu-3")
-	evidence(now.Add(time.Second))
-	history, err := db.NodeFailures(ctx, "local", hour)
-	if must(t, err); len(history) != 5 {
-		t.Errorf("history %+v", history)
-	}
-	if _, err := acme.UndrainNode(ctx, "local", "gpu-3"); err != nil {
-		t.Errorf("a node with evidence and without a drain: %v", err)
-	}
-	evidence(hour, "gpu-1") // what was is history for gpu-3
-	if history, err = db.NodeFailures(ctx, "local", hour); err != nil || len(history) != 5 {
-		t.Errorf("history after the undrain: %+v, %v", history, err)
-	}
-	_, err = acme.UndrainNode(ctx, "local", "gpu-3")
-	wantKind(t, err, forge.KindPrecondition)
 }
 
 func TestARunKnowsAfterARestartThatItAsksForWordsOfABatchSystem(t *testing.T) {

@@ -55,6 +55,8 @@ type DB struct {
 	usage  usage
 	specs  specCache
 
+	halfLife atomic.Int64 // of what tenants used, in nanoseconds
+
 	path  string
 	noted atomic.Bool // the database is marked as in use: see integrity.go
 
@@ -80,6 +82,7 @@ func Open(ctx context.Context, path string, opt Options) (*DB, error) {
 			WithHint("check that the state directory exists and belongs to the user that runs forged")
 	}
 	db := &DB{path: abs, log: opt.Log, now: opt.Now, onCommit: opt.OnCommit}
+	db.SetHalfLife(forge.DefaultHalfLife)
 	if db.now == nil {
 		db.now = time.Now
 	}

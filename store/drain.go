@@ -69,6 +69,8 @@ func (t *Tenant) UndrainNode(ctx context.Context, cluster forge.ClusterName, nod
 			return err
 		}
 		if n.Drain == nil && forgiven > 0 {
+			n.Failures, n.Suspect = 0, ""
+			tx.emit(forge.Delta{Node: &n})
 			return tx.event(forge.Event{Actor: t.p.Actor(), Type: forge.EventNodeUndrained, Message: fmt.Sprintf("the failures of node %s of %s so far are history: it takes work of every run again", node, cluster)})
 		}
 		if n.Drain == nil {

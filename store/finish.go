@@ -46,6 +46,9 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 		if err := t.saveAttempt(a); err != nil {
 			return err
 		}
+		if err := t.charge(r.Tenant, a); err != nil {
+			return err
+		}
 		if err := t.release(a); err != nil {
 			return err
 		}
@@ -217,7 +220,7 @@ func byWhom(a *attemptRow) string {
 	case a.Intent == forge.IntentNone:
 		return "by the queue of cluster " + string(a.Cluster)
 	}
-	return "by a run of higher priority"
+	return "by a run ahead of it"
 }
 
 // madeRoom says what a preempted attempt kept of its work.

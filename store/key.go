@@ -123,7 +123,7 @@ func (t *Tenant) CreateKey(ctx context.Context, n NewKey) (forge.Key, string, er
 			return nil, tooHigh(op, t.p.Role, n.Role)
 		case !u.Role.Includes(n.Role):
 			return nil, forge.Invalidf("role", "%s is above the role of user %s, which is %s", n.Role, u.Name, u.Role).
-				WithOp(op).WithHint("forgectl user update %s --role %s raises it", u.Name, n.Role)
+				WithOp(op).WithHint("forgectl user edit %s --role %s raises it", u.Name, n.Role)
 		case u.DisabledAt != 0:
 			return nil, disabledUser(op, u.Name)
 		}

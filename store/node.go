@@ -38,6 +38,7 @@ type gpuRow struct {
 	UUID      string            `bun:"uuid"`
 	Type      string            `bun:"type"`
 	MemoryMiB int64             `bun:"memory_mib"`
+	Island    int               `bun:"island"`
 	Sick      string            `bun:"sick"`
 }
 
@@ -74,9 +75,12 @@ func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName) ([]fo
 		for nodes[i].Cluster != g.Cluster || nodes[i].Name != g.Node {
 			i++
 		}
-		nodes[i].GPUs = append(nodes[i].GPUs, forge.GPU{Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Sick: g.Sick})
+		nodes[i].GPUs = append(nodes[i].GPUs, forge.GPU{Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick})
 	}
-	return withDrains(ctx, db, nodes)
+	if nodes, err = withDrains(ctx, db, nodes); err != nil {
+		return nil, err
+	}
+	return withFailures(ctx, db, cluster, nodes, time.Now())
 }
 
 // RecordNodes stores what an executor says of its nodes. A node that it no longer names becomes unknown, never
@@ -121,7 +125,8 @@ func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes 
 
 func (t *tx) recordNode(n, was forge.Node, known bool) error {
 	n = normalNode(n)
-	said := n // by the executor: that is what is stored, so that it shows again when an operator takes a drain back
+	n.Failures, n.Suspect = was.Failures, was.Suspect // no executor knows them
+	said := n                                         // by the executor: that is what is stored, so that it shows again when an operator takes a drain back
 	n = n.Drained(was.Drain)
 	changed := !known || !sameNode(n, was)
 	if !changed && n.SeenAt.Sub(was.SeenAt) < seenEvery {
@@ -181,7 +186,7 @@ func (t *tx) replaceGPUs(n, was forge.Node) error {
 	}
 	rows := make([]gpuRow, 0, len(n.GPUs))
 	for _, g := range n.GPUs {
-		rows = append(rows, gpuRow{Cluster: n.Cluster, Node: n.Name, Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Sick: g.Sick})
+		rows = append(rows, gpuRow{Cluster: n.Cluster, Node: n.Name, Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick})
 	}
 	_, err := t.NewInsert().Model(&rows).Exec(t.ctx)
 	return err

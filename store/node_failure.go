@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -37,6 +40,7 @@ type nodeFailureRow struct {
 	At      stamp             `bun:"at"`
 }
 
+// noteFailures lets whoever plans know at once: the next run shall not be the one that finds the node out again.
 func (t *tx) noteFailures(a *attemptRow, e End) error {
 	for _, b := range e.Blamed {
 		row := nodeFailureRow{Cluster: a.Cluster, Node: b.Node, Run: a.Run, Attempt: a.Number, Reason: e.Reason, Certain: b.Certain, At: stampOf(e.At)}
@@ -44,19 +48,75 @@ func (t *tx) noteFailures(a *attemptRow, e End) error {
 			return err
 		}
 	}
+	if len(e.Blamed) == 0 {
+		return nil
+	}
+	nodes, err := loadNodes(t.ctx, t.Conn, a.Cluster)
+	if err != nil {
+		return err
+	}
+	for i := range nodes {
+		if slices.ContainsFunc(e.Blamed, func(b Blame) bool { return b.Node == nodes[i].Name }) {
+			t.emit(forge.Delta{Node: &nodes[i]})
+		}
+	}
 	return nil
 }
 
-// evidenceRuns is from how many different runs on faults speak against a node: one run may bring its own.
-const evidenceRuns = 2
+// How failures count against a node.
+const (
+	evidenceWindow = 24 * time.Hour // for so long they are evidence
+	evidenceRuns   = 2              // from so many different runs on: one run may bring its own fault, and goes elsewhere by itself
+	failureHalved  = 7 * 24 * time.Hour
+	failureGone    = 10 * failureHalved // a thousandth
+)
 
-// NodeEvidence lists the nodes of a cluster, by name, that there is evidence against since then: faults of two different runs,
-// or one that was certainly its own.
-func (db *DB) NodeEvidence(ctx context.Context, cluster forge.ClusterName, since time.Time) ([]forge.NodeName, error) {
-	var nodes []forge.NodeName
-	err := db.read.NewRaw(`SELECT node FROM node_failures WHERE cluster = ? AND at >= ? AND forgiven = 0 GROUP BY node
-		HAVING max(certain) = 1 OR count(DISTINCT run) >= ? ORDER BY node`, string(cluster), stampOf(since), evidenceRuns).Scan(ctx, &nodes)
-	return nodes, classify("node.evidence", err)
+// withFailures adds what speaks against the nodes. An exit that a program can choose proves nothing of a node, however certain it is
+// which one it was on: only a fault of the GPU itself does.
+func withFailures(ctx context.Context, db bun.IDB, cluster forge.ClusterName, nodes []forge.Node, now time.Time) ([]forge.Node, error) {
+	var rows []nodeFailureRow
+	q := db.NewSelect().Model(&rows).Where("f.forgiven = 0").Where("f.at >= ?", stampOf(now.Add(-failureGone)))
+	if cluster != "" {
+		q = q.Where("f.cluster = ?", cluster)
+	}
+	if err := q.Order("f.cluster", "f.node", "f.at").Scan(ctx); err != nil || len(rows) == 0 { // in one order: the sum is of floats
+		return nodes, err
+	}
+	type key struct {
+		cluster forge.ClusterName
+		node    forge.NodeName
+	}
+	type record struct {
+		score float64
+		runs  map[forge.RunID]bool // of the evidence
+		gpu   bool
+	}
+	against := map[key]*record{}
+	for _, f := range rows {
+		k := key{f.Cluster, f.Node}
+		if against[k] == nil {
+			against[k] = &record{runs: map[forge.RunID]bool{}}
+		}
+		age := max(0, now.Sub(f.At.time()))
+		against[k].score += math.Exp2(-float64(age) / float64(failureHalved))
+		if age <= evidenceWindow {
+			against[k].runs[f.Run] = true
+			against[k].gpu = against[k].gpu || f.Reason == forge.EndGPUFault && f.Certain
+		}
+	}
+	for i := range nodes {
+		r := against[key{nodes[i].Cluster, nodes[i].Name}]
+		switch {
+		case r == nil:
+			continue
+		case r.gpu:
+			nodes[i].Suspect = "a run failed there within a day by a fault of its GPU"
+		case len(r.runs) >= evidenceRuns:
+			nodes[i].Suspect = fmt.Sprintf("%d different runs failed there within a day", len(r.runs))
+		}
+		nodes[i].Failures = int(math.Round(r.score))
+	}
+	return nodes, nil
 }
 
 // NodeFailures is the history of a cluster's nodes since then, newest first.

@@ -17,6 +17,8 @@ const (
 	OutboxLaunch OutboxKind = "launch" // hand it to its executor
 	OutboxSignal OutboxKind = "signal" // tell it the intent
 	OutboxFinish OutboxKind = "finish" // verify and register what it left, then end it
+
+	OutboxPriority OutboxKind = "priority" // tell the cluster's own queue what its run is worth now
 )
 
 // OutboxRow is work that a committed decision asks for. It is written in the decision's own transaction

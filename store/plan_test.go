@@ -258,9 +258,9 @@ func TestPreemptionsForOneRunHoldTogetherOrNotAtAll(t *testing.T) {
 			t.Fatalf("intent %q, refused %+v", a.Intent, refused)
 		}
 	})
-	t.Run("a run of the same priority gives way to nobody", func(t *testing.T) {
+	t.Run("a run that was to be stopped for another is not stopped for this one", func(t *testing.T) {
 		equal := storetest.Submit(t, s.acme, storetest.Spec(storetest.Gang(1, 2), storetest.Priority(10)))
-		_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: equal.ID, Claims: claimed(s, equal)}}})
+		_, refused := apply(t, s.db, forge.Plan{Preempt: []forge.Preempt{{Run: s.run.ID, Attempt: 1, For: equal.ID, Leaves: true, Claims: claimed(s, equal)}}})
 		if len(refused) != 1 || !refused[0].Retry {
 			t.Fatalf("refused %+v", refused)
 		}
@@ -285,7 +285,7 @@ func TestPreemptionsForOneRunHoldTogetherOrNotAtAll(t *testing.T) {
 		}
 		storetest.Finish(t, s.db, s.a, forge.EndCheckpointedPreempt, forge.RunPending)
 		wantInt(t, s.db, `SELECT count(*) FROM events WHERE type = 'run.preempted' AND reason = 'preempted'
-			AND message = 'run 1 was preempted by a run of higher priority; saved at step 12, goes on later'`, 1)
+			AND message = 'run 1 was preempted by a run ahead of it; saved at step 12, goes on later'`, 1)
 		w, err := s.db.World(ctx)
 		must(t, err)
 		if len(w.Preempted) != 1 || w.Preempted[0].Run != s.run.ID || w.Preempted[0].Times != 1 || w.Preempted[0].Last.IsZero() {

@@ -53,7 +53,7 @@ func (a *applying) preempt(group []forge.Preempt) error {
 	}
 	message := fmt.Sprintf("%s waits for GPUs that other runs free", waiting.name())
 	if asked > 0 {
-		message = fmt.Sprintf("%s of lower priority asked to save and make room for %s", plural(asked, "run is", "runs are"), waiting.name())
+		message = fmt.Sprintf("%s asked to save and make room for %s", plural(asked, "run is", "runs are"), waiting.name())
 	}
 	return a.runEvent(waiting, forge.Event{Type: forge.EventRunClaimed, Attempt: waiting.Attempt, Reason: string(forge.WhyPreempted), Message: message,
 		Data: map[string]any{"asked": asked, "stopping": len(group)}})
@@ -79,7 +79,7 @@ func (a *applying) stop(p forge.Preempt, waiting *runRow) (bool, error) {
 		return false, stale("attempt %d of %s is %s", p.Attempt, victim.name(), attempt.State)
 	case attempt.Intent != forge.IntentNone || attempt.State == forge.AttemptStopping:
 		return false, nil
-	case victim.Priority >= waiting.Priority:
+	case p.Leaves:
 		return false, stale("%s does not give way: it was to be stopped for another run first", victim.name())
 	}
 	attempt.raise(forge.IntentCheckpointPreempt)
@@ -90,7 +90,7 @@ func (a *applying) stop(p forge.Preempt, waiting *runRow) (bool, error) {
 		return false, err
 	}
 	return true, a.runEvent(victim, forge.Event{Type: forge.EventRunPreemptAsked, Attempt: attempt.Number, Reason: string(forge.WhyPreempted),
-		Message: victim.name() + " is asked to save and make room for a run of higher priority; it goes on later"})
+		Message: victim.name() + " is asked to save and make room for a run ahead of it; it goes on later"})
 }
 
 // claimable holds a claim against what is there now: a node that takes work, a slot that is well, and on it whom

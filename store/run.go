@@ -12,7 +12,7 @@ import (
 )
 
 // runRow is a run as its row holds it. The columns after version repeat what listings show of
-// the spec; the spec never changes, so they cannot drift.
+// the spec; the spec never changes, so they cannot drift. Priority alone is the run's own: see SetPriority.
 type runRow struct {
 	bun.BaseModel `bun:"table:runs,alias:r"`
 
@@ -55,6 +55,9 @@ type runRow struct {
 	MemoryMiB int64             `bun:"memory_mib_per_gpu"`
 	TimeLimit int64             `bun:"time_limit"`
 	Batch     string            `bun:"batch"`
+	Eval      bool              `bun:"eval"`
+	Narrowed  string            `bun:"narrowed"`
+	Pinned    bool              `bun:"pinned"`
 
 	Spec    string `bun:"spec,scanonly"`
 	Params  string `bun:"params,scanonly"`
@@ -68,13 +71,13 @@ func selectRuns(q *bun.SelectQuery, rows any) *bun.SelectQuery {
 
 // mutableRun is what saveRun writes: all that may change after submit.
 var mutableRun = []string{"state", "reason", "hold_by", "hold_reason", "hold_at", "cancel", "attempt", "retries", "fruitless",
-	"not_before", "avoid", "step", "total_steps", "saved_step", "loss", "model", "started_at", "ended_at", "version"}
+	"not_before", "avoid", "step", "total_steps", "saved_step", "loss", "model", "started_at", "ended_at", "priority", "version"}
 
 // newRunRow spreads a spec over its columns.
 func newRunRow(s forge.RunSpec) (*runRow, error) {
 	r := &runRow{State: forge.RunPending, Version: 1, Name: clean(s.Name), Recipe: s.Recipe, Priority: s.Priority, Cluster: s.Cluster,
 		Register: s.Register, Nodes: s.Gang.Nodes, GPUs: s.Gang.GPUsPerNode, CPUs: s.Gang.CPUsPerGPU,
-		MemoryMiB: s.Gang.MemoryMiBPerGPU, TimeLimit: int64(s.TimeLimit)}
+		MemoryMiB: s.Gang.MemoryMiBPerGPU, TimeLimit: int64(s.TimeLimit), Eval: s.Eval, Pinned: s.Pinned}
 	if s.Dataset != nil {
 		r.Dataset = s.Dataset.Name
 	}
@@ -84,6 +87,11 @@ func newRunRow(s forge.RunSpec) (*runRow, error) {
 	var err error
 	if !s.Batch.Empty() {
 		if r.Batch, err = encode(1, s.Batch); err != nil {
+			return nil, err
+		}
+	}
+	if !s.Where.Empty() {
+		if r.Narrowed, err = encode(1, s.Where); err != nil {
 			return nil, err
 		}
 	}
@@ -111,18 +119,19 @@ func (r *runRow) forge(c *specCache) (forge.Run, error) {
 	if run.Spec.Params, err = c.params.get(r.Params); err != nil {
 		return forge.Run{}, err
 	}
+	run.Spec.Priority = r.Priority // what was asked for at submit is in the row of the spec
 	run.Spec.Origins, err = c.origins.get(r.Origins)
 	return run, err
 }
 
-// brief makes the noun with the part of the spec that listings show, and decodes no JSON but the few words for a batch system.
+// brief makes the noun with the part of the spec that listings show, and decodes no JSON but the few words for a batch system and of where it may go.
 func (r *runRow) brief() forge.Run {
 	run := forge.Run{ID: r.ID, Tenant: r.Tenant, Number: r.Number, User: r.User, State: r.State, Reason: r.Reason, Cancel: r.Cancel,
 		Attempt: r.Attempt, Retries: r.Retries, Fruitless: r.Fruitless, NotBefore: r.NotBefore.time(), Step: r.Step,
 		TotalSteps: r.TotalSteps, SavedStep: r.SavedStep, Model: r.Model, Parent: r.Parent, SubmittedAt: r.SubmittedAt.time(),
 		StartedAt: r.StartedAt.time(), EndedAt: r.EndedAt.time(), Version: r.Version,
-		Spec: forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Priority: r.Priority, Cluster: r.Cluster, Register: r.Register,
-			TimeLimit: forge.Duration(r.TimeLimit), Gang: forge.Gang{Nodes: r.Nodes, GPUsPerNode: r.GPUs, CPUsPerGPU: r.CPUs, MemoryMiBPerGPU: r.MemoryMiB}}}
+		Spec: forge.RunSpec{Name: r.Name, Recipe: r.Recipe, Priority: r.Priority, Cluster: r.Cluster, Register: r.Register, Eval: r.Eval,
+			TimeLimit: forge.Duration(r.TimeLimit), Pinned: r.Pinned, Gang: forge.Gang{Nodes: r.Nodes, GPUsPerNode: r.GPUs, CPUsPerGPU: r.CPUs, MemoryMiBPerGPU: r.MemoryMiB}}}
 	if r.Loss != nil {
 		loss := *r.Loss // the row may be changed again in the same closure
 		run.Loss = &loss
@@ -131,6 +140,7 @@ func (r *runRow) brief() forge.Run {
 		run.Hold = &forge.Hold{By: r.HoldBy, Reason: r.HoldReason, At: r.HoldAt.time()}
 	}
 	_ = decode(r.Batch, &run.Spec.Batch) // what encode wrote
+	_ = decode(r.Narrowed, &run.Spec.Where)
 	if r.Dataset != "" {
 		run.Spec.Dataset = &forge.InputRef{Name: r.Dataset}
 	}

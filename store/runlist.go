@@ -64,7 +64,7 @@ func settled(o order, newest int64) order {
 // listed is what a listing reads: everything but the JSON of the spec.
 const listed = `id, number, user_name, state, reason, hold_by, hold_reason, hold_at, cancel, attempt, retries, fruitless, not_before,
 	step, total_steps, saved_step, loss, model, coalesce(parent, ''), submitted_at, started_at, ended_at, version, name, recipe, dataset,
-	base, priority, cluster, register, nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch`
+	base, priority, cluster, register, nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch, eval, narrowed, pinned`
 
 func (r *runRow) place(o order, newest int64) []any {
 	switch o.name {
@@ -206,5 +206,5 @@ func (r *runRow) listed() []any {
 		(*int64)(&r.HoldAt), (*string)(&r.Cancel), &r.Attempt, &r.Retries, &r.Fruitless, (*int64)(&r.NotBefore), &r.Step, &r.TotalSteps,
 		&r.SavedStep, &r.Loss, &r.Model, (*string)(&r.Parent), (*int64)(&r.SubmittedAt), (*int64)(&r.StartedAt), (*int64)(&r.EndedAt),
 		&r.Version, &r.Name, &r.Recipe, &r.Dataset, &r.Base, &r.Priority, (*string)(&r.Cluster), &r.Register, &r.Nodes, &r.GPUs,
-		&r.CPUs, &r.MemoryMiB, &r.TimeLimit, &r.Batch}
+		&r.CPUs, &r.MemoryMiB, &r.TimeLimit, &r.Batch, &r.Eval, &r.Narrowed, &r.Pinned}
 }

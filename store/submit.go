@@ -15,8 +15,8 @@ type NewRun struct {
 
 // SubmitRun stores a pending run; when it returns the run survives kill -9 and power loss. A repeated request
 // (Principal.Once) is answered with the run of the first. KindInvalid naming "after" or "parent" when the
-// tenant has no such run; KindPrecondition for a parent that goes on; KindConflict when the Idempotency-Key
-// was used for another request.
+// tenant has no such run; KindPrecondition for a parent that goes on; KindPrecondition
+// when as many wait as may; KindConflict when the Idempotency-Key was used for another request.
 func (t *Tenant) SubmitRun(ctx context.Context, n NewRun) (forge.Run, error) {
 	const op = "run.submit"
 	base, err := newRunRow(n.Spec)
@@ -50,10 +50,15 @@ func (t *tx) submit(row *runRow, n NewRun) error {
 			return err
 		}
 	}
-	if err := t.one(`UPDATE tenants SET last_run = last_run + 1 WHERE id = ? RETURNING last_run`, []any{string(row.Tenant)}, &row.Number); err != nil {
+	var limit queueLimit
+	if err := t.one(`UPDATE tenants SET last_run = last_run + 1 WHERE id = ? RETURNING last_run, name, max_queued`, []any{string(row.Tenant)},
+		&row.Number, &limit.tenant, &limit.ofTenant); err != nil {
 		if absent(err) {
 			return notFound("run.submit", "there is no such tenant")
 		}
+		return err
+	}
+	if err := t.mayQueue(row, limit); err != nil {
 		return err
 	}
 	row.ID = forge.RunID(t.id())
@@ -104,12 +109,12 @@ func (t *tx) retried(parent *runRow, user string) error {
 // statement, and bun writes the values into its text, which SQLite then has to parse each time.
 func (t *tx) insertRun(r *runRow) error {
 	_, err := t.exec(`INSERT INTO runs (id, tenant, number, user_name, parent, submitted_at, name, recipe, dataset, base, priority, cluster, register,
-			nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch,
+			nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit, batch, eval, narrowed, pinned,
 			state, reason, hold_by, hold_reason, hold_at, cancel, attempt, retries, fruitless, not_before, avoid,
 			step, total_steps, saved_step, model, started_at, ended_at, version)
-		VALUES (?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', 0, '', 0, 0, 0, 0, '', 0, 0, 0, '', 0, 0, 1)`,
+		VALUES (?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', 0, '', 0, 0, 0, 0, '', 0, 0, 0, '', 0, 0, 1)`,
 		string(r.ID), string(r.Tenant), r.Number, r.User, string(r.Parent), int64(r.SubmittedAt), r.Name, r.Recipe, r.Dataset, r.Base, r.Priority,
-		string(r.Cluster), r.Register, r.Nodes, r.GPUs, r.CPUs, r.MemoryMiB, r.TimeLimit, r.Batch)
+		string(r.Cluster), r.Register, r.Nodes, r.GPUs, r.CPUs, r.MemoryMiB, r.TimeLimit, r.Batch, r.Eval, r.Narrowed, r.Pinned)
 	return err
 }
 

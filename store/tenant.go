@@ -15,10 +15,20 @@ type tenantRow struct {
 	Name      string         `bun:"name"`
 	LastRun   int64          `bun:"last_run"`
 	CreatedAt stamp          `bun:"created_at"`
+
+	Weight     float64 `bun:"weight"`
+	GPUs       int     `bun:"quota_gpus"`
+	MaxGPUs    int     `bun:"max_gpus"`
+	MaxRunning int     `bun:"max_running"`
+	MaxQueued  int     `bun:"max_queued"`
+	EvalGPUs   int     `bun:"eval_gpus"`
+	UsedMS     float64 `bun:"used_gpu_ms"`
+	UsedAt     stamp   `bun:"used_at"`
 }
 
 func (r *tenantRow) forge() forge.Tenant {
-	return forge.Tenant{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time()}
+	a := r.account()
+	return forge.Tenant{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time(), Weight: a.Weight, Quota: a.Quota}
 }
 
 func (r *tenantRow) place(order string) []any {
@@ -75,21 +85,26 @@ func (t *Tenant) createTenant(ctx context.Context, name string, why forge.Why) (
 }
 
 func (t *tx) createTenant(p forge.Principal, name string, why forge.Why) (*tenantRow, error) {
-	row := &tenantRow{ID: forge.TenantID(t.id()), Name: name, CreatedAt: stampOf(t.now)}
+	row := &tenantRow{ID: forge.TenantID(t.id()), Name: name, CreatedAt: stampOf(t.now), Weight: 1}
 	if _, err := t.NewInsert().Model(row).Exec(t.ctx); err != nil {
 		if violates(err) {
 			err = forge.Errorf(forge.KindConflict, "tenant.create", "tenant %q exists already", name)
 		}
 		return nil, err
 	}
-	e := forge.Event{Actor: p.User, Type: forge.EventTenantCreated, Reason: string(why), Message: "tenant " + name + " made",
-		Data: map[string]any{"tenant": string(row.ID), "name": name}}
+	t.emitTenant(row)
+	return row, t.tenantEvent(p, row, forge.Event{Type: forge.EventTenantCreated, Reason: string(why), Message: "tenant " + name + " made"})
+}
+
+// tenantEvent is a line in the site's trail and one in the tenant's own.
+func (t *tx) tenantEvent(p forge.Principal, row *tenantRow, e forge.Event) error {
+	e.Actor, e.Data = p.User, map[string]any{"tenant": string(row.ID), "name": row.Name}
 	if err := t.event(e); err != nil {
-		return nil, err
+		return err
 	}
-	p.Tenant = row.ID // there its maker is an operator from elsewhere
+	p.Tenant = row.ID // there an operator from elsewhere is named as one
 	e.Tenant, e.Actor = row.ID, p.Actor()
-	return row, t.event(e)
+	return t.event(e)
 }
 
 // visible narrows a query to tenants that the principal may know of: all to operators, to everyone else its own.

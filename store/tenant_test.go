@@ -36,6 +36,7 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 		"metrics":     {string(s.run.ID), func(n string) error { _, err := rival.Metrics(ctx, forge.RunID(n), nil, 0, 0, 0); return err }},
 		"cancel":      {string(s.run.ID), func(n string) error { _, err := rival.RequestCancel(ctx, n, forge.CancelNow); return err }},
 		"hold":        {string(s.run.ID), func(n string) error { _, err := rival.HoldRun(ctx, n, ""); return err }},
+		"priority":    {string(s.run.ID), func(n string) error { _, err := rival.SetPriority(ctx, n, 70); return err }},
 		"release":     {string(s.run.ID), func(n string) error { _, err := rival.ReleaseRun(ctx, n); return err }},
 		"after": {string(s.run.ID), func(n string) error {
 			_, err := rival.SubmitRun(ctx, store.NewRun{Spec: storetest.Spec(storetest.After(forge.RunID(n)))})

@@ -21,10 +21,14 @@ type userRow struct {
 	MaxPriority *int           `bun:"max_priority"`
 	UnixUID     *int64         `bun:"unix_uid"`
 	DisabledAt  stamp          `bun:"disabled_at"`
+
+	MaxGPUs    int `bun:"max_gpus"`
+	MaxRunning int `bun:"max_running"`
+	MaxQueued  int `bun:"max_queued"`
 }
 
 func (r *userRow) forge() forge.User {
-	return forge.User{ID: r.ID, Tenant: r.Tenant, Name: r.Name, Role: r.Role, MaxPriority: r.MaxPriority, UnixUID: r.UnixUID,
+	return forge.User{ID: r.ID, Tenant: r.Tenant, Name: r.Name, Role: r.Role, MaxPriority: r.MaxPriority, UnixUID: r.UnixUID, Quota: r.quota(),
 		CreatedAt: r.CreatedAt.time(), DisabledAt: r.DisabledAt.pointer()}
 }
 
@@ -43,6 +47,9 @@ type UserChange struct {
 	Role        *forge.Role
 	MaxPriority *int   // Unset: the site's default again
 	UnixUID     *int64 // Unset: none any more
+	MaxGPUs     *int   // 0: no bound, as in the next two
+	MaxRunning  *int
+	MaxQueued   *int
 }
 
 // visibleUsers narrows a query to users that the principal may see: all of the tenant to admins, to everyone else themselves.
@@ -124,6 +131,9 @@ func (t *tx) checkUser(op string, r *userRow) error {
 	}
 	if m := r.MaxPriority; m != nil && (*m < forge.MinPriority || *m > forge.MaxPriority) {
 		return forge.Invalidf("max_priority", "%d: want %d to %d", *m, forge.MinPriority, forge.MaxPriority).WithOp(op)
+	}
+	if err := checkQuota(op, r.quota()); err != nil {
+		return err
 	}
 	if r.UnixUID == nil {
 		return nil
@@ -212,7 +222,7 @@ func (db *DB) UnixUID(ctx context.Context, tenant forge.TenantID, actor string) 
 		return 0, classify("user.uid", err)
 	case row.UnixUID == nil:
 		return 0, forge.Errorf(forge.KindPrecondition, "user.uid", "user %s has no unix_uid, and jobs belong to people's own accounts here", row.Name).
-			WithHint("an admin says which account it is: forgectl user update %s --unix-uid UID", row.Name)
+			WithHint("an admin says which account it is: forgectl user edit %s --unix-uid UID", row.Name)
 	}
 	return *row.UnixUID, nil
 }
@@ -253,7 +263,7 @@ func (t *Tenant) outranks(op string, u *userRow) error {
 }
 
 func (t *tx) saveUser(u *userRow) error {
-	_, err := t.NewUpdate().Model(u).Column("role", "max_priority", "unix_uid", "disabled_at").WherePK().Exec(t.ctx)
+	_, err := t.NewUpdate().Model(u).Column("role", "max_priority", "unix_uid", "disabled_at", "max_gpus", "max_running", "max_queued").WherePK().Exec(t.ctx)
 	return err
 }
 
@@ -275,7 +285,8 @@ func (t *Tenant) UpdateUser(ctx context.Context, idOrName string, c UserChange) 
 		if c.UnixUID != nil {
 			did = append(did, change("unix_uid", &u.UnixUID, *c.UnixUID)...)
 		}
-		if len(did) == 0 {
+		bounds := u.bound(c)
+		if did = append(did, bounds...); len(did) == 0 {
 			return nil
 		}
 		if err := tx.checkUser(op, u); err != nil {
@@ -283,6 +294,9 @@ func (t *Tenant) UpdateUser(ctx context.Context, idOrName string, c UserChange) 
 		}
 		if err := tx.saveUser(u); err != nil {
 			return err
+		}
+		if len(bounds) > 0 {
+			tx.emit(forge.Delta{User: &forge.UserAccount{Tenant: u.Tenant, UserQuota: forge.UserQuota{User: u.Name, Quota: u.quota()}}})
 		}
 		if ran && (!u.runsSite() || hadUID && u.UnixUID == nil) {
 			if err := tx.someoneRuns(op); err != nil {

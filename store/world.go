@@ -22,7 +22,9 @@ type World struct {
 	Claims    []forge.Claim
 	Paused    []forge.PausedCluster
 	Preempted []Preempted // of the runs that have not ended, those that were preempted; by run
-	LastSeq   int64       // of the newest event
+	Tenants   []forge.TenantAccount
+	Users     []forge.UserAccount // that have a quota of their own, by tenant and name
+	LastSeq   int64               // of the newest event
 }
 
 // Preempted says how often a run was preempted, and when it last was.
@@ -63,6 +65,9 @@ func (db *DB) World(ctx context.Context) (World, error) {
 			w.Claims = append(w.Claims, claims[i].forge())
 		}
 		if w.Preempted, err = preempted(ctx, t); err != nil {
+			return err
+		}
+		if err := accounts(ctx, t, &w); err != nil {
 			return err
 		}
 		var paused []clusterRow

@@ -25,11 +25,14 @@ type folded struct {
 	claims   map[string]forge.Claim
 	paused   map[forge.ClusterName]forge.PausedCluster
 	stopped  map[forge.RunID]store.Preempted
+	tenants  map[forge.TenantID]forge.TenantAccount
+	users    map[string]forge.UserAccount
 	seq      int64
 }
 
 func newFolded() *folded {
-	return &folded{map[forge.RunID]forge.Run{}, map[string]forge.Attempt{}, map[string]forge.Node{}, map[string]forge.Claim{}, map[forge.ClusterName]forge.PausedCluster{}, map[forge.RunID]store.Preempted{}, 0}
+	return &folded{map[forge.RunID]forge.Run{}, map[string]forge.Attempt{}, map[string]forge.Node{}, map[string]forge.Claim{}, map[forge.ClusterName]forge.PausedCluster{}, map[forge.RunID]store.Preempted{},
+		map[forge.TenantID]forge.TenantAccount{}, map[string]forge.UserAccount{}, 0}
 }
 
 func (f *folded) add(deltas []forge.Delta) {
@@ -54,6 +57,13 @@ func (f *folded) add(deltas []forge.Delta) {
 			f.paused[d.Paused.Cluster] = d.Paused.PausedCluster
 			if d.Paused.Gone {
 				delete(f.paused, d.Paused.Cluster)
+			}
+		case d.Tenant != nil:
+			f.tenants[d.Tenant.Tenant] = *d.Tenant
+		case d.User != nil:
+			f.users[string(d.User.Tenant)+"/"+d.User.User] = *d.User
+			if d.User.Quota == (forge.Quota{}) {
+				delete(f.users, string(d.User.Tenant)+"/"+d.User.User)
 			}
 		case d.Event != nil:
 			f.seq = d.Event.Seq
@@ -82,6 +92,12 @@ func (f *folded) world(revision int64) store.World {
 		if !f.runs[id].State.Terminal() {
 			w.Preempted = append(w.Preempted, p)
 		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(f.tenants)) {
+		w.Tenants = append(w.Tenants, f.tenants[id])
+	}
+	for _, u := range slices.Sorted(maps.Keys(f.users)) {
+		w.Users = append(w.Users, f.users[u])
 	}
 	slices.SortFunc(w.Preempted, func(a, b store.Preempted) int { return cmp.Compare(a.Run, b.Run) })
 	for _, a := range f.attempts {
@@ -135,7 +151,7 @@ func TestWorldFoldedWithDeltasEqualsAFreshRead(t *testing.T) {
 	storetest.Nodes(t, db, nodes...)
 	now := time.Now()
 	ops := []string{"submit", "submit", "place", "place", "place", "place", "advance", "advance", "advance", "advance", "advance", "progress", "progress",
-		"preempt", "preempt", "cancel", "hold", "release", "release", "nodes", "pause", "resume", "resume", "resume", "unknown"}
+		"preempt", "preempt", "cancel", "hold", "release", "release", "nodes", "pause", "resume", "resume", "resume", "unknown", "priority", "tenant", "user"}
 	done, failures := map[string]int{}, 0
 	property := func(rt *rapid.T) {
 		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
@@ -201,6 +217,17 @@ func step(db *store.DB, acme *store.Tenant, w store.World, nodes []forge.Node, o
 		return db.HoldRun(ctx, run.ID, forge.Hold{Reason: "a test"})
 	case "release":
 		return db.ReleaseRun(ctx, run.ID, "ana")
+	case "priority":
+		_, err := acme.SetPriority(ctx, string(run.ID), pick%101)
+		return err
+	case "tenant":
+		weight, most := 1+float64(pick%3), pick%5
+		_, err := db.For(forge.Principal{Role: forge.RoleOperator, User: "root"}).UpdateTenant(ctx, "acme", store.TenantChange{Weight: &weight, MaxGPUs: &most})
+		return err
+	case "user":
+		most := pick % 3
+		_, err := acme.UpdateUser(ctx, "ana", store.UserChange{MaxRunning: &most})
+		return err
 	case "nodes":
 		some := slices.Clone(nodes)
 		some[0].GPUs = slices.Clone(some[0].GPUs)

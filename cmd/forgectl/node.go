@@ -19,8 +19,12 @@ import (
 func (a *app) nodeCommand() *cli.Command {
 	in := &cli.StringFlag{Name: "cluster", Usage: "its cluster; needed only where several have a node of that name"}
 	return &cli.Command{Name: "node", Usage: "show where runs can run, keep new work away from a node", Subcommands: []*cli.Command{
-		{Name: "list", Usage: "list nodes with what is free", Flags: watchFlags(), Action: func(c *cli.Context) error {
+		{Name: "list", Usage: "list nodes with what is free", Flags: append(watchFlags(), &cli.StringSliceFlag{Name: "label", Usage: "KEY=VALUE, only nodes with this label; may be given more than once"}), Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
+				return err
+			}
+			labels, err := labelFlags(c)
+			if err != nil {
 				return err
 			}
 			w, err := parseWatch(c, watchEvery)
@@ -28,9 +32,9 @@ func (a *app) nodeCommand() *cli.Command {
 				return err
 			}
 			if w.on {
-				return a.watch(c.Context, w, nodeView)
+				return a.watch(c.Context, w, func(ctx context.Context, cl *client.Client) (view, error) { return nodeView(ctx, cl, labels) })
 			}
-			return a.nodeList(c.Context)
+			return a.nodeList(c.Context, labels)
 		}},
 		{Name: "show", Usage: "show a node, its GPUs and what went wrong on it", ArgsUsage: "NODE", Flags: []cli.Flag{in}, Action: func(c *cli.Context) error {
 			args, err := positionals(c, "NODE")
@@ -65,8 +69,15 @@ func (a *app) nodeCommand() *cli.Command {
 	}}
 }
 
-func nodeView(ctx context.Context, cl *client.Client) (view, error) {
+// labelled are the nodes that have all of the labels.
+func labelled(ctx context.Context, cl *client.Client, labels map[string]string) ([]api.NodeView, error) {
 	nodes, err := cl.Nodes(ctx)
+	want := forge.Constraints{Labels: labels}
+	return slices.DeleteFunc(nodes, func(n api.NodeView) bool { return !want.Node(&n.Node) }), err
+}
+
+func nodeView(ctx context.Context, cl *client.Client, labels map[string]string) (view, error) {
+	nodes, err := labelled(ctx, cl, labels)
 	return view{value: nodes, print: func(p *printer) { p.nodes(nodes) }, key: func() any {
 		still := slices.Clone(nodes)
 		for i := range still {
@@ -76,12 +87,12 @@ func nodeView(ctx context.Context, cl *client.Client) (view, error) {
 	}}, err
 }
 
-func (a *app) nodeList(ctx context.Context) error {
+func (a *app) nodeList(ctx context.Context, labels map[string]string) error {
 	cl, err := a.connect()
 	if err != nil {
 		return err
 	}
-	nodes, err := cl.Nodes(ctx)
+	nodes, err := labelled(ctx, cl, labels)
 	if err != nil {
 		return err
 	}
@@ -90,6 +101,10 @@ func (a *app) nodeList(ctx context.Context) error {
 		return p.done(jsonList(p, each(nodes)))
 	}
 	p.nodes(nodes)
+	if len(labels) > 0 {
+		a.nothing(p, len(nodes), "no nodes with "+labelText(labels), "forgectl node list; node show NODE prints the labels of one")
+		return p.done(nil)
+	}
 	a.nothing(p, len(nodes), "no nodes", "GPUs are found by themselves; to try without one, set cpu_slots in forged's configuration")
 	return p.done(nil)
 }
@@ -150,6 +165,8 @@ func (p *printer) moreOf(nodes []api.NodeView) []nodeColumn {
 			}
 			return n.Drain.By
 		}},
+		{">SCORE:11", func(n api.NodeView) string { return number(n.Failures) }},
+		{"LABELS:12", func(n api.NodeView) string { return labelText(n.Labels) }},
 	}
 	if !p.people() {
 		return all
@@ -193,6 +210,12 @@ func (p *printer) node(n api.NodeView) {
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 		p.fields("label", k+"="+n.Labels[k])
 	}
+	if n.Failures > 0 {
+		p.fields("failure_score", strconv.Itoa(n.Failures))
+	}
+	if text := islands(n.GPUs); text != "" {
+		p.fields("islands", text)
+	}
 	if b := n.Batch; b != nil {
 		p.fields("batch_state", b.State, "partitions", strings.Join(b.Partitions, ","), "features", strings.Join(b.Features, ","), "gpus_used", strconv.Itoa(b.GPUsUsed), "foreign_gpus", strconv.Itoa(b.Foreign))
 	}
@@ -203,6 +226,29 @@ func (p *printer) node(n api.NodeView) {
 		}
 		p.fields("drained_by", d.By, "drain_reason", d.Reason, "drained_at", p.time(d.At), "drained", where)
 	}
+}
+
+func labelText(labels map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		out = append(out, k+"="+labels[k])
+	}
+	return strings.Join(out, ",")
+}
+
+// islands lists the slots that reach each other over NVLink: "0,1,2,3 4,5,6,7".
+func islands(gpus []forge.GPU) string {
+	slots := map[int][]string{}
+	for _, g := range gpus {
+		if g.Island > 0 {
+			slots[g.Island] = append(slots[g.Island], strconv.Itoa(g.Slot))
+		}
+	}
+	var out []string
+	for _, i := range slices.Sorted(maps.Keys(slots)) {
+		out = append(out, strings.Join(slots[i], ","))
+	}
+	return strings.Join(out, " ")
 }
 
 func (a *app) nodeChange(ctx context.Context, what string, do func(context.Context, *client.Client) (api.NodeChanged, error)) error {

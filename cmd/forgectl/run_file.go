@@ -41,8 +41,16 @@ type runFile struct {
 	Register     string              `yaml:"register"`
 	After        []word              `yaml:"after"`
 	Cluster      string              `yaml:"cluster"`
+	Where        *runWhere           `yaml:"where"`
+	Preemptible  *bool               `yaml:"preemptible"`
 	Batch        *forge.BatchOptions `yaml:"batch"`
 	Runtime      *forge.Runtime      `yaml:"runtime"`
+}
+
+// runWhere is forge.Constraints with memory in the forms of the flag.
+type runWhere struct {
+	forge.Constraints `yaml:",inline"`
+	GPUMemory         word `yaml:"gpu_memory"` // the flag's name for gpu_memory_mib
 }
 
 // word is a scalar as it was written: YAML would make a number of 90 and of 1:30 something
@@ -99,7 +107,10 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 	}
 	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
-		Register: f.Register, Cluster: f.Cluster, Batch: f.Batch, Runtime: f.Runtime}
+		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime}
+	if err := where(&r, f.Where, path); err != nil {
+		return r, err
+	}
 	for _, id := range f.After {
 		r.After = append(r.After, string(id))
 	}
@@ -119,6 +130,27 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 		*d.to = forge.Duration(v)
 	}
 	return r, memory(&r, f, path)
+}
+
+func where(r *api.SubmitRunRequest, f *runWhere, path string) error {
+	if f == nil {
+		return nil
+	}
+	w := f.Constraints
+	if f.GPUMemory != "" {
+		m, err := forge.ParseMemoryMiB(string(f.GPUMemory))
+		if err != nil {
+			return forge.Invalidf("where.gpu_memory", "%w (in %s)", err, path)
+		}
+		if w.GPUMemoryMiB != 0 {
+			return forge.Invalidf("where.gpu_memory", "and gpu_memory_mib mean the same; %s has both", path)
+		}
+		w.GPUMemoryMiB = m
+	}
+	if !w.Empty() {
+		r.Where = &w
+	}
+	return nil
 }
 
 func memory(r *api.SubmitRunRequest, f runFile, path string) error {
@@ -151,7 +183,7 @@ func yamlError(path string, err error) error {
 	if name, ok := strings.CutPrefix(firstLine(ye.GetMessage()), "unknown field "); ok {
 		return forge.Invalidf("file", "%s: unknown field %s", where, name).
 			WithHint("a run file takes name, recipe, dataset, base, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
-				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, batch, runtime; parameters of the recipe go under params")
+				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime; parameters of the recipe go under params")
 	}
 	return e
 }

@@ -127,7 +127,7 @@ func (p *printer) runDetail(d api.RunDetail) {
 		hold = "by " + d.Hold.By + ": " + d.Hold.Reason
 	}
 	p.fields("held", hold, "cancel", cancel, "recipe", s.Recipe, "dataset", refName(s.Dataset), "base", refName(s.Base), "shape", shape(s.Gang),
-		"priority", strconv.Itoa(s.Priority), "limits", limits(s), "params", params(s), "register", s.Register, "model", d.Model,
+		"where", s.Where.Words(), "priority", strconv.Itoa(s.Priority), "pinned", pinned(s), "limits", limits(s), "params", params(s), "register", s.Register, "model", d.Model,
 		"step", steps(d.Step, d.TotalSteps), "loss", lossText(d.Loss), "eta", timeOrNone(p, d.ETA), "saved step", strconv.FormatInt(d.SavedStep, 10),
 		"user", d.User, "submitted", p.time(d.SubmittedAt), "started", timeOrNone(p, d.StartedAt), "ended", timeOrNone(p, d.EndedAt),
 		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent), "job", jobText(p, d.Attempts))
@@ -194,6 +194,14 @@ func shape(g forge.Gang) string {
 		s += " and " + forge.FormatMiB(g.MemoryMiBPerGPU)
 	}
 	return s + " per GPU"
+}
+
+// pinned says what is not usual.
+func pinned(s *forge.RunSpec) string {
+	if s.Pinned {
+		return "must not be preempted"
+	}
+	return ""
 }
 
 func limits(s *forge.RunSpec) string {

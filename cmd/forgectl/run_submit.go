@@ -43,12 +43,17 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.StringFlag{Name: "register", Usage: "register the output as a version of this model"},
 			&cli.StringSliceFlag{Name: "after", Usage: "a run that must complete first; may be given more than once"},
 			&cli.StringFlag{Name: "cluster", Usage: "only this cluster"},
+			&cli.StringSliceFlag{Name: "gpu-type", Usage: "only GPUs of this type: h100; may be given more than once, for any of them"},
+			&cli.StringFlag{Name: "gpu-memory", Usage: "only GPUs with at least so much memory: 80G"},
+			&cli.StringSliceFlag{Name: "label", Usage: "KEY=VALUE, only nodes with this label; may be given more than once"},
+			&cli.StringFlag{Name: "exclude", Usage: "nodes to keep away from: gpu-3 or gpu-[1-3,7]"},
+			&cli.StringFlag{Name: "within", Usage: "all nodes of the gang with one value of this label: rack"},
+			&cli.BoolFlag{Name: "preemptible", Value: true, Usage: "may be stopped for runs of a higher class, and go on later; --preemptible=false keeps it from that"},
 			&cli.StringFlag{Name: "partition", Usage: "Slurm's partition", DefaultText: "the cluster's first"},
 			&cli.StringFlag{Name: "account", Usage: "Slurm's account", DefaultText: "the partition's"},
 			&cli.StringFlag{Name: "qos", Usage: "Slurm's quality of service", DefaultText: "the partition's"},
 			&cli.StringFlag{Name: "constraint", Usage: "features that nodes must have, as Slurm writes it"},
 			&cli.StringFlag{Name: "reservation", Usage: "Slurm's reservation"},
-			&cli.StringFlag{Name: "exclude", Usage: "nodes to keep away from: gpu-[1-3,7]"},
 			&cli.StringFlag{Name: "nodelist", Usage: "nodes that it must have: gpu-[1-2]"},
 			&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
@@ -90,6 +95,9 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		r.Recipe = words[0]
 	}
 	batchFlags(c, r, raw)
+	if err := whereFlags(c, r); err != nil {
+		return o, err
+	}
 	text(c, "name", &r.Name)
 	text(c, "dataset", &r.Dataset)
 	text(c, "base", &r.Base)
@@ -162,7 +170,7 @@ func batchFlags(c *cli.Context, r *api.SubmitRunRequest, raw []string) {
 		b = *r.Batch
 	}
 	for name, to := range map[string]*string{"partition": &b.Partition, "account": &b.Account, "qos": &b.QOS, "constraint": &b.Constraint,
-		"reservation": &b.Reservation, "exclude": &b.Exclude, "nodelist": &b.Nodelist, "mail-type": &b.MailType} {
+		"reservation": &b.Reservation, "nodelist": &b.Nodelist, "mail-type": &b.MailType} {
 		text(c, name, to)
 	}
 	if len(raw) > 0 {
@@ -172,6 +180,63 @@ func batchFlags(c *cli.Context, r *api.SubmitRunRequest, raw []string) {
 	if !b.Empty() {
 		r.Batch = &b
 	}
+}
+
+// whereFlags lays where the run may go over what the run file says. A label of the command line stands beside those of the file.
+func whereFlags(c *cli.Context, r *api.SubmitRunRequest) error {
+	var w forge.Constraints
+	if r.Where != nil {
+		w = *r.Where
+	}
+	if c.IsSet("gpu-type") {
+		w.GPUTypes = c.StringSlice("gpu-type")
+	}
+	if c.IsSet("gpu-memory") {
+		m, err := forge.ParseMemoryMiB(c.String("gpu-memory"))
+		if err != nil {
+			return forge.Invalidf("gpu-memory", "%w", err)
+		}
+		w.GPUMemoryMiB = m
+	}
+	labels, err := labelFlags(c)
+	if err != nil {
+		return err
+	}
+	if len(labels) > 0 {
+		w.Labels = maps.Clone(w.Labels)
+		if w.Labels == nil {
+			w.Labels = map[string]string{}
+		}
+		maps.Copy(w.Labels, labels)
+	}
+	if c.IsSet("exclude") {
+		w.Exclude = []forge.NodeName{forge.NodeName(c.String("exclude"))}
+	}
+	text(c, "within", &w.Within)
+	if r.Where = nil; !w.Empty() {
+		r.Where = &w
+	}
+	if c.IsSet("preemptible") {
+		may := c.Bool("preemptible")
+		r.Preemptible = &may
+	}
+	return nil
+}
+
+// labelFlags reads --label KEY=VALUE, each key once.
+func labelFlags(c *cli.Context) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, kv := range c.StringSlice("label") {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, forge.Invalidf("label", "%q is not KEY=VALUE", kv).WithHint("like: --label rack=r1")
+		}
+		if had, twice := labels[k]; twice && had != v {
+			return nil, forge.Invalidf("label", "%s=%s and %s=%s: no node has both", k, had, k, v)
+		}
+		labels[k] = v
+	}
+	return labels, nil
 }
 
 func text(c *cli.Context, name string, to *string) {
@@ -276,8 +341,8 @@ func (a *app) showDryRun(s api.Submitted) error {
 		return p.done(p.json(s))
 	}
 	spec := &s.Run.Spec
-	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang),
-		"priority", strconv.Itoa(spec.Priority), "limits", limits(spec), "register", spec.Register)
+	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
+		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register)
 	if p.people() {
 		p.line("")
 	}

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 func scriptStreams() Streams {
 	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: 100, Height: 40, UID: os.Getuid(), Getenv: os.Getenv, Now: func() time.Time { return scriptNow }}
 	if w, err := strconv.Atoi(os.Getenv("TTY")); err == nil {
-		s.OutTTY, s.ErrTTY, s.Width = true, true, w
+		s.InTTY, s.OutTTY, s.ErrTTY, s.Width = true, true, true, w
 	}
 	return s
 }

@@ -62,8 +62,9 @@ func seed(f *apitest.Fake) {
 	h := forge.GPU{Kind: forge.GPUDevice, Type: "NVIDIA H200", MemoryMiB: 143771}
 	sick := h
 	sick.Slot, sick.Sick = 1, "XID 79: fallen off the bus"
+	h.Island, sick.Island = 1, 1
 	f.SetNodes(api.NodeView{Node: forge.Node{Name: "box", Cluster: "local", State: forge.NodeReady, CPUs: 4, MemoryMiB: 16384, GPUs: []forge.GPU{slot, slot}, SeenAt: at(0)}, FreeCPUs: 2, FreeMemoryMiB: 12288},
-		api.NodeView{Node: forge.Node{Name: "gpu-1", Cluster: "local", State: forge.NodeReady, CPUs: 64, MemoryMiB: 1 << 20, GPUs: []forge.GPU{h, sick}, SeenAt: at(1)}, FreeGPUs: 1, FreeCPUs: 64, FreeMemoryMiB: 1 << 20})
+		api.NodeView{Node: forge.Node{Name: "gpu-1", Cluster: "local", State: forge.NodeReady, CPUs: 64, Labels: map[string]string{"rack": "r1", "room": "a"}, Failures: 2, MemoryMiB: 1 << 20, GPUs: []forge.GPU{h, sick}, SeenAt: at(1)}, FreeGPUs: 1, FreeCPUs: 64, FreeMemoryMiB: 1 << 20})
 	f.SetClusters(api.ClusterView{Cluster: forge.Cluster{Name: "local", Kind: "direct",
 		Paused: &forge.Pause{Reason: "5 runs were put on hold within 10m", Since: at(3)}}, Nodes: 2, FreeGPUs: 1, GPUs: 4},
 		api.ClusterView{Cluster: forge.Cluster{Name: "old"}, Nodes: 1, GPUs: 8})

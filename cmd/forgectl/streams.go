@@ -13,6 +13,7 @@ type Streams struct {
 	In     io.Reader
 	Out    io.Writer
 	Err    io.Writer
+	InTTY  bool // somebody can be asked
 	OutTTY bool
 	ErrTTY bool
 	Width  int
@@ -43,6 +44,7 @@ func osStreams() Streams {
 		}
 	}
 	if in := int(os.Stdin.Fd()); term.IsTerminal(in) {
+		s.InTTY = true
 		s.Secret = func() (string, error) {
 			b, err := term.ReadPassword(in)
 			return string(b), err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func (a *app) tenantCommand() *cli.Command {
-	return &cli.Command{Name: "tenant", Usage: "make and show tenants; for operators", Subcommands: []*cli.Command{
+	return &cli.Command{Name: "tenant", Usage: "make tenants, say what each is entitled to; for operators", Subcommands: []*cli.Command{
 		{Name: "create", Usage: "make a tenant, which sees nothing of the others", ArgsUsage: "TENANT", Action: func(c *cli.Context) error {
 			args, err := positionals(c, "TENANT")
 			if err != nil {
@@ -25,7 +26,8 @@ func (a *app) tenantCommand() *cli.Command {
 			}
 			return a.tenantList(c.Context)
 		}},
-		{Name: "show", Usage: "show a tenant", ArgsUsage: "TENANT", Action: func(c *cli.Context) error {
+		a.tenantEditCommand(),
+		{Name: "show", Usage: "show a tenant: its share, its quotas and what it used", ArgsUsage: "TENANT", Action: func(c *cli.Context) error {
 			args, err := positionals(c, "TENANT")
 			if err != nil {
 				return err
@@ -67,12 +69,17 @@ func (a *app) tenantList(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}
-	t := p.table("TENANT", "CREATED", "ID")
+	t := p.table("TENANT", "CREATED:3", "ID:2", ">WEIGHT", ">QUOTA", ">MAX_GPUS:1", ">GPUS", ">GPU_HOURS", ">SHARE")
 	for it, err := range all {
 		if err != nil {
 			return p.done(err)
 		}
-		t.row(it.Name, p.time(it.CreatedAt), string(it.ID))
+		var u forge.TenantUse
+		if it.Use != nil {
+			u = *it.Use
+		}
+		t.row(it.Name, p.time(it.CreatedAt), string(it.ID), weightText(it.Weight), p.orDash(bounded(it.Quota.GPUs)), p.orDash(bounded(it.Quota.MaxGPUs)),
+			strconv.Itoa(u.GPUs), hoursText(u), shareText(u))
 	}
 	t.flush()
 	return p.done(nil)
@@ -95,6 +102,12 @@ func (a *app) showTenant(t forge.Tenant) error {
 	if p.mode == modeJSON {
 		return p.done(p.json(t))
 	}
-	p.fields("tenant", t.Name, "id", string(t.ID), "created", p.time(t.CreatedAt))
+	var u forge.TenantUse
+	if t.Use != nil {
+		u = *t.Use
+	}
+	p.fields("tenant", t.Name, "id", string(t.ID), "created", p.time(t.CreatedAt), "weight", weightText(t.Weight), "quota gpus", bounded(t.Quota.GPUs),
+		"max gpus", bounded(t.Quota.MaxGPUs), "max running", bounded(t.Quota.MaxRunning), "max queued", bounded(t.Quota.MaxQueued), "eval gpus", bounded(t.Quota.EvalGPUs),
+		"gpus now", strconv.Itoa(u.GPUs), "running", strconv.Itoa(u.Running), "queued", strconv.Itoa(u.Queued), "gpu hours", hoursText(u), "share", shareText(u))
 	return p.done(nil)
 }

@@ -44,13 +44,18 @@ func (a *app) userCommand() *cli.Command {
 			}
 			return a.userShow(c.Context, args[0])
 		}},
-		{Name: "edit", Usage: "change what a user may do; what is not given stays", ArgsUsage: "USER", Flags: about, Action: func(c *cli.Context) error {
+		{Name: "edit", Usage: "change what a user may do; what is not given stays", ArgsUsage: "USER", Flags: append(slices.Clone(about), boundFlags()...), Action: func(c *cli.Context) error {
 			args, change, err := parseUser(c)
 			if err != nil {
 				return err
 			}
+			for flag, v := range map[string]**int{"max-gpus": &change.MaxGPUs, "max-running": &change.MaxRunning, "max-queued": &change.MaxQueued} {
+				if *v, err = boundOf(c, flag); err != nil {
+					return err
+				}
+			}
 			if change == (api.UpdateUserRequest{}) {
-				return forge.Invalidf("", "nothing to change was given").WithHint("give --role, --max-priority or --unix-uid")
+				return forge.Invalidf("", "nothing to change was given").WithHint("give --role, --max-priority, --unix-uid, --max-gpus, --max-running or --max-queued")
 			}
 			return a.userDone(c.Context, "changed", "", func(ctx context.Context, cl *client.Client) (forge.User, error) {
 				return cl.UpdateUser(ctx, args[0], change)
@@ -238,6 +243,6 @@ func (a *app) userShow(ctx context.Context, name string) error {
 		disabled = p.time(*u.DisabledAt)
 	}
 	p.fields("user", u.Name, "id", string(u.ID), "role", string(u.Role), "max priority", priorityText(u.MaxPriority), "unix uid", uidText(u.UnixUID),
-		"created", p.time(u.CreatedAt), "disabled", disabled)
+		"max gpus", bounded(u.Quota.MaxGPUs), "max running", bounded(u.Quota.MaxRunning), "max queued", bounded(u.Quota.MaxQueued), "created", p.time(u.CreatedAt), "disabled", disabled)
 	return p.done(nil)
 }

@@ -329,3 +329,53 @@ nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, un
     return NVML_SUCCESS;
 }
 #endif
+
+/* gpu.N.link.L is what link L leads to, domain:bus:device; "down" is a link that is not up. A GPU without such lines has no NVLink. */
+static nvmlReturn_t link_of(unsigned int gpu, unsigned int link, char v[MAX_VALUE]) {
+    char what[32];
+    unsigned int i;
+
+    for (i = 0; i < NVML_NVLINK_MAX_LINKS; i++) {
+        snprintf(what, sizeof what, "link.%u", i);
+        if (gpu_find(gpu, what, v))
+            break;
+    }
+    if (i == NVML_NVLINK_MAX_LINKS)
+        return NVML_ERROR_NOT_SUPPORTED;
+    snprintf(what, sizeof what, "link.%u", link);
+    if (!gpu_find(gpu, what, v))
+        strcpy(v, "down");
+    return NVML_SUCCESS;
+}
+
+#ifndef OMIT_nvmlDeviceGetNvLinkState
+nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, nvmlEnableState_t *active) {
+    char v[MAX_VALUE];
+    nvmlReturn_t r;
+    BEGIN_GPU("nvmlDeviceGetNvLinkState", device);
+    if (link >= NVML_NVLINK_MAX_LINKS)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    r = link_of(device.handle->index, link, v);
+    if (r == NVML_SUCCESS)
+        *active = strcmp(v, "down") == 0 ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED;
+    return r;
+}
+#endif
+
+#ifndef OMIT_nvmlDeviceGetNvLinkRemotePciInfo_v2
+nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *pci) {
+    char v[MAX_VALUE];
+    nvmlReturn_t r;
+    BEGIN_GPU("nvmlDeviceGetNvLinkRemotePciInfo_v2", device);
+    if (link >= NVML_NVLINK_MAX_LINKS)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    r = link_of(device.handle->index, link, v);
+    if (r != NVML_SUCCESS)
+        return r;
+    memset(pci, 0, sizeof *pci);
+    if (sscanf(v, "%x:%x:%x", &pci->domain, &pci->bus, &pci->device) != 3)
+        return NVML_ERROR_UNKNOWN;
+    snprintf(pci->busId, sizeof pci->busId, NVML_DEVICE_PCI_BUS_ID_FMT, pci->domain, pci->bus, pci->device);
+    return NVML_SUCCESS;
+}
+#endif

@@ -9,6 +9,16 @@ type CreateTenantRequest struct {
 	Name string `json:"name" maxLength:"64" doc:"1 to 64 characters of a-z, 0-9, '.', '-', '_'"`
 }
 
+// UpdateTenantRequest changes what is given.
+type UpdateTenantRequest struct {
+	Weight     *float64 `json:"weight,omitempty" minimum:"0.001" maximum:"1000000" doc:"Of its share of the site's GPU time; 1 is usual"`
+	GPUs       *int     `json:"gpus,omitempty" minimum:"0" maximum:"10000000" doc:"Guaranteed: lent to others while idle, and taken back by preemption; 0: none"`
+	MaxGPUs    *int     `json:"max_gpus,omitempty" minimum:"0" maximum:"10000000" doc:"Never more at once; 0: no bound"`
+	MaxRunning *int     `json:"max_running,omitempty" minimum:"0" maximum:"10000000" doc:"Runs at once; 0: no bound"`
+	MaxQueued  *int     `json:"max_queued,omitempty" minimum:"0" maximum:"10000000" doc:"Runs that wait; 0: no bound"`
+	EvalGPUs   *int     `json:"eval_gpus,omitempty" minimum:"0" maximum:"10000000" doc:"For evals at once; 0: no bound"`
+}
+
 // CreateUserRequest makes a user of the tenant.
 type CreateUserRequest struct {
 	Name        string     `json:"name" maxLength:"64"`
@@ -22,6 +32,9 @@ type UpdateUserRequest struct {
 	Role        *forge.Role `json:"role,omitempty" enum:"viewer,member,admin,operator"`
 	MaxPriority *int        `json:"max_priority,omitempty" minimum:"-1" maximum:"100" doc:"-1: the site's default again"`
 	UnixUID     *int64      `json:"unix_uid,omitempty" minimum:"-1" maximum:"4294967294" doc:"-1: none any more"`
+	MaxGPUs     *int        `json:"max_gpus,omitempty" minimum:"0" maximum:"10000000" doc:"GPUs of its runs at once; 0: no bound"`
+	MaxRunning  *int        `json:"max_running,omitempty" minimum:"0" maximum:"10000000" doc:"Runs at once; 0: no bound"`
+	MaxQueued   *int        `json:"max_queued,omitempty" minimum:"0" maximum:"10000000" doc:"Runs that wait; 0: no bound"`
 }
 
 // DisableUserRequest says why.

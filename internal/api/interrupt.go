@@ -4,7 +4,7 @@ import forge "github.com/forge-ml/forge-ml"
 
 // InterruptRequest rehearses what a cluster does to runs.
 type InterruptRequest struct {
-	As forge.InterruptAs `json:"as,omitempty" enum:"preempt,timeout" doc:"preempt: as by a run of higher priority, which there is none of; timeout: as by the attempt's time limit. Default preempt"`
+	As forge.InterruptAs `json:"as,omitempty" enum:"preempt,timeout" doc:"preempt: as by a run ahead of it, which there is none of; timeout: as by the attempt's time limit. Default preempt"`
 }
 
 // RunSeat is where a rank of a run runs now: what a shell beside it needs.

@@ -30,6 +30,8 @@ type SubmitRunRequest struct {
 	Register        string              `json:"register,omitempty" yaml:"register" doc:"Model name for the output"`
 	After           []string            `json:"after,omitempty" yaml:"after" doc:"Runs that must complete first"`
 	Cluster         string              `json:"cluster,omitempty" yaml:"cluster"`
+	Where           *forge.Constraints  `json:"where,omitempty" yaml:"where" doc:"Narrows down the nodes that will do"`
+	Preemptible     *bool               `json:"preemptible,omitempty" yaml:"preemptible" doc:"May be stopped for runs of a higher class, and go on later; true unless said otherwise"`
 	Batch           *forge.BatchOptions `json:"batch,omitempty" yaml:"batch" doc:"Words for the batch system of a cluster of kind slurm"`
 	Runtime         *forge.Runtime      `json:"runtime,omitempty" yaml:"runtime" doc:"Software to start in, over the recipe's and the cluster's"`
 	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`

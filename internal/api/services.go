@@ -22,6 +22,7 @@ type Services struct {
 	Progress Progresses
 	Runs     Runs
 	Holds    Holds
+	Priority Priorities
 	RunData  RunData
 	Keys     Keys
 	Logins   Logins
@@ -58,6 +59,8 @@ type Tenants interface {
 	CreateTenant(ctx context.Context, p forge.Principal, r CreateTenantRequest) (forge.Tenant, error)
 	Tenants(ctx context.Context, p forge.Principal, q Listing) (List[forge.Tenant], error)
 	Tenant(ctx context.Context, p forge.Principal, tenant string) (forge.Tenant, error) // id or name
+	// UpdateTenant is for operators, as is creation.
+	UpdateTenant(ctx context.Context, p forge.Principal, tenant string, r UpdateTenantRequest) (forge.Tenant, error)
 }
 
 // Users manages the people of the principal's tenant. For admins; viewers and members see
@@ -107,6 +110,14 @@ type Runs interface {
 	InterruptRun(ctx context.Context, p forge.Principal, run string, as forge.InterruptAs) (forge.Run, error)
 	// RunSeat is KindPrecondition where nothing runs, and where there is no batch system that would let a shell in.
 	RunSeat(ctx context.Context, p forge.Principal, run string, rank int) (RunSeat, error)
+}
+
+// Priorities changes the place of waiting runs; Runs says whose and how high.
+type Priorities interface {
+	// PriorityEffect says what SetPriority would do now, and changes nothing.
+	PriorityEffect(ctx context.Context, p forge.Principal, run string, priority int) (PriorityEffect, error)
+	// SetPriority is KindPrecondition for a run that does not wait.
+	SetPriority(ctx context.Context, p forge.Principal, run string, priority int) (forge.Run, error)
 }
 
 // Holds keeps waiting runs from being placed, and lets them go on.

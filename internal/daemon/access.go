@@ -68,11 +68,11 @@ func (d *Daemon) maxPriority(p forge.Principal) int {
 }
 
 // mayAskFor holds that nobody asks for a priority above their cap.
-func (d *Daemon) mayAskFor(p forge.Principal, priority int) error {
+func (d *Daemon) mayAskFor(p forge.Principal, op string, priority int) error {
 	limit := d.maxPriority(p)
 	if priority <= limit {
 		return nil
 	}
-	return (&forge.Error{Kind: forge.KindForbidden, Op: "run.submit", Field: "priority", Err: fmt.Errorf("%d is above the highest that you may ask for, %d", priority, limit)}).
-		WithHint("submit with --priority %d or less; an admin raises it: forgectl user update %s --max-priority %d", limit, p.User, priority)
+	return (&forge.Error{Kind: forge.KindForbidden, Op: op, Field: "priority", Err: fmt.Errorf("%d is above the highest that you may ask for, %d", priority, limit)}).
+		WithHint("ask for %d or less; an admin raises it: forgectl user edit %s --max-priority %d", limit, p.User, priority)
 }

@@ -245,7 +245,7 @@ func TestNobodyAsksForMoreThanTheirPriority(t *testing.T) {
 				case priority <= c.cap && strings.HasPrefix(text, "priority:"):
 					t.Errorf("%d is refused: %v", priority, err)
 				case priority > c.cap && (forge.KindOf(err) != forge.KindForbidden || !strings.HasPrefix(text, "priority:") ||
-					!strings.Contains(text, fmt.Sprint(c.cap)) || !strings.Contains(forge.HintOf(err), "forgectl user update "+c.name)):
+					!strings.Contains(text, fmt.Sprint(c.cap)) || !strings.Contains(forge.HintOf(err), "forgectl user edit "+c.name)):
 					t.Errorf("%d: got %v, hint %q", priority, err, forge.HintOf(err))
 				}
 			}

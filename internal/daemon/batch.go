@@ -11,12 +11,8 @@ import (
 	"github.com/forge-ml/forge-ml/store"
 )
 
-const (
-	// evidenceWindow is for how long faults speak against a node.
-	evidenceWindow = 24 * time.Hour
-	// leastLead is the least time before the limit at which a save begins; twice what a save took comes on top.
-	leastLead = time.Minute
-)
+// leastLead is the least time before the limit at which a save begins; twice what a save took comes on top.
+const leastLead = time.Minute
 
 // observeBatch records what a batch system says of an attempt, and where its own queue has put it.
 func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Observation) error {
@@ -38,12 +34,8 @@ func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Obse
 // how long before the limit a save has to begin.
 func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *forge.Launch) error {
 	l.User = r.User
-	l.Nice = max(0, forge.MaxPriority-r.Spec.Priority) * c.NiceStep
-	evidence, err := d.db.NodeEvidence(ctx, c.Name, time.Now().Add(-evidenceWindow))
-	if err != nil {
-		return err
-	}
-	l.Exclude = exclude(d.world.nodesOf(c.Name), evidence, r.Spec.Gang, l.Placement)
+	l.Nice = c.nice(r)
+	l.Exclude = exclude(d.world.nodesOf(c.Name), r.Spec, l.Placement)
 	saves, err := c.Files.Checkpoints(ctx, r.ID, l.RunDir, false)
 	if err != nil {
 		return err
@@ -59,7 +51,7 @@ func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *fo
 // exclude names the nodes that the batch system shall leave out: those that are drained here, and those
 // that there is evidence against, unless the rest could not hold the gang: then a doubtful node is better than none.
 // Nodes of the plan's own choice are never among them.
-func exclude(nodes []forge.Node, evidence []forge.NodeName, gang forge.Gang, placed []forge.Share) []forge.NodeName {
+func exclude(nodes []forge.Node, spec forge.RunSpec, placed []forge.Share) []forge.NodeName {
 	chosen := func(n forge.NodeName) bool {
 		return slices.ContainsFunc(placed, func(s forge.Share) bool { return s.Node == n })
 	}
@@ -70,13 +62,13 @@ func exclude(nodes []forge.Node, evidence []forge.NodeName, gang forge.Gang, pla
 		case chosen(n.Name):
 		case n.Drain != nil: // also where the batch system was told: somebody may have undone it there
 			drained = append(drained, n.Name)
-		case slices.Contains(evidence, n.Name):
+		case n.Suspect != "":
 			doubtful = append(doubtful, n.Name)
 		case n.State != forge.NodeDrained:
 			rest = append(rest, n)
 		}
 	}
-	if ok, _ := scheduler.Fits(rest, gang, ""); !ok && len(placed) == 0 {
+	if ok, _ := scheduler.FitsWhere(rest, spec.Gang, "", spec.Where); !ok && len(placed) == 0 {
 		return drained
 	}
 	return append(drained, doubtful...)

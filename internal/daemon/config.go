@@ -14,7 +14,6 @@ import (
 	"github.com/goccy/go-yaml"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/scheduler"
 )
 
 // Config is config.yaml: strict, every default a named constant. `forged config show` prints
@@ -62,30 +61,6 @@ type RetryConfig struct {
 	FruitlessLimit int            `yaml:"fruitless_limit"` // attempts in a row without a newer checkpoint before a run is held
 	PauseAfter     int            `yaml:"pause_after"`     // held runs …
 	PauseWindow    forge.Duration `yaml:"pause_window"`    // … in this time pause the cluster
-}
-
-// PolicyConfig says who may overtake and who is stopped for whom; see scheduler.Policy. Zero has a meaning in all of them, so that
-// what is not given is a null pointer.
-type PolicyConfig struct {
-	PreemptGap       *int            `yaml:"preempt_gap"`
-	RestartCost      *forge.Duration `yaml:"restart_cost"`
-	MaxBackfillTries *int            `yaml:"max_backfill_tries"`
-	BackfillMargin   *forge.Duration `yaml:"backfill_margin"`
-}
-
-func (c PolicyConfig) policy() scheduler.Policy {
-	p := scheduler.DefaultPolicy()
-	set(&p.PreemptGap, c.PreemptGap)
-	set(&p.RestartCost, (*time.Duration)(c.RestartCost))
-	set(&p.MaxBackfillTries, c.MaxBackfillTries)
-	set(&p.BackfillMargin, (*time.Duration)(c.BackfillMargin))
-	return p
-}
-
-func set[T any](v *T, given *T) {
-	if given != nil {
-		*v = *given
-	}
 }
 
 // LimitsConfig bounds what the API accepts.
@@ -205,8 +180,9 @@ func (c Config) resolve() (Config, error) {
 	if len(c.Listen.Munge.Names) == 0 {
 		c.Listen.Munge.Names = nil
 	}
-	p := c.Policy.policy() // printed by config show as it will be
-	c.Policy = PolicyConfig{&p.PreemptGap, (*forge.Duration)(&p.RestartCost), &p.MaxBackfillTries, (*forge.Duration)(&p.BackfillMargin)}
+	if p, err := c.Policy.policy(); err == nil { // else validate says so
+		c.Policy = policyConfig(p)
+	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
@@ -247,7 +223,9 @@ func (c Config) validate() error {
 	if c.Retry.FruitlessLimit < 1 || c.Retry.PauseAfter < 1 {
 		bad("retry.fruitless_limit", "fruitless_limit and pause_after must be at least 1")
 	}
-	if err := c.Policy.policy().Validate(); err != nil {
+	if p, err := c.Policy.policy(); err != nil {
+		bad("policy", "%v", err)
+	} else if err := p.Validate(); err != nil {
 		bad("policy", "%v", err)
 	}
 	if c.Limits.MaxBodyBytes < 1024 {

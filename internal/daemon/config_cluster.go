@@ -3,8 +3,11 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +29,7 @@ type ClusterConfig struct {
 	Network   string            `yaml:"network"` // host | none
 	Ports     string            `yaml:"ports"`   // range for MASTER_PORT
 	PollEvery forge.Duration    `yaml:"poll_every"`
+	Labels    map[string]string `yaml:"labels"` // of this host: rack, switch
 	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
 	ShimSocket string `yaml:"shim_socket"`
 	// ArtifactRoot is where registered outputs of a cluster whose run_root is scratch space belong.
@@ -115,6 +119,11 @@ func (c ClusterConfig) checkDirect(at func(string) string, bad refusal) {
 	if !filepath.IsAbs(c.RunRoot) {
 		bad(at("run_root"), "%q: want an absolute path", c.RunRoot)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Labels)) {
+		if !labelName.MatchString(name) || !labelName.MatchString(c.Labels[name]) {
+			bad(at("labels"), "%q: %q: want words of letters, digits and ._- for both, like rack: r1", name, c.Labels[name])
+		}
+	}
 	if c.ShimSocket != "" && (!filepath.IsAbs(c.ShimSocket) || len(c.ShimSocket) > maxSocketPath) {
 		bad(at("shim_socket"), "%q: want an absolute path of at most %d bytes", c.ShimSocket, maxSocketPath)
 	}
@@ -128,6 +137,8 @@ func (c ClusterConfig) checkDirect(at func(string) string, bad refusal) {
 	}
 }
 
+var labelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+
 // accountPart stands for the owner of the jobs in a run_root.
 const accountPart = "{account}"
 
@@ -136,7 +147,7 @@ func (c ClusterConfig) checkSlurm(at func(string) string, bad refusal) {
 		key   string
 		given bool
 	}{
-		{"node", c.Node != ""}, {"cpu_slots", c.CPUSlots != 0}, {"cpus", c.CPUs != 0}, {"memory", c.Memory != ""}, {"shim_socket", c.ShimSocket != ""},
+		{"node", c.Node != ""}, {"cpu_slots", c.CPUSlots != 0}, {"cpus", c.CPUs != 0}, {"memory", c.Memory != ""}, {"shim_socket", c.ShimSocket != ""}, {"labels", len(c.Labels) > 0},
 	} {
 		if k.given {
 			bad(at(k.key), "is for clusters of kind %s; Slurm knows its nodes", KindDirect)

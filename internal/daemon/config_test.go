@@ -32,7 +32,7 @@ func TestTheSampleConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: DefaultClusterName},
+	want, err := Config{StateDir: "/s", Policy: PolicyConfig{Preset: "default"}, Clusters: []ClusterConfig{{Name: DefaultClusterName},
 		{Name: "hpc", Kind: KindSlurm, RunRoot: "/scratch/forge/runs", Slurm: &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu"}}}}}}.resolve()
 	if err != nil {
 		t.Fatal(err)

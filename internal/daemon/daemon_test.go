@@ -62,7 +62,7 @@ func start(t *testing.T, slots int, change ...func(o *Options)) *rig {
 func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(o *Options)) *rig {
 	t.Helper()
 	cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join("/tmp", fmt.Sprintf("f%d.sock", time.Now().UnixNano())), TCP: TCPOff},
-		Retry: RetryConfig{BackoffMin: forge.Duration(time.Millisecond), BackoffMax: forge.Duration(time.Second)}}.resolve()
+		Policy: PolicyConfig{Preset: "fair"}, Retry: RetryConfig{BackoffMin: forge.Duration(time.Millisecond), BackoffMax: forge.Duration(time.Second)}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +93,7 @@ func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(o
 func (r *rig) configure(change func(c *Config)) {
 	s := *r.live()
 	change(&s.cfg)
+	s.policy, _ = s.cfg.Policy.policy()
 	r.settings.Store(&s)
 }
 
@@ -216,6 +217,13 @@ func (r *rig) sameWorld(t *testing.T) {
 	now := time.Unix(1_000_000_000, 0)
 	fresh := newWorld(w, r.runByID)
 	fresh.setQueues(queuesOf(r.live()))
+	r.world.mu.Lock()
+	r.world.ents.last.Store(nil) // made at another moment
+	r.world.mu.Unlock()
+	r.world.estimates = nil // they rest on what was seen, and the tables hold less
+	for i := range r.world.pending {
+		r.world.pending[i].Work = forge.Work{}
+	}
 	got, want := r.world.snapshot(now), fresh.snapshot(now)
 	got.Revision, want.Revision = 0, 0
 	for i := range got.Nodes { // being seen again is not a change

@@ -219,7 +219,7 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 		}
 		return n.KeptOut
 	}
-	if n1, n2 := node("n1"), node("n2"); n1 != "" || !strings.Contains(n2, "two runs failed there") {
+	if n1, n2 := node("n1"), node("n2"); n1 != "" || !strings.Contains(n2, "2 different runs failed there") {
 		t.Errorf("n1 is kept out for %q, n2 for %q", n1, n2)
 	}
 	if _, err := (nodes{r.Daemon}).UndrainNode(t.Context(), r.op, "hpc", "n2"); err != nil || node("n2") != "" {
@@ -266,7 +266,7 @@ func TestADaemonThatDiesAroundAHandOverStartsItOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join(t.TempDir(), "f.sock"), TCP: TCPOff}}.resolve()
+		cfg, err := Config{StateDir: dir, Policy: PolicyConfig{Preset: "fair"}, Listen: ListenConfig{Socket: filepath.Join(t.TempDir(), "f.sock"), TCP: TCPOff}}.resolve()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func openHouse(t *testing.T, change ...func(*Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join("/tmp", fmt.Sprintf("h%d.sock", time.Now().UnixNano())), TCP: "127.0.0.1:0"}}
+	c := Config{StateDir: dir, Policy: PolicyConfig{Preset: "fair"}, Listen: ListenConfig{Socket: filepath.Join("/tmp", fmt.Sprintf("h%d.sock", time.Now().UnixNano())), TCP: "127.0.0.1:0"}}
 	for _, f := range change {
 		f(&c)
 	}

@@ -104,8 +104,12 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		}
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
+	there := d.world.nodesOf(a.Cluster)
+	if c := d.live().clusters[a.Cluster]; c != nil && c.batch() {
+		l.Spec.Where, l.Alike = whereOn(there, r.Spec.Where)
+	}
 	nodes := map[forge.NodeName]forge.Node{}
-	for _, n := range d.world.nodesOf(a.Cluster) {
+	for _, n := range there {
 		nodes[n.Name] = n
 	}
 	for _, s := range a.Placement {

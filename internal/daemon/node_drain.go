@@ -58,8 +58,8 @@ func (s nodes) Node(ctx context.Context, p forge.Principal, cluster, node string
 		return api.NodeDetail{}, err
 	}
 	out := api.NodeDetail{NodeView: n, Failures: []api.NodeFailures{}}
-	if out.KeptOut, err = s.keptOut(ctx, n); err != nil {
-		return api.NodeDetail{}, err
+	if n.Drain == nil {
+		out.KeptOut = n.Suspect
 	}
 	runs := map[forge.EndReason]map[forge.RunID]bool{}
 	for _, f := range list {
@@ -80,18 +80,6 @@ func (s nodes) Node(ctx context.Context, p forge.Principal, cluster, node string
 		x.Runs = len(runs[f.Reason])
 	}
 	return out, nil
-}
-
-// keptOut says why jobs leave a node out that nobody drained. Before there is a job that does, nothing else would tell.
-func (s nodes) keptOut(ctx context.Context, n api.NodeView) (string, error) {
-	if c := s.d.live().clusters[n.Cluster]; c == nil || !c.batch() || n.Drain != nil {
-		return "", nil
-	}
-	evidence, err := s.d.db.NodeEvidence(ctx, n.Cluster, time.Now().Add(-evidenceWindow))
-	if err != nil || !slices.Contains(evidence, n.Name) {
-		return "", err
-	}
-	return "two runs failed there within a day, or one by a fault that was certainly its own", nil
 }
 
 // faultsKept is how far back faults are counted against a node.

@@ -107,6 +107,8 @@ func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
 		return d.signal(ctx, c, a, row)
 	case store.OutboxFinish:
 		return d.finish(ctx, c, a, row)
+	case store.OutboxPriority:
+		return d.renice(ctx, c, a, row)
 	}
 	return forge.Errorf(forge.KindInternal, "outbox", "row %d has unknown kind %q", row.ID, row.Kind)
 }

@@ -21,7 +21,7 @@ func TestALaunchThatTheWorldDoesNotKnowYetIsNotLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join(t.TempDir(), "f.sock"), TCP: TCPOff}}.resolve()
+	cfg, err := Config{StateDir: dir, Policy: PolicyConfig{Preset: "fair"}, Listen: ListenConfig{Socket: filepath.Join(t.TempDir(), "f.sock"), TCP: TCPOff}}.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ func (d *Daemon) planLoop(ctx context.Context) {
 		case <-wake.C:
 		}
 		began := time.Now()
-		at := d.planStep(ctx, began)
+		d.world.estimate(began)
+		at := d.world.estimateAgain(d.planStep(ctx, began))
 		d.meter.plan.Observe(time.Since(began).Seconds())
 		d.planned.Add(1) // notify.go looks whether it does
 		if at.IsZero() {
@@ -71,7 +72,7 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	d.lookLock.Lock()
 	defer d.lookLock.Unlock()
 	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
-	at, preemptible := d.world.preemptible(policy.PreemptGap)
+	at, preemptible := d.world.preemptible(policy)
 	var handable bool
 	if at.handable, handable = d.world.handable(); d.world.full() {
 		switch {

@@ -72,7 +72,7 @@ func TestWhyCountsWhoeverHasStillToSaveAndNamesOnlyRunsOfTheSameTenant(t *testin
 	if strings.Contains(text, "eve") || strings.Contains(text, string(theirs.ID)) {
 		t.Errorf("names another tenant's run: %s", text)
 	}
-	if text := why(eve, theirs); !strings.Contains(text, "make room for a run of higher priority") || strings.Contains(text, string(urgent.ID)) {
+	if text := why(eve, theirs); !strings.Contains(text, "make room for a run ahead of it") || strings.Contains(text, string(urgent.ID)) {
 		t.Errorf("to whom saves: %s", text)
 	}
 	r.fake.Save(forge.Checkpoint{Run: mine.ID, Attempt: 1, Step: 7})
@@ -138,7 +138,7 @@ func TestAFullWorldIsPlannedForOnlyWhenSomebodyWaitsWhoCouldPreempt(t *testing.T
 	run("low", 30, forge.RunRunning)
 	attempt := forge.Attempt{Run: "low", Number: 1, State: forge.AttemptRunning, Cluster: "local", Placement: []forge.Share{{Node: "n1", Slots: []int{0}}}}
 	w.apply([]forge.Delta{{Attempt: &attempt}})
-	look := func() (stamp, bool) { return w.preemptible(20) }
+	look := func() (stamp, bool) { return w.preemptible(scheduler.Policy{PreemptGap: 20}) }
 	if _, ok := look(); ok || !w.full() {
 		t.Fatal("nobody waits")
 	}
@@ -175,7 +175,7 @@ func TestAFullWorldIsPlannedForOnlyWhenSomebodyWaitsWhoCouldPreempt(t *testing.T
 	if seen.stands(first, p, now.Add(time.Minute)) || seen.stands(first, scheduler.Policy{PreemptGap: 10}, now) {
 		t.Error("a time that has come, or another policy, changes nothing")
 	}
-	if _, ok := w.preemptible(0); ok {
+	if _, ok := w.preemptible(scheduler.Policy{PreemptGap: 0}); ok {
 		t.Error("a site that preempts nothing")
 	}
 }
@@ -191,8 +191,8 @@ func TestThePolicyIsTheConfigurations(t *testing.T) {
 	}
 	want := scheduler.DefaultPolicy()
 	want.PreemptGap, want.PreemptInOrder, want.RestartCost, want.MaxBackfillTries = 0, false, 2*time.Minute, 0
-	if got := c.Policy.policy(); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	if got, err := c.Policy.policy(); err != nil || got != want {
+		t.Errorf("got %+v (%v), want %+v", got, err, want)
 	}
 	for _, text := range []string{"preempt_gap: 101", "restart_cost: 25h", "max_backfill_tries: -1", "backfill_margin: 25h"} {
 		c, err := ParseConfig([]byte("policy: {" + text + "}\n"))

@@ -56,7 +56,7 @@ func startReloader(t *testing.T) *reloader {
 	log := NewLog(r.log, LogConfig{Level: "info", Format: "json"})
 	r.rig = start(t, 1, func(o *Options) {
 		r.path = filepath.Join(o.Config.StateDir, configFile)
-		r.base = fmt.Sprintf("listen: {socket: %s, tcp: 127.0.0.1:0}\n", o.Config.Listen.Socket)
+		r.base = fmt.Sprintf("listen: {socket: %s, tcp: 127.0.0.1:0}\npolicy: {preset: fair}\n", o.Config.Listen.Socket)
 		r.write(r.base)
 		cfg, err := LoadConfig("", o.Config.StateDir)
 		if err != nil {
@@ -228,7 +228,7 @@ func TestAGoodConfigurationIsInForceWholeAndNamesWhatChanged(t *testing.T) {
 log: {level: debug}
 recipes_dir: %s
 retry: {fruitless_limit: 7}
-policy: {preempt_gap: 55}
+policy: {preset: fair, preempt_gap: 55}
 limits: {max_body_bytes: 2048}
 clusters:
   - {name: local, poll_every: 77ms, env: {HF_TOKEN: hunter2}, python: /bin/sh}
@@ -363,7 +363,7 @@ func TestEachKeyOfTheConfigurationMayChangeOrNeedsARestart(t *testing.T) {
 		restart = append(restart, "clusters.hpc."+k)
 	}
 	env := map[string]string{"A": "b"}
-	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: env}, {Name: "hpc", Kind: KindSlurm, RunRoot: "/r", Env: env,
+	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: env, Labels: env}, {Name: "hpc", Kind: KindSlurm, RunRoot: "/r", Env: env,
 		Runtime: forge.Runtime{Kind: forge.RuntimeApptainer, Image: "/i.sif", Mounts: []string{"/a"}, Modules: []string{"m"}, Setup: []string{"true"}},
 		Slurm:   &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu", Env: env}}, Allow: []string{"comment"}, Owners: map[string]OwnerConfig{"lab": {Group: "g"}}, Labels: map[string]string{"rack": "rack*"}}}}}.resolve()
 	if err != nil {

@@ -54,7 +54,7 @@ func (s runs) RetryRun(ctx context.Context, p forge.Principal, run string) (api.
 	if err != nil {
 		return api.Submitted{}, err
 	}
-	if err := s.d.mayAskFor(p, r.Spec.Priority); err != nil {
+	if err := s.d.mayAskFor(p, "run.retry", r.Spec.Priority); err != nil {
 		return api.Submitted{}, err
 	}
 	return s.submit(ctx, p, store.NewRun{Spec: r.Spec, Parent: r.ID}, nil)

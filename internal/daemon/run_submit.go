@@ -43,8 +43,9 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err != nil {
 		return none, nil, err
 	}
-	spec := forge.RunSpec{Name: q.Name, Recipe: rec.Name, RecipeSHA256: rec.SHA256, Launch: rec.Launch, Entry: rec.Entry,
-		Params: params, Origins: origins, Priority: min(forge.DefaultPriority, d.maxPriority(p)), MaxRetries: q.MaxRetries, Register: q.Register, Cluster: forge.ClusterName(q.Cluster)}
+	spec := forge.RunSpec{Name: q.Name, Recipe: rec.Name, RecipeSHA256: rec.SHA256, Launch: rec.Launch, Entry: rec.Entry, Eval: rec.Kind == recipes.KindEval,
+		Params: params, Origins: origins, Priority: min(forge.DefaultPriority, d.maxPriority(p)), MaxRetries: q.MaxRetries, Register: q.Register, Cluster: forge.ClusterName(q.Cluster),
+		Pinned: q.Preemptible != nil && !*q.Preemptible}
 	if q.Name != "" {
 		if err := forge.CheckName(q.Name); err != nil {
 			return none, nil, forge.Invalidf("name", "%v", err)
@@ -56,7 +57,7 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if spec.Priority < forge.MinPriority || spec.Priority > forge.MaxPriority {
 		return none, nil, forge.Invalidf("priority", "%d: want %d to %d, higher first", spec.Priority, forge.MinPriority, forge.MaxPriority)
 	}
-	if err := d.mayAskFor(p, spec.Priority); err != nil {
+	if err := d.mayAskFor(p, "run.submit", spec.Priority); err != nil {
 		return none, nil, err
 	}
 	if q.MaxRetries < 0 {
@@ -84,11 +85,18 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.mayOwnJobs(ctx, p, spec.Cluster); err != nil {
 		return none, nil, err
 	}
+	if err := d.checkCluster(spec); err != nil {
+		return none, nil, err
+	}
+	notes, err := d.resolveWhere(&spec, q.Where)
+	if err != nil {
+		return none, nil, err
+	}
 	if err := d.checkPlaceable(spec); err != nil {
 		return none, nil, err
 	}
-	notes, err := d.admit(ctx, spec)
-	return spec, notes, err
+	more, err := d.admit(ctx, spec)
+	return spec, append(notes, more...), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {
@@ -227,18 +235,21 @@ func (d *Daemon) checkRegister(ctx context.Context, p forge.Principal, spec forg
 	return nil
 }
 
+func (d *Daemon) checkCluster(spec forge.RunSpec) error {
+	live := d.live()
+	if _, ok := live.clusters[spec.Cluster]; ok || spec.Cluster == "" {
+		return nil
+	}
+	names := make([]string, len(live.order))
+	for i, n := range live.order {
+		names[i] = string(n)
+	}
+	return forge.Invalidf("cluster", "%q is not configured; there is %s", spec.Cluster, strings.Join(names, ", "))
+}
+
 // checkPlaceable refuses what no cluster could ever hold, and a module that none can run.
 func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 	live := d.live()
-	if spec.Cluster != "" {
-		if _, ok := live.clusters[spec.Cluster]; !ok {
-			names := make([]string, len(live.order))
-			for i, n := range live.order {
-				names[i] = string(n)
-			}
-			return forge.Invalidf("cluster", "%q is not configured; there is %s", spec.Cluster, strings.Join(names, ", "))
-		}
-	}
 	if spec.Entry.Module != "" {
 		can := false
 		for _, c := range live.clusters {
@@ -250,9 +261,13 @@ func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 				WithHint("set clusters[].python in config.yaml to an interpreter that has torch, transformers, trl and peft (contrib/python-env/install makes one)")
 		}
 	}
-	if ok, largest := scheduler.Fits(d.world.nodeList(), spec.Gang, spec.Cluster); !ok {
-		g := spec.Gang
-		return forge.Invalidf("gpus_per_node", "a gang of %d nodes × %d GPUs with %d CPUs and %s each fits no cluster even when it is empty; %s",
+	nodes := d.world.nodeList()
+	if ok, largest := scheduler.FitsWhere(nodes, spec.Gang, spec.Cluster, spec.Where); !ok {
+		g, field := spec.Gang, "gpus_per_node"
+		if anywhere, _ := scheduler.Fits(nodes, g, spec.Cluster); anywhere {
+			field = "where"
+		}
+		return forge.Invalidf(field, "a gang of %d nodes × %d GPUs with %d CPUs and %s each fits no cluster even when it is empty; %s",
 			g.Nodes, g.GPUsPerNode, g.CPUsPerGPU, forge.FormatMiB(g.MemoryMiBPerGPU), largest).WithHint("forgectl node list")
 	}
 	return nil

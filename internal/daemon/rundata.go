@@ -70,12 +70,12 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
 		if last.Intent == forge.IntentCheckpointPreempt {
-			w.Sentence += "; is stopped to make room for a run of higher priority, and goes on later"
+			w.Sentence += "; is stopped to make room for a run ahead of it, and goes on later"
 		}
 	case r.State == forge.RunRunning && last != nil:
 		w.Sentence = fmt.Sprintf("runs on %s since %s, step %d of %d", nodeNames(*last), last.StartedAt.UTC().Format(time.RFC3339), r.Step, r.TotalSteps)
 		if last.Intent == forge.IntentCheckpointPreempt {
-			w.Sentence += "; is saving to make room for a run of higher priority, and goes on later from there"
+			w.Sentence += "; is saving to make room for a run ahead of it, and goes on later from there"
 		}
 		if !last.Unknown.IsZero() {
 			w.Sentence += fmt.Sprintf("; its executor has not answered since %s", last.Unknown.UTC().Format(time.RFC3339))

@@ -19,6 +19,7 @@ import (
 // whoever takes it sees one configuration, whole.
 type settings struct {
 	cfg      Config
+	policy   scheduler.Policy
 	recipes  recipes.Library
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
@@ -41,13 +42,16 @@ func (d *Daemon) clusterList() []*Cluster {
 }
 
 // policy is the scheduler's, as the configuration in force has it.
-func (d *Daemon) policy() scheduler.Policy { return d.live().cfg.Policy.policy() }
+func (d *Daemon) policy() scheduler.Policy { return d.live().policy }
 
 // build makes settings of a configuration and touches nothing that is in force. What it opened is
 // pushed on undo; given is what tests have opened in place of the configuration's clusters.
 func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopStack) (*settings, error) {
 	s := &settings{cfg: cfg, clusters: map[forge.ClusterName]*Cluster{}}
 	var err error
+	if s.policy, err = cfg.Policy.policy(); err != nil {
+		return nil, err
+	}
 	if s.recipes, err = recipes.Builtin(); err != nil {
 		return nil, err
 	}
@@ -96,7 +100,7 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 }
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
-	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Progress: &d.reading, Runs: runs{d}, Holds: holds{d}, RunData: rundata{d},
+	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Progress: &d.reading, Runs: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d},
 		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}}, d.options(cfg))
 }
 

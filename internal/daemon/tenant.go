@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -53,11 +54,32 @@ func (s tenants) CreateTenant(ctx context.Context, p forge.Principal, r api.Crea
 
 func (s tenants) Tenants(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Tenant], error) {
 	items, next, err := s.d.db.For(p).Tenants(ctx, store.Listing(l))
+	if err == nil && len(items) > 0 {
+		uses := s.d.world.uses(time.Now())
+		for i := range items {
+			items[i].Use = uses[items[i].ID]
+		}
+	}
 	return api.List[forge.Tenant]{Items: items, Next: next}, err
 }
 
 func (s tenants) Tenant(ctx context.Context, p forge.Principal, tenant string) (forge.Tenant, error) {
-	return s.d.db.For(p).Tenant(ctx, tenant)
+	t, err := s.d.db.For(p).Tenant(ctx, tenant)
+	if err == nil {
+		t.Use = s.d.world.uses(time.Now())[t.ID]
+	}
+	return t, err
+}
+
+func (s tenants) UpdateTenant(ctx context.Context, p forge.Principal, tenant string, r api.UpdateTenantRequest) (forge.Tenant, error) {
+	if err := least(p, "tenant.update", forge.RoleOperator, "changing a tenant"); err != nil {
+		return forge.Tenant{}, err
+	}
+	t, err := s.d.db.For(p).UpdateTenant(ctx, tenant, store.TenantChange(r))
+	if err == nil {
+		t.Use = s.d.world.uses(time.Now())[t.ID]
+	}
+	return t, err
 }
 
 // WhoAmI implements api.Site.

@@ -44,7 +44,8 @@ func (s users) UpdateUser(ctx context.Context, p forge.Principal, user string, r
 			return forge.User{}, err
 		}
 	}
-	return s.d.db.For(p).UpdateUser(ctx, user, store.UserChange{Role: r.Role, MaxPriority: r.MaxPriority, UnixUID: r.UnixUID})
+	return s.d.db.For(p).UpdateUser(ctx, user, store.UserChange{Role: r.Role, MaxPriority: r.MaxPriority, UnixUID: r.UnixUID,
+		MaxGPUs: r.MaxGPUs, MaxRunning: r.MaxRunning, MaxQueued: r.MaxQueued})
 }
 
 func (s users) DisableUser(ctx context.Context, p forge.Principal, user string, why forge.Why) (forge.User, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -16,22 +17,24 @@ import (
 // by the deltas of each commit, in commit order. The tables stay the only durable truth; a
 // test compares the two after random work.
 type world struct {
-	mu       sync.RWMutex
-	revision int64
-	runs     map[forge.RunID]forge.Run // not terminal
-	settled  map[forge.RunID]dependency
-	waiters  map[forge.RunID]int        // how many pending runs name it in After
-	pending  []waiting                  // sorted by id; runs in state pending without an open attempt
-	queued   [forge.MaxPriority + 1]int // how many of pending have each priority
-	attempts map[forge.RunID]forge.Attempt
-	stopped  map[forge.RunID]preempted    // runs that were preempted
-	moved    int64                        // grows when what runs, nodes, claims or pauses change
-	touched  [forge.MaxPriority + 1]int64 // grows when a pending run of that priority comes or changes
-	nodes    map[nodeKey]forge.Node
-	claims   map[forge.Claim]bool
-	paused   map[forge.ClusterName]string
-	demand   demand                              // who waits for a place in a cluster's own queue
-	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
+	mu        sync.RWMutex
+	revision  int64
+	runs      map[forge.RunID]forge.Run // not terminal
+	settled   map[forge.RunID]dependency
+	waiters   map[forge.RunID]int        // how many pending runs name it in After
+	pending   []waiting                  // sorted by id; runs in state pending without an open attempt
+	queued    [forge.MaxPriority + 1]int // how many of pending have each priority
+	attempts  map[forge.RunID]forge.Attempt
+	stopped   map[forge.RunID]preempted    // runs that were preempted
+	moved     int64                        // grows when what runs, nodes, claims or pauses change
+	touched   [forge.MaxPriority + 1]int64 // grows when a pending run of that priority comes or changes
+	nodes     map[nodeKey]forge.Node
+	claims    map[forge.Claim]bool
+	paused    map[forge.ClusterName]string
+	ents      entitlements
+	estimates *estimates                          // how much work runs have left
+	demand    demand                              // who waits for a place in a cluster's own queue
+	lookup    func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 }
 
 // waiting is one entry of the sorted list that planning looks at, ready for a snapshot but for the
@@ -64,6 +67,13 @@ func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world 
 		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
 		attempts: map[forge.RunID]forge.Attempt{}, stopped: map[forge.RunID]preempted{}, nodes: map[nodeKey]forge.Node{},
 		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
+		ents: entitlements{tenants: map[forge.TenantID]forge.TenantAccount{}, users: map[waiter]forge.Quota{}, halfLife: forge.DefaultHalfLife},
+	}
+	for _, t := range w.Tenants {
+		d.putTenant(t)
+	}
+	for _, u := range w.Users {
+		d.putUser(u)
 	}
 	for _, p := range w.Preempted {
 		d.stopped[p.Run] = preempted{times: p.Times, last: p.Last}
@@ -128,6 +138,15 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 				d.paused[x.Paused.Cluster] = x.Paused.Reason
 			}
 			replan = true
+		case x.Tenant != nil:
+			if d.putTenant(*x.Tenant) {
+				d.moved++
+				replan = true
+			}
+		case x.User != nil:
+			d.putUser(*x.User)
+			d.moved++
+			replan = true
 		}
 	}
 	if replan {
@@ -161,7 +180,9 @@ func (d *world) putRun(r forge.Run) {
 		if d.waiters[r.ID] > 0 {
 			d.settled[r.ID] = dependency{r.Number, r.State}
 		}
+		d.estimates.run(&r)
 	} else {
+		d.estimates.run(&r) // before its spec is cut down
 		if _, busy := d.attempts[r.ID]; r.State == forge.RunPending && !busy {
 			r.Spec = waitingSpec(r.Spec)
 		}
@@ -174,7 +195,7 @@ func (d *world) putRun(r forge.Run) {
 // would read of it. The parameters of a queue of 100,000 would fill hundreds of megabytes.
 func waitingSpec(s forge.RunSpec) forge.RunSpec {
 	return forge.RunSpec{Name: s.Name, Recipe: s.Recipe, Gang: s.Gang, Cluster: s.Cluster, Priority: s.Priority, TimeLimit: s.TimeLimit,
-		Register: s.Register, After: s.After, Batch: s.Batch}
+		Register: s.Register, After: s.After, Batch: s.Batch, Eval: s.Eval, Where: s.Where, Pinned: s.Pinned}
 }
 
 func (d *world) putAttempt(a forge.Attempt) {
@@ -188,6 +209,8 @@ func (d *world) putAttempt(a forge.Attempt) {
 	} else if cur, ok := d.attempts[a.Run]; !ok || cur.Number <= a.Number {
 		d.attempts[a.Run] = a
 	}
+	r := d.runs[a.Run]
+	d.estimates.attempt(&a, &r)
 	d.index(a.Run)
 }
 
@@ -197,16 +220,20 @@ func (d *world) index(id forge.RunID) {
 	r, ok := d.runs[id]
 	_, busy := d.attempts[id] // also one that exited and is not yet ended: the next attempt waits for its verdict
 	want := ok && r.State == forge.RunPending && !busy
-	i, have := slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
+	i, have := d.waits(id)
 	switch {
 	case want && !have:
 		d.pending = slices.Insert(d.pending, i, waiting{pendingRun(r), r.Spec.After})
+		d.pending[i].Work = d.estimates.work(id)
 		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.queued[r.Spec.Priority]++
 		d.touched[r.Spec.Priority]++
 	case want && have: // its hold, its back-off or a request to cancel may have changed
 		d.demand.add(&d.pending[i].PendingRun, -1)
+		d.queued[d.pending[i].Priority]--
 		d.pending[i].PendingRun = pendingRun(r)
+		d.queued[r.Spec.Priority]++
+		d.pending[i].Work = d.estimates.work(id)
 		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.touched[r.Spec.Priority]++
 	case !want && have:
@@ -216,14 +243,20 @@ func (d *world) index(id forge.RunID) {
 	}
 }
 
+// waits finds a run in the list, or where it would stand.
+func (d *world) waits(id forge.RunID) (int, bool) {
+	return slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
+}
+
 // snapshot is an immutable view, sorted so that equal worlds are equal bytes.
 func (d *world) snapshot(now time.Time) forge.Snapshot {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Pending: make([]forge.PendingRun, 0, len(d.pending))}
+	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Tenants: d.shares(now), Pending: make([]forge.PendingRun, 0, len(d.pending))}
+	suspects := d.suspects()
 	for i := range d.pending {
 		p := d.pending[i].PendingRun
-		p.After = d.dependencies(d.pending[i].after)
+		p.After, p.Avoid = d.dependencies(d.pending[i].after), avoiding(p.Avoid, suspects)
 		s.Pending = append(s.Pending, p)
 	}
 	for _, a := range d.attempts {
@@ -233,7 +266,8 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		r := d.runs[a.Run]
 		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
 			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
-			Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last}
+			Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last, SubmittedAt: r.SubmittedAt, Gang: r.Spec.Gang, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
+		x.Work = d.estimates.work(a.Run)
 		if r.Spec.TimeLimit > 0 && !a.Queued() {
 			// Until all ranks have started the clock has not: the limit counts from then.
 			from := a.StartedAt
@@ -244,6 +278,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		}
 		s.Active = append(s.Active, x)
 	}
+	s.Arrived = d.estimates.lend()
 	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
 	s.Nodes = slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
@@ -261,7 +296,35 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 func pendingRun(r forge.Run) forge.PendingRun {
 	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, User: r.User, Batch: !r.Spec.Batch.Empty(), Number: r.Number, Version: r.Version, Attempt: r.Attempt,
 		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
-		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel}
+		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel, Eval: r.Spec.Eval, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
+}
+
+// suspects are the nodes that there is evidence against, by name: every run goes elsewhere while elsewhere fits.
+func (d *world) suspects() (out []forge.NodeName) {
+	for _, n := range d.nodes {
+		if n.Suspect != "" {
+			out = append(out, n.Name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// avoiding is what a run avoids by what it went through itself, and by what others did. Most have nothing of their own, and share the list.
+func avoiding(own, suspects []forge.NodeName) []forge.NodeName {
+	switch {
+	case len(suspects) == 0:
+		return own
+	case len(own) == 0:
+		return suspects
+	}
+	out := slices.Clone(own)
+	for _, n := range suspects {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 func (d *world) dependencies(after []forge.RunID) []forge.Dependency {
@@ -315,26 +378,41 @@ func (d *world) full() bool {
 	return true
 }
 
-// preemptible says whether any run waits whose priority exceeds by gap that of one that runs and was not asked
+// preemptible says whether any run waits for which the policy could have one stopped that runs and was not asked
 // to leave; most full clusters are let alone by that. The stamp changes with whatever could let such a run preempt: a flood
 // of submissions of low priority does not have the whole queue copied for one that waits in vain.
-func (d *world) preemptible(gap int) (at stamp, ok bool) {
-	if gap <= 0 {
-		return stamp{}, false
-	}
+func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	inOrder := p.PreemptInOrder || d.guaranteed()
+	if p.PreemptGap <= 0 && !inOrder {
+		return stamp{}, false
+	}
 	at = stamp{moved: d.moved, lowest: forge.MaxPriority + 1}
 	for _, a := range d.attempts {
-		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping {
+		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping && !d.runs[a.Run].Spec.Pinned {
 			at.lowest = min(at.lowest, d.runs[a.Run].Spec.Priority)
 		}
 	}
-	for p := at.lowest + gap; p <= forge.MaxPriority; p++ {
-		ok = ok || d.queued[p] > 0
-		at.touched += d.touched[p]
+	from := at.lowest + p.PreemptGap
+	if inOrder && at.lowest <= forge.MaxPriority {
+		from = forge.MinPriority // by the order, not by class
+	}
+	for c := from; c <= forge.MaxPriority; c++ {
+		ok = ok || d.queued[c] > 0
+		at.touched += d.touched[c]
 	}
 	return at, ok
+}
+
+// guaranteed says whether any tenant has a quota that it may take back.
+func (d *world) guaranteed() bool {
+	for _, t := range d.ents.tenants {
+		if t.Quota.GPUs > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // stamp tells worlds apart, as far as preemption goes.
@@ -359,7 +437,11 @@ func (d *world) well(k nodeKey, slots []int) int {
 func (d *world) open() []forge.Attempt {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(d.attempts), func(a, b forge.Attempt) int { return cmp.Compare(a.Run, b.Run) })
+	out := make([]forge.Attempt, 0, len(d.attempts))
+	for _, run := range slices.Sorted(maps.Keys(d.attempts)) { // not the attempts: of thousands, every second, they are much to move
+		out = append(out, d.attempts[run])
+	}
+	return out
 }
 
 func (d *world) run(id forge.RunID) (forge.Run, bool) {

@@ -45,7 +45,8 @@ type Options struct {
 type With struct {
 	Python     string // interpreter for entries that are modules
 	Env        map[string]string
-	ShimSocket string // where systemd starts shims; empty: they are forked
+	ShimSocket string            // where systemd starts shims; empty: they are forked
+	Labels     map[string]string // of this host, as a node
 }
 
 // Executor starts and watches attempts on this host. It is safe for concurrent use.

@@ -3,6 +3,7 @@ package direct
 import (
 	"bufio"
 	"context"
+	"maps"
 	"os"
 	"runtime"
 	"strconv"
@@ -17,7 +18,7 @@ import (
 func (e *Executor) Nodes(ctx context.Context) ([]forge.Node, error) {
 	n := forge.Node{
 		Name: e.o.NodeName, Cluster: e.o.Cluster, CPUs: e.o.CPUs, MemoryMiB: e.o.MemoryMiB,
-		State: forge.NodeReady, SeenAt: time.Now().UTC(), GPUs: []forge.GPU{},
+		State: forge.NodeReady, SeenAt: time.Now().UTC(), GPUs: []forge.GPU{}, Labels: maps.Clone(e.with.Load().Labels),
 	}
 	if n.CPUs == 0 {
 		n.CPUs = runtime.NumCPU()

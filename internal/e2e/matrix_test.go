@@ -24,11 +24,12 @@ import (
 type access struct {
 	role   forge.Role // the least that may call it
 	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster, node; empty: nothing
-	body   string     // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
-	ok     []int      // answers to whoever may, about what is theirs
-	open   bool       // needs no key, and looks at none
-	own    bool       // members act on their own only
-	first  string     // a path (of the target) that is posted to before, to bring it into the right state
+	query  string
+	body   string // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
+	ok     []int  // answers to whoever may, about what is theirs
+	open   bool   // needs no key, and looks at none
+	own    bool   // members act on their own only
+	first  string // a path (of the target) that is posted to before, to bring it into the right state
 }
 
 // rules is the access of every operation. An operation that is not here fails the test: whoever adds
@@ -59,6 +60,8 @@ var rules = map[string]access{
 	"get-run-seat":         {role: forge.RoleMember, target: "run", ok: []int{412}, own: true},
 	"retry-run":            {role: forge.RoleMember, target: "run", ok: []int{201}, own: true, first: "/cancel"},
 	"hold-run":             {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
+	"set-run-priority":     {role: forge.RoleMember, target: "run", body: `{"priority":40}`, ok: []int{200}, own: true},
+	"get-run-priority":     {role: forge.RoleMember, target: "run", query: "priority=40", ok: []int{200}, own: true},
 	"release-run":          {role: forge.RoleMember, target: "run", ok: []int{200}, own: true, first: "/hold"},
 
 	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
@@ -88,6 +91,7 @@ var rules = map[string]access{
 
 	"list-tenants":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-tenant":    {role: forge.RoleViewer, target: "tenant", ok: []int{200}},
+	"update-tenant": {role: forge.RoleOperator, target: "tenant", body: `{"weight":2,"max_gpus":8}`, ok: []int{200}},
 	"create-tenant": {role: forge.RoleOperator, body: `{"name":"NEW"}`, ok: []int{201}},
 
 	"list-clusters":  {role: forge.RoleViewer, ok: []int{200}},
@@ -319,6 +323,9 @@ func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id stri
 	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
+	if rule.query != "" {
+		path += "?" + rule.query
+	}
 	name := m.name()
 	if strings.Contains(rule.body, "DIR") {
 		write(m.t, filepath.Join(m.dir, name+".jsonl"), fmt.Sprintf("{\"text\":%q}\n", name))
@@ -413,7 +420,7 @@ func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
 		theirs := m.thing(ctx, rule.target, away)
 		status, body = m.send(ctx, op, rule, w, theirs)
 		nothing, nobody := m.send(ctx, op, rule, w, absent(rule.target))
-		if op.id == "get-tenant" && w.role == forge.RoleOperator {
+		if rule.target == "tenant" && w.role == forge.RoleOperator {
 			if status != http.StatusOK || nothing != http.StatusNotFound {
 				m.t.Errorf("%s, another tenant: %d, none: %d", w.name, status, nothing)
 			}

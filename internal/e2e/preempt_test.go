@@ -84,7 +84,7 @@ func TestARunOfAHigherClassPreemptsAndTheOtherEndsAsIfNothingHadHappened(t *test
 		t.Errorf("preempted %v, undisturbed %v", b, a)
 	}
 	es := eventsOf(t, ctx, s, low, forge.EventRunPreempted)
-	if len(es) != 1 || es[0].Reason != string(forge.WhyPreempted) || !strings.Contains(es[0].Message, "preempted by a run of higher priority; saved at step ") {
+	if len(es) != 1 || es[0].Reason != string(forge.WhyPreempted) || !strings.Contains(es[0].Message, "preempted by a run ahead of it; saved at step ") {
 		t.Errorf("events %+v", es)
 	}
 	if es := eventsOf(t, ctx, s, urgent, forge.EventRunClaimed); len(es) != 1 || !strings.Contains(es[0].Message, "asked to save and make room") {
@@ -115,7 +115,7 @@ func TestARunWaitsForTwoOfThreeToSaveAndThoseThatDoNotAreKilledAndGoOnFromAnOlde
 		return w.Code == forge.HoldPreempting && strings.Contains(w.Sentence, "waits for 2 of 3 runs to save") && len(w.Evidence) == 3 &&
 			strings.Contains(w.Evidence[0], "run "+runs[1])
 	})
-	if w := why(t, ctx, s, runs[1]); !strings.Contains(w.Sentence, "make room for a run of higher priority") {
+	if w := why(t, ctx, s, runs[1]); !strings.Contains(w.Sentence, "make room for a run ahead of it") {
 		t.Errorf("the run that is to save: %s", w.Sentence)
 	}
 	if r := until(t, ctx, s, urgent, "ended", ended); r.State != forge.RunCompleted {

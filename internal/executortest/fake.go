@@ -48,6 +48,7 @@ type fakeAttempt struct {
 	end     Ending
 	stop    forge.SignalKind
 	signals []forge.SignalKind
+	nices   []int
 	streams map[string][]byte
 	resume  forge.Resume
 	keep    bool // not released although it has ended
@@ -191,6 +192,34 @@ func (a *fakeAttempt) node() forge.NodeName {
 		return ""
 	}
 	return a.launch.Placement[0].Node
+}
+
+// Renice is what executors have whose cluster orders a queue of its own.
+func (f *Fake) Renice(_ context.Context, id forge.ExternalID, nice int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.silent {
+		return errSilent
+	}
+	key, _ := strings.CutPrefix(string(id), fakePrefix)
+	a := f.attempts[key]
+	if a == nil {
+		return forge.Errorf(forge.KindNotFound, "fake.renice", "%q is not an attempt", id)
+	}
+	if a.state == forge.ObservQueued {
+		a.nices = append(a.nices, nice)
+	}
+	return nil
+}
+
+// Nices are those that an attempt got while it waited.
+func (f *Fake) Nices(key string) []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.attempts[key]; a != nil {
+		return slices.Clone(a.nices)
+	}
+	return nil
 }
 
 // Signal implements Executor.

@@ -99,7 +99,11 @@ func New(ctx context.Context, o Options) (*Site, error) {
 		clusters = fmt.Sprintf("  - name: local\n    kind: direct\n    node: host-1\n    cpu_slots: %d\n    cpus: %d\n    memory: 64G\n    network: %s\n    poll_every: %s\n%s%s",
 			o.CPUSlots, max(o.CPUSlots, 1), o.Network, o.PollEvery, python, env)
 	}
-	cfg := fmt.Sprintf("listen:\n  tcp: 127.0.0.1:0\n%srecipes_dir: %q\n%sclusters:\n%s", o.Listen, s.RecipesDir(), o.Extra, clusters)
+	policy := "policy: {preset: fair}\n" // stories are told in the order of arrival, unless they are about another
+	if strings.HasPrefix(o.Extra, "policy:") || strings.Contains(o.Extra, "\npolicy:") {
+		policy = ""
+	}
+	cfg := fmt.Sprintf("listen:\n  tcp: 127.0.0.1:0\n%srecipes_dir: %q\n%s%sclusters:\n%s", o.Listen, s.RecipesDir(), policy, o.Extra, clusters)
 	keyFile := filepath.Join(dir, "operator.key")
 	out, err := s.command(ctx, o.Forged, "init", "--state-dir", s.State(), "--key-file", keyFile).CombinedOutput()
 	if err != nil {

@@ -41,14 +41,16 @@ type Fake struct {
 	nodes    []api.NodeView
 	clusters []api.ClusterView
 	seat     api.RunSeat
-	checks   []api.Check
-	failures map[string]api.NodeDetail // by node
-	notReady []string
-	events   []forge.Event
-	changed  chan struct{}
-	fail     map[string]error
-	hook     func(op string)
-	calls    map[string]int
+
+	batchQueue string // has all that wait
+	checks     []api.Check
+	failures   map[string]api.NodeDetail // by node
+	notReady   []string
+	events     []forge.Event
+	changed    chan struct{}
+	fail       map[string]error
+	hook       func(op string)
+	calls      map[string]int
 }
 
 type logName struct {
@@ -63,7 +65,7 @@ func New(now time.Time) *Fake {
 	f := &Fake{now: now, secrets: map[string]forge.KeyID{MemberSecret: "K1", OperatorSecret: "K2", RevokedSecret: "K3", StrangerSecret: "K4"}, changed: make(chan struct{}),
 		logs: map[logName]string{}, metrics: map[forge.RunID]api.Metrics{}, saves: map[forge.RunID][]forge.Checkpoint{},
 		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, underWay: map[underWayKey]string{}, fail: map[string]error{}, calls: map[string]int{}}
-	f.tenants = []forge.Tenant{{ID: "T1", Name: "default", CreatedAt: now}, {ID: "T2", Name: "other", CreatedAt: now}}
+	f.tenants = []forge.Tenant{{ID: "T1", Name: "default", CreatedAt: now, Weight: 1}, {ID: "T2", Name: "other", CreatedAt: now, Weight: 1}}
 	f.users = []forge.User{{ID: "U1", Tenant: "T1", Name: "ada", Role: forge.RoleMember, CreatedAt: now}, {ID: "U2", Tenant: "T1", Name: "root", Role: forge.RoleOperator, CreatedAt: now},
 		{ID: "U3", Tenant: "T1", Name: "eve", Role: forge.RoleMember, CreatedAt: now}, {ID: "U4", Tenant: "T2", Name: "bob", Role: forge.RoleMember, CreatedAt: now}}
 	revokedAt := now.Add(-time.Hour)
@@ -78,7 +80,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, RunData: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, Priority: f, RunData: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

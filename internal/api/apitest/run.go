@@ -114,7 +114,7 @@ func maxPriority(p forge.Principal) int {
 func mayAskFor(p forge.Principal, priority int) error {
 	if limit := maxPriority(p); priority > limit {
 		return (&forge.Error{Kind: forge.KindForbidden, Op: "run.submit", Field: "priority", Err: fmt.Errorf("%d is above the highest that you may ask for, %d", priority, limit)}).
-			WithHint("submit with --priority %d or less; an admin raises it: forgectl user update %s --max-priority %d", limit, p.User, priority)
+			WithHint("ask for %d or less; an admin raises it: forgectl user edit %s --max-priority %d", limit, p.User, priority)
 	}
 	return nil
 }
@@ -134,7 +134,8 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Params: map[string]any{"lora.r": 8, "train.learning_rate": 2e-4}, Origins: map[string]string{"lora.r": "default", "train.learning_rate": "default"},
 		Gang:     forge.Gang{Nodes: max(1, r.Nodes), GPUsPerNode: max(1, r.GPUsPerNode), CPUsPerGPU: max(1, r.CPUsPerGPU), MemoryMiBPerGPU: r.MemoryMiBPerGPU},
 		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
-		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime}
+		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime,
+		Where: r.Where, Pinned: r.Preemptible != nil && !*r.Preemptible}
 	if r.Priority != nil {
 		run.Spec.Priority = *r.Priority
 	}

@@ -110,7 +110,7 @@ func (f *Fake) CreateTenant(_ context.Context, p forge.Principal, r api.CreateTe
 	if _, err := f.tenant(r.Name); err == nil {
 		return forge.Tenant{}, forge.Errorf(forge.KindConflict, "", "tenant %q exists already", r.Name)
 	}
-	t := forge.Tenant{ID: forge.TenantID(f.id("T")), Name: r.Name, CreatedAt: f.now}
+	t := forge.Tenant{ID: forge.TenantID(f.id("T")), Name: r.Name, CreatedAt: f.now, Weight: 1}
 	f.tenants = append(f.tenants, t)
 	f.remember(p, string(t.ID))
 	return t, nil
@@ -273,8 +273,46 @@ func (f *Fake) UpdateUser(_ context.Context, p forge.Principal, user string, r a
 		if r.UnixUID != nil {
 			u.UnixUID = unlessUnset(r.UnixUID)
 		}
+		for v, to := range map[*int]*int{&u.Quota.MaxGPUs: r.MaxGPUs, &u.Quota.MaxRunning: r.MaxRunning, &u.Quota.MaxQueued: r.MaxQueued} {
+			if to != nil {
+				*v = *to
+			}
+		}
 		return f.freeUID(u.ID, u.UnixUID)
 	})
+}
+
+// UpdateTenant implements api.Tenants.
+func (f *Fake) UpdateTenant(_ context.Context, p forge.Principal, tenant string, r api.UpdateTenantRequest) (forge.Tenant, error) {
+	leave, err := f.enter("UpdateTenant")
+	if err != nil {
+		return forge.Tenant{}, err
+	}
+	defer leave()
+	if err := least(p, "tenant.update", forge.RoleOperator); err != nil {
+		return forge.Tenant{}, err
+	}
+	for i := range f.tenants {
+		t := f.tenants[i]
+		if t.Name != tenant && string(t.ID) != tenant {
+			continue
+		}
+		if r.Weight != nil {
+			t.Weight = *r.Weight
+		}
+		q := &t.Quota
+		for v, to := range map[*int]*int{&q.GPUs: r.GPUs, &q.MaxGPUs: r.MaxGPUs, &q.MaxRunning: r.MaxRunning, &q.MaxQueued: r.MaxQueued, &q.EvalGPUs: r.EvalGPUs} {
+			if to != nil {
+				*v = *to
+			}
+		}
+		if q.MaxGPUs > 0 && q.GPUs > q.MaxGPUs {
+			return forge.Tenant{}, forge.Invalidf("gpus", "%d guaranteed is more than the %d that it may ever have (max_gpus); want at most that", q.GPUs, q.MaxGPUs)
+		}
+		f.tenants[i] = t
+		return t, nil
+	}
+	return forge.Tenant{}, notFound("tenant", tenant)
 }
 
 func unlessUnset[T int | int64](v *T) *T {

@@ -147,6 +147,20 @@ func (c *Client) RunSeat(ctx context.Context, run string, rank int) (api.RunSeat
 	return out, err
 }
 
+// PriorityEffect says what another priority would do, and changes nothing.
+func (c *Client) PriorityEffect(ctx context.Context, run string, priority int) (api.PriorityEffect, error) {
+	var out api.PriorityEffect
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/priority"), url.Values{"priority": {strconv.Itoa(priority)}}, nil, &out)
+	return out, err
+}
+
+// SetPriority changes the priority of a waiting run.
+func (c *Client) SetPriority(ctx context.Context, run string, priority int) (forge.Run, error) {
+	var out forge.Run
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/priority"), nil, api.PriorityRequest{Priority: priority}, &out)
+	return out, err
+}
+
 // HoldRun keeps a waiting run from being placed.
 func (c *Client) HoldRun(ctx context.Context, run, reason string) (forge.Run, error) {
 	var out forge.Run

@@ -30,6 +30,13 @@ func (c *Client) Tenant(ctx context.Context, tenant string) (forge.Tenant, error
 	return out, err
 }
 
+// UpdateTenant changes what r gives.
+func (c *Client) UpdateTenant(ctx context.Context, tenant string, r api.UpdateTenantRequest) (forge.Tenant, error) {
+	var out forge.Tenant
+	err := c.ask(ctx, http.MethodPatch, "/v1/tenants/"+url.PathEscape(tenant), nil, r, &out)
+	return out, err
+}
+
 // WhoAmI says how the daemon sees who asks.
 func (c *Client) WhoAmI(ctx context.Context) (api.WhoAmI, error) {
 	var out api.WhoAmI

@@ -56,7 +56,7 @@ func TestOpenAPI(t *testing.T) {
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
-		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "GET /v1/whoami", "GET /v1/doctor",
+		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "PATCH /v1/tenants/{tenant}", "GET /v1/runs/{run}/priority", "POST /v1/runs/{run}/priority", "GET /v1/whoami", "GET /v1/doctor",
 		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
@@ -113,7 +113,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	t.Run("bodies refuse what they do not know", func(t *testing.T) {
-		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "InterruptRequest"} {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest"} {
 			sc := o.Components.Schemas.Map()[name]
 			if sc == nil || sc.AdditionalProperties != false {
 				t.Errorf("%s is open", name)
@@ -168,6 +168,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/keys/{key}/revoke", "/v1/keys/K1/revoke", `{"reason":"leaked"}`},
 		{"POST /v1/users", "", `{"name":"muna","unix_uid":1000}`}, {"POST /v1/login/munge", "", `{"credential":"MUNGE:1000:"}`}, {"PATCH /v1/users/{user}", "/v1/users/muna", `{"unix_uid":-1}`},
 		{"POST /v1/tenants", "", `{"name":"physics"}`}, {"GET /v1/tenants", "", ""}, {"GET /v1/tenants/{tenant}", "/v1/tenants/physics", ""},
+		{"PATCH /v1/tenants/{tenant}", "/v1/tenants/physics", `{"weight":2.5,"gpus":16,"max_gpus":32,"max_running":10,"max_queued":1000,"eval_gpus":4}`},
+		{"GET /v1/runs/{run}/priority", "/v1/runs/3/priority?priority=70", ""}, {"POST /v1/runs/{run}/priority", "/v1/runs/3/priority", `{"priority":70}`},
 		{"GET /v1/whoami", "", ""}, {"GET /v1/doctor", "", ""},
 		{"POST /v1/users", "", `{"name":"carla","role":"admin","max_priority":80,"unix_uid":1000}`}, {"GET /v1/users", "", ""},
 		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},

@@ -110,6 +110,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.progress()
 	srv.runs()
 	srv.holds()
+	srv.priorities()
 	srv.nodes()
 	srv.runData()
 	srv.tenants()

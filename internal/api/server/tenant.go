@@ -33,4 +33,14 @@ func (s *server) tenants() {
 	}) (forge.Tenant, error) {
 		return s.Tenants.Tenant(ctx, p, in.Tenant)
 	})
+	operation(s, spec{
+		id: "update-tenant", method: http.MethodPatch, path: "/v1/tenants/{tenant}", tag: "tenants", role: forge.RoleOperator,
+		summary: "Change a tenant's share and quotas", doc: "For operators. What is not given stays. The next plan goes by it; nothing that runs is stopped for a bound.",
+		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
+	}, func(ctx context.Context, p forge.Principal, in *struct {
+		Tenant string `path:"tenant" maxLength:"64" doc:"Tenant id or name"`
+		Body   api.UpdateTenantRequest
+	}) (forge.Tenant, error) {
+		return s.Tenants.UpdateTenant(ctx, p, in.Tenant, in.Body)
+	})
 }

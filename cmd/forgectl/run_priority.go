@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
+)
+
+func (a *app) runPriorityCommand() *cli.Command {
+	return &cli.Command{Name: "priority", Usage: "change the priority of a run that waits, after showing what that does", ArgsUsage: "RUN PRIORITY",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "yes", Usage: "do it without asking"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and do nothing"},
+		},
+		Action: func(c *cli.Context) error {
+			args, err := positionals(c, "RUN", "PRIORITY")
+			if err != nil {
+				return err
+			}
+			n, err := strconv.Atoi(args[1])
+			if err != nil || n < forge.MinPriority || n > forge.MaxPriority {
+				return forge.Invalidf("priority", "%q is no priority; want %d to %d, higher first", args[1], forge.MinPriority, forge.MaxPriority)
+			}
+			return a.runPriority(c.Context, args[0], n, c.Bool("yes"), c.Bool("dry-run"))
+		}}
+}
+
+func (a *app) runPriority(ctx context.Context, run string, priority int, yes, dry bool) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	if dry {
+		return a.priorityEffect(ctx, cl, run, priority)
+	}
+	if !yes {
+		if !a.InTTY {
+			return forge.Invalidf("yes", "is needed where nobody can be asked").WithHint("--yes does it; --dry-run only shows what it would do")
+		}
+		e, err := cl.PriorityEffect(ctx, run, priority)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.Err, "%s\nchange it? [y/N] ", strings.Join(effectText(e), "\n"))
+		answer, _ := bufio.NewReader(a.In).ReadString('\n')
+		if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+			fmt.Fprintln(a.Err, "nothing was changed")
+			return nil
+		}
+	}
+	r, err := cl.SetPriority(ctx, run, priority)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	switch p.mode {
+	case modeJSON:
+		return p.done(p.json(r))
+	case modeTSV:
+		p.table().row(strconv.FormatInt(r.Number, 10), string(r.State), strconv.Itoa(r.Spec.Priority))
+	default:
+		p.line("run %d has priority %d", r.Number, r.Spec.Priority)
+		p.line("next: forgectl run why %d", r.Number)
+	}
+	return p.done(nil)
+}
+
+func (a *app) priorityEffect(ctx context.Context, cl *client.Client, run string, priority int) error {
+	e, err := cl.PriorityEffect(ctx, run, priority)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	switch p.mode {
+	case modeJSON:
+		return p.done(p.json(e))
+	case modeTSV:
+		p.table().row(strconv.FormatInt(e.Run, 10), strconv.Itoa(e.Was), strconv.Itoa(e.Priority), strconv.Itoa(e.Position), strconv.Itoa(e.WouldBe), strconv.Itoa(e.Waiting), e.Queue)
+	default:
+		for _, line := range effectText(e) {
+			p.line("%s", line)
+		}
+	}
+	return p.done(nil)
+}
+
+// effectText says what another priority would do.
+func effectText(e api.PriorityEffect) []string {
+	if e.Queue != "" {
+		return []string{fmt.Sprintf("run %d waits with priority %d in the queue of %s, which decides when it starts", e.Run, e.Was, clean(e.Queue)),
+			fmt.Sprintf("with priority %d it would be told of another nice", e.Priority)}
+	}
+	now := fmt.Sprintf("run %d waits with priority %d: place %d of %d", e.Run, e.Was, e.Position, e.Waiting)
+	then := fmt.Sprintf("with priority %d it would be place %d", e.Priority, e.WouldBe)
+	if e.WouldBe == e.Position {
+		then = fmt.Sprintf("with priority %d its place stays", e.Priority)
+	}
+	return []string{now, then}
+}
