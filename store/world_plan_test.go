@@ -17,7 +17,8 @@ func TestAStartScansNoTableOfEndedRuns(t *testing.T) {
 	defer db.Close()
 	for name, query := range map[string]string{
 		"live runs": liveQuery, "needed runs": neededQuery, "how many": countQuery, "preempted runs": preemptedQuery,
-		"whole runs": "SELECT r.*, s.spec FROM runs AS r JOIN run_specs AS s ON s.run = r.id WHERE " + wholeCondition,
+		"past attempts": "SELECT a.run FROM " + pastQuery + " WHERE a.state = 'ended' ORDER BY a.run, a.number",
+		"whole runs":    "SELECT r.*, s.spec FROM runs AS r JOIN run_specs AS s ON s.run = r.id WHERE " + wholeCondition,
 	} {
 		t.Run(name, func(t *testing.T) {
 			rows, err := db.read.QueryContext(context.Background(), "EXPLAIN QUERY PLAN "+query)

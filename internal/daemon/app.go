@@ -189,6 +189,11 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.settings.Store(s)
 	d.world.setQueues(queuesOf(s))
 	d.setHalfLife(s)
+	was, err := d.readPast(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.world.learn(d.policy(), was, time.Now())
 	d.http = d.newServer()
 	if d.doors, err = d.bind(ctx, o.Config, nil, &d.stop); err != nil {
 		return nil, err

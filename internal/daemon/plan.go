@@ -28,7 +28,8 @@ func (d *Daemon) planLoop(ctx context.Context) {
 		case <-wake.C:
 		}
 		began := time.Now()
-		at := d.planStep(ctx, began)
+		d.world.estimate(began)
+		at := d.world.estimateAgain(d.planStep(ctx, began))
 		d.meter.plan.Observe(time.Since(began).Seconds())
 		d.planned.Add(1) // notify.go looks whether it does
 		if at.IsZero() {

@@ -82,6 +82,9 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 			d.cursors.drop(a) // whatever it was, the durable cursor is the truth
 			return err
 		}
+		if d.world.measure(&a, rows, now) {
+			kick(d.kickPlan)
+		}
 		cur.offset += int64(used)
 		for _, s := range saves {
 			cur.saved[s.Path] = true

@@ -17,23 +17,24 @@ import (
 // by the deltas of each commit, in commit order. The tables stay the only durable truth; a
 // test compares the two after random work.
 type world struct {
-	mu       sync.RWMutex
-	revision int64
-	runs     map[forge.RunID]forge.Run // not terminal
-	settled  map[forge.RunID]dependency
-	waiters  map[forge.RunID]int        // how many pending runs name it in After
-	pending  []waiting                  // sorted by id; runs in state pending without an open attempt
-	queued   [forge.MaxPriority + 1]int // how many of pending have each priority
-	attempts map[forge.RunID]forge.Attempt
-	stopped  map[forge.RunID]preempted    // runs that were preempted
-	moved    int64                        // grows when what runs, nodes, claims or pauses change
-	touched  [forge.MaxPriority + 1]int64 // grows when a pending run of that priority comes or changes
-	nodes    map[nodeKey]forge.Node
-	claims   map[forge.Claim]bool
-	paused   map[forge.ClusterName]string
-	ents     entitlements
-	demand   demand                              // who waits for a place in a cluster's own queue
-	lookup   func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
+	mu        sync.RWMutex
+	revision  int64
+	runs      map[forge.RunID]forge.Run // not terminal
+	settled   map[forge.RunID]dependency
+	waiters   map[forge.RunID]int        // how many pending runs name it in After
+	pending   []waiting                  // sorted by id; runs in state pending without an open attempt
+	queued    [forge.MaxPriority + 1]int // how many of pending have each priority
+	attempts  map[forge.RunID]forge.Attempt
+	stopped   map[forge.RunID]preempted    // runs that were preempted
+	moved     int64                        // grows when what runs, nodes, claims or pauses change
+	touched   [forge.MaxPriority + 1]int64 // grows when a pending run of that priority comes or changes
+	nodes     map[nodeKey]forge.Node
+	claims    map[forge.Claim]bool
+	paused    map[forge.ClusterName]string
+	ents      entitlements
+	estimates *estimates                          // how much work runs have left
+	demand    demand                              // who waits for a place in a cluster's own queue
+	lookup    func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 }
 
 // waiting is one entry of the sorted list that planning looks at, ready for a snapshot but for the
@@ -179,7 +180,9 @@ func (d *world) putRun(r forge.Run) {
 		if d.waiters[r.ID] > 0 {
 			d.settled[r.ID] = dependency{r.Number, r.State}
 		}
+		d.estimates.run(&r)
 	} else {
+		d.estimates.run(&r) // before its spec is cut down
 		if _, busy := d.attempts[r.ID]; r.State == forge.RunPending && !busy {
 			r.Spec = waitingSpec(r.Spec)
 		}
@@ -206,6 +209,8 @@ func (d *world) putAttempt(a forge.Attempt) {
 	} else if cur, ok := d.attempts[a.Run]; !ok || cur.Number <= a.Number {
 		d.attempts[a.Run] = a
 	}
+	r := d.runs[a.Run]
+	d.estimates.attempt(&a, &r)
 	d.index(a.Run)
 }
 
@@ -215,10 +220,11 @@ func (d *world) index(id forge.RunID) {
 	r, ok := d.runs[id]
 	_, busy := d.attempts[id] // also one that exited and is not yet ended: the next attempt waits for its verdict
 	want := ok && r.State == forge.RunPending && !busy
-	i, have := slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
+	i, have := d.waits(id)
 	switch {
 	case want && !have:
 		d.pending = slices.Insert(d.pending, i, waiting{pendingRun(r), r.Spec.After})
+		d.pending[i].Work = d.estimates.work(id)
 		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.queued[r.Spec.Priority]++
 		d.touched[r.Spec.Priority]++
@@ -227,6 +233,7 @@ func (d *world) index(id forge.RunID) {
 		d.queued[d.pending[i].Priority]--
 		d.pending[i].PendingRun = pendingRun(r)
 		d.queued[r.Spec.Priority]++
+		d.pending[i].Work = d.estimates.work(id)
 		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.touched[r.Spec.Priority]++
 	case !want && have:
@@ -234,6 +241,11 @@ func (d *world) index(id forge.RunID) {
 		d.demand.add(&d.pending[i].PendingRun, -1)
 		d.pending = slices.Delete(d.pending, i, i+1)
 	}
+}
+
+// waits finds a run in the list, or where it would stand.
+func (d *world) waits(id forge.RunID) (int, bool) {
+	return slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
 }
 
 // snapshot is an immutable view, sorted so that equal worlds are equal bytes.
@@ -255,6 +267,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
 			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
 			Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last, SubmittedAt: r.SubmittedAt, Gang: r.Spec.Gang, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
+		x.Work = d.estimates.work(a.Run)
 		if r.Spec.TimeLimit > 0 && !a.Queued() {
 			// Until all ranks have started the clock has not: the limit counts from then.
 			from := a.StartedAt
@@ -265,6 +278,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 		}
 		s.Active = append(s.Active, x)
 	}
+	s.Arrived = d.estimates.lend()
 	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
 	s.Nodes = slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
@@ -392,7 +406,14 @@ func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
 }
 
 // guaranteed says whether any tenant has a quota that it may take back.
-func (d *world) guaranteed() bool { return false }
+func (d *world) guaranteed() bool {
+	for _, t := range d.ents.tenants {
+		if t.Quota.GPUs > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // stamp tells worlds apart, as far as preemption goes.
 type stamp struct {
@@ -416,7 +437,11 @@ func (d *world) well(k nodeKey, slots []int) int {
 func (d *world) open() []forge.Attempt {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(d.attempts), func(a, b forge.Attempt) int { return cmp.Compare(a.Run, b.Run) })
+	out := make([]forge.Attempt, 0, len(d.attempts))
+	for _, run := range slices.Sorted(maps.Keys(d.attempts)) { // not the attempts: of thousands, every second, they are much to move
+		out = append(out, d.attempts[run])
+	}
+	return out
 }
 
 func (d *world) run(id forge.RunID) (forge.Run, bool) {

@@ -19,9 +19,9 @@
 // where they say nothing all runs of the same size do, then all runs. With no history half of the runs end at every doubling, and the order is
 // that of plain levels of attained service.
 //
-// A rank changes when its run crosses a level, starts or stops, when a neighbour ends, and when so many runs ended that what is known of all
-// or of its size grew by a quarter; between those it stands still, so that a plan that was made stays the plan. Who changed
-// without being named in a call is told by Advance; Next says when the passing of time alone changes something.
+// A rank changes when its run crosses a level, starts or stops, and when others ended: an end has its neighbours looked at again, and a
+// few more runs in turn, so that all that wait learn from it in time and none of 100,000 costs more than another. A change by a little is none:
+// the plan that was made stays the plan. Who changed without being named in a call is told by Advance; Next says when the passing of time alone changes something.
 //
 // Work that is lost with a checkpoint is owed: until it is done again no end can come, so that it stands before all horizons.
 //

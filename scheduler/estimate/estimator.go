@@ -26,6 +26,8 @@ type Params struct {
 const (
 	enough    = 3           // runs that ended, before their mean is believed
 	leastLeft = time.Minute // what a run has left at least that has not been probed
+	inTurn    = 32          // runs looked at again at each end, beside the neighbours
+	news      = 100         // an estimate is changed by what happened to others when it comes out by more than one part in this otherwise
 )
 
 // Estimator knows how far runs are. It is not safe for concurrent use.
@@ -37,7 +39,8 @@ type Estimator struct {
 	sizes   map[int]*size
 	all     census
 	ended   mean
-	growth  growth
+	open    []*run // that go on, and of which nobody knows how long
+	turn    int    // of open
 	timers  timers
 	changed map[forge.RunID]bool // since Advance
 	since   time.Time            // the first of those changes
@@ -70,7 +73,8 @@ type run struct {
 	level   int           // of high; those below are counted
 	service forge.GPUTime // as told by Arrivals
 	due     time.Time     // when its timer counts
-	open    int           // place in size.open
+	place   int           // in Estimator.open
+	seat    int           // in its group, if it has not moved since
 	work    forge.Work
 }
 
@@ -78,6 +82,9 @@ type run struct {
 func New(p Params) *Estimator {
 	return &Estimator{params: p, runs: map[forge.RunID]*run{}, groups: map[groupKey]*group{}, likes: map[Like]*mean{}, sizes: map[int]*size{}, changed: map[forge.RunID]bool{}}
 }
+
+// SetParams is in force from the next call on.
+func (e *Estimator) SetParams(p Params) { e.params = p }
 
 // Came tells of a run that was submitted, in order of arrival. One that reports says by itself, once it works, how far it is.
 func (e *Estimator) Came(id forge.RunID, at time.Time, like Like, reports bool) {
@@ -92,7 +99,7 @@ func (e *Estimator) Came(id forge.RunID, at time.Time, like Like, reports bool) 
 	}
 	e.runs[id] = r
 	r.group.add(r)
-	r.size.add(r)
+	r.place, e.open = len(e.open), append(e.open, r)
 	e.estimate(r)
 }
 
@@ -115,6 +122,19 @@ func (e *Estimator) Stopped(id forge.RunID, at time.Time) {
 	}
 }
 
+// Probed says that a run has worked long enough at a time for what it reports to be believed.
+func (e *Estimator) Probed(id forge.RunID, at time.Time) bool {
+	r := e.runs[id]
+	if r == nil {
+		return false
+	}
+	did := r.worked
+	if r.running {
+		did += max(0, at.Sub(r.asOf))
+	}
+	return r.known || did > 0 && did >= e.params.Probe
+}
+
 // Progress tells what a run has left: from now on nothing else is believed. It may be told at arrival (by an oracle).
 func (e *Estimator) Progress(id forge.RunID, at time.Time, left time.Duration) {
 	r := e.runs[id]
@@ -124,7 +144,7 @@ func (e *Estimator) Progress(id forge.RunID, at time.Time, left time.Duration) {
 	e.see(r, at)
 	if !r.known {
 		r.known, r.due = true, time.Time{}
-		r.size.remove(r)
+		e.close(r)
 	}
 	r.left = max(left, 0)
 	e.estimate(r)
@@ -156,7 +176,7 @@ func (e *Estimator) Ended(id forge.RunID, at time.Time) {
 	delete(e.runs, id)
 	delete(e.changed, id)
 	if !r.known {
-		r.size.remove(r)
+		e.close(r)
 	}
 	if r.over = true; r.high <= 0 {
 		r.group.remove(r)
@@ -169,15 +189,10 @@ func (e *Estimator) Ended(id forge.RunID, at time.Time) {
 	r.size.took.add(r.worked)
 	r.like.add(r.worked)
 	e.tell(r, r.worked)
-	switch {
-	case e.growth.grew(e.ended.n):
-		for _, s := range e.sizes {
-			e.again(s.open, at)
-		}
-	case r.size.growth.grew(r.size.took.n):
-		e.again(r.size.open, at)
-	default:
-		e.again(r.group.around(r), at)
+	e.again(r.group.around(r), at)
+	for range min(inTurn, len(e.open)) {
+		e.turn = (e.turn + 1) % len(e.open)
+		e.again(e.open[e.turn:e.turn+1], at)
 	}
 	r.group.forget()
 }
@@ -318,20 +333,34 @@ func (e *Estimator) estimate(r *run) {
 	r.work = w
 }
 
-// again makes the estimates of runs anew, since others ended, and notes those that came out otherwise.
+// again makes the estimates of runs anew, since others ended, and notes those that come out otherwise.
 func (e *Estimator) again(runs []*run, at time.Time) {
 	for _, r := range runs {
 		if r.known || r.over {
 			continue
 		}
 		was := r.work
-		if e.estimate(r); r.work != was {
-			if len(e.changed) == 0 {
-				e.since = at
-			}
-			e.changed[r.id] = true
+		e.estimate(r)
+		if r.work.Source == was.Source && !differ(r.work.Rank, was.Rank) && !differ(r.work.Left, was.Left) {
+			r.work = was
+			continue
 		}
+		if len(e.changed) == 0 {
+			e.since = at
+		}
+		e.changed[r.id] = true
 	}
+}
+
+func differ[N ~int64](a, b N) bool { return max(a-b, b-a) > b/news }
+
+// close takes a run out of those that are looked at in turn.
+func (e *Estimator) close(r *run) {
+	last := len(e.open) - 1
+	e.open[r.place] = e.open[last]
+	e.open[r.place].place = r.place
+	e.open[last] = nil
+	e.open = e.open[:last]
 }
 
 func get[K comparable, V any](m map[K]*V, k K) *V {

@@ -10,10 +10,12 @@ import (
 type group struct {
 	members []*run
 	spent   int // of members, from the start: over, and nobody before them goes on
+	dropped int // before the first member
 }
 
 func (g *group) add(r *run) {
 	if n := len(g.members); n == 0 || before(g.members[n-1], r) < 0 {
+		r.seat = n + g.dropped
 		g.members = append(g.members, r)
 		return
 	}
@@ -28,8 +30,13 @@ func (g *group) remove(r *run) {
 	g.spent = min(g.spent, i)
 }
 
+// place of a member. It is mostly where it was when last looked for.
 func (g *group) place(r *run) int {
-	i, _ := slices.BinarySearchFunc(g.members, r, before)
+	i := r.seat - g.dropped
+	if i < 0 || i >= len(g.members) || g.members[i] != r {
+		i, _ = slices.BinarySearchFunc(g.members, r, before)
+		r.seat = i + g.dropped
+	}
 	return i
 }
 
@@ -60,29 +67,15 @@ func (g *group) forget() {
 	if drop := g.spent - neighbours; drop > 4*neighbours {
 		g.members = slices.Delete(g.members, 0, drop)
 		g.spent = neighbours
+		g.dropped += drop
 	}
 }
 
 // size is what is known of all runs of one size.
 type size struct {
 	census
-	edges  [levels]time.Duration
-	took   mean
-	growth growth
-	open   []*run // that go on, and of which nobody knows how long
-}
-
-func (s *size) add(r *run) {
-	r.open = len(s.open)
-	s.open = append(s.open, r)
-}
-
-func (s *size) remove(r *run) {
-	last := len(s.open) - 1
-	s.open[r.open] = s.open[last]
-	s.open[r.open].open = r.open
-	s.open[last] = nil
-	s.open = s.open[:last]
+	edges [levels]time.Duration
+	took  mean
 }
 
 // mean of durations, in whole milliseconds: a century of a thousand GPUs fits, and the order of adding does not count.
@@ -94,17 +87,6 @@ func (m *mean) add(d time.Duration) {
 }
 
 func (m *mean) mean() time.Duration { return time.Duration(m.sum/m.n) * time.Millisecond }
-
-// growth says when a count is a quarter more than when it last said so: a crowd is looked through a bounded number of times.
-type growth struct{ at int64 }
-
-func (g *growth) grew(n int64) bool {
-	if n < g.at {
-		return false
-	}
-	g.at = n + max(1, n/4)
-	return true
-}
 
 // timers by time. Those that were overtaken stay until they come up.
 type timers struct{ h timerHeap }
