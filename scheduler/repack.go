@@ -182,15 +182,8 @@ func compareSites(a, b site) int {
 		return a.moves - b.moves
 	case a.lost != b.lost:
 		return cmp.Compare(a.lost, b.lost)
-	case a.worse != b.worse: // nobody is stopped for the sake of a node with fewer failures
-		if b.worse {
-			return -1
-		}
-		return 1
-	case a.left != b.left:
-		return a.left - b.left
 	}
-	return a.bin.at - b.bin.at
+	return compareChoices(a.choice, b.choice)
 }
 
 // clearFor chooses bins for a gang, takes their room, and makes chosen smaller runs give way where there is not enough.
