@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench demo demo-front demo-slurm demo-queue run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate demo demo-front demo-slurm demo-queue run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ accept: build ## Replay public traces and hold every figure of the queue against
 
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
+
+mutate: ## Break the scheduler in small ways and list what its tests do not notice (minutes); MUTANTS=60 SEED=1
+	@go run ./contrib/mutate -n $(or $(MUTANTS),60) -seed $(or $(SEED),1) ./scheduler
 
 demo-front: ## Live through a site's first day: tenants, keys, preemption, backup and restore
 	@contrib/demo/demo --story front
