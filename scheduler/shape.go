@@ -56,6 +56,7 @@ type shape struct {
 	code        forge.HoldCode // why it can run nowhere at present; "" when it can
 	text        string
 	waitForNode bool // the nodes as they are could not hold it even when empty
+	never       bool // nor if all were back and well: the same in whatever state they are
 
 	plan   int         // what follows is of the plan with this number
 	failed *forge.Held // it did not fit in this plan; its reason
@@ -116,12 +117,14 @@ func (w *world) shape(nodes []forge.Node, r *forge.PendingRun, key shapeKey) *sh
 
 // reshape finds where the shape could run, of new or since the nodes are others.
 func (w *world) reshape(sh *shape, nodes []forge.Node) {
-	if sh.key.gang.Nodes < 1 || sh.key.gang.GPUsPerNode < 1 {
+	if sh.never || sh.key.gang.Nodes < 1 || sh.key.gang.GPUsPerNode < 1 {
+		sh.plan = -1
 		return
 	}
 	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode = -1, nil, nil, nil, nil, false, "", "", false
 	existing := w.existing(sh)
 	if len(existing) == 0 {
+		sh.never = true
 		sh.code, sh.text = w.neverText(nodes, sh.key, sh.where)
 		return
 	}
