@@ -18,8 +18,7 @@ type pool struct {
 	free    []set  // by avail: the bins that have so many
 	counts  []int  // how many bins each of free has
 	ready   set    // bins on nodes that take work
-	clean   set    // bins on nodes without failures of late
-	failing bool   // not all are clean
+	failing bool   // some of the nodes had failures of late
 	marks   map[string]set
 	open    []int // for the repacking of one plan: how many bins have so many slots open
 	opens   int   // and how many slots that are
@@ -74,18 +73,14 @@ func (p *pool) index() {
 	for i := range p.free {
 		p.free[i] = newSet(len(p.bins))
 	}
-	p.ready, p.clean, p.marks = newSet(len(p.bins)), newSet(len(p.bins)), map[string]set{}
+	p.ready, p.marks = newSet(len(p.bins)), map[string]set{}
 	for i, b := range p.bins {
 		p.free[b.avail].add(i)
 		p.counts[b.avail]++
 		if b.node.takes() {
 			p.ready.add(i)
 		}
-		if b.node.Failures == 0 {
-			p.clean.add(i)
-		} else {
-			p.failing = true
-		}
+		p.failing = p.failing || b.node.Failures > 0
 	}
 }
 
