@@ -30,6 +30,7 @@ type entry struct {
 	pool     *pool   // where it was counted
 	to       []*bin  // where repacking puts it
 	kept     bool    // repacking leaves it where it is
+	counted  bool    // among what its tenant has
 	shares   []share // of one that runs; made once
 	cost     float64 // scratch of a sort
 }
@@ -37,7 +38,7 @@ type entry struct {
 // reset makes the entry ready for a plan.
 func (e *entry) reset(plan int) {
 	if e.plan != plan {
-		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept = plan, false, false, false, false, false, false, false
+		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept, e.counted = plan, false, false, false, false, false, false, false, false
 		e.by, e.pool, e.to = nil, nil, nil
 	}
 }

@@ -64,7 +64,7 @@ func (pl *planner) handOver(e *entry, sh *shape) bool {
 	to.queue.add(o)
 	to.queue.here = append(to.queue.here, o)
 	e.placed = true
-	pl.bounds.add(e)
+	pl.count(e)
 	pl.plan.Place = append(pl.plan.Place, forge.Place{Run: r.ID, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: to.name, HandOver: true})
 	return true
 }

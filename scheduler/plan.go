@@ -108,6 +108,9 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 	}
 	started := map[forge.RunID]bool{}
 	start := func(e *entry, where func(*bin) bool) bool {
+		if _, broken := pl.bounds.breaks(e); broken {
+			return false // a bound that came after the claims
+		}
 		found, _ := pl.find(e, pl.shapeOf(e), where)
 		if found != nil {
 			pl.place(e, found)
@@ -132,6 +135,7 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 		w.giveBack(e)
 		if !start(e, nil) && w.awaited(e.id) && pl.setAside(e, pl.shapeOf(e)) {
 			pl.saving[e.id] = pl.savingHold(e.id)
+			pl.count(e)
 		}
 	}
 	return started
@@ -165,6 +169,12 @@ func (pl *planner) decide(e *entry) {
 	sh := pl.shapeOf(e)
 	_, claims := pl.w.claims[e.id]
 	if sh.failed != nil && (sh.code != "" || !claims) {
+		if len(sh.queues) > 0 {
+			if x, broken := pl.bounds.breaks(e); broken {
+				pl.hold(pl.boundHold(sh, x), e)
+				return
+			}
+		}
 		if !pl.handOver(e, sh) {
 			pl.hold(sh.failed, e)
 		}

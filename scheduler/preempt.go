@@ -54,15 +54,17 @@ func (pl *planner) clearance(e *entry, sh *shape, over bool) *clearing {
 		}
 		// A run on many nodes is dear for the sake of one and cheap for the sake of all: both are tried.
 		for _, shared := range []bool{false, true}[:min(2, e.gang.Nodes)] {
-			c := &clearing{e: e, need: sh.need, class: e.pend.Priority - max(1, pl.p.PreemptGap), over: over, shared: shared, where: sh.where}
-			if !pl.clear(c, sh.clearable(p)) {
-				continue
-			}
-			if c.bySelf {
-				return c
-			}
-			if best == nil || c.lost < best.lost {
-				best = c
+			for _, bins := range sh.withinOne(sh.clearable(p)) {
+				c := &clearing{e: e, need: sh.need, class: e.pend.Priority - max(1, pl.p.PreemptGap), over: over, shared: shared, where: sh.where}
+				if !pl.clear(c, bins) {
+					continue
+				}
+				if c.bySelf {
+					return c
+				}
+				if best == nil || c.lost < best.lost {
+					best = c
+				}
 			}
 		}
 	}
@@ -75,6 +77,28 @@ func (sh *shape) clearable(p *pool) []*bin {
 	eligible, _ := sh.of(p)
 	for i := range eligible.in(eligible) {
 		out = append(out, p.bins[i])
+	}
+	return out
+}
+
+// withinOne divides bins by the label that all nodes of the gang must share one value of; where there is none they stay together.
+func (sh *shape) withinOne(bins []*bin) [][]*bin {
+	if sh.where == nil || sh.where.Within == "" || sh.key.gang.Nodes == 1 {
+		return [][]*bin{bins}
+	}
+	var out [][]*bin
+	at := map[string]int{}
+	for _, b := range bins {
+		v := b.node.Labels[sh.where.Within]
+		if v == "" {
+			continue
+		}
+		i, ok := at[v]
+		if !ok {
+			i = len(out)
+			at[v], out = i, append(out, nil)
+		}
+		out[i] = append(out[i], b)
 	}
 	return out
 }
@@ -226,7 +250,7 @@ func (a avail) progress(gift avail, n need) int64 {
 // mayClaim says whether the run may have a slot with this claim. Claims of a lower class give way only
 // where nothing else helps: whoever loses them waits anew.
 func (c *clearing) mayClaim(w *world, claimant forge.RunID) bool {
-	return claimant == "" || claimant == c.e.id || c.over && w.priorityOf(claimant) <= c.class
+	return claimant == "" || claimant == c.e.id || c.over && w.yields(claimant, c.e, c.class)
 }
 
 // claimable is a slot of the use that can be claimed, one that the gang can use if there is one; -1 when there is none.
@@ -257,7 +281,7 @@ func (pl *planner) mayStop(e, a *entry) bool {
 	if pl.p.PreemptInOrder {
 		due = due || e.turn.at < a.turn.at && !a.fixed
 	} else {
-		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap
+		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap && (e.turn.tier == 0 || a.turn.tier > 0)
 	}
 	if !due || a.act.Pinned || a.act.Queued() {
 		return false
@@ -321,7 +345,7 @@ func (pl *planner) dearestFirst(a, b *entry) int {
 // overrules says whether GPUs are claimed for a run of a lower class.
 func (pl *planner) overrules(e *entry) bool {
 	for id := range pl.w.claims {
-		if id != e.id && pl.w.priorityOf(id) <= e.pend.Priority-max(1, pl.p.PreemptGap) {
+		if id != e.id && pl.w.yields(id, e, e.pend.Priority-max(1, pl.p.PreemptGap)) {
 			return true
 		}
 	}

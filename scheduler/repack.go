@@ -28,7 +28,6 @@ func (pl *planner) repack() {
 		for _, e := range pl.chosen {
 			e.chosen, e.excluded = false, e.excluded || e.pend != nil && !e.placed
 		}
-		pl.chosen = pl.chosen[:0]
 	}
 	for _, e := range pl.queue {
 		e.forced = !e.excluded // who was left out by the choice has nothing stopped for it
@@ -36,6 +35,7 @@ func (pl *planner) repack() {
 	if done {
 		pl.settle()
 	}
+	pl.forgetChoice()
 }
 
 // realise finds a place for each of the chosen. False: one found none and is left out of the next choice.
@@ -91,9 +91,19 @@ func (b *bin) use(slots, cpus int, mib int64) {
 	b.node.roomMiB -= mib
 }
 
-// startsFree places a run on what is free now, if that holds it.
+// startsFree places a run on what is free now, if that holds it: in the pool where it was counted, or in another that has so much left.
 func (pl *planner) startsFree(e *entry) bool {
 	f := pl.findIn(e, e.shape, e.pool, nil)
+	for _, p := range e.shape.pools {
+		if f != nil {
+			break
+		}
+		if p != e.pool && p.fits(e.gang.Nodes, e.gang.GPUsPerNode) {
+			if f = pl.findIn(e, e.shape, p, nil); f != nil {
+				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
+			}
+		}
+	}
 	if f == nil {
 		return false
 	}
@@ -305,14 +315,20 @@ func (pl *planner) settle() {
 		if e.pend == nil || e.placed || len(e.to) == 0 {
 			continue
 		}
-		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
-		for _, b := range e.to {
-			pl.stopsOn(c, b)
+		if f, _ := pl.find(e, e.shape, nil); f != nil { // what others left over holds it after all
+			pl.place(e, f)
+			continue
 		}
-		if len(c.stops) == 0 {
+		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
+		enough := true
+		for _, b := range e.to {
+			enough = pl.stopsOn(c, b) && enough
+		}
+		if len(c.stops) == 0 || !enough {
 			e.excluded, e.forced = true, false
 			continue
 		}
+		pl.spareWhoIsNotNeeded(c)
 		pl.carryOut(c)
 		pl.saving[e.id] = pl.savingHold(e.id)
 	}
@@ -327,13 +343,31 @@ func (pl *planner) settle() {
 	}
 }
 
-// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there.
-func (pl *planner) stopsOn(c *clearing, b *bin) {
+// spareWhoIsNotNeeded leaves out whose slots on one bin are needed no more since another, on several bins, is stopped for the sake of a second one;
+// first whoever is first in the order.
+func (pl *planner) spareWhoIsNotNeeded(c *clearing) {
+	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.turn.at, b.turn.at), cmp.Compare(a.id, b.id)) })
+	for i := 0; i < len(c.stops); {
+		without := slices.Delete(slices.Clone(c.stops), i, i+1)
+		if c.stops[i].stopped || slices.ContainsFunc(c.bins, func(b *bin) bool { return !pl.room(c, b, without).meets(c.need) }) {
+			i++
+			continue
+		}
+		c.stops = without
+	}
+}
+
+// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there, and says whether they are enough. Who comes
+// before the run and was not chosen loses its place only to somebody before itself.
+func (pl *planner) stopsOn(c *clearing, b *bin) bool {
 	have := pl.room(c, b, c.stops)
 	var out []*entry
 	for i := range b.node.uses {
 		a := b.node.uses[i].by
 		if a == nil || a.kept || slices.Contains(c.stops, a) || a.fixed && !a.stopped || b.claimable(pl.w, c, &b.node.uses[i]) < 0 {
+			continue
+		}
+		if !a.stopped && !a.chosen && a.turn.at < c.e.turn.at {
 			continue
 		}
 		out = append(out, a)
@@ -349,7 +383,7 @@ func (pl *planner) stopsOn(c *clearing, b *bin) {
 	})
 	for _, a := range out {
 		if have.meets(c.need) {
-			return
+			return true
 		}
 		if have.progress(pl.gives(c, b, a), c.need) <= 0 {
 			continue
@@ -357,4 +391,5 @@ func (pl *planner) stopsOn(c *clearing, b *bin) {
 		have.add(pl.gives(c, b, a))
 		c.stops = append(c.stops, a)
 	}
+	return have.meets(c.need)
 }

@@ -45,13 +45,17 @@ func weightOf(t forge.TenantShare) float64 {
 // has is what somebody has at once.
 type has struct{ gpus, runs, evals int }
 
-func (h *has) add(e *entry) {
-	h.runs++
-	if e.eval() {
-		h.evals += e.gpus
-	} else {
-		h.gpus += e.gpus
+func (h *has) add(e *entry, sign int) {
+	gpus := e.gpus
+	if e.act != nil && e.act.Queued() {
+		gpus = e.gang.GPUs() // it gets them without being asked again
 	}
+	if e.eval() {
+		h.evals += sign * gpus
+		return
+	}
+	h.runs += sign
+	h.gpus += sign * gpus
 }
 
 // bounds are what tenants and users may have at most and what they have, what this plan gives them included.
@@ -81,11 +85,26 @@ func (b *bounds) count(running []*entry) {
 		return
 	}
 	for _, e := range running {
-		b.add(e)
+		b.add(e, 1)
 	}
 }
 
-func (b *bounds) add(e *entry) {
+// count counts a run among those that have something, once: as soon as it is chosen to get it. uncount takes that back.
+func (pl *planner) count(e *entry) {
+	if !e.counted {
+		e.counted = true
+		pl.bounds.add(e, 1)
+	}
+}
+
+func (pl *planner) uncount(e *entry) {
+	if e.counted {
+		e.counted = false
+		pl.bounds.add(e, -1)
+	}
+}
+
+func (b *bounds) add(e *entry, sign int) {
 	if len(b.tenants) == 0 {
 		return
 	}
@@ -93,12 +112,12 @@ func (b *bounds) add(e *entry) {
 	if b.has[t] == nil {
 		b.has[t] = &has{}
 	}
-	b.has[t].add(e)
+	b.has[t].add(e, sign)
 	if _, bounded := b.users[o]; bounded {
 		if b.userHas[o] == nil {
 			b.userHas[o] = &has{}
 		}
-		b.userHas[o].add(e)
+		b.userHas[o].add(e, sign)
 	}
 }
 
@@ -125,7 +144,7 @@ func (b *bounds) breaks(e *entry) (bound, bool) {
 			return bound{whose, "GPUs for evals at once", q.EvalGPUs, h.evals}, true
 		case !e.eval() && q.MaxGPUs > 0 && h.gpus+e.gpus > q.MaxGPUs:
 			return bound{whose, "GPUs at once", q.MaxGPUs, h.gpus}, true
-		case q.MaxRunning > 0 && h.runs+1 > q.MaxRunning:
+		case !e.eval() && q.MaxRunning > 0 && h.runs+1 > q.MaxRunning:
 			return bound{whose, "runs at once", q.MaxRunning, h.runs}, true
 		}
 		return bound{}, false
@@ -141,12 +160,12 @@ func (b *bounds) breaks(e *entry) (bound, bool) {
 }
 
 // entitle puts the runs of tenants with a guaranteed quota into the first tier, as many as it holds: of higher classes first, of one class
-// those that run first, so that what is entitled changes seldom.
+// those that run first, so that what is entitled changes seldom. Who could not start whatever is free takes nobody's part.
 func (pl *planner) entitle() {
 	var by map[forge.TenantID][]*entry
 	collect := func(list []*entry) {
 		for _, e := range list {
-			if t := pl.bounds.tenants[e.tenant()]; t != nil && t.Quota.GPUs > 0 && !e.eval() {
+			if t := pl.bounds.tenants[e.tenant()]; t != nil && t.Quota.GPUs > 0 && !e.eval() && e.idle.code == "" {
 				if by == nil {
 					by = map[forge.TenantID][]*entry{}
 				}

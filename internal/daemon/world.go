@@ -406,7 +406,14 @@ func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
 }
 
 // guaranteed says whether any tenant has a quota that it may take back.
-func (d *world) guaranteed() bool { return false }
+func (d *world) guaranteed() bool {
+	for _, t := range d.ents.tenants {
+		if t.Quota.GPUs > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // stamp tells worlds apart, as far as preemption goes.
 type stamp struct {
@@ -430,7 +437,11 @@ func (d *world) well(k nodeKey, slots []int) int {
 func (d *world) open() []forge.Attempt {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(d.attempts), func(a, b forge.Attempt) int { return cmp.Compare(a.Run, b.Run) })
+	out := make([]forge.Attempt, 0, len(d.attempts))
+	for _, run := range slices.Sorted(maps.Keys(d.attempts)) { // not the attempts: of thousands, every second, they are much to move
+		out = append(out, d.attempts[run])
+	}
+	return out
 }
 
 func (d *world) run(id forge.RunID) (forge.Run, bool) {

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"github.com/forge-ml/forge-ml/scheduler"
+)
+
+var (
+	curveRuns  = []int{1000, 10_000, 100_000, 1_000_000}
+	curveNodes = []int{100, 1000, 10_000}
+)
+
+// planCurve is what a full plan costs as the queue and the site grow. The exponent is that of the steepest straight line in logarithms over
+// the runs, the cost of n log n having its logarithm taken out: at most 1 is no worse than n log n.
+func planCurve(_ context.Context, e env) ([]figure, error) {
+	fmt.Printf("  %-10s", "runs")
+	for _, n := range curveNodes {
+		fmt.Printf(" %14s", fmt.Sprint(n, " nodes"))
+	}
+	fmt.Println("   (ms of one full plan with all reasons)")
+	costs := make([][]float64, len(curveNodes))
+	for _, runs := range curveRuns {
+		fmt.Printf("  %-10d", runs)
+		for i, nodes := range curveNodes {
+			w, err := drawWorld(3, runs, nodes)
+			if err != nil {
+				return nil, err
+			}
+			s := w.planner.Snapshot(w.now)
+			policy := w.policy
+			w = nil
+			var took []float64
+			for range 3 {
+				runtime.GC()
+				began := time.Now()
+				scheduler.Plan(s, policy)
+				took = append(took, ms(time.Since(began)))
+			}
+			costs[i] = append(costs[i], median(took))
+			fmt.Printf(" %14.1f", median(took))
+		}
+		fmt.Println()
+	}
+	worst := math.Inf(-1)
+	for i, nodes := range curveNodes {
+		x := make([]float64, len(curveRuns))
+		y := make([]float64, len(curveRuns))
+		for j, runs := range curveRuns {
+			n := float64(runs)
+			x[j], y[j] = math.Log(n), math.Log(costs[i][j]/math.Log2(n))
+		}
+		k := slope(x, y)
+		worst = max(worst, k)
+		fmt.Printf("  %d nodes: cost ~ n^%.2f log n\n", nodes, k)
+	}
+	return []figure{atMost("plan_curve", worst, "exponent", "n log n", 1, 1.05)}, nil
+}
+
+// slope is that of the line with the least squares.
+func slope(x, y []float64) float64 {
+	var sx, sy, sxx, sxy float64
+	for i := range x {
+		sx, sy, sxx, sxy = sx+x[i], sy+y[i], sxx+x[i]*x[i], sxy+x[i]*y[i]
+	}
+	n := float64(len(x))
+	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
+}
