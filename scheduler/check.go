@@ -132,6 +132,7 @@ type checkSlot struct {
 }
 
 type checker struct {
+	over      map[forge.TenantID]float64 // how many times its share each tenant had
 	s         forge.Snapshot
 	plan      forge.Plan
 	nodes     map[checkNode]forge.Node

@@ -120,6 +120,7 @@ func (w *world) putWaiting(r *forge.PendingRun) *entry {
 	e := w.entry()
 	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting)}
 	w.waiting = append(w.waiting, e)
+	w.attend(r.Tenant, 1)
 	w.entries[r.ID] = e
 	return e
 }
@@ -139,6 +140,7 @@ func (w *world) putRunning(a *forge.ActiveAttempt) {
 		}
 	}
 	w.running = append(w.running, e)
+	w.attend(a.Tenant, 1)
 	w.entries[a.Run] = e
 }
 
@@ -148,6 +150,7 @@ func (w *world) drop(run forge.RunID) {
 		return
 	}
 	delete(w.entries, run)
+	w.attend(e.tenant(), -1)
 	list := &w.waiting
 	if e.act != nil {
 		list = &w.running
@@ -161,4 +164,17 @@ func (w *world) drop(run forge.RunID) {
 	(*list)[e.at].at = e.at
 	(*list)[last] = nil
 	*list = (*list)[:last]
+}
+
+// attend counts the runs of a tenant.
+func (w *world) attend(t forge.TenantID, n int) {
+	was := w.present[t]
+	if was+n == 0 {
+		delete(w.present, t)
+	} else {
+		w.present[t] = was + n
+	}
+	if was == 0 || was+n == 0 {
+		w.presence++
+	}
 }

@@ -108,7 +108,11 @@ func (d *world) uses(now time.Time) map[forge.TenantID]*forge.TenantUse {
 	defer d.mu.RUnlock()
 	all := d.addUp(now)
 	out := make(map[forge.TenantID]*forge.TenantUse, len(all))
-	for i, share := range forge.Shares(all) {
+	present := map[forge.TenantID]bool{}
+	for _, r := range d.runs {
+		present[r.Tenant] = true
+	}
+	for i, share := range forge.Shares(all, func(t forge.TenantID) bool { return present[t] }) {
 		out[all[i].Tenant] = &forge.TenantUse{Share: share, GPUHours: float64(all[i].Used) / float64(forge.GPUTimeOf(time.Hour, 1))}
 	}
 	for run, a := range d.attempts {
