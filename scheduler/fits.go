@@ -58,7 +58,9 @@ func fitsLeft(nodes []forge.Node, where *forge.Constraints) (out []forge.Node) {
 		if !where.Node(&n) {
 			continue
 		}
-		n.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), func(g forge.GPU) bool { return !where.GPU(&g) })
+		if unfit := func(g forge.GPU) bool { return !where.GPU(&g) }; slices.ContainsFunc(n.GPUs, unfit) {
+			n.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), unfit)
+		}
 		if len(n.GPUs) > 0 {
 			out = append(out, n)
 		}

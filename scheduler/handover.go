@@ -75,14 +75,6 @@ func (n *node) takes() bool {
 	return n.ready() || n.cluster.queue != nil && n.State != forge.NodeDrained
 }
 
-// counts is how many slots of the bin could ever be used together.
-func (b *bin) counts() int {
-	if b.node.cluster.queue != nil {
-		return b.exist
-	}
-	return b.healthy
-}
-
 // queueFullText is generic: it is shared by all runs of a shape, and whoever else's runs wait is nobody's business.
 func (sh *shape) queueFullText() string {
 	var full []string

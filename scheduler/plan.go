@@ -37,6 +37,7 @@ type planner struct {
 	chosen       []*entry                    // by repacking
 	classes      bool                        // there are several among the candidates
 	sites        []site                      // scratch
+	pinned       *bool                       // some run waits that may not be stopped once it runs; nil before somebody asks
 }
 
 // ready tells what may be stopped at all from what keeps its GPUs whatever waits.

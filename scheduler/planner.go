@@ -22,6 +22,7 @@ type Planner struct {
 	bands    map[forge.TenantID]int32
 	bounds   *bounds
 	stale    bool    // the nodes changed: the world is made anew before the next plan
+	reshape  bool    // they are the same ones, some are in another state: where shapes could run is found anew before the next plan
 	last     planner // its buffers serve the next plan
 	sorted   []forge.Node
 }
@@ -91,7 +92,8 @@ func (pl *Planner) Change(c Change) {
 		pl.w.drop(c.Gone)
 	case c.Node != nil:
 		pl.nodes[nodeKey{c.Node.Cluster, c.Node.Name}] = *c.Node
-		pl.stale = true
+		pl.stale = pl.stale || !pl.w.renew(c.Node)
+		pl.reshape = true
 	case c.Claim != nil && c.Claim.Gone:
 		pl.w.unclaim(c.Claim.Claim)
 	case c.Claim != nil:
@@ -129,6 +131,12 @@ func (pl *Planner) decide(now time.Time, quiet bool) forge.Plan {
 func (pl *Planner) make(now time.Time) *planner {
 	if pl.stale {
 		pl.Load(pl.Snapshot(now))
+	}
+	if pl.reshape {
+		pl.reshape = false
+		for _, sh := range pl.w.shapes {
+			pl.w.reshape(sh, pl.sorted)
+		}
 	}
 	old := &pl.last
 	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, bounds: pl.bounds, plan: forge.Plan{Revision: pl.revision},

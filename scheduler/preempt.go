@@ -106,36 +106,75 @@ func (sh *shape) withinOne(bins []*bin) [][]*bin {
 // clear takes the node that is cheapest to clear, then the next one given what was stopped for the first, and at
 // the end leaves out every stop, the dearest first, without which the gang still fits.
 func (pl *planner) clear(c *clearing, bins []*bin) bool {
-	rest := slices.Clone(bins)
-	for range c.e.gang.Nodes {
-		var next []*entry
-		at, cost := -1, int64(0)
-		for i, b := range rest {
-			stops, lost, ok := pl.clearBin(c, b)
-			if ok && (at < 0 || lost < cost || lost == cost && len(stops) < len(next)) {
-				at, cost, next = i, lost, stops
+	type offer struct {
+		stops []*entry
+		lost  int64
+		ok    bool
+	}
+	offers := make([]offer, len(bins)) // what clearing each would take; anew only where a stop changes it
+	at := make(map[*node][]int, len(bins))
+	price := func(i int) {
+		o := &offers[i]
+		o.stops, o.lost, o.ok = pl.clearBin(c, bins[i])
+	}
+	for i, b := range bins {
+		at[b.node] = append(at[b.node], i)
+		price(i)
+	}
+	on := func(e *entry, do func(i int)) {
+		for _, sh := range e.act.Placement {
+			for _, i := range at[pl.w.nodes[nodeKey{e.act.Cluster, sh.Node}]] {
+				do(i)
 			}
 		}
-		if at < 0 {
+	}
+	taken := make([]bool, len(bins))
+	for range c.e.gang.Nodes {
+		best := -1
+		for i := range bins {
+			if o := &offers[i]; o.ok && !taken[i] && (best < 0 || o.lost < offers[best].lost || o.lost == offers[best].lost && len(o.stops) < len(offers[best].stops)) {
+				best = i
+			}
+		}
+		if best < 0 {
 			return false
 		}
+		taken[best] = true
+		next := offers[best].stops
 		c.stops = append(c.stops, next...)
-		rest = slices.Delete(rest, at, at+1)
+		for _, e := range next {
+			on(e, price)
+		}
 	}
-	fitting := func(stops []*entry) []*bin {
-		return slices.DeleteFunc(slices.Clone(bins), func(b *bin) bool { return !pl.room(c, b, stops).meets(c.need) })
+	fits, n := make([]bool, len(bins)), 0
+	judge := func(i int) {
+		if now := pl.room(c, bins[i], c.stops).meets(c.need); now != fits[i] {
+			if fits[i] = now; now {
+				n++
+			} else {
+				n--
+			}
+		}
+	}
+	for i := range bins {
+		judge(i)
 	}
 	slices.SortFunc(c.stops, pl.dearestFirst)
 	for i := 0; i < len(c.stops); {
-		without := slices.Delete(slices.Clone(c.stops), i, i+1)
-		if len(fitting(without)) >= c.e.gang.Nodes {
-			c.stops = without
-		} else {
+		all, e := c.stops, c.stops[i]
+		c.stops = slices.Delete(slices.Clone(all), i, i+1)
+		if on(e, judge); n < c.e.gang.Nodes {
+			c.stops = all
+			on(e, judge)
 			i++
 		}
 	}
 	c.bySelf = len(c.stops) == 0 || !c.over && !slices.ContainsFunc(c.stops, func(a *entry) bool { return !a.stopped })
-	c.bins = fitting(c.stops)
+	for i, b := range bins {
+		if fits[i] {
+			c.bins = append(c.bins, b)
+		}
+	}
 	slices.SortStableFunc(c.bins, func(a, b *bin) int {
 		return cmp.Or(cmp.Compare(pl.room(c, a, c.stops).slots, pl.room(c, b, c.stops).slots), cmp.Compare(a.node.Name, b.node.Name))
 	})

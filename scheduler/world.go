@@ -319,11 +319,6 @@ func needOf(g forge.Gang) need {
 	return need{g.GPUsPerNode, g.CPUsPerNode(), g.MemoryMiBPerNode()}
 }
 
-// holdsEmpty says whether the bin could hold the need with this many slots and nothing running.
-func (b *bin) holdsEmpty(n need, slots int) bool {
-	return slots >= n.slots && b.node.CPUs >= n.cpus && b.node.MemoryMiB >= n.mib
-}
-
 // labels are those that a policy spreads gangs by, nearest first.
 func labels(spread string) []string {
 	return strings.FieldsFunc(spread, func(r rune) bool { return r == ',' || r == ' ' })

@@ -85,6 +85,7 @@ var benches = []bench{
 	{[]string{"preempt_decide"}, preemptDecide},
 	{[]string{"plan_curve"}, planCurve},
 	{[]string{"replay_16k"}, replay16k},
+	{[]string{"kueue_load"}, kueueLoad},
 }
 
 func main() {

@@ -47,13 +47,15 @@ type shape struct {
 	where *forge.Constraints
 }
 
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 5)) }
+
 // drawWorld has so many runs that wait, and as many nodes, 90 % full.
 func drawWorld(seed uint64, waiting, nodes int) (*world, error) {
 	p, err := scheduler.Preset("default")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{policy: p, planner: scheduler.NewPlanner(p), rng: rand.New(rand.NewPCG(seed, 5)), now: worldNow, tenants: min(worldTenants, max(10, waiting/10)),
+	w := &world{policy: p, planner: scheduler.NewPlanner(p), rng: newRand(seed), now: worldNow, tenants: min(worldTenants, max(10, waiting/10)),
 		pending: map[forge.RunID]forge.PendingRun{}, active: map[forge.RunID]forge.ActiveAttempt{}}
 	s := forge.Snapshot{Now: w.now, Nodes: w.drawNodes(nodes), Tenants: w.drawTenants(nodes)}
 	w.nodes = s.Nodes
