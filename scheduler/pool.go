@@ -33,12 +33,13 @@ type pool struct {
 // set is a set of the bins of one pool.
 type set []uint64
 
-func newSet(n int) set       { return make(set, (n+63)/64) }
-func (s set) add(i int)      { s[i>>6] |= 1 << (i & 63) }
-func (s set) remove(i int)   { s[i>>6] &^= 1 << (i & 63) }
-func (s set) has(i int) bool { return s[i>>6]&(1<<(i&63)) != 0 }
-func (s set) clone() set     { return append(set(nil), s...) }
-func (s set) and(t set) set  { return s.each(t, func(a, b uint64) uint64 { return a & b }) }
+func newSet(n int) set          { return make(set, (n+63)/64) }
+func (s set) add(i int)         { s[i>>6] |= 1 << (i & 63) }
+func (s set) remove(i int)      { s[i>>6] &^= 1 << (i & 63) }
+func (s set) has(i int) bool    { return s[i>>6]&(1<<(i&63)) != 0 }
+func (s set) clone() set        { return append(set(nil), s...) }
+func (s set) and(t set) set     { return s.each(t, func(a, b uint64) uint64 { return a & b }) }
+func (s set) without(t set) set { return s.each(t, func(a, b uint64) uint64 { return a &^ b }) }
 
 func (s set) each(t set, f func(a, b uint64) uint64) set {
 	out := make(set, len(s))
