@@ -149,6 +149,8 @@ type checker struct {
 	position  map[forge.RunID]int
 	tiers     map[forge.RunID]int
 	types     []gangType
+	tenants   map[forge.TenantID]forge.TenantShare
+	all       *tally
 }
 
 func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {
