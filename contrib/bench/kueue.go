@@ -39,12 +39,12 @@ var kueueClasses = []struct {
 	count    int
 	every    time.Duration
 	runtime  time.Duration
-	priority int // Kueue's 50, 100, 200 in the bounds of forge's
+	priority int // Kueue's 50, 100, 200 below what a member may ask for
 	gpus     int
 }{
-	{35, 60 * time.Millisecond, 150 * time.Millisecond, 25, 1},
-	{11, 300 * time.Millisecond, 350 * time.Millisecond, 50, 5},
-	{4, 700 * time.Millisecond, 700 * time.Millisecond, 100, 20},
+	{35, 60 * time.Millisecond, 150 * time.Millisecond, 15, 1},
+	{11, 300 * time.Millisecond, 350 * time.Millisecond, 30, 5},
+	{4, 700 * time.Millisecond, 700 * time.Millisecond, 60, 20},
 }
 
 // kueueLoad submits them over HTTP, each tenant with its own key, to a whole daemon whose executor only keeps time, and waits until all have ended.

@@ -19,6 +19,7 @@ const (
 	planNodes   = 10_000
 	planRounds  = 3
 	planEvents  = 400
+	planSettle  = 12   // plans are carried out before, at most
 	planSorts   = 10.0 // a full plan may cost as much as so many sorts of as many pairs
 )
 
@@ -46,7 +47,7 @@ func sortTime(n int) time.Duration {
 // planFull is one plan from nothing: the snapshot is read, everything is ordered and placed, and each run that waits gets its reason. Rounds of
 // sorts and plans alternate, so that a slow moment of the machine hits both.
 func planFull(_ context.Context, e env) ([]figure, error) {
-	w, err := drawWorld(1, planWaiting, planNodes)
+	w, err := drawWorld(1, planWaiting, planNodes, planSettle)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func reasons(p forge.Plan) int {
 // planIncremental is a plan after each of many events, one at a time, in a world that has settled; what a plan decides is carried out
 // before the next event. The time is that of the change and of the plan with the reasons of all that wait.
 func planIncremental(_ context.Context, e env) ([]figure, error) {
-	w, err := drawWorld(2, planWaiting, planNodes)
+	w, err := drawWorld(2, planWaiting, planNodes, planSettle)
 	if err != nil {
 		return nil, err
 	}

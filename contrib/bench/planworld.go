@@ -49,8 +49,8 @@ type shape struct {
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 5)) }
 
-// drawWorld has so many runs that wait, and as many nodes, 90 % full.
-func drawWorld(seed uint64, waiting, nodes int) (*world, error) {
+// drawWorld has so many runs that wait and so many nodes, 90 % full, after at most so many rounds of plans that were carried out.
+func drawWorld(seed uint64, waiting, nodes, rounds int) (*world, error) {
 	p, err := scheduler.Preset("default")
 	if err != nil {
 		return nil, err
@@ -81,8 +81,8 @@ func drawWorld(seed uint64, waiting, nodes int) (*world, error) {
 	}
 	slices.SortFunc(s.Arrived, func(a, b forge.Arrival) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Run, b.Run)) })
 	w.planner.Load(s)
-	w.settle(12)
-	// The youngest would be told first: a tenth ends, whoever it is, and of those that wait more than asked for go.
+	w.settle(rounds)
+	// A tenth ends, whoever it is; of those that wait more than were asked for go.
 	left := 0
 	for _, id := range w.running() {
 		if a := w.active[id]; float64(left+a.Gang.GPUs()) <= worldFull*float64(capacity) {
