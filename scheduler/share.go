@@ -20,6 +20,17 @@ func bandsOf(tenants []forge.TenantShare, p Policy) map[forge.TenantID]int32 {
 	if !p.FairShare {
 		return out
 	}
+	for tenant, over := range overs(tenants) {
+		if over > 1 {
+			out[tenant] = int32(min(worstBand, math.Ceil(math.Log2(over)-1e-9)))
+		}
+	}
+	return out
+}
+
+// overs says of each tenant how much of what it is entitled to it used: its part of all use over its part of all weights.
+func overs(tenants []forge.TenantShare) map[forge.TenantID]float64 {
+	out := map[forge.TenantID]float64{}
 	var used, weights float64
 	for _, t := range tenants {
 		used, weights = used+float64(t.Used), weights+weightOf(t)
@@ -28,9 +39,7 @@ func bandsOf(tenants []forge.TenantShare, p Policy) map[forge.TenantID]int32 {
 		return out
 	}
 	for _, t := range tenants {
-		if over := (float64(t.Used) / used) / (weightOf(t) / weights); over > 1 {
-			out[t.Tenant] = int32(min(worstBand, math.Ceil(math.Log2(over)-1e-9)))
-		}
+		out[t.Tenant] = (float64(t.Used) / used) / (weightOf(t) / weights)
 	}
 	return out
 }
