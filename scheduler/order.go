@@ -19,6 +19,7 @@ type turn struct {
 	at       int   // in the order of this plan
 	critical bool
 	ageing   bool
+	small    bool // in the prefix that goes before critical runs
 }
 
 func (a *turn) compare(b *turn) int {
@@ -229,6 +230,7 @@ func (pl *planner) lanes(class []*entry, backlog, capacity int64) {
 		if sum += int64(forge.GPUTimeOf(rest[small].left(pl.now), rest[small].gpus)); float64(sum) > budget {
 			break
 		}
+		rest[small].turn.small = true
 		small++
 	}
 	if p.Guard == 0 {
