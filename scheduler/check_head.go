@@ -148,7 +148,7 @@ func (c *checker) headNotDelayed() {
 	}
 	for _, r := range queue {
 		p, placed := where[r.ID]
-		if placed {
+		if placed || len(c.stops(r.ID)) > 0 { // in strict order; who is stopped for it counts, too, until it has left
 			have.add(r.ID)
 		}
 		switch {
