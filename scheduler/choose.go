@@ -223,6 +223,13 @@ func (pl *planner) poolFor(e *entry) *pool {
 func widestFirst(a, b *entry) int {
 	last := func(e *entry) bool { return e.pend != nil && e.pend.Pinned }
 	switch {
+	case a.first != b.first:
+		if a.first {
+			return -1
+		}
+		return 1
+	case a.first:
+		return a.turn.at - b.turn.at
 	case last(a) != last(b):
 		if last(b) {
 			return -1

@@ -24,6 +24,7 @@ type entry struct {
 	chosen   bool
 	stopped  bool    // preempted in this plan, or leaving anyway
 	placed   bool    // starts in this plan
+	first    bool    // repacking gives it the first pick
 	excluded bool    // could not be placed by repacking: takes its turn like any other
 	forced   bool    // its turn comes, and repacking has decided that nothing is stopped for it
 	by       *entry  // for whom it gives way
@@ -39,7 +40,7 @@ type entry struct {
 // reset makes the entry ready for a plan.
 func (e *entry) reset(plan int) {
 	if e.plan != plan {
-		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept, e.counted, e.cleared = plan, false, false, false, false, false, false, false, false, false
+		e.plan, e.first, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept, e.counted, e.cleared = plan, false, false, false, false, false, false, false, false, false, false
 		e.by, e.pool, e.to = nil, nil, nil
 	}
 }

@@ -35,6 +35,7 @@ type planner struct {
 	saving       map[forge.RunID]*forge.Held          // runs that wait for what was stopped for them
 	overruled    map[forge.RunID]bool                 // runs whose claims went to one of a higher class in this plan
 	chosen       []*entry                             // by repacking
+	fresh        []*entry                             // placed by the realisation that is being made
 	classes      bool                                 // there are several among the candidates
 	sites        []site                               // scratch
 	pinned       *bool                                // some run waits that may not be stopped once it runs; nil before somebody asks

@@ -12,7 +12,7 @@ import (
 // smaller chosen run in the way is stopped and finds another place in its turn. Nothing of this touches the world until every one of them has a place.
 
 // repackRounds bounds how often the choice is made again without what found no place.
-const repackRounds = 4
+const repackRounds = 6
 
 func (pl *planner) repack() {
 	done := false
@@ -38,8 +38,38 @@ func (pl *planner) repack() {
 	pl.forgetChoice()
 }
 
-// realise finds a place for each of the chosen. False: one found none and is left out of the next choice.
+// unplace takes back what this realisation has placed: one found no room, perhaps because of that.
+func (pl *planner) unplace() {
+	for i := len(pl.fresh) - 1; i >= 0; i-- {
+		e := pl.fresh[i]
+		last := len(pl.plan.Place) - 1
+		p := pl.plan.Place[last]
+		for _, sh := range p.Shares {
+			pl.w.giveUp(pl.w.nodes[nodeKey{p.Cluster, sh.Node}], sh)
+		}
+		pl.plan.Place = pl.plan.Place[:last]
+		e.placed = false
+	}
+	pl.fresh = pl.fresh[:0]
+}
+
+// giveUp takes back what take gave to a run of this plan.
+func (w *world) giveUp(n *node, sh forge.Share) {
+	i := slices.IndexFunc(n.uses, func(u use) bool { return u.by == nil && u.setAside == "" && slices.Equal(u.slots, sh.Slots) })
+	n.freeCPU, n.freeMiB = n.freeCPU+n.uses[i].cpus, n.freeMiB+n.uses[i].mib
+	n.uses = slices.Delete(n.uses, i, i+1)
+	for _, k := range sh.Slots {
+		sl := n.slot(k)
+		sl.held = false
+		if sl.free() {
+			sl.bin.setAvail(sl.bin.avail + 1)
+		}
+	}
+}
+
+// realise finds a place for each of the chosen. False: one found none; it has the first pick in the next choice, or is left out of it.
 func (pl *planner) realise() bool {
+	pl.fresh = pl.fresh[:0]
 	for _, e := range pl.chosen {
 		if e.act != nil {
 			for _, s := range e.shares {
@@ -71,6 +101,7 @@ func (pl *planner) realise() bool {
 			}
 			if e.to = pl.moveTo(e); e.to == nil {
 				e.by.excluded = true
+				pl.unplace()
 				return false
 			}
 		default:
@@ -83,7 +114,8 @@ func (pl *planner) realise() bool {
 				continue
 			}
 			if e.to = pl.clearFor(e, e.shape, e.pool); e.to == nil {
-				e.excluded = true
+				e.first, e.excluded = true, e.first // who comes first in the order has the first pick, before it is given up
+				pl.unplace()
 				return false
 			}
 		}
@@ -121,6 +153,7 @@ func (pl *planner) startsFree(e *entry) bool {
 	if f == nil {
 		return false
 	}
+	pl.fresh = append(pl.fresh, e)
 	for _, c := range f.choices {
 		c.bin.use(e.gang.GPUsPerNode, e.gang.CPUsPerNode(), e.gang.MemoryMiBPerNode())
 	}
@@ -237,10 +270,10 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	return to
 }
 
-// immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class.
+// immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class, and those ahead of it that are no narrower.
 func (pl *planner) immovable(e *entry, b *bin) int {
 	n := 0
-	if b.small == 0 || !pl.classes {
+	if b.small == 0 || !pl.classes && !e.first {
 		return 0
 	}
 	for i := range b.node.uses {
@@ -257,9 +290,9 @@ func (pl *planner) immovable(e *entry, b *bin) int {
 	return n
 }
 
-// before says that a run is of a higher class than another, or entitled where that one borrows.
+// before says that a run does not move for another: it is of a higher class, entitled where that one borrows, or ahead and no narrower.
 func (pl *planner) before(a, b *entry) bool {
-	return a.turn.tier == 0 && b.turn.tier > 0 || (a.turn.tier > 0 || b.turn.tier == 0) && a.turn.class > b.turn.class
+	return a.turn.at < b.turn.at && a.gpus >= b.gpus || a.turn.tier == 0 && b.turn.tier > 0 || (a.turn.tier > 0 || b.turn.tier == 0) && a.turn.class > b.turn.class
 }
 
 // movable says that a chosen run has no place yet in this choice and gave way to nobody.
