@@ -132,6 +132,7 @@ type checkSlot struct {
 }
 
 type checker struct {
+	over      map[forge.TenantID]float64 // how many times its share each tenant had
 	s         forge.Snapshot
 	plan      forge.Plan
 	nodes     map[checkNode]forge.Node
@@ -148,6 +149,8 @@ type checker struct {
 	position  map[forge.RunID]int
 	tiers     map[forge.RunID]int
 	types     []gangType
+	tenants   map[forge.TenantID]forge.TenantShare
+	all       *tally
 }
 
 func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {

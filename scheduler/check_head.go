@@ -137,10 +137,20 @@ func (c *checker) headNotDelayed() {
 	}
 	var before, overtook []forge.ActiveAttempt
 	var head *forge.PendingRun
-	ahead := map[forge.RunID]bool{}
+	have := c.everything()
+	if !c.policy.PreemptInOrder { // in strict order of the queue; claimants go first
+		have = c.whatIsActive()
+		for _, cl := range c.s.Claims {
+			if _, kept := c.setAside[cl.For]; kept || where[cl.For].Run != "" {
+				have.add(cl.For)
+			}
+		}
+	}
 	for _, r := range queue {
 		p, placed := where[r.ID]
-		ahead[r.ID] = true
+		if placed {
+			have.add(r.ID)
+		}
 		switch {
 		case head != nil && c.policy.PreemptInOrder && !r.Pinned: // whoever can be stopped later keeps nobody waiting
 		case placed && (head == nil || c.isClaimant(r.ID)): // what was freed for it is its own, whoever waits
@@ -150,9 +160,7 @@ func (c *checker) headNotDelayed() {
 		case head != nil && len(c.stops(r.ID)) > 0: // what is stopped for a run behind the head goes to that one, for nobody knows how long
 			overtook = append(overtook, c.setAside[r.ID])
 		case head == nil && !c.overruled[r.ID] && len(c.setAside[r.ID].Placement) == 0:
-			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && len(c.choices(*r)) > 0 && !c.overBound(*r, func(x forge.RunID) bool {
-				return c.policy.PreemptInOrder || ahead[x] || c.isClaimant(x)
-			}) {
+			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && !have.over(*r) && len(c.choices(*r)) > 0 {
 				head = r
 			}
 		}

@@ -91,27 +91,40 @@ func doublings(had int64) int64 {
 	return n
 }
 
-// band is how often a tenant had twice its share, 8 at most.
+// band is how often a tenant had twice its share, 8 at most. Weights count of those that used something or have runs.
 func (c *checker) band(tenant forge.TenantID) int {
 	if !c.policy.FairShare {
 		return 0
 	}
-	var used, weights, own, weight float64
-	for _, t := range c.s.Tenants {
-		w := t.Weight
-		if w <= 0 {
-			w = 1
+	if c.over == nil {
+		c.over = map[forge.TenantID]float64{}
+		here := map[forge.TenantID]bool{}
+		for _, r := range c.s.Pending {
+			here[r.Tenant] = true
 		}
-		used, weights = used+float64(t.Used), weights+w
-		if t.Tenant == tenant {
-			own, weight = float64(t.Used), w
+		for _, a := range c.s.Active {
+			here[a.Tenant] = true
+		}
+		var used, weights float64
+		weight := func(t forge.TenantShare) float64 {
+			if t.Weight <= 0 {
+				return 1
+			}
+			return t.Weight
+		}
+		for _, t := range c.s.Tenants {
+			if t.Used > 0 || here[t.Tenant] {
+				used, weights = used+float64(t.Used), weights+weight(t)
+			}
+		}
+		for _, t := range c.s.Tenants {
+			if t.Used > 0 {
+				c.over[t.Tenant] = float64(t.Used) / used * weights / weight(t)
+			}
 		}
 	}
-	if used <= 0 || weight <= 0 {
-		return 0
-	}
-	over, n := (own/used)/(weight/weights), 0
-	for limit := 1 + 1e-9; over > limit && n < 8; limit *= 2 {
+	n := 0
+	for limit := 1 + 1e-9; c.over[tenant] > limit && n < 8; limit *= 2 {
 		n++
 	}
 	return n

@@ -178,9 +178,6 @@ func (c *checker) notInVain(r forge.PendingRun) {
 		c.fault(PropPreemptInVain, stops[0].Run, "is preempted for %s, which could still not start", r.ID)
 		return
 	}
-	if slices.ContainsFunc(c.plan.Preempt, c.isMoved) {
-		return // what is free may be what a moved run goes to
-	}
 	for i, p := range stops {
 		if a, ok := c.active(p); ok && !c.leavesAnyway(p, a) && c.fitsWithout(r, slices.Delete(slices.Clone(stops), i, i+1), false) {
 			c.fault(PropPreemptNeedless, p.Run, "is preempted for %s, which could start without that", r.ID)
@@ -217,6 +214,11 @@ func (c *checker) fitsWithout(r forge.PendingRun, gone []forge.Preempt, alone bo
 	}
 	choices := c.choices(r)
 	if !alone {
+		if c.repacks(r) {
+			for t := range choices {
+				choices[t] = slices.DeleteFunc(choices[t], func(n forge.Node) bool { return !c.stopsOn(r, n) })
+			}
+		}
 		_, fits := c.fitsIn(r, choices, there, time.Time{})
 		return fits
 	}
@@ -233,6 +235,17 @@ func (c *checker) fitsWithout(r forge.PendingRun, gone []forge.Preempt, alone bo
 		}
 	}
 	return false
+}
+
+// repacks says that the plan makes room for others as well, or moves runs: then what is free on other nodes may be meant for those.
+func (c *checker) repacks(r forge.PendingRun) bool {
+	return c.policy.PreemptInOrder && slices.ContainsFunc(c.plan.Preempt, func(p forge.Preempt) bool { return p.For != r.ID || c.isMoved(p) })
+}
+
+func (c *checker) stopsOn(r forge.PendingRun, n forge.Node) bool {
+	return slices.ContainsFunc(c.stops(r.ID), func(p forge.Preempt) bool {
+		return slices.ContainsFunc(p.Claims, func(cl forge.Claim) bool { return cl.Cluster == n.Cluster && cl.Node == n.Name })
+	})
 }
 
 func (c *checker) claimedOn(t gangType, n forge.Node, claims map[checkSlot]bool) int {

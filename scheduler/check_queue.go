@@ -100,7 +100,7 @@ func (c *checker) queue(q forge.ClusterQueue) {
 			r, ready := c.pendingReady(id)
 			w := who{r.Tenant, r.User}
 			// What waits for others to save, or whose claims were just lost, has its place elsewhere.
-			if !ready || c.isClaimant(id) || len(c.stops(id)) > 0 || !c.couldQueue(r, q.Cluster) || c.overBound(r, everybody) {
+			if !ready || c.isClaimant(id) || len(c.stops(id)) > 0 || !c.couldQueue(r, q.Cluster) || c.everything().over(r) {
 				continue
 			}
 			if b, ok := last[w]; ok && c.isBefore(r.ID, b.ID) {

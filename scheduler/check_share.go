@@ -89,61 +89,91 @@ func (k counted) exceeds(q forge.Quota, eval bool) bool {
 	return q.MaxGPUs > 0 && k.gpus > q.MaxGPUs || q.MaxRunning > 0 && k.runs > q.MaxRunning
 }
 
-// overBound says whether a run exceeds a bound of its tenant or user when these have what is active, what is placed for, or kept for, the
-// runs that with accepts, and itself.
-func (c *checker) overBound(r forge.PendingRun, with func(forge.RunID) bool) bool {
-	i := slices.IndexFunc(c.s.Tenants, func(t forge.TenantShare) bool { return t.Tenant == r.Tenant })
-	if i < 0 {
-		return false
-	}
-	t := c.s.Tenants[i]
-	var tenant, user counted
-	add := func(gpus int, of string, eval bool) {
-		if tenant.add(gpus, eval); of == r.User {
-			user.add(gpus, eval)
-		}
-	}
+// whose is a user of a tenant, or with user "" and all the tenant as a whole.
+type whose struct {
+	tenant forge.TenantID
+	user   string
+	all    bool
+}
+
+// tally is what everybody has: what is active, and what of this plan was added.
+type tally struct {
+	c     *checker
+	has   map[whose]counted
+	added map[forge.RunID]bool
+}
+
+func (c *checker) whatIsActive() *tally {
+	t := &tally{c: c, has: map[whose]counted{}, added: map[forge.RunID]bool{}}
 	for _, a := range c.s.Active {
-		if a.Tenant != r.Tenant {
-			continue
-		}
 		gpus := gpusOf(a)
 		if len(a.Placement) == 0 { // waits in a queue that gives it what it asks for
 			gpus = a.Gang.GPUs()
 		}
-		add(gpus, a.User, a.Eval)
+		t.count(a.Tenant, a.User, gpus, a.Eval)
 	}
-	gets := map[forge.RunID]bool{}
-	for _, p := range c.plan.Place {
-		gets[p.Run] = true
-	}
-	for run := range c.setAside {
-		gets[run] = true
-	}
-	gets[r.ID] = true
-	for run := range gets {
-		if x := c.pending[run]; x.Tenant == r.Tenant && (run == r.ID || with(run)) {
-			add(x.Gang.GPUs(), x.User, x.Eval)
-		}
-	}
-	if tenant.exceeds(t.Quota, r.Eval) {
-		return true
-	}
-	j := slices.IndexFunc(t.Users, func(u forge.UserQuota) bool { return u.User == r.User })
-	return j >= 0 && user.exceeds(t.Users[j].Quota, r.Eval)
+	return t
 }
 
-func everybody(forge.RunID) bool { return true }
+// everything is the tally with all that the plan starts or keeps for those who wait for others to stop.
+func (c *checker) everything() *tally {
+	if c.all == nil {
+		c.all = c.whatIsActive()
+		for _, p := range c.plan.Place {
+			c.all.add(p.Run)
+		}
+		for run := range c.setAside {
+			c.all.add(run)
+		}
+	}
+	return c.all
+}
+
+func (t *tally) count(tenant forge.TenantID, user string, gpus int, eval bool) {
+	for _, w := range []whose{{tenant, "", true}, {tenant, user, false}} {
+		k := t.has[w]
+		k.add(gpus, eval)
+		t.has[w] = k
+	}
+}
+
+func (t *tally) add(run forge.RunID) {
+	if r, ok := t.c.pending[run]; ok && !t.added[run] {
+		t.added[run] = true
+		t.count(r.Tenant, r.User, r.Gang.GPUs(), r.Eval)
+	}
+}
+
+// over says whether a tenant or user has too much once the run is there as well.
+func (t *tally) over(r forge.PendingRun) bool {
+	if t.c.tenants == nil {
+		t.c.tenants = map[forge.TenantID]forge.TenantShare{}
+		for _, x := range t.c.s.Tenants {
+			t.c.tenants[x.Tenant] = x
+		}
+	}
+	share, ok := t.c.tenants[r.Tenant]
+	if !ok {
+		return false
+	}
+	tenant, user := t.has[whose{r.Tenant, "", true}], t.has[whose{r.Tenant, r.User, false}]
+	if !t.added[r.ID] {
+		tenant.add(r.Gang.GPUs(), r.Eval)
+		user.add(r.Gang.GPUs(), r.Eval)
+	}
+	i := slices.IndexFunc(share.Users, func(u forge.UserQuota) bool { return u.User == r.User })
+	return tenant.exceeds(share.Quota, r.Eval) || i >= 0 && user.exceeds(share.Users[i].Quota, r.Eval)
+}
 
 // bounds: nobody gets more at once than may be, those included who wait for others to stop.
 func (c *checker) bounds() {
 	for _, p := range c.plan.Place {
-		if r, ok := c.pending[p.Run]; ok && c.overBound(r, everybody) {
+		if r, ok := c.pending[p.Run]; ok && c.everything().over(r) {
 			c.fault(PropBound, p.Run, "its tenant or user has then more than it may have at once")
 		}
 	}
 	for i, p := range c.plan.Preempt {
-		if r, ok := c.pending[p.For]; ok && (i == 0 || c.plan.Preempt[i-1].For != p.For) && c.overBound(r, everybody) {
+		if r, ok := c.pending[p.For]; ok && (i == 0 || c.plan.Preempt[i-1].For != p.For) && c.everything().over(r) {
 			c.fault(PropBound, p.For, "GPUs are freed for it, and its tenant or user has then more than it may have at once")
 		}
 	}

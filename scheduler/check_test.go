@@ -198,6 +198,10 @@ func TestCheckPlanCatches(t *testing.T) {
 				s.Active[0].Tenant, s.Tenants = "t", quota(forge.Quota{GPUs: 2})
 				s.Tenants[0].Tenant = "t"
 			},
+			"one that is entitled, for another that is": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active[0].Priority, s.Tenants = 36, quota(forge.Quota{GPUs: 100})
+			},
 			"a run of nearly the same priority": func(s *forge.Snapshot, p *forge.Plan) { stop(s, p); s.Active[0].Priority = 36 },
 		},
 		scheduler.PropPreemptAgain: {

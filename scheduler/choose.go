@@ -22,7 +22,7 @@ func (w *world) sharesOf(e *entry) []share {
 	e.shares = []share{}
 	for _, sh := range e.act.Placement {
 		n := w.nodes[nodeKey{e.act.Cluster, sh.Node}]
-		if n == nil {
+		if n == nil || !n.takes() {
 			continue
 		}
 		for _, b := range n.bins {
@@ -59,7 +59,7 @@ func (pl *planner) survey() {
 		if e.act == nil || e.stopped {
 			continue
 		}
-		e.chosen, e.by, e.kept = false, nil, false
+		e.chosen, e.by, e.kept, e.to = false, nil, false, nil
 		for _, s := range pl.w.sharesOf(e) {
 			s.bin.room += s.slots
 			s.bin.node.roomCPU += s.cpus
@@ -133,7 +133,7 @@ func (pl *planner) choose() bool {
 			if p := pl.poolFor(e); p != nil {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 				open -= e.gpus
-				e.chosen, e.pool, waits = true, p, true
+				e.chosen, e.pool, e.to, waits = true, p, nil, true
 				pl.count(e)
 				pl.chosen = append(pl.chosen, e)
 			}
@@ -190,8 +190,7 @@ func (pl *planner) couldHead(e *entry) bool {
 	return sh.code == "" && !sh.waitForNode
 }
 
-// repackable says whether a waiting run takes part in the choice. Who waits for what is being freed already does not, nor who could be handed over to
-// a queue of a cluster's own: nothing is stopped for that one.
+// repackable says whether a waiting run takes part in the choice. Who waits for what is being freed already does not.
 func (pl *planner) repackable(e *entry) bool {
 	e.chosen = false
 	if e.placed || e.excluded || e.idle.code != "" || pl.saving[e.id] != nil || pl.overruled[e.id] {
@@ -201,7 +200,7 @@ func (pl *planner) repackable(e *entry) bool {
 		return false
 	}
 	sh := pl.shapeOf(e)
-	if sh.code != "" || sh.waitForNode || len(sh.queues) > 0 || sh.full {
+	if sh.code != "" || sh.waitForNode || sh.full {
 		return false
 	}
 	_, broken := pl.bounds.breaks(e)

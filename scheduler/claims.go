@@ -144,10 +144,10 @@ func (n *node) holder(slot int) *entry {
 }
 
 // yields says whether the claims of a waiting run give way to another: that is of a higher class and comes before it. A claim for a run that does
-// not wait gives way to nobody: the store is about to end it.
+// not wait gives way to nobody: the store is about to end it. Nor does one of this very plan: for that runs are being stopped.
 func (w *world) yields(claimant forge.RunID, to *entry, class int) bool {
 	e := w.entries[claimant]
-	return e != nil && e.pend != nil && e.pend.Priority <= class && to.turn.at < e.turn.at
+	return e != nil && e.pend != nil && !e.cleared && e.pend.Priority <= class && to.turn.at < e.turn.at
 }
 
 // carryOut writes the preemptions down and sets aside in the world what they make room for: later
@@ -172,6 +172,7 @@ func (pl *planner) carryOut(c *clearing) {
 		pl.w.setAside(b.node, r.ID, c.need)
 	}
 	pl.count(c.e)
+	c.e.cleared = true
 	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	for i, a := range c.stops {
 		p := forge.Preempt{Run: a.id, Attempt: a.act.Number, For: r.ID, Leaves: a.stopped, Claims: claims[a.id]}

@@ -31,13 +31,14 @@ type planner struct {
 	groups       []*forge.Held // in the order of their first run
 	reasons      map[holdKey]*forge.Held
 	reservations []*reservation
-	tries        int                         // different shapes tried behind a reservation
-	saving       map[forge.RunID]*forge.Held // runs that wait for what was stopped for them
-	overruled    map[forge.RunID]bool        // runs whose claims went to one of a higher class in this plan
-	chosen       []*entry                    // by repacking
-	classes      bool                        // there are several among the candidates
-	sites        []site                      // scratch
-	pinned       *bool                       // some run waits that may not be stopped once it runs; nil before somebody asks
+	tries        int                                  // different shapes tried behind a reservation
+	saving       map[forge.RunID]*forge.Held          // runs that wait for what was stopped for them
+	overruled    map[forge.RunID]bool                 // runs whose claims went to one of a higher class in this plan
+	chosen       []*entry                             // by repacking
+	classes      bool                                 // there are several among the candidates
+	sites        []site                               // scratch
+	pinned       *bool                                // some run waits that may not be stopped once it runs; nil before somebody asks
+	reserving    func(*entry, *cluster, *reservation) // who asks hears of each reservation; nil: nobody
 }
 
 // ready tells what may be stopped at all from what keeps its GPUs whatever waits.
@@ -276,6 +277,13 @@ func (pl *planner) reserve(e *entry, sh *shape, all bool) *reservation {
 	for _, c := range pl.w.clusters {
 		if c.reserved != nil {
 			pl.reservations = append(pl.reservations, c.reserved)
+		}
+	}
+	if res != nil && pl.reserving != nil {
+		for _, c := range pl.w.clusters {
+			if c.reserved == res {
+				pl.reserving(e, c, res)
+			}
 		}
 	}
 	if res != nil && !res.at.IsZero() {

@@ -20,8 +20,7 @@ type pool struct {
 	free    []set  // by avail: the bins that have so many
 	counts  []int  // how many bins each of free has
 	ready   set    // bins on nodes that take work
-	clean   set    // bins on nodes without failures of late
-	failing bool   // not all are clean
+	failing bool   // some of the nodes had failures of late
 	all     set
 	ill     set     // bins with GPUs that are sick
 	classes []class // every bin is in one
@@ -129,7 +128,7 @@ func (p *pool) index() {
 	for i := range p.free {
 		p.free[i] = newSet(len(p.bins))
 	}
-	p.ready, p.clean, p.all, p.ill = newSet(len(p.bins)), newSet(len(p.bins)), newSet(len(p.bins)), newSet(len(p.bins))
+	p.ready, p.all, p.ill, p.marks = newSet(len(p.bins)), newSet(len(p.bins)), newSet(len(p.bins)), map[string]set{}
 	for i, b := range p.bins {
 		p.all.add(i)
 		p.classed(i)
@@ -141,11 +140,7 @@ func (p *pool) index() {
 		if b.node.takes() {
 			p.ready.add(i)
 		}
-		if b.node.Failures == 0 {
-			p.clean.add(i)
-		} else {
-			p.failing = true
-		}
+		p.failing = p.failing || b.node.Failures > 0
 	}
 }
 

@@ -47,9 +47,18 @@ func (pl *planner) realise() bool {
 			}
 		}
 	}
+	for _, e := range pl.queue {
+		if !e.chosen || e.placed {
+			continue
+		}
+		if len(e.shape.queues) == 0 && !e.pend.Pinned || !pl.startsFree(e) {
+			break // who comes later below, and first in the order, gets what is free before those behind it
+		}
+	}
 	pl.sortChosen()
 	for _, e := range pl.chosen {
 		switch {
+		case e.placed:
 		case e.act != nil && e.by == nil:
 			e.kept = true
 			for _, s := range e.shares {
@@ -66,6 +75,11 @@ func (pl *planner) realise() bool {
 			}
 		default:
 			if pl.startsFree(e) {
+				continue
+			}
+			if len(e.shape.queues) > 0 { // nothing is stopped for who can be handed over
+				e.chosen = false
+				pl.uncount(e)
 				continue
 			}
 			if e.to = pl.clearFor(e, e.shape, e.pool); e.to == nil {
@@ -93,13 +107,13 @@ func (b *bin) use(slots, cpus int, mib int64) {
 
 // startsFree places a run on what is free now, if that holds it: in the pool where it was counted, or in another that has so much left.
 func (pl *planner) startsFree(e *entry) bool {
-	f := pl.findIn(e, e.shape, e.pool, nil)
+	f := pl.findIn(e, e.shape, e.pool, leftFor(e))
 	for _, p := range e.shape.pools {
 		if f != nil {
 			break
 		}
 		if p != e.pool && p.fits(e.gang.Nodes, e.gang.GPUsPerNode) {
-			if f = pl.findIn(e, e.shape, p, nil); f != nil {
+			if f = pl.findIn(e, e.shape, p, leftFor(e)); f != nil {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 			}
 		}
@@ -112,6 +126,14 @@ func (pl *planner) startsFree(e *entry) bool {
 	}
 	pl.place(e, f)
 	return true
+}
+
+// leftFor are the bins that have room for a run beside what others that were chosen get or keep there: what is free may be a part of that.
+func leftFor(e *entry) func(*bin) bool {
+	n := needOf(e.gang)
+	return func(b *bin) bool {
+		return b.room-b.small >= n.slots && b.node.roomCPU-b.node.smallCPU >= n.cpus && b.node.roomMiB-b.node.smallMiB >= n.mib
+	}
 }
 
 // stays says whether a run that gave way can have its own slots after all.
@@ -132,7 +154,7 @@ func (pl *planner) stays(e *entry) bool {
 func (pl *planner) moveTo(e *entry) []*bin {
 	s := e.shares[0]
 	r := forge.PendingRun{ID: e.id, Gang: e.act.Gang, Where: e.act.Where}
-	if r.Gang.Nodes != len(e.shares) || r.Gang.GPUsPerNode != s.slots {
+	if r.Gang.Nodes < 1 { // an attempt of an older daemon
 		r.Gang = forge.Gang{Nodes: len(e.shares), GPUsPerNode: s.slots, CPUsPerGPU: s.cpus / s.slots, MemoryMiBPerGPU: s.mib / int64(s.slots)}
 	}
 	key := pl.w.keyOfShape(&r)
@@ -156,19 +178,12 @@ type site struct {
 
 func compareSites(a, b site) int {
 	switch {
-	case a.worse != b.worse:
-		if b.worse {
-			return -1
-		}
-		return 1
 	case a.moves != b.moves:
 		return a.moves - b.moves
 	case a.lost != b.lost:
 		return cmp.Compare(a.lost, b.lost)
-	case a.left != b.left:
-		return a.left - b.left
 	}
-	return a.bin.at - b.bin.at
+	return compareChoices(a.choice, b.choice)
 }
 
 // clearFor chooses bins for a gang, takes their room, and makes chosen smaller runs give way where there is not enough.
@@ -315,7 +330,7 @@ func (pl *planner) settle() {
 		if e.pend == nil || e.placed || len(e.to) == 0 {
 			continue
 		}
-		if f, _ := pl.find(e, e.shape, nil); f != nil { // what others left over holds it after all
+		if f, _ := pl.find(e, e.shape, leftFor(e)); f != nil { // what others left over holds it after all
 			pl.place(e, f)
 			continue
 		}
@@ -324,11 +339,13 @@ func (pl *planner) settle() {
 		for _, b := range e.to {
 			enough = pl.stopsOn(c, b) && enough
 		}
+		if enough {
+			pl.spareWhoIsNotNeeded(c)
+		}
 		if len(c.stops) == 0 || !enough {
 			e.excluded, e.forced = true, false
 			continue
 		}
-		pl.spareWhoIsNotNeeded(c)
 		pl.carryOut(c)
 		pl.saving[e.id] = pl.savingHold(e.id)
 	}
@@ -355,6 +372,32 @@ func (pl *planner) spareWhoIsNotNeeded(c *clearing) {
 		}
 		c.stops = without
 	}
+	if slices.ContainsFunc(pl.chosen, func(a *entry) bool { return a.act != nil && len(a.to) > 0 }) {
+		return // what is free elsewhere is where a moved run goes
+	}
+	for i := 0; i < len(c.stops); {
+		if bins := pl.fitsElsewhere(c, slices.Delete(slices.Clone(c.stops), i, i+1)); bins != nil && !c.stops[i].stopped {
+			c.stops, c.bins = slices.Delete(c.stops, i, i+1), bins
+		} else {
+			i++
+		}
+	}
+}
+
+// fitsElsewhere finds bins of the run's shape that hold its gang when only these are stopped.
+func (pl *planner) fitsElsewhere(c *clearing, stops []*entry) []*bin {
+	for _, p := range c.e.shape.pools {
+		for _, bins := range c.e.shape.withinOne(c.e.shape.clearable(p)) {
+			left := leftFor(c.e)
+			bins = slices.DeleteFunc(bins, func(b *bin) bool {
+				return !slices.Contains(c.bins, b) && !left(b) || !pl.room(c, b, stops).meets(c.need)
+			})
+			if len(bins) >= c.e.gang.Nodes {
+				return bins[:c.e.gang.Nodes]
+			}
+		}
+	}
+	return nil
 }
 
 // stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there, and says whether they are enough. Who comes

@@ -49,7 +49,7 @@ type shape struct {
 	where       *forge.Constraints
 	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
 	eligible    []set      // per pool of pools: the bins that may be used and could hold a part of the gang if empty
-	better      []set      // those of eligible that are not avoided and had no failures of late
+	better      []set      // those of eligible that are not avoided
 	queues      []*cluster // candidates to be handed over to, by name
 	avoid       []forge.NodeName
 	lastResort  bool           // avoided nodes are used: no others could hold the gang
@@ -149,11 +149,7 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 	w.divide(sh)
 	for _, p := range sh.pools {
 		ok := sh.usable(p)
-		good := ok
-		if p.failing {
-			good = good.and(p.clean)
-		}
-		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, good))
+		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, ok))
 	}
 }
 

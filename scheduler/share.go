@@ -15,31 +15,17 @@ import (
 const worstBand = 8
 
 // bandsOf says in which band each tenant is: 0 up to its share, then one more for each doubling.
-func bandsOf(tenants []forge.TenantShare, p Policy) map[forge.TenantID]int32 {
+func bandsOf(tenants []forge.TenantShare, p Policy, present func(forge.TenantID) bool) map[forge.TenantID]int32 {
 	out := map[forge.TenantID]int32{}
 	if !p.FairShare {
 		return out
 	}
-	var used, weights float64
-	for _, t := range tenants {
-		used, weights = used+float64(t.Used), weights+weightOf(t)
-	}
-	if used <= 0 || weights <= 0 {
-		return out
-	}
-	for _, t := range tenants {
-		if over := (float64(t.Used) / used) / (weightOf(t) / weights); over > 1 {
-			out[t.Tenant] = int32(min(worstBand, math.Ceil(math.Log2(over)-1e-9)))
+	for i, over := range forge.Shares(tenants, present) {
+		if over > 1 {
+			out[tenants[i].Tenant] = int32(min(worstBand, math.Ceil(math.Log2(over)-1e-9)))
 		}
 	}
 	return out
-}
-
-func weightOf(t forge.TenantShare) float64 {
-	if t.Weight <= 0 {
-		return 1
-	}
-	return t.Weight
 }
 
 // has is what somebody has at once.

@@ -39,6 +39,7 @@ var jsonForms = []struct {
 	{"key list", reflect.TypeFor[forge.Key]()}, {"key show K1", reflect.TypeFor[forge.Key]()}, {"key create --user ada", reflect.TypeFor[api.CreatedKey]()},
 	{"context list", reflect.TypeFor[contextOut]()}, {"context show site", reflect.TypeFor[contextOut]()},
 	{"whoami", reflect.TypeFor[whoamiOut]()}, {"doctor", reflect.TypeFor[api.Check]()}, {"version", reflect.TypeFor[api.Version]()},
+	{"simulate --live --add-nodes 1x8:h100", reflect.TypeFor[api.WhatIf]()},
 	{"simulate --trace testdata/trace.csv --policy fifo", reflect.TypeFor[sim.Figures]()},
 }
 

@@ -73,13 +73,17 @@ func (a *app) queue(ctx context.Context) error {
 }
 
 func (p *printer) queue(q api.Queue) {
-	t := p.table(">PLACE", ">RUN", "STATE", "NAME", "USER", "RECIPE:2", ">PRIORITY:1", ">GPUS", "SINCE:3", "WHY")
+	t := p.table(">PLACE", ">RUN", "STATE", "NAME", "USER", "RECIPE:2", ">PRIORITY:1", ">GPUS", "SINCE:3", "START:4", "WHY")
 	for _, e := range q.Entries {
 		place := strconv.Itoa(e.Position)
 		if e.Position == 0 && p.people() {
 			place = "-" // has its GPUs
 		}
-		t.row(place, strconv.FormatInt(e.Run, 10), string(e.State), p.orDash(e.Name), e.User, e.Recipe, strconv.Itoa(e.Priority), strconv.Itoa(e.GPUs), p.time(e.Since), e.Why)
+		row := []string{place, strconv.FormatInt(e.Run, 10), string(e.State), p.orDash(e.Name), e.User, e.Recipe, strconv.Itoa(e.Priority), strconv.Itoa(e.GPUs), p.time(e.Since), p.orDash(p.start(e.Start)), e.Why}
+		if !p.people() { // programs find the columns where they were
+			row[9], row[10] = row[10], row[9]
+		}
+		t.row(row...)
 	}
 	t.flush()
 	if q.More > 0 && p.people() {

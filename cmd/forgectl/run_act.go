@@ -119,6 +119,7 @@ func (a *app) runWhy(ctx context.Context, run string) error {
 	for _, e := range w.Evidence {
 		p.line("  - %s", clean(e))
 	}
+	p.terms(w)
 	for i, n := range w.Next {
 		p.line("%s %s", [2]string{"next:", "     "}[min(i, 1)], clean(n))
 	}

@@ -49,7 +49,7 @@ func (a *app) runPriority(ctx context.Context, run string, priority int, yes, dr
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Err, "%s\nchange it? [y/N] ", strings.Join(effectText(e), "\n"))
+		fmt.Fprintf(a.Err, "%s\nchange it? [y/N] ", strings.Join(a.effectText(e), "\n"))
 		answer, _ := bufio.NewReader(a.In).ReadString('\n')
 		if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 			fmt.Fprintln(a.Err, "nothing was changed")
@@ -85,7 +85,7 @@ func (a *app) priorityEffect(ctx context.Context, cl *client.Client, run string,
 	case modeTSV:
 		p.table().row(strconv.FormatInt(e.Run, 10), strconv.Itoa(e.Was), strconv.Itoa(e.Priority), strconv.Itoa(e.Position), strconv.Itoa(e.WouldBe), strconv.Itoa(e.Waiting), e.Queue)
 	default:
-		for _, line := range effectText(e) {
+		for _, line := range a.effectText(e) {
 			p.line("%s", line)
 		}
 	}
@@ -93,7 +93,7 @@ func (a *app) priorityEffect(ctx context.Context, cl *client.Client, run string,
 }
 
 // effectText says what another priority would do.
-func effectText(e api.PriorityEffect) []string {
+func (a *app) effectText(e api.PriorityEffect) []string {
 	if e.Queue != "" {
 		return []string{fmt.Sprintf("run %d waits with priority %d in the queue of %s, which decides when it starts", e.Run, e.Was, clean(e.Queue)),
 			fmt.Sprintf("with priority %d it would be told of another nice", e.Priority)}
@@ -103,5 +103,14 @@ func effectText(e api.PriorityEffect) []string {
 	if e.WouldBe == e.Position {
 		then = fmt.Sprintf("with priority %d its place stays", e.Priority)
 	}
-	return []string{now, then}
+	lines := []string{now, then}
+	if e.Start != nil && e.Then != nil && !(e.Start.At.IsZero() && e.Then.At.IsZero()) {
+		p := a.printer()
+		p.mode = modeTable
+		lines = append(lines, fmt.Sprintf("expected start: %s now, %s then", p.start(e.Start), p.start(e.Then)))
+	}
+	if e.Effect != nil {
+		lines = append(lines, effectOn("others that wait", *e.Effect))
+	}
+	return lines
 }

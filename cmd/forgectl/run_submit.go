@@ -356,6 +356,13 @@ func (a *app) showDryRun(s api.Submitted) error {
 		}
 	}
 	t.flush()
+	if p.people() && s.Start != nil {
+		p.line("")
+		p.fields("expected start", p.start(s.Start))
+		if s.Effect != nil {
+			p.fields("effect", effectOn("others that wait", *s.Effect))
+		}
+	}
 	if b := s.Batch; b != nil {
 		p.batch(b)
 	}

@@ -53,10 +53,14 @@ func seed(f *apitest.Fake) {
 		forge.Checkpoint{Step: 30, Attempt: 2, World: 2, Bytes: 26440, Verdict: forge.VerdictTorn, Why: "shard-1 is short", Path: "/runs/3/attempts/0002/checkpoints/checkpoint-30", SavedAt: at(1)},
 		forge.Checkpoint{Step: 20, Attempt: 1, World: 2, Bytes: 26440, Verdict: forge.VerdictVerified, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SavedAt: at(6)})
 	f.SetWhy(runID(4), api.Why{Sentence: "needs 1 GPU on one node: 0 free on box", Code: forge.HoldCapacity, Position: 1, Waiting: 1,
-		Evidence: []string{"run 3 holds 2 GPUs on box, ends by 12:21"}, Next: []string{"forgectl queue", "forgectl run cancel 4"}})
+		Evidence: []string{"run 3 holds 2 GPUs on box, ends by 12:21"}, Next: []string{"forgectl queue", "forgectl run cancel 4"},
+		Start: &api.Start{At: at(-21), Low: at(-18), High: at(-95)}, Sooner: []string{"a smaller gang: 1 GPU on one node would start now"},
+		Terms: &forge.Terms{Position: 1, Waiting: 1, Tier: forge.TierBorrows, Share: 1.5, UsedGPUH: 12, Band: 1, Class: 50, Lane: forge.LaneRest, Rank: 2.5, Left: forge.Duration(150 * time.Minute), Source: forge.WorkHistory,
+			Waited: forge.Duration(time.Minute), Filters: []forge.Filter{{Why: "too few GPUs free", Nodes: 1}, {Why: "GPUs of another type", Nodes: 2, Free: 8}}}})
 	f.SetQueue(api.Queue{Entries: []api.QueueEntry{
 		{Run: 3, Name: "evil\x1b[2J", User: "ada", Recipe: "lora_sft", State: forge.RunRunning, Priority: 60, GPUs: 2, Since: at(9)},
-		{Position: 1, Run: 4, User: "ada", Recipe: "lora_sft", State: forge.RunPending, Priority: 50, GPUs: 1, Since: at(1), Why: "needs 1 GPU on one node: 0 free on box"}},
+		{Position: 1, Run: 4, User: "ada", Recipe: "lora_sft", State: forge.RunPending, Priority: 50, GPUs: 1, Since: at(1), Why: "needs 1 GPU on one node: 0 free on box",
+			Start: &api.Start{At: at(-21), Low: at(-18), High: at(-95)}}},
 		Others: api.OthersLoad{Waiting: 2, Running: 1, GPUs: 8}})
 	slot := forge.GPU{Kind: forge.GPUCPUSlot, Type: "cpu"}
 	h := forge.GPU{Kind: forge.GPUDevice, Type: "NVIDIA H200", MemoryMiB: 143771}

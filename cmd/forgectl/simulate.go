@@ -27,9 +27,10 @@ type simulated struct {
 const simRestart = 30 * time.Second
 
 func (a *app) simulateCommand() *cli.Command {
-	return &cli.Command{Name: "simulate", Usage: "replay a trace of runs through forged's own planning, on virtual time; asks no server",
+	return &cli.Command{Name: "simulate", Usage: "replay a trace of runs, or the live queue, through forged's own planning on virtual time",
 		Description: "A trace is a file with a line for each run: job_id,submit_s,num_gpu,duration_s,model. The same planner and the same presets as\n" +
-			"forged's decide; --estimates says how much of the durations they see. --generate writes a trace instead of replaying one.",
+			"forged's decide; --estimates says how much of the durations they see. --generate writes a trace instead of replaying one.\n" +
+			"With --live the server's own queue is played on, as it is and as it would be with more nodes, without one, or under another policy.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "trace", Usage: "the `PATH` of the trace; - reads standard input"},
 			&cli.StringFlag{Name: "cluster", Usage: "`NODESxGPUS`", Value: "8x8"},
@@ -41,12 +42,27 @@ func (a *app) simulateCommand() *cli.Command {
 			&cli.StringFlag{Name: "node-mtbf", Usage: "mean time between failures of one node, such as 30d; it is away for an hour (default: none fails)"},
 			&cli.Uint64Flag{Name: "seed", Usage: "what chance is drawn from", Value: 1},
 			&cli.StringFlag{Name: "plot", Usage: "draw utilisation and queue over time into this `PATH`, as SVG"},
+			&cli.BoolFlag{Name: "live", Usage: "ask the server what a change would do to the queue that it has; with --add-nodes, --drain or --policy"},
+			&cli.StringSliceFlag{Name: "add-nodes", Usage: "with --live: `NODESxGPUS:TYPE`, such as 4x8:h100, each like a node that is there"},
+			&cli.StringSliceFlag{Name: "drain", Usage: "with --live: a `NODE` that takes no new work"},
 			&cli.IntFlag{Name: "generate", Usage: "write a trace of so many runs, made from --seed for --cluster"},
 			&cli.Float64Flag{Name: "load", Usage: "with --generate: GPU time asked for, as part of all there is", Value: 0.9},
 		},
 		Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
 				return err
+			}
+			if c.Bool("live") {
+				q, err := liveOptions(c)
+				if err != nil {
+					return err
+				}
+				return a.simulateLive(c.Context, q)
+			}
+			for _, name := range []string{"add-nodes", "drain"} {
+				if c.IsSet(name) {
+					return forge.Invalidf(name, "goes with --live")
+				}
 			}
 			if c.IsSet("generate") {
 				return a.generateTrace(c)

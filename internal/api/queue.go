@@ -25,6 +25,7 @@ type QueueEntry struct {
 	GPUs     int            `json:"gpus"`
 	Why      string         `json:"why,omitempty"`
 	Since    time.Time      `json:"since"`
+	Start    *Start         `json:"start,omitempty" doc:"When it is expected to start; of runs that wait"`
 }
 
 // OthersLoad is what other tenants use, without names (invariant 8).

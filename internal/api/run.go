@@ -43,6 +43,8 @@ type Submitted struct {
 	Position int         `json:"position" doc:"Place in the queue, 1 is next; 0 for a dry run"`
 	Waiting  int         `json:"waiting" doc:"Runs in the queue, this one included"`
 	Warnings []string    `json:"warnings,omitempty"`
+	Start    *Start      `json:"start,omitempty" doc:"Of a dry run: when it would be expected to start"`
+	Effect   *Effect     `json:"effect,omitempty" doc:"Of a dry run: what that does to all others that wait"`
 	Batch    *JobPreview `json:"batch,omitempty" doc:"Of a dry run on a cluster of kind slurm: what its batch system would get"`
 }
 

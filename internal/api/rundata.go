@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -13,7 +15,18 @@ type Why struct {
 	Position int            `json:"position,omitempty"`
 	Waiting  int            `json:"waiting,omitempty"`
 	Evidence []string       `json:"evidence,omitempty" doc:"What the sentence rests on"`
+	Start    *Start         `json:"start,omitempty" doc:"When it is expected to start; of runs that wait"`
+	Terms    *forge.Terms   `json:"terms,omitempty" doc:"Where it stands in the order and by which values; of runs that wait"`
+	Sooner   []string       `json:"sooner,omitempty" doc:"What would let it start sooner, each tried by a plan of its own"`
 	Next     []string       `json:"next,omitempty" doc:"Commands that may help"`
+}
+
+// Start is when a run is expected to start: the queue played on by what is known of how long runs last.
+type Start struct {
+	At   time.Time `json:"at,omitzero" doc:"Absent: not known"`
+	Low  time.Time `json:"low,omitzero" doc:"With four chances in five it starts from low to high"`
+	High time.Time `json:"high,omitzero" doc:"Absent: not known, or too far away"`
+	Note string    `json:"note,omitempty" doc:"Why there is no time"`
 }
 
 // LogQuery asks for a piece of one rank's output. Attempt 0 is the newest. A follower asks

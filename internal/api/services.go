@@ -133,6 +133,8 @@ type RunData interface {
 	Metrics(ctx context.Context, p forge.Principal, run string, q MetricsQuery) (Metrics, error)
 	Checkpoints(ctx context.Context, p forge.Principal, run string) ([]forge.Checkpoint, error)
 	Queue(ctx context.Context, p forge.Principal, limit int) (Queue, error)
+	// WhatIf plays the queue on as it is and as it would be, and changes nothing. Only an operator sees runs of other tenants.
+	WhatIf(ctx context.Context, p forge.Principal, q WhatIfQuery) (WhatIf, error)
 }
 
 // Keys manages the API keys of the principal's tenant. Members see and manage their own, admins

@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {
 		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/gate",
-		"nvml", "recipes", "scheduler", "slurm", "store", "web",
+		"nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
 	},
 	"cmd/forged":   {"internal/daemon", "internal/shim", "nvml", "slurm"},
 	"cmd/forgectl": {"internal/api", "internal/api/client", "internal/dataset", "recipes", "scheduler/sim"},

@@ -81,6 +81,8 @@ type Daemon struct {
 	tail       *tail
 	runIDs     runIDs
 	outlooks   outlooks
+	forecasts  forecasts
+	whatIf     chan struct{} // holds one while somebody looks ahead
 	cursors    cursors
 	reading    registrations
 	desk       mungeDesk
@@ -120,6 +122,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
 		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
+		whatIf: make(chan struct{}, 1),
 	}
 	d.meter = newMeter(o.Version)
 	d.meter.registry.MustRegister(siteFacts{d})

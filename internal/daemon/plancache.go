@@ -27,14 +27,31 @@ type outlook struct {
 	by   scheduler.Policy
 	at   [2]int64 // of the world
 
-	once  sync.Once
-	order []*forge.PendingRun
+	order []*forge.PendingRun // all that wait, next first
+
+	mu   sync.Mutex // looking makes what planning left out
+	view *scheduler.View
 }
 
 // queue lists all that wait, next first.
-func (o *outlook) queue() []*forge.PendingRun {
-	o.once.Do(func() { o.order = scheduler.Queue(o.snap, o.by) })
-	return o.order
+func (o *outlook) queue() []*forge.PendingRun { return o.order }
+
+// terms says where a run stands in the order.
+func (o *outlook) terms(run forge.RunID) (forge.Terms, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.view.Terms(run)
+}
+
+// soonerCost is what a plan may cost that is made again for each change that is tried for one run.
+const soonerCost = 10 * time.Millisecond
+
+// sooner says what would let a run start now; in a queue that takes long to plan nothing is tried.
+func (o *outlook) sooner(run forge.RunID, top int) []scheduler.Way {
+	if o.cost > soonerCost {
+		return nil
+	}
+	return scheduler.Sooner(o.snap, o.by, run, top)
 }
 
 // why gives the reasons of some runs, in words.
@@ -71,7 +88,8 @@ func (c *outlooks) of(w *world, p scheduler.Policy, now time.Time) *outlook {
 	}
 	began := time.Now()
 	o := &outlook{snap: w.snapshot(now), by: p, at: at}
-	o.plan = scheduler.Plan(o.snap, p)
+	o.view = scheduler.NewView(o.snap, p)
+	o.plan, o.order = o.view.Plan, o.view.Queue()
 	o.cost = time.Since(began)
 	c.last = o
 	return o

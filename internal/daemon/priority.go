@@ -31,6 +31,7 @@ func (s priorities) PriorityEffect(ctx context.Context, p forge.Principal, run s
 	policy := s.d.policy()
 	snap := s.d.outlooks.of(s.d.world, policy, time.Now()).snap
 	e.Position, e.Waiting = scheduler.Position(snap, policy, r.ID)
+	was := snap
 	snap.Pending = slices.Clone(snap.Pending) // others read the outlook
 	for i := range snap.Pending {
 		if snap.Pending[i].ID == r.ID {
@@ -38,6 +39,7 @@ func (s priorities) PriorityEffect(ctx context.Context, p forge.Principal, run s
 		}
 	}
 	e.WouldBe, _ = scheduler.Position(snap, policy, r.ID)
+	e.Start, e.Then, e.Effect = s.d.effect(ctx, was, snap, r.ID)
 	return e, nil
 }
 

@@ -19,6 +19,10 @@ func TestAnotherPriority(t *testing.T) {
 		s := priorities{r.Daemon} // 65: nobody is stopped for it
 		e, err := s.PriorityEffect(t.Context(), r.op, string(third.ID), 65)
 		want := api.PriorityEffect{Run: third.Number, State: forge.RunPending, Was: 50, Priority: 65, Position: 3, WouldBe: 1, Waiting: 3}
+		if e.Start == nil || e.Then == nil || e.Effect == nil || e.Then.At.After(e.Start.At) {
+			t.Errorf("it goes ahead of two and starts at %+v instead of %+v; others: %+v", e.Then, e.Start, e.Effect)
+		}
+		e.Start, e.Then, e.Effect = nil, nil, nil
 		if err != nil || e != want {
 			t.Fatalf("got %+v, %v; want %+v", e, err, want)
 		}

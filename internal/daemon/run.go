@@ -29,7 +29,11 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 	}
 	if q.DryRun {
 		job, err := s.d.preview(ctx, p, spec)
-		return api.Submitted{Run: forge.Run{Spec: spec, User: p.Actor(), State: forge.RunPending}, Warnings: warnings, Batch: job}, err
+		out := api.Submitted{Run: forge.Run{Spec: spec, User: p.Actor(), State: forge.RunPending}, Warnings: warnings, Batch: job}
+		if err == nil {
+			s.d.dryRun(ctx, p, spec, &out)
+		}
+		return out, err
 	}
 	return s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
 }

@@ -65,7 +65,7 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		if held.Text == "" {
 			w.Sentence = "is about to be placed"
 		}
-		w.Position, w.Waiting = scheduler.Position(now.snap, s.d.policy(), r.ID)
+		s.terms(ctx, &w, r, now, p)
 		wayOut(&w, r, now.snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
@@ -90,6 +90,29 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		w.Sentence += "; cancel was requested"
 	}
 	return w, nil
+}
+
+// terms adds where a run stands, when it is expected to start, and what would let it start sooner.
+func (s rundata) terms(ctx context.Context, w *api.Why, r forge.Run, now *outlook, p forge.Principal) {
+	t, waits := now.terms(r.ID)
+	if !waits {
+		return
+	}
+	w.Terms, w.Position, w.Waiting = &t, t.Position, t.Waiting
+	if w.Code == "" { // starts in this very plan
+		return
+	}
+	w.Start = s.d.forecasts.of(ctx, now, r.ID).start(r.ID)
+	w.Sentence += startText(w.Start, t.Holders, now.snap.Now)
+	if text := holdersText(t.Holders, now.snap.Now); text != "" {
+		w.Evidence = append(w.Evidence, text)
+	}
+	for _, way := range now.sooner(r.ID, s.d.maxPriority(p)) {
+		w.Sooner = append(w.Sooner, way.Change)
+		if way.Run.Priority != r.Spec.Priority {
+			w.Next = append(w.Next, fmt.Sprintf("forgectl run priority %d %d", r.Number, way.Run.Priority))
+		}
+	}
 }
 
 // saving says for whom a run waits that something was stopped for: the tenant's own runs by number,
@@ -236,7 +259,7 @@ func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string)
 
 // Queue lists the tenant's runs in the order of the plan, limit of them at most; the load of others is counted
 // and not named (invariant 8).
-func (s rundata) Queue(_ context.Context, p forge.Principal, limit int) (api.Queue, error) {
+func (s rundata) Queue(ctx context.Context, p forge.Principal, limit int) (api.Queue, error) {
 	now := s.d.outlooks.of(s.d.world, s.d.policy(), time.Now())
 	q := api.Queue{Entries: []api.QueueEntry{}}
 	add := func(id forge.RunID, pos int, since time.Time) bool {
@@ -278,8 +301,12 @@ func (s rundata) Queue(_ context.Context, p forge.Principal, limit int) (api.Que
 		}
 	}
 	now.why(why)
+	var ahead *forecast
+	if len(shown) > 0 {
+		ahead = s.d.forecasts.of(ctx, now, shown[:min(len(shown), forecastHead)]...)
+	}
 	for i, id := range shown {
-		q.Entries[running+i].Why = why[id]
+		q.Entries[running+i].Why, q.Entries[running+i].Start = why[id], ahead.start(id)
 	}
 	return q, nil
 }

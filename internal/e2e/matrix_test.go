@@ -50,6 +50,7 @@ var rules = map[string]access{
 	"list-run-rows":        {role: forge.RoleViewer, ok: []int{200}},
 	"get-run":              {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"why-run":              {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"what-if":              {role: forge.RoleMember, query: "policy=fifo", ok: []int{200}},
 	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},

@@ -25,7 +25,7 @@ type run struct {
 	forge.PendingRun // as the policy sees it while it waits
 
 	phase  phase
-	gen    uint32 // grows when an attempt starts or ends: events of another are void
+	gen    uint32 // grows when an attempt starts: events of an earlier one are void
 	gpus   int64
 	submit int64
 	need   int64 // work on all of its GPUs
@@ -323,7 +323,6 @@ func (e *engine) decide() error {
 		if len(plan.Preempt) == 0 {
 			return nil
 		}
-		e.settle()
 		if round == maxRounds {
 			e.wake = min(e.wake, e.now+lookAgain)
 			return nil

@@ -20,6 +20,9 @@ type ForecastOptions struct {
 	Unknown time.Duration // what a run is taken to last of which nothing is known; 0: DefaultUnknown
 	// MaxPlans bounds each replay, so that a queue of 100,000 is answered at all: what is not known by then is not said. 0: DefaultMaxPlans.
 	MaxPlans int64
+	// Budget bounds the real time that all replays may take together: the expected one says what it knows by then, a sample that is not done
+	// does not count. 0: none.
+	Budget time.Duration
 }
 
 // The defaults of a forecast.
@@ -51,6 +54,9 @@ type Expected struct {
 // interval is the part of the samples on each side that Low and High leave out.
 const interval = 0.1
 
+// fewSamples are so few that a budget which allows no more gives no interval.
+const fewSamples = 5
+
 // Forecast replays the queue of a snapshot under a policy until all runs that are asked for have started. What it would be under another
 // policy, with more nodes or with fewer is the forecast of a snapshot and a policy that are so.
 func Forecast(ctx context.Context, s forge.Snapshot, p scheduler.Policy, o ForecastOptions) (*Outlook, error) {
@@ -61,10 +67,21 @@ func Forecast(ctx context.Context, s forge.Snapshot, p scheduler.Policy, o Forec
 	o.MaxPlans = defaulted(o.MaxPlans, DefaultMaxPlans)
 	out := &Outlook{Policy: p.Preset, Now: s.Now, Samples: o.Samples}
 	starts := make([][]int64, len(s.Pending))
+	began, late := time.Now(), false
 	for k := 0; k <= o.Samples; k++ {
 		e, pending := lookAhead(s, p, o, k)
+		if done := e.enough; o.Budget > 0 {
+			e.enough = func() bool {
+				late = late || time.Since(began) > o.Budget
+				return late || done()
+			}
+		}
 		if err := e.loop(ctx); err != nil {
 			return nil, err
+		}
+		if late && k > 0 {
+			out.Samples = k - 1
+			break
 		}
 		for i, at := range pending {
 			r := &e.runs[at]
@@ -87,9 +104,12 @@ func Forecast(ctx context.Context, s forge.Snapshot, p scheduler.Policy, o Forec
 			out.Until = e.time(e.now)
 		}
 	}
-	if o.Samples > 0 {
+	if late && out.Samples < fewSamples {
+		out.Samples = 0
+	}
+	if out.Samples > 0 {
 		for i := range out.Runs {
-			out.Runs[i].interval(s.Now, starts[i], o.Samples+1)
+			out.Runs[i].interval(s.Now, starts[i], out.Samples+1)
 		}
 	}
 	return out, nil

@@ -40,7 +40,7 @@ const (
 	longestPart = 0.125 // of the time over which jobs arrive
 	sweepPart   = 0.08  // of the submits; with 4 to 32 runs each that is a third and more of the runs
 	sweepSpread = 0.08
-	burstPart   = 0.02
+	burstPart   = 0.1
 	burstLength = 600.0
 	dayDepth    = 0.7 // how much emptier the night is than the mean
 	maxMade     = 1_000_000
@@ -66,7 +66,7 @@ func Generate(o GenerateOptions) ([]Job, error) {
 		bursts[i] = rng.Float64()
 	}
 	for len(jobs) < o.Jobs {
-		when, burst := rng.Float64(), rng.Float64() < burstPart*5
+		when, burst := rng.Float64(), rng.Float64() < burstPart
 		if burst {
 			when = bursts[rng.IntN(len(bursts))]
 		}

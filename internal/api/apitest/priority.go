@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -19,6 +20,10 @@ func (f *Fake) PriorityEffect(_ context.Context, p forge.Principal, run string, 
 		return api.PriorityEffect{}, err
 	}
 	e := api.PriorityEffect{Run: r.Number, State: r.State, Was: r.Spec.Priority, Priority: priority, Position: 3, WouldBe: 3, Waiting: 5}
+	if f.batchQueue == "" {
+		at := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
+		e.Start, e.Then, e.Effect = &api.Start{At: at.Add(2 * time.Hour)}, &api.Start{At: at}, &api.Effect{Later: 2, Most: forge.Duration(time.Hour)}
+	}
 	switch {
 	case f.batchQueue != "":
 		e.Position, e.WouldBe, e.Waiting, e.Queue = 0, 0, 0, f.batchQueue

@@ -3,6 +3,7 @@ package apitest
 import (
 	"context"
 	"slices"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -114,4 +115,33 @@ func (f *Fake) Queue(_ context.Context, _ forge.Principal, limit int) (api.Queue
 		q.Entries, q.More = q.Entries[:limit], n-limit
 	}
 	return q, nil
+}
+
+// WhatIf implements api.RunData: one run waits, and starts an hour sooner where nodes are added, an hour later where one is drained.
+func (f *Fake) WhatIf(_ context.Context, p forge.Principal, q api.WhatIfQuery) (api.WhatIf, error) {
+	leave, err := f.enter("WhatIf")
+	if err != nil {
+		return api.WhatIf{}, err
+	}
+	defer leave()
+	policy := "default"
+	if q.Policy != "" {
+		policy = q.Policy
+	}
+	if !slices.Contains([]string{"default", "fair", "fifo", "las", "srsf"}, policy) {
+		return api.WhatIf{}, forge.Invalidf("policy", "%q is not a policy", policy)
+	}
+	hour := len(q.Drain) - len(q.AddNodes)
+	start := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
+	out := api.WhatIf{Now: api.AheadFigures{Policy: "default", GPUs: 8, Waiting: 1, Start: 1, AvgWaitS: 7200, P95WaitS: 7200, MaxWaitS: 7200}}
+	out.Then = out.Now
+	out.Then.Policy, out.Then.AvgWaitS = policy, float64(7200+3600*hour)
+	out.Then.P95WaitS, out.Then.MaxWaitS = out.Then.AvgWaitS, out.Then.AvgWaitS
+	r := api.WhatIfRun{Run: 4, GPUs: 1, Now: start, Then: start.Add(time.Duration(hour) * time.Hour)}
+	if p.Role == forge.RoleOperator {
+		r.Tenant = p.Tenant
+	}
+	out.Runs = []api.WhatIfRun{r}
+	out.Others = api.Effect{Sooner: max(0, -hour), Later: max(0, hour), Most: forge.Duration(time.Duration(max(0, hour)) * time.Hour)}
+	return out, nil
 }

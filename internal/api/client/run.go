@@ -230,3 +230,19 @@ func (c *Client) RunEvents(ctx context.Context, run string, after int64, limit i
 	err := c.ask(ctx, http.MethodGet, runPath(run, "/events"), q, nil, &out)
 	return out.Items, err
 }
+
+// WhatIf says what a change of the site would do to the queue; nothing is changed.
+func (c *Client) WhatIf(ctx context.Context, q api.WhatIfQuery) (api.WhatIf, error) {
+	v := url.Values{}
+	for name, list := range map[string][]string{"add_nodes": q.AddNodes, "drain": q.Drain} {
+		if len(list) > 0 {
+			v.Set(name, strings.Join(list, ","))
+		}
+	}
+	if q.Policy != "" {
+		v.Set("policy", q.Policy)
+	}
+	var out api.WhatIf
+	err := c.ask(ctx, http.MethodGet, "/v1/queue/what-if", v, nil, &out)
+	return out, err
+}

@@ -57,7 +57,7 @@ func TestOpenAPI(t *testing.T) {
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "PATCH /v1/tenants/{tenant}", "GET /v1/runs/{run}/priority", "POST /v1/runs/{run}/priority", "GET /v1/whoami", "GET /v1/doctor",
-		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat",
+		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat", "GET /v1/queue/what-if",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
 	ops := operations(o)
@@ -170,7 +170,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/tenants", "", `{"name":"physics"}`}, {"GET /v1/tenants", "", ""}, {"GET /v1/tenants/{tenant}", "/v1/tenants/physics", ""},
 		{"PATCH /v1/tenants/{tenant}", "/v1/tenants/physics", `{"weight":2.5,"gpus":16,"max_gpus":32,"max_running":10,"max_queued":1000,"eval_gpus":4}`},
 		{"GET /v1/runs/{run}/priority", "/v1/runs/3/priority?priority=70", ""}, {"POST /v1/runs/{run}/priority", "/v1/runs/3/priority", `{"priority":70}`},
-		{"GET /v1/whoami", "", ""}, {"GET /v1/doctor", "", ""},
+		{"GET /v1/whoami", "", ""}, {"GET /v1/doctor", "", ""}, {"GET /v1/queue/what-if", "/v1/queue/what-if?add_nodes=4x8:h100&policy=srsf", ""},
 		{"POST /v1/users", "", `{"name":"carla","role":"admin","max_priority":80,"unix_uid":1000}`}, {"GET /v1/users", "", ""},
 		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},

@@ -29,7 +29,21 @@ type queueInput struct {
 	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"10000" doc:"Entries at most; more counts those after them"`
 }
 
+type whatIfInput struct {
+	AddNodes []string `query:"add_nodes" maxItems:"16" doc:"NODESxGPUS:TYPE, each like a node that is there: 4x8:h100"`
+	Drain    []string `query:"drain" maxItems:"1000" doc:"Nodes that take no new work: NODE or CLUSTER/NODE"`
+	Policy   string   `query:"policy" maxLength:"64" doc:"A preset instead of the site's policy"`
+}
+
 func (s *server) runData() {
+	operation(s, spec{
+		id: "what-if", method: http.MethodGet, path: "/v1/queue/what-if", tag: "queue", role: forge.RoleMember,
+		summary: "Say what a change of the site would do to the queue",
+		doc:     "Plays the queue on as it is and as it would be, by what is known of how long runs last; nothing is changed. Runs of other tenants are amounts, except to operators.",
+		errors:  []forge.Kind{forge.KindInvalid},
+	}, func(ctx context.Context, p forge.Principal, in *whatIfInput) (api.WhatIf, error) {
+		return s.RunData.WhatIf(ctx, p, api.WhatIfQuery{AddNodes: in.AddNodes, Drain: in.Drain, Policy: in.Policy})
+	})
 	operation(s, spec{
 		id: "why-run", method: http.MethodGet, path: "/v1/runs/{run}/why", tag: "runs", role: forge.RoleViewer,
 		summary: "Say why a run is where it is", doc: "One sentence, what it rests on, and commands that may help.",
