@@ -443,8 +443,8 @@ func (pl *planner) stopsOn(c *clearing, b *bin) bool {
 		if a == nil || a.kept || slices.Contains(c.stops, a) || a.fixed && !a.stopped || b.claimable(pl.w, c, &b.node.uses[i]) < 0 {
 			continue
 		}
-		if !a.stopped && !a.chosen && a.turn.at < c.e.turn.at {
-			continue
+		if !a.stopped && a.by != c.e && a.turn.at < c.e.turn.at {
+			continue // it gives way to others, or to nobody
 		}
 		out = append(out, a)
 	}
