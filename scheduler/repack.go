@@ -377,6 +377,9 @@ func (pl *planner) settle() {
 		}
 		if len(c.stops) == 0 || !enough {
 			e.excluded, e.forced = true, false
+			for _, b := range e.to { // others may have it
+				b.use(-c.need.slots, -c.need.cpus, -c.need.mib)
+			}
 			continue
 		}
 		pl.carryOut(c)
