@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench demo demo-front demo-slurm run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate demo demo-front demo-slurm demo-queue run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ accept: build ## Replay public traces and hold every figure of the queue against
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
 
+mutate: ## Break the scheduler in small ways and list what its tests do not notice (minutes); MUTANTS=60 SEED=1
+	@go run ./contrib/mutate -n $(or $(MUTANTS),60) -seed $(or $(SEED),1) ./scheduler
+
 demo-front: ## Live through a site's first day: tenants, keys, preemption, backup and restore
 	@contrib/demo/demo --story front
 
@@ -68,6 +71,9 @@ demo: ## Train a tiny model, break it half-way and watch it finish
 
 demo-slurm: ## Train on a real Slurm cluster while a node of the gang and the controller die
 	@contrib/demo/demo --story slurm
+
+demo-queue: ## See short runs overtake a long gang, a reservation kept, a what-if come true
+	@contrib/demo/demo --story queue
 
 run-forged: build ## Serve from a state directory for trying things, .cache/forged
 	@test -d .cache/forged || bin/forged init --state-dir .cache/forged

@@ -3,7 +3,6 @@ package forge
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -14,12 +13,24 @@ const (
 	maxSetupLine   = 8 << 10
 )
 
-var (
-	moduleName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+/:@=-]{0,255}$`)
-	envDirName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}$`)
-	// Nothing that pyxis or apptainer would read as a second option or a second mount.
-	imageName = regexp.MustCompile(`^[A-Za-z0-9_/][A-Za-z0-9_./:@#+~-]{0,511}$`)
-)
+// made says that s is of at most max letters, digits, underscores and what else is allowed first and after that. A regular
+// expression with such a count is compiled to half a megabyte, at every start of a shim.
+func made(s string, max int, first, then string) bool {
+	for i, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_':
+		case i == 0 && strings.IndexByte(first, c) < 0, i > 0 && strings.IndexByte(then, c) < 0:
+			return false
+		}
+	}
+	return s != "" && len(s) <= max
+}
+
+func isModule(s string) bool { return made(s, 256, "", ".+/:@=-") }
+func isEnvDir(s string) bool { return made(s, 128, "", ".+-") }
+
+// isImage allows nothing that pyxis or apptainer would read as a second option or a second mount.
+func isImage(s string) bool { return made(s, 512, "/", "./:@#+~-") }
 
 // Check holds one layer of a runtime to its form: what is there must mean something, what is missing may be another's.
 func (r Runtime) Check() error {
@@ -32,7 +43,7 @@ func (r Runtime) Check() error {
 	if strings.ContainsFunc(r.Path, control) || len(r.Path) > 1024 {
 		return bad("path", "%.80q: want at most 1024 bytes without control characters", r.Path)
 	}
-	if r.Image != "" && !imageName.MatchString(r.Image) {
+	if r.Image != "" && !isImage(r.Image) {
 		return bad("image", "%.80q is not the path of an image or a reference to one", r.Image)
 	}
 	for _, l := range []struct {
@@ -49,7 +60,7 @@ func (r Runtime) Check() error {
 		}
 	}
 	for i, m := range r.Modules {
-		if !moduleName.MatchString(m) {
+		if !isModule(m) {
 			return bad(fmt.Sprintf("modules[%d]", i), "%.80q is not the name of a module", m)
 		}
 	}
@@ -87,7 +98,7 @@ func (r Runtime) CheckWhole() error {
 			return bad("path", "%q: kind %s needs an absolute path without . and ..", r.Path, r.Kind)
 		}
 	case RuntimeConda:
-		if !absolute(r.Path) && !envDirName.MatchString(r.Path) {
+		if !absolute(r.Path) && !isEnvDir(r.Path) {
 			return bad("path", "%q: kind conda needs the name of an environment or its absolute path", r.Path)
 		}
 	default:

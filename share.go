@@ -54,19 +54,27 @@ type UserAccount struct {
 }
 
 // Shares says, tenant by tenant, how much of its share each had: what it used, over the part of all use that its weight entitles it
-// to. 1 is exactly its share; one that used nothing has 0. Weights of tenants that used nothing entitle to nothing: their part is free.
-func Shares(all []TenantShare) []float64 {
+// to. 1 is exactly its share; one that used nothing has 0. Weights of tenants that used nothing entitle to nothing unless they have runs now: the part of
+// who is away is free.
+func Shares(all []TenantShare, present func(TenantID) bool) []float64 {
 	var used, weight float64
 	for _, t := range all {
-		if t.Used > 0 {
-			used, weight = used+float64(t.Used), weight+t.Weight
+		if t.Used > 0 || present(t.Tenant) {
+			used, weight = used+float64(t.Used), weight+t.weight()
 		}
 	}
 	out := make([]float64, len(all))
 	for i, t := range all {
 		if t.Used > 0 {
-			out[i] = float64(t.Used) / (used * t.Weight / weight)
+			out[i] = float64(t.Used) / (used * t.weight() / weight)
 		}
 	}
 	return out
+}
+
+func (t TenantShare) weight() float64 {
+	if t.Weight <= 0 {
+		return 1
+	}
+	return t.Weight
 }

@@ -49,13 +49,18 @@ func TestUseFades(t *testing.T) {
 }
 
 func TestSharesAreUseOverWhatTheWeightEntitlesTo(t *testing.T) {
-	got := Shares([]TenantShare{{Weight: 1, Used: 300}, {Weight: 3, Used: 300}, {Weight: 5}, {Weight: 2, Used: 600}})
+	nobody := func(TenantID) bool { return false }
+	got := Shares([]TenantShare{{Weight: 1, Used: 300}, {Weight: 3, Used: 300}, {Weight: 5}, {Weight: 2, Used: 600}}, nobody)
 	for i, want := range []float64{1.5, 0.5, 0, 1.5} { // of 1200: 200, 600 and 400 are theirs; who used nothing takes nothing from them
 		if !near(got[i], want) {
 			t.Errorf("tenant %d has %v of its share, want %v", i, got[i], want)
 		}
 	}
-	if got := Shares([]TenantShare{{Weight: 1}, {Weight: 2}}); got[0] != 0 || got[1] != 0 {
+	came := func(t TenantID) bool { return t == "new" }
+	if got := Shares([]TenantShare{{Tenant: "old", Weight: 1, Used: 300}, {Tenant: "new", Weight: 3}}, came); got[0] != 4 || got[1] != 0 {
+		t.Errorf("one that waits and used nothing yet: %v", got)
+	}
+	if got := Shares([]TenantShare{{Weight: 1}, {Weight: 2}}, nobody); got[0] != 0 || got[1] != 0 {
 		t.Errorf("nobody used anything, and they have %v", got)
 	}
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -29,6 +30,8 @@ const (
 	PropSlotHeld        Property = "slot_held"            // invariant 3: not an active attempt's
 	PropSlotTwice       Property = "slot_twice"           // invariant 3: not two runs'
 	PropClaimed         Property = "claimed_for_other"    // a claimed GPU only for the claim's run
+	PropWhere           Property = "constraint_broken"    // the types, memory, labels and nodes that the run asks for, within one value of a label
+	PropBound           Property = "over_bound"           // no more at once than a tenant or user may have
 	PropCPU             Property = "over_cpu"             // no more CPUs than the node has
 	PropMemory          Property = "over_memory"          // no more memory than the node has
 	PropAvoid           Property = "avoided_node"         // avoided nodes only as a last resort
@@ -37,7 +40,10 @@ const (
 	PropReason          Property = "hold_without_reason"  // invariant 9
 	PropHoldOnce        Property = "held_and_placed"      // one answer per run
 	PropPreemptTarget   Property = "preempt_target"       // an active attempt, for a pending run that is ready
-	PropPreemptGap      Property = "preempt_gap"          // only what is of a lower class
+	PropPreemptGap      Property = "preempt_gap"          // only what is of a lower class, or borrows what the other is entitled to
+	PropPreemptOrder    Property = "preempt_order"        // where a policy stops runs in order: only what comes later
+	PropPreemptMoved    Property = "preempt_moved"        // or what is narrower and finds another place
+	PropPreemptPinned   Property = "preempt_pinned"       // not what its owner has pinned
 	PropPreemptAgain    Property = "preempt_again"        // not what was preempted just before
 	PropPreemptClaims   Property = "preempt_claims"       // the GPUs freed, and free ones, each claimed once
 	PropPreemptInVain   Property = "preempt_in_vain"      // invariant 6: the waiting gang then starts
@@ -50,7 +56,7 @@ const (
 	PropHandOverOrder   Property = "hand_over_order"      // in the order of forge's queue
 	PropHandOverBound   Property = "hand_over_early"      // not what starts now elsewhere
 	PropHandOverDue     Property = "hand_over_due"        // who could be handed over does not wait here
-	PropWake            Property = "wake_late"            // a back-off is not slept through
+	PropWake            Property = "wake_late"            // what changes by the clock alone is not slept through
 )
 
 // Properties lists every property.
@@ -58,7 +64,7 @@ var Properties = []Property{
 	PropRevision, PropRunPending, PropPlacedOnce, PropRunReady, PropAttempt, PropVersion, PropGangWhole, PropGangMixed,
 	PropCluster, PropPaused, PropNode, PropNodeReady, PropSlot, PropSlotSick, PropSlotHeld, PropSlotTwice, PropClaimed,
 	PropCPU, PropMemory, PropAvoid, PropCPUSlot, PropHeadDelayed, PropReason, PropHoldOnce, PropPreemptTarget,
-	PropPreemptGap, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,
+	PropWhere, PropBound, PropPreemptGap, PropPreemptOrder, PropPreemptMoved, PropPreemptPinned, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,
 	PropBatchCluster, PropHandOverOnly, PropHandOverNodes, PropHandOverLimit, PropHandOverOrder, PropHandOverBound, PropHandOverDue,
 }
 
@@ -107,6 +113,7 @@ func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
 	c.keptFor()
 	c.placements()
 	c.amounts()
+	c.bounds()
 	c.reasons()
 	c.preemptions()
 	c.headNotDelayed()
@@ -125,6 +132,7 @@ type checkSlot struct {
 }
 
 type checker struct {
+	over      map[forge.TenantID]float64 // how many times its share each tenant had
 	s         forge.Snapshot
 	plan      forge.Plan
 	nodes     map[checkNode]forge.Node
@@ -137,6 +145,12 @@ type checker struct {
 	policy    Policy
 	setAside  map[forge.RunID]forge.ActiveAttempt // what is kept for runs that wait for others to stop
 	overruled map[forge.RunID]bool                // runs whose claims go to one of a higher class
+	inLine    []contender                         // see line
+	position  map[forge.RunID]int
+	tiers     map[forge.RunID]int
+	types     []gangType
+	tenants   map[forge.TenantID]forge.TenantShare
+	all       *tally
 }
 
 func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {
@@ -196,6 +210,39 @@ func (c *checker) reasons() {
 		backsOff := r.Cancel == "" && r.Hold == nil && !c.waitsForRuns(r) && r.NotBefore.After(c.s.Now)
 		if backsOff && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(r.NotBefore)) {
 			c.fault(PropWake, r.ID, "may start at %s, and the plan wakes at %s", r.NotBefore, c.plan.WakeAt)
+		}
+	}
+	c.wakes()
+}
+
+// wakes: what changes by the clock alone and could change the plan is looked at in time.
+func (c *checker) wakes() {
+	if len(c.s.Pending) == 0 {
+		return
+	}
+	by := func(t time.Time, run forge.RunID, what string) {
+		if t.After(c.s.Now) && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(t)) {
+			c.fault(PropWake, run, "%s at %s, and the plan wakes at %s", what, t, c.plan.WakeAt)
+		}
+	}
+	for _, a := range c.s.Active {
+		if c.policy.ReplanEvery > 0 {
+			by(c.s.Now.Add(c.policy.ReplanEvery), a.Run, "critical runs are looked for")
+		}
+		if (c.policy.PreemptInOrder || c.policy.PreemptGap > 0) && !isLeaving(a) && !a.Pinned && len(a.Placement) > 0 {
+			by(c.sparedUntil(a), a.Run, "is spared no more")
+		}
+		gpus := 0
+		for _, sh := range a.Placement {
+			gpus += len(sh.Slots)
+		}
+		if c.policy.Order == OrderAttained && gpus > 0 {
+			had := c.ranSoFar(a).Milliseconds() * int64(gpus)
+			edge := int64(10 * 60 * 1000)
+			for edge <= had {
+				edge *= 2
+			}
+			by(c.s.Now.Add(time.Duration((edge-had+int64(gpus)-1)/int64(gpus))*time.Millisecond), a.Run, "comes later in the order")
 		}
 	}
 }

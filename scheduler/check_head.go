@@ -17,6 +17,9 @@ type gangType struct {
 
 // typesOf lists the types that nodes hold, in a fixed order.
 func (c *checker) typesOf() []gangType {
+	if c.types != nil {
+		return c.types
+	}
 	set := map[gangType]bool{}
 	for _, n := range c.s.Nodes {
 		for _, g := range n.GPUs {
@@ -37,6 +40,7 @@ func (c *checker) typesOf() []gangType {
 		}
 		return a.typ < b.typ
 	})
+	c.types = out
 	return out
 }
 
@@ -45,12 +49,12 @@ func (c *checker) typesOf() []gangType {
 func (c *checker) nodesThatHold(r forge.PendingRun, t gangType, well bool, ok func(forge.Node) bool) []forge.Node {
 	var out []forge.Node
 	for _, n := range c.s.Nodes {
-		if n.Cluster != t.cluster || r.Cluster != "" && n.Cluster != r.Cluster || r.Batch && !c.hasBatch(n.Cluster) || !ok(n) {
+		if n.Cluster != t.cluster || r.Cluster != "" && n.Cluster != r.Cluster || r.Batch && !c.hasBatch(n.Cluster) || !asks(r.Where, n, t.typ) || !ok(n) {
 			continue
 		}
 		slots := 0
 		for _, g := range n.GPUs {
-			if g.Kind == t.kind && g.Type == t.typ && (!well || g.Sick == "") {
+			if g.Kind == t.kind && g.Type == t.typ && (!well || g.Sick == "") && (r.Where == nil || g.MemoryMiB >= r.Where.GPUMemoryMiB) {
 				slots++
 			}
 		}
@@ -64,7 +68,7 @@ func (c *checker) nodesThatHold(r forge.PendingRun, t gangType, well bool, ok fu
 // kindFor is GPUs wherever such GPUs exist at all, else CPU slots.
 func (c *checker) kindFor(r forge.PendingRun) forge.GPUKind {
 	for _, t := range c.typesOf() {
-		if t.kind == forge.GPUDevice && len(c.nodesThatHold(r, t, false, func(forge.Node) bool { return true })) >= r.Gang.Nodes {
+		if t.kind == forge.GPUDevice && areEnough(r, c.nodesThatHold(r, t, false, func(forge.Node) bool { return true })) {
 			return forge.GPUDevice
 		}
 	}
@@ -89,7 +93,7 @@ func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
 				return n.State != forge.NodeDrained && !slices.Contains(r.Avoid, n.Name)
 			})
 		}
-		if len(nodes) >= r.Gang.Nodes {
+		if areEnough(r, nodes) {
 			return true
 		}
 	}
@@ -108,7 +112,7 @@ func (c *checker) choices(r forge.PendingRun) map[gangType][]forge.Node {
 		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {
 			return n.State == forge.NodeReady && !(without && slices.Contains(r.Avoid, n.Name))
 		})
-		if len(nodes) >= r.Gang.Nodes {
+		if areEnough(r, nodes) {
 			out[t] = nodes
 		}
 	}
@@ -121,29 +125,34 @@ func (c *checker) headNotDelayed() {
 	if len(c.plan.Place)+len(c.plan.Preempt) == 0 {
 		return
 	}
-	queue := make([]*forge.PendingRun, len(c.s.Pending))
-	for i := range c.s.Pending {
-		queue[i] = &c.s.Pending[i]
+	var queue []*forge.PendingRun
+	for _, k := range c.line() {
+		if r, ok := c.pending[k.id]; ok && k.waits {
+			queue = append(queue, &r)
+		}
 	}
-	sort.Slice(queue, func(i, j int) bool {
-		a, b := queue[i], queue[j]
-		if a.Priority != b.Priority {
-			return a.Priority > b.Priority
-		}
-		if !a.SubmittedAt.Equal(b.SubmittedAt) {
-			return a.SubmittedAt.Before(b.SubmittedAt)
-		}
-		return a.ID < b.ID
-	})
 	where := map[forge.RunID]forge.Place{}
 	for _, p := range c.plan.Place {
 		where[p.Run] = p
 	}
 	var before, overtook []forge.ActiveAttempt
 	var head *forge.PendingRun
+	have := c.everything()
+	if !c.policy.PreemptInOrder { // in strict order of the queue; claimants go first
+		have = c.whatIsActive()
+		for _, cl := range c.s.Claims {
+			if _, kept := c.setAside[cl.For]; kept || where[cl.For].Run != "" {
+				have.add(cl.For)
+			}
+		}
+	}
 	for _, r := range queue {
 		p, placed := where[r.ID]
+		if placed || len(c.stops(r.ID)) > 0 { // in strict order; who is stopped for it counts, too, until it has left
+			have.add(r.ID)
+		}
 		switch {
+		case head != nil && c.policy.PreemptInOrder && !r.Pinned: // whoever can be stopped later keeps nobody waiting
 		case placed && (head == nil || c.isClaimant(r.ID)): // what was freed for it is its own, whoever waits
 			before = append(before, asActive(*r, p, c.s.Now))
 		case placed:
@@ -151,7 +160,7 @@ func (c *checker) headNotDelayed() {
 		case head != nil && len(c.stops(r.ID)) > 0: // what is stopped for a run behind the head goes to that one, for nobody knows how long
 			overtook = append(overtook, c.setAside[r.ID])
 		case head == nil && !c.overruled[r.ID] && len(c.setAside[r.ID].Placement) == 0:
-			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && len(c.choices(*r)) > 0 {
+			if ready, _ := c.mayStart(*r); ready && r.Gang.Nodes > 0 && r.Gang.GPUsPerNode > 0 && !have.over(*r) && len(c.choices(*r)) > 0 {
 				head = r
 			}
 		}
@@ -247,18 +256,26 @@ func (c *checker) startOf(r forge.PendingRun, choices map[gangType][]forge.Node,
 	}
 	sort.Slice(times, func(i, j int) bool { return times[i].Before(times[j]) })
 	for _, at := range times {
-		for t, nodes := range choices {
-			fit := 0
-			for _, n := range nodes {
-				has := c.roomOn(r, t, n, there, at)
-				if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
-					fit++
-				}
-			}
-			if fit >= r.Gang.Nodes {
-				return at, true
-			}
+		if _, fits := c.fitsIn(r, choices, there, at); fits {
+			return at, true
 		}
 	}
 	return time.Time{}, false
+}
+
+// fitsIn says whether, and in which type, the run fits on some nodes with some attempts there.
+func (c *checker) fitsIn(r forge.PendingRun, choices map[gangType][]forge.Node, there []forge.ActiveAttempt, at time.Time) (gangType, bool) {
+	for _, t := range c.typesOf() {
+		var fit []forge.Node
+		for _, n := range choices[t] {
+			has := c.roomOn(r, t, n, there, at)
+			if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
+				fit = append(fit, n)
+			}
+		}
+		if len(fit) > 0 && areEnough(r, fit) {
+			return t, true
+		}
+	}
+	return gangType{}, false
 }

@@ -43,6 +43,7 @@ func (c *checker) placements() {
 			c.fault(PropHandOverOnly, p.Run, "placed on nodes of %s, whose own queue chooses them", p.Cluster)
 		}
 		c.whole(p, r)
+		c.constraints(p, r)
 		for _, sh := range p.Shares {
 			for _, slot := range sh.Slots {
 				at := checkSlot{checkNode{p.Cluster, sh.Node}, slot}

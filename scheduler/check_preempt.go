@@ -30,6 +30,9 @@ func (c *checker) preemptions() {
 		if !ready {
 			c.fault(PropPreemptTarget, p.Run, "preempted for %s, which could not start", p.For)
 		}
+		if p.Leaves != c.leavesAnyway(p, a) {
+			c.fault(PropPreemptTarget, p.Run, "leaves anyway: %v, and the plan says %v", c.leavesAnyway(p, a), p.Leaves)
+		}
 		c.entitled(p, a, r)
 		c.claimsOf(p, a, r, claimed)
 	}
@@ -48,32 +51,79 @@ func (c *checker) active(p forge.Preempt) (forge.ActiveAttempt, bool) {
 	return c.s.Active[i], true
 }
 
-// entitled: what is asked to stop is of a lower class, by the gap, and was not preempted just before.
+// entitled: what is asked to stop may be stopped at all, and for this run: it borrows what the other is entitled to, or the policy puts the other
+// before it.
 func (c *checker) entitled(p forge.Preempt, a forge.ActiveAttempt, r forge.PendingRun) {
-	if c.policy.PreemptGap <= 0 {
-		c.fault(PropPreemptGap, p.Run, "preempted, and this site preempts nothing")
-	}
 	if c.leavesAnyway(p, a) {
 		return
 	}
-	if r.Priority-a.Priority < c.policy.PreemptGap {
-		c.fault(PropPreemptGap, p.Run, "has priority %d, %s has %d; the gap is %d", a.Priority, p.For, r.Priority, c.policy.PreemptGap)
+	if a.Pinned {
+		c.fault(PropPreemptPinned, p.Run, "is pinned by its owner, and stopped for %s", p.For)
 	}
-	if a.Preempted > 0 {
-		gap := time.Duration(float64(c.policy.Spare) * (1 + float64(a.Preempted)*c.policy.SpareGrowth))
-		if c.policy.SpareMost > 0 && gap > c.policy.SpareMost {
-			gap = c.policy.SpareMost
+	if until := c.sparedUntil(a); c.s.Now.Before(until) {
+		c.fault(PropPreemptAgain, p.Run, "was preempted at %s, %d times by now, and is spared until %s", a.PreemptedAt, a.Preempted, until)
+	}
+	lent := c.tier(r.ID) == 0 && c.tier(p.Run) > 0
+	taken := c.tier(r.ID) > 0 && c.tier(p.Run) == 0
+	switch {
+	case lent:
+	case c.policy.PreemptInOrder:
+		if c.isBefore(p.For, p.Run) {
+			return
 		}
-		if until := a.PreemptedAt.Add(gap); c.s.Now.Before(until) {
-			c.fault(PropPreemptAgain, p.Run, "was preempted at %s, %d times by now, and is spared until %s", a.PreemptedAt, a.Preempted, until)
+		if gpusOf(a) >= r.Gang.GPUs() || taken || a.Priority > r.Priority {
+			c.fault(PropPreemptOrder, p.Run, "is stopped for %s, which comes later in the order, and is no wider or of a lower class", p.For)
+		} else if !c.findsPlace(a) {
+			c.fault(PropPreemptMoved, p.Run, "is stopped for %s, which comes later in the order, and fits nowhere else", p.For)
+		}
+	case c.policy.PreemptGap <= 0 || r.Priority-a.Priority < c.policy.PreemptGap || taken:
+		c.fault(PropPreemptGap, p.Run, "has priority %d and tier %d, %s has %d and %d; the gap is %d", a.Priority, c.tier(p.Run), p.For, r.Priority, c.tier(r.ID), c.policy.PreemptGap)
+	}
+}
+
+func gpusOf(a forge.ActiveAttempt) (n int) {
+	for _, sh := range a.Placement {
+		n += len(sh.Slots)
+	}
+	return n
+}
+
+// isMoved: it is stopped in this plan for a run that comes later in the order.
+func (c *checker) isMoved(p forge.Preempt) bool {
+	a, ok := c.active(p)
+	return ok && c.policy.PreemptInOrder && !c.leavesAnyway(p, a) && !(c.tier(p.For) == 0 && c.tier(p.Run) > 0) && !c.isBefore(p.For, p.Run)
+}
+
+// findsPlace says whether a run that is moved fits in its own cluster with all that this plan does, where narrower ones and those behind it that may
+// be stopped give way in their turn.
+func (c *checker) findsPlace(a forge.ActiveAttempt) bool {
+	r := forge.PendingRun{ID: a.Run, Cluster: a.Cluster, Gang: a.Gang, Where: a.Where}
+	if n := len(a.Placement); n > 0 && a.Gang.GPUs() != gpusOf(a) {
+		sh := a.Placement[0]
+		r.Gang = forge.Gang{Nodes: n, GPUsPerNode: len(sh.Slots), CPUsPerGPU: sh.CPUs / len(sh.Slots), MemoryMiBPerGPU: sh.MemoryMiB / int64(len(sh.Slots))}
+	}
+	var there []forge.ActiveAttempt
+	for _, x := range c.s.Active {
+		stopped := slices.ContainsFunc(c.plan.Preempt, func(p forge.Preempt) bool { return p.Run == x.Run })
+		_, movable := c.position[x.Run]
+		if !stopped && x.Run != a.Run && !(movable && (gpusOf(x) < gpusOf(a) || c.isBefore(a.Run, x.Run))) {
+			there = append(there, x)
 		}
 	}
+	for _, p := range c.plan.Place {
+		there = append(there, forge.ActiveAttempt{Run: p.Run, Cluster: p.Cluster, Placement: p.Shares})
+	}
+	for _, kept := range c.setAside {
+		there = append(there, kept)
+	}
+	_, fits := c.fitsIn(r, c.choices(r), there, time.Time{})
+	return fits
 }
 
 // leavesAnyway: it is leaving already, or is stopped in this plan for a run further ahead.
 func (c *checker) leavesAnyway(p forge.Preempt, a forge.ActiveAttempt) bool {
 	i := slices.IndexFunc(c.plan.Preempt, func(q forge.Preempt) bool { return q.Run == p.Run })
-	return isLeaving(a) || c.plan.Preempt[i].For != p.For
+	return isLeaving(a) || i >= 0 && c.plan.Preempt[i].For != p.For
 }
 
 func isLeaving(a forge.ActiveAttempt) bool {
@@ -104,10 +154,10 @@ func (c *checker) claimsOf(p forge.Preempt, victim forge.ActiveAttempt, r forge.
 	}
 }
 
-// givesWay: a claim may go to its own run, or to one that is of a higher class.
+// givesWay: a claim may go to its own run, or to one that is of a higher class and comes before it.
 func (c *checker) givesWay(claimant forge.RunID, r forge.PendingRun) bool {
 	x, waits := c.pending[claimant]
-	return claimant == r.ID || waits && r.Priority-x.Priority >= c.policy.PreemptGap
+	return claimant == r.ID || waits && r.Priority-x.Priority >= max(1, c.policy.PreemptGap) && c.isBefore(r.ID, claimant)
 }
 
 // stops are the preemptions of the plan for a run.
@@ -162,22 +212,40 @@ func (c *checker) fitsWithout(r forge.PendingRun, gone []forge.Preempt, alone bo
 			}
 		}
 	}
-	for t, nodes := range c.choices(r) {
-		fit := 0
-		for _, n := range nodes {
-			has := c.roomOn(r, t, n, there, time.Time{})
-			if alone {
-				has.slots = c.claimedOn(t, n, claims)
-			}
-			if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
-				fit++
+	choices := c.choices(r)
+	if !alone {
+		if c.repacks(r) {
+			for t := range choices {
+				choices[t] = slices.DeleteFunc(choices[t], func(n forge.Node) bool { return !c.stopsOn(r, n) })
 			}
 		}
-		if fit >= r.Gang.Nodes {
+		_, fits := c.fitsIn(r, choices, there, time.Time{})
+		return fits
+	}
+	for t, nodes := range choices {
+		var fit []forge.Node
+		for _, n := range nodes {
+			has := c.roomOn(r, t, n, there, time.Time{})
+			if c.claimedOn(t, n, claims) >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
+				fit = append(fit, n)
+			}
+		}
+		if areEnough(r, fit) {
 			return true
 		}
 	}
 	return false
+}
+
+// repacks says that the plan makes room for others as well, or moves runs: then what is free on other nodes may be meant for those.
+func (c *checker) repacks(r forge.PendingRun) bool {
+	return c.policy.PreemptInOrder && slices.ContainsFunc(c.plan.Preempt, func(p forge.Preempt) bool { return p.For != r.ID || c.isMoved(p) })
+}
+
+func (c *checker) stopsOn(r forge.PendingRun, n forge.Node) bool {
+	return slices.ContainsFunc(c.stops(r.ID), func(p forge.Preempt) bool {
+		return slices.ContainsFunc(p.Claims, func(cl forge.Claim) bool { return cl.Cluster == n.Cluster && cl.Node == n.Name })
+	})
 }
 
 func (c *checker) claimedOn(t gangType, n forge.Node, claims map[checkSlot]bool) int {

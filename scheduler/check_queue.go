@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"slices"
-	"sort"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -54,7 +53,7 @@ func (c *checker) couldQueue(r forge.PendingRun, name forge.ClusterName) bool {
 		nodes := c.nodesThatHold(r, t, false, func(n forge.Node) bool {
 			return n.State != forge.NodeDrained && !(without && slices.Contains(r.Avoid, n.Name))
 		})
-		if len(nodes) >= r.Gang.Nodes {
+		if areEnough(r, nodes) {
 			return true
 		}
 	}
@@ -92,7 +91,7 @@ func (c *checker) queue(q forge.ClusterQueue) {
 		if waiting[w]++; q.MaxPending > 0 && waiting[w] > q.MaxPending {
 			c.fault(PropHandOverLimit, p.Run, "%d runs of %s wait in %s, %d may", waiting[w], r.User, q.Cluster, q.MaxPending)
 		}
-		if b, ok := last[w]; !ok || isAhead(b, r) {
+		if b, ok := last[w]; !ok || c.isBefore(b.ID, r.ID) {
 			last[w] = r
 		}
 	}
@@ -101,10 +100,10 @@ func (c *checker) queue(q forge.ClusterQueue) {
 			r, ready := c.pendingReady(id)
 			w := who{r.Tenant, r.User}
 			// What waits for others to save, or whose claims were just lost, has its place elsewhere.
-			if !ready || c.isClaimant(id) || len(c.stops(id)) > 0 || !c.couldQueue(r, q.Cluster) {
+			if !ready || c.isClaimant(id) || len(c.stops(id)) > 0 || !c.couldQueue(r, q.Cluster) || c.everything().over(r) {
 				continue
 			}
-			if b, ok := last[w]; ok && isAhead(r, b) {
+			if b, ok := last[w]; ok && c.isBefore(r.ID, b.ID) {
 				c.fault(PropHandOverOrder, id, "waits, and %s behind it was handed over to %s", b.ID, q.Cluster)
 			}
 			if q.MaxPending <= 0 || waiting[w] < q.MaxPending {
@@ -136,32 +135,8 @@ func (c *checker) notEarly() {
 		if !ok || !p.HandOver {
 			continue
 		}
-		for t, nodes := range c.choices(r) {
-			fit := 0
-			for _, n := range nodes {
-				has := c.roomOn(r, t, n, there, time.Time{})
-				if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
-					fit++
-				}
-			}
-			if fit >= r.Gang.Nodes {
-				c.fault(PropHandOverBound, p.Run, "handed over to %s, and fits %s now", p.Cluster, t.cluster)
-			}
+		if t, fits := c.fitsIn(r, c.choices(r), there, time.Time{}); fits {
+			c.fault(PropHandOverBound, p.Run, "handed over to %s, and fits %s now", p.Cluster, t.cluster)
 		}
 	}
-}
-
-// isAhead is the order of the queue.
-func isAhead(a, b forge.PendingRun) bool {
-	x := []forge.PendingRun{b, a}
-	sort.SliceStable(x, func(i, j int) bool {
-		switch {
-		case x[i].Priority != x[j].Priority:
-			return x[i].Priority > x[j].Priority
-		case !x[i].SubmittedAt.Equal(x[j].SubmittedAt):
-			return x[i].SubmittedAt.Before(x[j].SubmittedAt)
-		}
-		return x[i].ID < x[j].ID
-	})
-	return x[0].ID == a.ID
 }

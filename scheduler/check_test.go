@@ -103,6 +103,7 @@ func TestCheckPlanCatches(t *testing.T) {
 		p.Hold, p.Place = nil, nil
 		hand(s, p, id, "hpc")
 	}
+	quota := func(q forge.Quota) []forge.TenantShare { return []forge.TenantShare{{Weight: 1, Quota: q}} }
 	type spoil func(s *forge.Snapshot, p *forge.Plan)
 	cases := map[scheduler.Property]map[string]spoil{
 		scheduler.PropRevision: {"a plan of an older snapshot": func(s *forge.Snapshot, p *forge.Plan) { p.Revision-- }},
@@ -192,6 +193,15 @@ func TestCheckPlanCatches(t *testing.T) {
 			"the same attempt twice":       func(s *forge.Snapshot, p *forge.Plan) { preempt(p, "head"); preempt(p, "head") },
 		},
 		scheduler.PropPreemptGap: {
+			"one that is entitled, for one that borrows": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active[0].Tenant, s.Tenants = "t", quota(forge.Quota{GPUs: 2})
+				s.Tenants[0].Tenant = "t"
+			},
+			"one that is entitled, for another that is": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active[0].Priority, s.Tenants = 36, quota(forge.Quota{GPUs: 100})
+			},
 			"a run of nearly the same priority": func(s *forge.Snapshot, p *forge.Plan) { stop(s, p); s.Active[0].Priority = 36 },
 		},
 		scheduler.PropPreemptAgain: {
@@ -279,9 +289,88 @@ func TestCheckPlanCatches(t *testing.T) {
 		scheduler.PropHandOverBound: {
 			"nodes of forge's own are free for it": func(s *forge.Snapshot, p *forge.Plan) { alone(s, p, "h3") },
 		},
+		scheduler.PropWhere: {
+			"another type": func(s *forge.Snapshot, p *forge.Plan) {
+				pending(s, "a").Where = &forge.Constraints{GPUTypes: []string{"H100"}}
+			},
+			"too little memory": func(s *forge.Snapshot, p *forge.Plan) { pending(s, "a").Where = &forge.Constraints{GPUMemoryMiB: 1} },
+			"an excluded node": func(s *forge.Snapshot, p *forge.Plan) {
+				pending(s, "a").Where = &forge.Constraints{Exclude: []forge.NodeName{"m1"}}
+			},
+			"a label that is not": func(s *forge.Snapshot, p *forge.Plan) {
+				pending(s, "a").Where = &forge.Constraints{Labels: map[string]string{"rack": ""}}
+			},
+			"two values of a label": func(s *forge.Snapshot, p *forge.Plan) {
+				a := pending(s, "a")
+				a.Cluster, a.Gang.Nodes, a.Where = "main", 2, &forge.Constraints{Within: "rack"}
+				s.Nodes[0].Labels, s.Nodes[1].Labels = map[string]string{"rack": "r1"}, map[string]string{"rack": "r2"}
+				start(s, p, "a", "main", "n1", 0, 1)
+				find(p, "a").Shares = append(find(p, "a").Shares, forge.Share{Node: "n2", Slots: []int{2, 4}})
+			},
+			"nodes without the label": func(s *forge.Snapshot, p *forge.Plan) {
+				a := pending(s, "a")
+				a.Gang.Nodes, a.Where = 2, &forge.Constraints{Within: "rack"}
+			},
+		},
+		scheduler.PropBound: {
+			"more GPUs than the tenant may have": func(s *forge.Snapshot, p *forge.Plan) { s.Tenants = quota(forge.Quota{MaxGPUs: 3}) },
+			"more runs than the tenant may have": func(s *forge.Snapshot, p *forge.Plan) { s.Tenants = quota(forge.Quota{MaxRunning: 2}) },
+			"more GPUs for evals": func(s *forge.Snapshot, p *forge.Plan) {
+				pending(s, "a").Eval, s.Tenants = true, quota(forge.Quota{EvalGPUs: 1})
+			},
+			"more than one of its users may have": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Tenants = quota(forge.Quota{})
+				s.Tenants[0].Users = []forge.UserQuota{{User: "ada", Quota: forge.Quota{MaxGPUs: 8}}}
+			},
+			"counting what is freed for a run": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				p.Place = nil
+				s.Tenants = quota(forge.Quota{MaxGPUs: 5})
+			},
+		},
+		scheduler.PropPreemptPinned: {
+			"a run that its owner has pinned": func(s *forge.Snapshot, p *forge.Plan) { stop(s, p); s.Active[0].Pinned = true },
+		},
+		scheduler.PropPreemptOrder: {
+			"a run of a higher class": func(s *forge.Snapshot, p *forge.Plan) { stop(s, p); s.Active[0].Priority = 90 },
+			"one that came before and is as wide": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				x := &s.Active[0]
+				x.Priority, x.Placement = 55, append(x.Placement, forge.Share{Node: "n3", Slots: []int{0, 1}})
+			},
+			"one with less left": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				x := &s.Active[0]
+				x.Priority, x.SubmittedAt, x.Placement = 55, epoch, append(x.Placement, forge.Share{Node: "n3", Slots: []int{0, 1}})
+				x.Work = forge.Work{Known: true, Left: time.Minute}
+				pending(s, "head").Work = forge.Work{Known: true, Left: time.Hour}
+			},
+		},
+		scheduler.PropPreemptMoved: {
+			"a narrower one that fits nowhere else": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				s.Active[0].Priority, s.Active[0].Where = 55, &forge.Constraints{Exclude: []forge.NodeName{"n1"}}
+			},
+		},
 		scheduler.PropWake: {
+			"a run that was preempted is spared no more": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Active[0].Preempted, s.Active[0].PreemptedAt = 1, epoch.Add(-9*time.Minute)
+			},
+			"critical runs are looked for now and then": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Pending = slices.DeleteFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == "back" })
+				p.WakeAt = epoch.Add(61 * time.Minute)
+			},
+			"a run comes later in the order once it had more": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Pending = slices.DeleteFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == "back" })
+				s.Active[0].StartedAt, p.WakeAt = epoch.Add(-4*time.Minute), epoch.Add(2*time.Minute)
+			},
 			"no wake":         func(s *forge.Snapshot, p *forge.Plan) { p.WakeAt = time.Time{} },
 			"a wake too late": func(s *forge.Snapshot, p *forge.Plan) { p.WakeAt = epoch.Add(6 * time.Minute) }},
+	}
+	// Where the violation is one under another policy.
+	under := map[string]scheduler.Policy{
+		"a run comes later in the order once it had more": preset("las"), "critical runs are looked for now and then": preset("default"),
+		"a run of a higher class": preset("default"), "one that came before and is as wide": preset("default"), "one with less left": preset("srsf"), "a narrower one that fits nowhere else": preset("default"),
 	}
 	for _, prop := range scheduler.Properties {
 		if len(cases[prop]) == 0 {
@@ -290,12 +379,16 @@ func TestCheckPlanCatches(t *testing.T) {
 		for name, spoil := range cases[prop] {
 			t.Run(string(prop)+": "+name, func(t *testing.T) {
 				s := story(t, checkStory)
-				plan := scheduler.Plan(s, scheduler.DefaultPolicy())
-				if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
+				plan := scheduler.Plan(s, fair)
+				if err := scheduler.CheckPlan(s, fair, plan); err != nil {
 					t.Fatalf("the plan is not safe to begin with: %v\n%s", err, tell(plan))
 				}
 				spoil(&s, &plan)
-				err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan)
+				policy, other := under[name]
+				if !other {
+					policy = fair
+				}
+				err := scheduler.CheckPlan(s, policy, plan)
 				if got := violated(err); !slices.Contains(got, prop) {
 					t.Errorf("got %v (%v)\n%s", got, err, tell(plan))
 				}
@@ -304,9 +397,9 @@ func TestCheckPlanCatches(t *testing.T) {
 	}
 	t.Run("and lets a preemption pass that makes the waiting gang fit", func(t *testing.T) {
 		s := story(t, checkStory)
-		plan := scheduler.Plan(s, scheduler.DefaultPolicy())
+		plan := scheduler.Plan(s, fair)
 		stop(&s, &plan)
-		if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
+		if err := scheduler.CheckPlan(s, fair, plan); err != nil {
 			t.Errorf("%v\n%s", err, tell(plan))
 		}
 	})

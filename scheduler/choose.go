@@ -22,7 +22,7 @@ func (w *world) sharesOf(e *entry) []share {
 	e.shares = []share{}
 	for _, sh := range e.act.Placement {
 		n := w.nodes[nodeKey{e.act.Cluster, sh.Node}]
-		if n == nil {
+		if n == nil || !n.takes() {
 			continue
 		}
 		for _, b := range n.bins {
@@ -59,7 +59,7 @@ func (pl *planner) survey() {
 		if e.act == nil || e.stopped {
 			continue
 		}
-		e.chosen, e.by, e.kept = false, nil, false
+		e.chosen, e.by, e.kept, e.to = false, nil, false, nil
 		for _, s := range pl.w.sharesOf(e) {
 			s.bin.room += s.slots
 			s.bin.node.roomCPU += s.cpus
@@ -111,8 +111,8 @@ func (p *pool) give(nodes, slots int) {
 // choose walks the order and says whether any run that waits, and that is not placed yet, is among those that should have GPUs.
 func (pl *planner) choose() bool {
 	pl.survey()
-	pl.chosen = pl.chosen[:0]
-	waits := false
+	pl.forgetChoice()
+	waits, passed := false, false
 	open := 0
 	for _, p := range pl.w.pools {
 		if p.opened() {
@@ -129,16 +129,28 @@ func (pl *planner) choose() bool {
 				open -= e.gpus
 				pl.chosen = append(pl.chosen, e)
 			}
-		case e.pend != nil && pl.repackable(e):
+		case e.pend != nil && pl.repackable(e) && !(passed && e.pend.Pinned): // who cannot be stopped later overtakes nobody here
 			if p := pl.poolFor(e); p != nil {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 				open -= e.gpus
-				e.chosen, e.pool, waits = true, p, true
+				e.chosen, e.pool, e.to, waits = true, p, nil, true
+				pl.count(e)
 				pl.chosen = append(pl.chosen, e)
 			}
 		}
+		passed = passed || e.pend != nil && !e.chosen && pl.couldHead(e)
 	}
 	return waits
+}
+
+// forgetChoice takes back what was counted for runs that got nothing.
+func (pl *planner) forgetChoice() {
+	for _, e := range pl.chosen {
+		if e.pend != nil && !e.placed && pl.saving[e.id] == nil {
+			pl.uncount(e)
+		}
+	}
+	pl.chosen = pl.chosen[:0]
 }
 
 // chooseRunning takes the slots of a run that has them, by numbers, from its own pool.
@@ -169,8 +181,16 @@ func (pl *planner) chooseRunning(e *entry) bool {
 	return true
 }
 
-// repackable says whether a waiting run takes part in the choice. Who waits for what is being freed already does not, nor who could be handed over to
-// a queue of a cluster's own: nothing is stopped for that one.
+// couldHead says whether a waiting run that gets nothing could be one that nobody may keep waiting.
+func (pl *planner) couldHead(e *entry) bool {
+	if e.placed || e.idle.code != "" || pl.saving[e.id] != nil || pl.overruled[e.id] {
+		return false
+	}
+	sh := pl.shapeOf(e)
+	return sh.code == "" && !sh.waitForNode
+}
+
+// repackable says whether a waiting run takes part in the choice. Who waits for what is being freed already does not.
 func (pl *planner) repackable(e *entry) bool {
 	e.chosen = false
 	if e.placed || e.excluded || e.idle.code != "" || pl.saving[e.id] != nil || pl.overruled[e.id] {
@@ -180,7 +200,7 @@ func (pl *planner) repackable(e *entry) bool {
 		return false
 	}
 	sh := pl.shapeOf(e)
-	if sh.code != "" || sh.waitForNode || len(sh.queues) > 0 || sh.full {
+	if sh.code != "" || sh.waitForNode || sh.full {
 		return false
 	}
 	_, broken := pl.bounds.breaks(e)
@@ -198,9 +218,25 @@ func (pl *planner) poolFor(e *entry) *pool {
 	return nil
 }
 
-// widestFirst is the order in which the chosen find their places: what is wide first, of one size what runs already.
+// widestFirst is the order in which the chosen find their places: what is wide first, of one size what runs already. Who cannot be stopped later
+// comes last: where one before it finds no place after all, it must not have started.
 func widestFirst(a, b *entry) int {
+	last := func(e *entry) bool { return e.pend != nil && e.pend.Pinned }
 	switch {
+	case a.first != b.first:
+		if a.first {
+			return -1
+		}
+		return 1
+	case a.first:
+		return a.turn.at - b.turn.at
+	case last(a) != last(b):
+		if last(b) {
+			return -1
+		}
+		return 1
+	case last(a):
+		return a.turn.at - b.turn.at
 	case a.gpus != b.gpus:
 		return b.gpus - a.gpus
 	case (a.act != nil) != (b.act != nil):

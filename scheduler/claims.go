@@ -143,13 +143,11 @@ func (n *node) holder(slot int) *entry {
 	return nil
 }
 
-// priorityOf is that of a waiting run that GPUs are claimed for. A claim for a run that does not wait
-// gives way to nobody: the store is about to end it.
-func (w *world) priorityOf(claimant forge.RunID) int {
-	if e := w.entries[claimant]; e != nil && e.pend != nil {
-		return e.pend.Priority
-	}
-	return forge.MaxPriority + 1
+// yields says whether the claims of a waiting run give way to another: that is of a higher class and comes before it. A claim for a run that does
+// not wait gives way to nobody: the store is about to end it. Nor does one of this very plan: for that runs are being stopped.
+func (w *world) yields(claimant forge.RunID, to *entry, class int) bool {
+	e := w.entries[claimant]
+	return e != nil && e.pend != nil && !e.cleared && e.pend.Priority <= class && to.turn.at < e.turn.at
 }
 
 // carryOut writes the preemptions down and sets aside in the world what they make room for: later
@@ -173,6 +171,8 @@ func (pl *planner) carryOut(c *clearing) {
 		}
 		pl.w.setAside(b.node, r.ID, c.need)
 	}
+	pl.count(c.e)
+	c.e.cleared = true
 	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	for i, a := range c.stops {
 		p := forge.Preempt{Run: a.id, Attempt: a.act.Number, For: r.ID, Leaves: a.stopped, Claims: claims[a.id]}

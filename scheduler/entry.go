@@ -24,12 +24,15 @@ type entry struct {
 	chosen   bool
 	stopped  bool    // preempted in this plan, or leaving anyway
 	placed   bool    // starts in this plan
+	first    bool    // repacking gives it the first pick
 	excluded bool    // could not be placed by repacking: takes its turn like any other
 	forced   bool    // its turn comes, and repacking has decided that nothing is stopped for it
 	by       *entry  // for whom it gives way
 	pool     *pool   // where it was counted
 	to       []*bin  // where repacking puts it
 	kept     bool    // repacking leaves it where it is
+	counted  bool    // among what its tenant has
+	cleared  bool    // something is stopped for it in this plan
 	shares   []share // of one that runs; made once
 	cost     float64 // scratch of a sort
 }
@@ -37,7 +40,7 @@ type entry struct {
 // reset makes the entry ready for a plan.
 func (e *entry) reset(plan int) {
 	if e.plan != plan {
-		e.plan, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept = plan, false, false, false, false, false, false, false
+		e.plan, e.first, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept, e.counted, e.cleared = plan, false, false, false, false, false, false, false, false, false, false
 		e.by, e.pool, e.to = nil, nil, nil
 	}
 }
@@ -118,6 +121,7 @@ func (w *world) putWaiting(r *forge.PendingRun) *entry {
 	e := w.entry()
 	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting)}
 	w.waiting = append(w.waiting, e)
+	w.attend(r.Tenant, 1)
 	w.entries[r.ID] = e
 	return e
 }
@@ -137,6 +141,7 @@ func (w *world) putRunning(a *forge.ActiveAttempt) {
 		}
 	}
 	w.running = append(w.running, e)
+	w.attend(a.Tenant, 1)
 	w.entries[a.Run] = e
 }
 
@@ -146,6 +151,7 @@ func (w *world) drop(run forge.RunID) {
 		return
 	}
 	delete(w.entries, run)
+	w.attend(e.tenant(), -1)
 	list := &w.waiting
 	if e.act != nil {
 		list = &w.running
@@ -159,4 +165,17 @@ func (w *world) drop(run forge.RunID) {
 	(*list)[e.at].at = e.at
 	(*list)[last] = nil
 	*list = (*list)[:last]
+}
+
+// attend counts the runs of a tenant.
+func (w *world) attend(t forge.TenantID, n int) {
+	was := w.present[t]
+	if was+n == 0 {
+		delete(w.present, t)
+	} else {
+		w.present[t] = was + n
+	}
+	if was == 0 || was+n == 0 {
+		w.presence++
+	}
 }

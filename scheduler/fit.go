@@ -11,12 +11,12 @@ import (
 type choice struct {
 	bin     *bin
 	claimed int  // slots kept for this run
-	worse   bool // avoided, or failed of late
+	worse   bool // avoided: only as a last resort
 	left    int  // slots of the type left over
 }
 
 // compareChoices is best fit, as a total order: what is kept for the run first (its claims are
-// freed by nobody else), then nodes without failures, then the fewest slots left over, then the name.
+// freed by nobody else), then nodes that are not avoided, then the fewest slots left over, then the fewest failures of late, then the name.
 func compareChoices(a, b choice) int {
 	switch {
 	case a.claimed != b.claimed:
@@ -28,6 +28,8 @@ func compareChoices(a, b choice) int {
 		return 1
 	case a.left != b.left:
 		return a.left - b.left
+	case a.bin.node.Failures != b.bin.node.Failures:
+		return a.bin.node.Failures - b.bin.node.Failures
 	}
 	return a.bin.at - b.bin.at
 }
@@ -89,23 +91,30 @@ func (pl *planner) findIn(e *entry, sh *shape, p *pool, allowed func(*bin) bool)
 		return pl.pick(sh, p, choices, nodes)
 	}
 	for _, worse := range []bool{false, true} {
+		among := better
+		if worse {
+			if len(sh.avoid) == 0 {
+				break
+			}
+			among = eligible
+		}
 		for f := sh.need.slots; f <= p.most; f++ {
 			if p.counts[f] == 0 {
 				continue
 			}
-			among := better
-			if worse {
-				among = eligible
-			}
+			first := len(choices)
 			for i := range p.free[f].in(among) {
 				b := p.bins[i]
 				if worse && better.has(i) || b.node.freeCPU < sh.need.cpus || b.node.freeMiB < sh.need.mib || allowed != nil && !allowed(b) {
 					continue
 				}
 				choices = append(choices, choice{bin: b, worse: worse, left: f - sh.need.slots})
-				if nodes == 1 {
+				if nodes == 1 && !p.failing {
 					return &fit{p, choices}
 				}
+			}
+			if nodes == 1 && len(choices) > first {
+				return &fit{p, []choice{slices.MinFunc(choices, compareChoices)}}
 			}
 			if !within && len(choices) >= nodes && len(pl.spread) == 0 {
 				return pl.pick(sh, p, choices, nodes)
@@ -232,6 +241,6 @@ func (pl *planner) place(e *entry, f *fit) {
 		out.Nodes = append(out.Nodes, forge.NodeVersion{Node: node.Name, Version: node.Version})
 	}
 	e.placed = true
-	pl.bounds.add(e)
+	pl.count(e)
 	pl.plan.Place = append(pl.plan.Place, out)
 }

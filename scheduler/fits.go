@@ -58,7 +58,9 @@ func fitsLeft(nodes []forge.Node, where *forge.Constraints) (out []forge.Node) {
 		if !where.Node(&n) {
 			continue
 		}
-		n.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), func(g forge.GPU) bool { return !where.GPU(&g) })
+		if unfit := func(g forge.GPU) bool { return !where.GPU(&g) }; slices.ContainsFunc(n.GPUs, unfit) {
+			n.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), unfit)
+		}
 		if len(n.GPUs) > 0 {
 			out = append(out, n)
 		}
@@ -88,7 +90,7 @@ func fitsSites(nodes []forge.Node, where *forge.Constraints) (sites [][]forge.No
 
 // fitsNone names the first thing asked for that leaves no node.
 func fitsNone(nodes []forge.Node, where *forge.Constraints) string {
-	left, had := nodes, fmt.Sprintf("there are %s with GPUs", count(len(nodes), "node"))
+	left, had := nodes, thereAre(len(nodes))+" with GPUs"
 	steps := []struct {
 		c    forge.Constraints
 		what string
@@ -108,19 +110,21 @@ func fitsNone(nodes []forge.Node, where *forge.Constraints) string {
 			return had + ", and none of them has " + s.what
 		}
 		if len(next) < len(left) {
-			had = fmt.Sprintf("%s with %s", count(len(next), "node"), s.what)
-			if len(next) == 1 {
-				had = "there is " + had
-			} else {
-				had = "there are " + had
-			}
+			had = thereAre(len(next)) + " with " + s.what
 		}
 		left = next
 	}
 	if len(fitsLeft(left, &forge.Constraints{Exclude: where.Exclude})) == 0 {
-		return had + ", and all of them are excluded"
+		return had + ", and the run keeps away from all of them"
 	}
 	return had + ", and none of them has a label " + where.Within
+}
+
+func thereAre(nodes int) string {
+	if nodes == 1 {
+		return "there is 1 node"
+	}
+	return fmt.Sprintf("there are %d nodes", nodes)
 }
 
 // fitsOn looks at nodes that may all be in one gang.

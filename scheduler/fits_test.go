@@ -50,7 +50,7 @@ func TestFitsKnowsWhereARunMayGo(t *testing.T) {
 		{"a type that has no such label", 1, 1, "", forge.Constraints{GPUTypes: []string{"a100"}, Labels: map[string]string{"rack": "r1"}}, false, []string{"a100, and none of them has the label rack=r1"}},
 		{"without excluded nodes", 4, 8, "", forge.Constraints{Exclude: []forge.NodeName{"h9"}}, true, nil},
 		{"too many excluded nodes", 5, 8, "", forge.Constraints{Exclude: []forge.NodeName{"h9"}}, false, []string{"4 nodes with 8 GPUs each", "not on h9"}},
-		{"all excluded", 1, 1, "side", forge.Constraints{Exclude: []forge.NodeName{"u1", "m1"}}, false, []string{"all of them are excluded"}},
+		{"all excluded", 1, 1, "side", forge.Constraints{Exclude: []forge.NodeName{"u1", "m1"}}, false, []string{"there are 2 nodes with GPUs, and the run keeps away from all of them"}},
 		{"within one rack", 2, 8, "", forge.Constraints{Within: "rack"}, true, nil},
 		{"racks do not add up, and nobody knows where a node without the label is", 3, 8, "", forge.Constraints{Within: "rack"}, false, []string{"2 nodes with 8 GPUs each", "within one rack"}},
 		{"within a label that none of them has", 1, 1, "", forge.Constraints{Within: "room"}, false, []string{"there are 8 nodes with GPUs, and none of them has a label room"}},

@@ -64,7 +64,7 @@ func (pl *planner) handOver(e *entry, sh *shape) bool {
 	to.queue.add(o)
 	to.queue.here = append(to.queue.here, o)
 	e.placed = true
-	pl.bounds.add(e)
+	pl.count(e)
 	pl.plan.Place = append(pl.plan.Place, forge.Place{Run: r.ID, RunVersion: r.Version, Attempt: r.Attempt + 1, Cluster: to.name, HandOver: true})
 	return true
 }
@@ -73,14 +73,6 @@ func (pl *planner) handOver(e *entry, sh *shape) bool {
 // for in that system's queue, where the run's age counts; one that is drained is nobody's.
 func (n *node) takes() bool {
 	return n.ready() || n.cluster.queue != nil && n.State != forge.NodeDrained
-}
-
-// counts is how many slots of the bin could ever be used together.
-func (b *bin) counts() int {
-	if b.node.cluster.queue != nil {
-		return b.exist
-	}
-	return b.healthy
 }
 
 // queueFullText is generic: it is shared by all runs of a shape, and whoever else's runs wait is nobody's business.

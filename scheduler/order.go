@@ -71,7 +71,16 @@ func Position(s forge.Snapshot, p Policy, run forge.RunID) (position, waiting in
 	if i < 0 {
 		return 0, len(s.Pending)
 	}
-	bands := bandsOf(s.Tenants, p)
+	present := map[forge.TenantID]bool{}
+	if len(s.Tenants) > 1 {
+		for j := range s.Pending {
+			present[s.Pending[j].Tenant] = true
+		}
+		for j := range s.Active {
+			present[s.Active[j].Tenant] = true
+		}
+	}
+	bands := bandsOf(s.Tenants, p, func(t forge.TenantID) bool { return present[t] })
 	turnOf := func(r *forge.PendingRun) turn {
 		t := turn{tier: 1 + bands[r.Tenant], class: int32(r.Priority), came: r.SubmittedAt.UnixNano()}
 		if p.Order == OrderService {

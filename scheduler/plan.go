@@ -35,8 +35,10 @@ type planner struct {
 	saving       map[forge.RunID]*forge.Held          // runs that wait for what was stopped for them
 	overruled    map[forge.RunID]bool                 // runs whose claims went to one of a higher class in this plan
 	chosen       []*entry                             // by repacking
+	fresh        []*entry                             // placed by the realisation that is being made
 	classes      bool                                 // there are several among the candidates
 	sites        []site                               // scratch
+	pinned       *bool                                // some run waits that may not be stopped once it runs; nil before somebody asks
 	reserving    func(*entry, *cluster, *reservation) // who asks hears of each reservation; nil: nobody
 }
 
@@ -109,6 +111,9 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 	}
 	started := map[forge.RunID]bool{}
 	start := func(e *entry, where func(*bin) bool) bool {
+		if _, broken := pl.bounds.breaks(e); broken {
+			return false // a bound that came after the claims
+		}
 		found, _ := pl.find(e, pl.shapeOf(e), where)
 		if found != nil {
 			pl.place(e, found)
@@ -133,6 +138,7 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 		w.giveBack(e)
 		if !start(e, nil) && w.awaited(e.id) && pl.setAside(e, pl.shapeOf(e)) {
 			pl.saving[e.id] = pl.savingHold(e.id)
+			pl.count(e)
 		}
 	}
 	return started
@@ -166,6 +172,12 @@ func (pl *planner) decide(e *entry) {
 	sh := pl.shapeOf(e)
 	_, claims := pl.w.claims[e.id]
 	if sh.failed != nil && (sh.code != "" || !claims) {
+		if len(sh.queues) > 0 {
+			if x, broken := pl.bounds.breaks(e); broken {
+				pl.hold(pl.boundHold(sh, x), e)
+				return
+			}
+		}
 		if !pl.handOver(e, sh) {
 			pl.hold(sh.failed, e)
 		}

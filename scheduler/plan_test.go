@@ -27,8 +27,8 @@ func TestStories(t *testing.T) {
 		}
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar")+": "+strings.TrimSpace(string(a.Comment)), func(t *testing.T) {
 			s := story(t, string(a.Files[0].Data))
-			plan := scheduler.Plan(s, scheduler.DefaultPolicy())
-			if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
+			plan := scheduler.Plan(s, fair)
+			if err := scheduler.CheckPlan(s, fair, plan); err != nil {
 				t.Errorf("the plan is not safe: %v", err)
 			}
 			got := []byte(tell(plan))

@@ -19,9 +19,11 @@ type Planner struct {
 	paused   map[forge.ClusterName]string
 	queues   []forge.ClusterQueue
 	tenants  []forge.TenantShare
-	bands    map[forge.TenantID]int32
+	bands    map[forge.TenantID]int32 // by those that were present when presence was seen
+	seen     int
 	bounds   *bounds
 	stale    bool    // the nodes changed: the world is made anew before the next plan
+	reshape  bool    // they are the same ones, some are in another state: where shapes could run is found anew before the next plan
 	last     planner // its buffers serve the next plan
 	sorted   []forge.Node
 }
@@ -77,7 +79,7 @@ func compareNodes(a, b forge.Node) int {
 }
 
 func (pl *Planner) setTenants(t []forge.TenantShare) {
-	pl.tenants, pl.bands, pl.bounds = t, bandsOf(t, pl.policy), newBounds(t)
+	pl.tenants, pl.bands, pl.bounds = t, nil, newBounds(t)
 }
 
 // Change tells of one change; the order of several matters as it did in the world.
@@ -91,7 +93,8 @@ func (pl *Planner) Change(c Change) {
 		pl.w.drop(c.Gone)
 	case c.Node != nil:
 		pl.nodes[nodeKey{c.Node.Cluster, c.Node.Name}] = *c.Node
-		pl.stale = true
+		pl.stale = pl.stale || !pl.w.renew(c.Node)
+		pl.reshape = true
 	case c.Claim != nil && c.Claim.Gone:
 		pl.w.unclaim(c.Claim.Claim)
 	case c.Claim != nil:
@@ -129,6 +132,15 @@ func (pl *Planner) decide(now time.Time, quiet bool) forge.Plan {
 func (pl *Planner) make(now time.Time) *planner {
 	if pl.stale {
 		pl.Load(pl.Snapshot(now))
+	}
+	if pl.reshape {
+		pl.reshape = false
+		for _, sh := range pl.w.shapes {
+			pl.w.reshape(sh, pl.sorted)
+		}
+	}
+	if pl.bands == nil || pl.seen != pl.w.presence {
+		pl.bands, pl.seen = bandsOf(pl.tenants, pl.policy, func(t forge.TenantID) bool { return pl.w.present[t] > 0 }), pl.w.presence
 	}
 	old := &pl.last
 	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, bounds: pl.bounds, plan: forge.Plan{Revision: pl.revision},

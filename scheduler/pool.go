@@ -3,6 +3,8 @@ package scheduler
 import (
 	"iter"
 	"math/bits"
+	"slices"
+	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -18,9 +20,12 @@ type pool struct {
 	free    []set  // by avail: the bins that have so many
 	counts  []int  // how many bins each of free has
 	ready   set    // bins on nodes that take work
-	clean   set    // bins on nodes without failures of late
-	failing bool   // not all are clean
+	failing bool   // some of the nodes had failures of late
+	all     set
+	ill     set     // bins with GPUs that are sick
+	classes []class // every bin is in one
 	marks   map[string]set
+	memory  map[int64]set
 	open    []int // for the repacking of one plan: how many bins have so many slots open
 	opens   int   // and how many slots that are
 }
@@ -65,8 +70,57 @@ func (s set) in(t set) iter.Seq[int] {
 	}
 }
 
+// class is the bins of a pool that are alike as long as nothing runs.
+type class struct {
+	exist, healthy, cpus int
+	mib                  int64
+	bins                 set
+}
+
+// classed puts a bin into its class.
+func (p *pool) classed(i int) {
+	b := p.bins[i]
+	like := class{exist: b.exist, healthy: b.healthy, cpus: b.node.CPUs, mib: b.node.MemoryMiB}
+	for j := range p.classes {
+		if c := &p.classes[j]; c.exist == like.exist && c.healthy == like.healthy && c.cpus == like.cpus && c.mib == like.mib {
+			c.bins.add(i)
+			return
+		}
+	}
+	like.bins = newSet(len(p.bins))
+	like.bins.add(i)
+	p.classes = append(p.classes, like)
+}
+
+// holding are the bins that could meet a need if nothing ran; with sick GPUs counted or without.
+func (p *pool) holding(n need, sick bool) set {
+	out := newSet(len(p.bins))
+	for _, c := range p.classes {
+		slots := c.healthy
+		if sick {
+			slots = c.exist
+		}
+		if slots >= n.slots && c.cpus >= n.cpus && c.mib >= n.mib {
+			for i, w := range c.bins {
+				out[i] |= w
+			}
+		}
+	}
+	return out
+}
+
+// named is where the bin on a node is; -1: there is none.
+func (p *pool) named(n forge.NodeName) int {
+	i, found := slices.BinarySearchFunc(p.bins, n, func(b *bin, n forge.NodeName) int { return strings.Compare(string(b.node.Name), string(n)) })
+	if !found {
+		return -1
+	}
+	return i
+}
+
 // index makes the sets of a pool whose bins are all there.
 func (p *pool) index() {
+	p.most, p.classes, p.failing = 0, nil, false
 	for _, b := range p.bins {
 		p.most = max(p.most, b.healthy)
 	}
@@ -74,18 +128,19 @@ func (p *pool) index() {
 	for i := range p.free {
 		p.free[i] = newSet(len(p.bins))
 	}
-	p.ready, p.clean, p.marks = newSet(len(p.bins)), newSet(len(p.bins)), map[string]set{}
+	p.ready, p.all, p.ill, p.marks = newSet(len(p.bins)), newSet(len(p.bins)), newSet(len(p.bins)), map[string]set{}
 	for i, b := range p.bins {
+		p.all.add(i)
+		p.classed(i)
+		if b.exist != b.healthy {
+			p.ill.add(i)
+		}
 		p.free[b.avail].add(i)
 		p.counts[b.avail]++
 		if b.node.takes() {
 			p.ready.add(i)
 		}
-		if b.node.Failures == 0 {
-			p.clean.add(i)
-		} else {
-			p.failing = true
-		}
+		p.failing = p.failing || b.node.Failures > 0
 	}
 }
 
@@ -100,6 +155,9 @@ func (p *pool) marked(key, value string) set {
 				s.add(i)
 			}
 		}
+		if p.marks == nil {
+			p.marks = map[string]set{}
+		}
 		p.marks[k] = s
 	}
 	return s
@@ -107,6 +165,9 @@ func (p *pool) marked(key, value string) set {
 
 // withMemory are the bins all of whose well GPUs have so much memory.
 func (p *pool) withMemory(mib int64) set {
+	if s, ok := p.memory[mib]; ok {
+		return s
+	}
 	s := newSet(len(p.bins))
 	for i, b := range p.bins {
 		ok := true
@@ -118,6 +179,10 @@ func (p *pool) withMemory(mib int64) set {
 			s.add(i)
 		}
 	}
+	if p.memory == nil {
+		p.memory = map[int64]set{}
+	}
+	p.memory[mib] = s
 	return s
 }
 

@@ -54,15 +54,17 @@ func (pl *planner) clearance(e *entry, sh *shape, over bool) *clearing {
 		}
 		// A run on many nodes is dear for the sake of one and cheap for the sake of all: both are tried.
 		for _, shared := range []bool{false, true}[:min(2, e.gang.Nodes)] {
-			c := &clearing{e: e, need: sh.need, class: e.pend.Priority - max(1, pl.p.PreemptGap), over: over, shared: shared, where: sh.where}
-			if !pl.clear(c, sh.clearable(p)) {
-				continue
-			}
-			if c.bySelf {
-				return c
-			}
-			if best == nil || c.lost < best.lost {
-				best = c
+			for _, bins := range sh.withinOne(sh.clearable(p)) {
+				c := &clearing{e: e, need: sh.need, class: e.pend.Priority - max(1, pl.p.PreemptGap), over: over, shared: shared, where: sh.where}
+				if !pl.clear(c, bins) {
+					continue
+				}
+				if c.bySelf {
+					return c
+				}
+				if best == nil || c.lost < best.lost {
+					best = c
+				}
 			}
 		}
 	}
@@ -79,39 +81,100 @@ func (sh *shape) clearable(p *pool) []*bin {
 	return out
 }
 
+// withinOne divides bins by the label that all nodes of the gang must share one value of; where there is none they stay together.
+func (sh *shape) withinOne(bins []*bin) [][]*bin {
+	if sh.where == nil || sh.where.Within == "" || sh.key.gang.Nodes == 1 {
+		return [][]*bin{bins}
+	}
+	var out [][]*bin
+	at := map[string]int{}
+	for _, b := range bins {
+		v := b.node.Labels[sh.where.Within]
+		if v == "" {
+			continue
+		}
+		i, ok := at[v]
+		if !ok {
+			i = len(out)
+			at[v], out = i, append(out, nil)
+		}
+		out[i] = append(out[i], b)
+	}
+	return out
+}
+
 // clear takes the node that is cheapest to clear, then the next one given what was stopped for the first, and at
 // the end leaves out every stop, the dearest first, without which the gang still fits.
 func (pl *planner) clear(c *clearing, bins []*bin) bool {
-	rest := slices.Clone(bins)
-	for range c.e.gang.Nodes {
-		var next []*entry
-		at, cost := -1, int64(0)
-		for i, b := range rest {
-			stops, lost, ok := pl.clearBin(c, b)
-			if ok && (at < 0 || lost < cost || lost == cost && len(stops) < len(next)) {
-				at, cost, next = i, lost, stops
+	type offer struct {
+		stops []*entry
+		lost  int64
+		ok    bool
+	}
+	offers := make([]offer, len(bins)) // what clearing each would take; anew only where a stop changes it
+	at := make(map[*node][]int, len(bins))
+	price := func(i int) {
+		o := &offers[i]
+		o.stops, o.lost, o.ok = pl.clearBin(c, bins[i])
+	}
+	for i, b := range bins {
+		at[b.node] = append(at[b.node], i)
+		price(i)
+	}
+	on := func(e *entry, do func(i int)) {
+		for _, sh := range e.act.Placement {
+			for _, i := range at[pl.w.nodes[nodeKey{e.act.Cluster, sh.Node}]] {
+				do(i)
 			}
 		}
-		if at < 0 {
+	}
+	taken := make([]bool, len(bins))
+	for range c.e.gang.Nodes {
+		best := -1
+		for i := range bins {
+			if o := &offers[i]; o.ok && !taken[i] && (best < 0 || o.lost < offers[best].lost || o.lost == offers[best].lost && len(o.stops) < len(offers[best].stops)) {
+				best = i
+			}
+		}
+		if best < 0 {
 			return false
 		}
+		taken[best] = true
+		next := offers[best].stops
 		c.stops = append(c.stops, next...)
-		rest = slices.Delete(rest, at, at+1)
+		for _, e := range next {
+			on(e, price)
+		}
 	}
-	fitting := func(stops []*entry) []*bin {
-		return slices.DeleteFunc(slices.Clone(bins), func(b *bin) bool { return !pl.room(c, b, stops).meets(c.need) })
+	fits, n := make([]bool, len(bins)), 0
+	judge := func(i int) {
+		if now := pl.room(c, bins[i], c.stops).meets(c.need); now != fits[i] {
+			if fits[i] = now; now {
+				n++
+			} else {
+				n--
+			}
+		}
+	}
+	for i := range bins {
+		judge(i)
 	}
 	slices.SortFunc(c.stops, pl.dearestFirst)
 	for i := 0; i < len(c.stops); {
-		without := slices.Delete(slices.Clone(c.stops), i, i+1)
-		if len(fitting(without)) >= c.e.gang.Nodes {
-			c.stops = without
-		} else {
+		all, e := c.stops, c.stops[i]
+		c.stops = slices.Delete(slices.Clone(all), i, i+1)
+		if on(e, judge); n < c.e.gang.Nodes {
+			c.stops = all
+			on(e, judge)
 			i++
 		}
 	}
 	c.bySelf = len(c.stops) == 0 || !c.over && !slices.ContainsFunc(c.stops, func(a *entry) bool { return !a.stopped })
-	c.bins = fitting(c.stops)
+	for i, b := range bins {
+		if fits[i] {
+			c.bins = append(c.bins, b)
+		}
+	}
 	slices.SortStableFunc(c.bins, func(a, b *bin) int {
 		return cmp.Or(cmp.Compare(pl.room(c, a, c.stops).slots, pl.room(c, b, c.stops).slots), cmp.Compare(a.node.Name, b.node.Name))
 	})
@@ -226,7 +289,7 @@ func (a avail) progress(gift avail, n need) int64 {
 // mayClaim says whether the run may have a slot with this claim. Claims of a lower class give way only
 // where nothing else helps: whoever loses them waits anew.
 func (c *clearing) mayClaim(w *world, claimant forge.RunID) bool {
-	return claimant == "" || claimant == c.e.id || c.over && w.priorityOf(claimant) <= c.class
+	return claimant == "" || claimant == c.e.id || c.over && w.yields(claimant, c.e, c.class)
 }
 
 // claimable is a slot of the use that can be claimed, one that the gang can use if there is one; -1 when there is none.
@@ -257,7 +320,7 @@ func (pl *planner) mayStop(e, a *entry) bool {
 	if pl.p.PreemptInOrder {
 		due = due || e.turn.at < a.turn.at && !a.fixed
 	} else {
-		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap
+		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap && (e.turn.tier == 0 || a.turn.tier > 0)
 	}
 	if !due || a.act.Pinned || a.act.Queued() {
 		return false
@@ -321,7 +384,7 @@ func (pl *planner) dearestFirst(a, b *entry) int {
 // overrules says whether GPUs are claimed for a run of a lower class.
 func (pl *planner) overrules(e *entry) bool {
 	for id := range pl.w.claims {
-		if id != e.id && pl.w.priorityOf(id) <= e.pend.Priority-max(1, pl.p.PreemptGap) {
+		if id != e.id && pl.w.yields(id, e, e.pend.Priority-max(1, pl.p.PreemptGap)) {
 			return true
 		}
 	}

@@ -94,7 +94,8 @@ func carriedOut(s forge.Snapshot, p forge.Plan) forge.Snapshot {
 		r := s.Pending[i]
 		s.Pending = slices.Delete(s.Pending, i, i+1)
 		a := forge.ActiveAttempt{Run: r.ID, Number: pl.Attempt, Tenant: r.Tenant, User: r.User, Priority: r.Priority, State: forge.AttemptRunning, Cluster: pl.Cluster,
-			Placement: pl.Shares, PlacedAt: s.Now, StartedAt: s.Now}
+			Placement: pl.Shares, PlacedAt: s.Now, StartedAt: s.Now, SubmittedAt: r.SubmittedAt, Gang: r.Gang, Where: r.Where, Pinned: r.Pinned, Eval: r.Eval, Work: r.Work}
+		a.Work.AsOf = s.Now
 		if r.TimeLimit > 0 {
 			a.EndsBy = s.Now.Add(r.TimeLimit)
 		}
@@ -127,7 +128,7 @@ func carriedOut(s forge.Snapshot, p forge.Plan) forge.Snapshot {
 func TestWhoeverIsPreemptedForStartsWhenTheStoppedHaveLeft(t *testing.T) {
 	preemptions, several := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		s, p := eitherSnapshot(t), anyPolicy(t)
+		s, p := anyWorld(t), anyPolicy(t)
 		plan := scheduler.Plan(s, p)
 		waiting := map[forge.RunID]bool{}
 		for _, v := range plan.Preempt {

@@ -153,16 +153,12 @@ func holds(a forge.ActiveAttempt, c forge.Claim) bool {
 	})
 }
 
-func anyPolicy(t *rapid.T) scheduler.Policy {
-	return rapid.SampledFrom([]scheduler.Policy{scheduler.DefaultPolicy(), {}, {MaxBackfillTries: 2}, {MaxBackfillTries: 9, PreemptGap: 10}, {MaxBackfillTries: 9, PreemptGap: 1, RestartCost: time.Hour}}).Draw(t, "policy")
-}
-
 func TestEveryPlanIsSafe(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, p := eitherSnapshot(t), anyPolicy(t)
+		s, p := anyWorld(t), anyPolicy(t)
 		plan := scheduler.Plan(s, p)
 		if err := scheduler.CheckPlan(s, p, plan); err != nil {
-			t.Fatalf("%v\n%s", err, tell(plan))
+			t.Fatalf("%v\n%s\n%+v\n%s", err, tell(plan), p, describe(s))
 		}
 	})
 }
@@ -170,7 +166,7 @@ func TestEveryPlanIsSafe(t *testing.T) {
 func TestPlanFollowsTheSnapshotAlone(t *testing.T) {
 	t.Run("however its slices are ordered, and it changes nothing in it", func(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
-			s, p := eitherSnapshot(t), anyPolicy(t)
+			s, p := anyWorld(t), anyPolicy(t)
 			copied := clone(s)
 			want := fmt.Sprintf("%+v", scheduler.Plan(s, p))
 			if !reflect.DeepEqual(s, copied) {
@@ -182,12 +178,18 @@ func TestPlanFollowsTheSnapshotAlone(t *testing.T) {
 			shuffle(rng, s.Nodes)
 			shuffle(rng, s.Claims)
 			shuffle(rng, s.Queues)
+			shuffle(rng, s.Tenants)
+			shuffle(rng, s.Arrived)
 			for i := range s.Nodes {
 				shuffle(rng, s.Nodes[i].GPUs)
 			}
 			for i := range s.Pending {
 				shuffle(rng, s.Pending[i].After)
 				shuffle(rng, s.Pending[i].Avoid)
+				if w := s.Pending[i].Where; w != nil {
+					shuffle(rng, w.GPUTypes)
+					shuffle(rng, w.Exclude)
+				}
 			}
 			if got := fmt.Sprintf("%+v", scheduler.Plan(s, p)); got != want {
 				t.Fatalf("got\n%s\nwant\n%s", got, want)
@@ -197,17 +199,19 @@ func TestPlanFollowsTheSnapshotAlone(t *testing.T) {
 }
 
 func TestWorkIsConserved(t *testing.T) {
-	t.Run("the first run of the queue starts if it fits", func(t *testing.T) {
+	t.Run("the first run of the queue starts if it fits, or has room made for it", func(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			s := anySnapshot(t)
 			s.Claims = nil
-			plan := scheduler.Plan(s, anyPolicy(t))
-			for _, id := range scheduler.Order(s, scheduler.Policy{}) {
+			p := anyPolicy(t)
+			plan := scheduler.Plan(s, p)
+			for _, id := range scheduler.Order(s, p) {
 				r := s.Pending[slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == id })]
 				if r.Hold != nil || r.Cancel != "" || r.NotBefore.After(s.Now) || waits(r) {
 					continue
 				}
-				if placed(plan, id) == nil && fitsNow(s, r) {
+				madeRoom := slices.ContainsFunc(plan.Preempt, func(v forge.Preempt) bool { return v.For == id }) // a wider run got what was free
+				if placed(plan, id) == nil && !madeRoom && fitsNow(s, r) {
 					t.Fatalf("%s fits and waits\n%s", id, tell(plan))
 				}
 				return
@@ -286,7 +290,7 @@ func shuffle[T any](rng *rand.Rand, s []T) {
 }
 
 func clone(s forge.Snapshot) forge.Snapshot {
-	s.Queues = slices.Clone(s.Queues)
+	s.Queues, s.Tenants, s.Arrived = slices.Clone(s.Queues), slices.Clone(s.Tenants), slices.Clone(s.Arrived)
 	s.Pending, s.Active, s.Nodes, s.Claims, s.Paused = slices.Clone(s.Pending), slices.Clone(s.Active), slices.Clone(s.Nodes), slices.Clone(s.Claims), slices.Clone(s.Paused)
 	for i := range s.Nodes {
 		s.Nodes[i].GPUs = slices.Clone(s.Nodes[i].GPUs)

@@ -18,7 +18,7 @@ run d gang=1x1
 run b gang=1x1 prio=90 age=1s
 run a gang=1x1 hold=later
 run c gang=1x1 age=2h`)
-	p := scheduler.DefaultPolicy()
+	p := fair
 	want := []forge.RunID{"b", "c", "a", "d"}
 	t.Run("is priority, then age, then id, runs on hold included", func(t *testing.T) {
 		if got := scheduler.Order(s, p); !slices.Equal(got, want) {
@@ -45,7 +45,7 @@ active x main on=n2:0 ends=1h
 run a gang=1x3 avoid=n1
 run b gang=2x2
 run c gang=1x1 hold=later`)
-	p := scheduler.DefaultPolicy()
+	p := fair
 	for run, want := range map[forge.RunID]struct {
 		code forge.HoldCode
 		text string
@@ -71,7 +71,7 @@ node main/n1 gpus=4xA100
 active secret-active main on=n1:0 ends=1h
 run secret-head gang=1x4 prio=60
 run mine gang=1x1`)
-	for _, h := range scheduler.Plan(s, scheduler.DefaultPolicy()).Hold {
+	for _, h := range scheduler.Plan(s, fair).Hold {
 		if strings.Contains(h.Text, "secret") {
 			t.Errorf("%q", h.Text)
 		}
@@ -120,7 +120,7 @@ node main/n1 gpus=4xA100
 active x main on=n1:0 ends=1h
 run head gang=1x4 prio=60
 run tight gang=1x1 limit=59m30s`)
-	if p := scheduler.Plan(s, scheduler.DefaultPolicy()); placed(p, "tight") != nil {
+	if p := scheduler.Plan(s, fair); placed(p, "tight") != nil {
 		t.Error("a run starts whose grace reaches into the reservation")
 	}
 	if p := scheduler.Plan(s, scheduler.Policy{MaxBackfillTries: 10, BackfillMargin: 30 * time.Second}); placed(p, "tight") == nil {
@@ -209,11 +209,11 @@ func crowd(pending, shapes int) forge.Snapshot {
 
 func TestADeepQueueCostsOneLookPerShape(t *testing.T) {
 	s := crowd(10_000, 4)
-	plan := scheduler.Plan(s, scheduler.DefaultPolicy())
+	plan := scheduler.Plan(s, fair)
 	if len(plan.Hold) > 40 {
 		t.Errorf("%d reasons for a handful of shapes", len(plan.Hold))
 	}
-	if n := testing.AllocsPerRun(3, func() { scheduler.Plan(s, scheduler.DefaultPolicy()) }); n > 5_000 {
+	if n := testing.AllocsPerRun(3, func() { scheduler.Plan(s, fair) }); n > 5_000 {
 		t.Errorf("%.0f allocations for 10,000 runs: something is made per run", n)
 	}
 }
@@ -224,7 +224,7 @@ func BenchmarkPlan(b *testing.B) {
 			s := crowd(c.pending, c.shapes)
 			b.ReportAllocs()
 			for b.Loop() {
-				scheduler.Plan(s, scheduler.DefaultPolicy())
+				scheduler.Plan(s, fair)
 			}
 		})
 	}
@@ -232,16 +232,16 @@ func BenchmarkPlan(b *testing.B) {
 		s := crowd(10_000, 4)
 		s.Active = nil
 		for b.Loop() {
-			scheduler.Plan(s, scheduler.DefaultPolicy())
+			scheduler.Plan(s, fair)
 		}
 	})
 }
 
 func BenchmarkCheckPlan(b *testing.B) {
 	s := crowd(10_000, 4)
-	plan := scheduler.Plan(s, scheduler.DefaultPolicy())
+	plan := scheduler.Plan(s, fair)
 	for b.Loop() {
-		if err := scheduler.CheckPlan(s, scheduler.DefaultPolicy(), plan); err != nil {
+		if err := scheduler.CheckPlan(s, fair, plan); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -250,6 +250,6 @@ func BenchmarkCheckPlan(b *testing.B) {
 func BenchmarkPosition(b *testing.B) {
 	s := crowd(10_000, 4)
 	for b.Loop() {
-		scheduler.Position(s, scheduler.DefaultPolicy(), "run-005000")
+		scheduler.Position(s, fair, "run-005000")
 	}
 }

@@ -98,25 +98,14 @@ func (pl *planner) capacityText(e *entry, sh *shape) string {
 	var t strings.Builder
 	kind := sh.pools[0].kind
 	names := namer(sh.pools)
-	var usable []*bin
-	for _, p := range sh.pools {
-		asked := sh.asked(p)
-		for i := range asked.in(asked) {
-			if sh.mayUse(p.bins[i]) {
-				usable = append(usable, p.bins[i])
-			}
-		}
-	}
-	slots := func(b *bin) int { return w.freeNow(r, b).slots }
-	slices.SortStableFunc(usable, func(a, b *bin) int { return cmp.Compare(slots(b), slots(a)) })
-	short := slices.ContainsFunc(usable, func(b *bin) bool { return slots(b) >= sh.need.slots && shortOf(b.node, sh.need) != "" })
+	usable, short := pl.freest(e, sh)
 	t.WriteString("needs " + sh.needText(r.Gang, kind, short))
 	if sh.waitForNode {
 		t.WriteString("; the nodes that are ready could not hold that even when empty")
 	}
 	var free []string
-	for _, b := range usable[:min(shownNodes, len(usable))] {
-		n := slots(b)
+	for _, b := range usable {
+		n := w.freeNow(r, b).slots
 		part := fmt.Sprintf("%d on %s", n, names(b))
 		if n >= sh.need.slots {
 			part += shortOf(b.node, sh.need)
@@ -128,6 +117,44 @@ func (pl *planner) capacityText(e *entry, sh *shape) string {
 	}
 	t.WriteString(w.outText(sh, names))
 	return t.String()
+}
+
+// freest are the few bins that have the most free for a run, and whether any that has enough GPUs lacks CPUs or memory.
+func (pl *planner) freest(e *entry, sh *shape) (top []*bin, short bool) {
+	lacks := func(b *bin) bool { return b.node.freeCPU < sh.need.cpus || b.node.freeMiB < sh.need.mib }
+	most := 0
+	bins := make([]set, len(sh.pools))
+	for i, p := range sh.pools {
+		bins[i], most = sh.welcome(p), max(most, p.most)
+	}
+	if _, claims := pl.w.claims[e.id]; claims { // what is kept for it counts as free, and no set knows of it
+		slots := func(b *bin) int { return pl.w.freeNow(e.pend, b).slots }
+		for i, p := range sh.pools {
+			for j := range bins[i].in(bins[i]) {
+				top = append(top, p.bins[j])
+			}
+		}
+		slices.SortStableFunc(top, func(a, b *bin) int { return cmp.Compare(slots(b), slots(a)) })
+		short = slices.ContainsFunc(top, func(b *bin) bool { return slots(b) >= sh.need.slots && lacks(b) })
+		return top[:min(shownNodes, len(top))], short
+	}
+	for f := most; f >= 0 && (len(top) < shownNodes || f >= sh.need.slots && !short); f-- {
+		for i, p := range sh.pools {
+			if f > p.most || p.counts[f] == 0 {
+				continue
+			}
+			for j := range p.free[f].in(bins[i]) {
+				if len(top) < shownNodes {
+					top = append(top, p.bins[j])
+				}
+				short = short || f >= sh.need.slots && lacks(p.bins[j])
+				if len(top) == shownNodes && (short || f < sh.need.slots) {
+					break
+				}
+			}
+		}
+	}
+	return top, short
 }
 
 // shortOf says which of CPUs and memory a node with enough GPUs lacks.
@@ -148,28 +175,22 @@ func shortOf(n *node, want need) string {
 // outText names what would count and does not: nodes that are not ready, that the run avoids,
 // sick GPUs.
 func (w *world) outText(sh *shape, names func(*bin) string) string {
-	var down, avoided []string
+	var down, avoided listed
 	sick := 0
 	for _, p := range sh.pools {
-		asked := sh.asked(p)
-		for i := range asked.in(asked) {
-			b := p.bins[i]
-			switch {
-			case !b.node.takes():
-				down = append(down, names(b)+" ("+stateText(b.node)+")")
-			case !sh.mayUse(b):
-				avoided = append(avoided, names(b))
-			default:
-				sick += b.exist - b.healthy
-			}
+		asked, welcome := sh.asked(p), sh.welcome(p)
+		down.add(p, asked.without(p.ready), func(b *bin) string { return names(b) + " (" + stateText(b.node) + ")" })
+		avoided.add(p, asked.and(p.ready).without(welcome), names)
+		for i := range p.ill.in(welcome) {
+			sick += p.bins[i].exist - p.bins[i].healthy
 		}
 	}
 	var t strings.Builder
-	if len(down) > 0 {
-		t.WriteString("; not ready: " + some(down))
+	if down.n > 0 {
+		t.WriteString("; not ready: " + down.text())
 	}
-	if len(avoided) > 0 {
-		t.WriteString("; avoided after a failure there: " + some(avoided))
+	if avoided.n > 0 {
+		t.WriteString("; avoided after a failure there: " + avoided.text())
 	}
 	if sh.lastResort {
 		t.WriteString("; nodes where it failed count again, since no others could hold it")
@@ -185,6 +206,29 @@ func stateText(n *node) string {
 		return string(n.State)
 	}
 	return fmt.Sprintf("%s: %s", n.State, n.Reason)
+}
+
+// listed is how many there are, and the names of the first.
+type listed struct {
+	n     int
+	names []string
+}
+
+func (l *listed) add(p *pool, bins set, name func(*bin) string) {
+	l.n += bins.count()
+	for i := range bins.in(bins) {
+		if len(l.names) == shownNodes {
+			return
+		}
+		l.names = append(l.names, name(p.bins[i]))
+	}
+}
+
+func (l *listed) text() string {
+	if l.n > len(l.names) {
+		return fmt.Sprintf("%s and %d more", strings.Join(l.names, ", "), l.n-len(l.names))
+	}
+	return strings.Join(l.names, ", ")
 }
 
 func some(items []string) string {

@@ -12,7 +12,7 @@ import (
 // smaller chosen run in the way is stopped and finds another place in its turn. Nothing of this touches the world until every one of them has a place.
 
 // repackRounds bounds how often the choice is made again without what found no place.
-const repackRounds = 4
+const repackRounds = 6
 
 func (pl *planner) repack() {
 	done := false
@@ -28,7 +28,6 @@ func (pl *planner) repack() {
 		for _, e := range pl.chosen {
 			e.chosen, e.excluded = false, e.excluded || e.pend != nil && !e.placed
 		}
-		pl.chosen = pl.chosen[:0]
 	}
 	for _, e := range pl.queue {
 		e.forced = !e.excluded // who was left out by the choice has nothing stopped for it
@@ -36,10 +35,41 @@ func (pl *planner) repack() {
 	if done {
 		pl.settle()
 	}
+	pl.forgetChoice()
 }
 
-// realise finds a place for each of the chosen. False: one found none and is left out of the next choice.
+// unplace takes back what this realisation has placed: one found no room, perhaps because of that.
+func (pl *planner) unplace() {
+	for i := len(pl.fresh) - 1; i >= 0; i-- {
+		e := pl.fresh[i]
+		last := len(pl.plan.Place) - 1
+		p := pl.plan.Place[last]
+		for _, sh := range p.Shares {
+			pl.w.giveUp(pl.w.nodes[nodeKey{p.Cluster, sh.Node}], sh)
+		}
+		pl.plan.Place = pl.plan.Place[:last]
+		e.placed = false
+	}
+	pl.fresh = pl.fresh[:0]
+}
+
+// giveUp takes back what take gave to a run of this plan.
+func (w *world) giveUp(n *node, sh forge.Share) {
+	i := slices.IndexFunc(n.uses, func(u use) bool { return u.by == nil && u.setAside == "" && slices.Equal(u.slots, sh.Slots) })
+	n.freeCPU, n.freeMiB = n.freeCPU+n.uses[i].cpus, n.freeMiB+n.uses[i].mib
+	n.uses = slices.Delete(n.uses, i, i+1)
+	for _, k := range sh.Slots {
+		sl := n.slot(k)
+		sl.held = false
+		if sl.free() {
+			sl.bin.setAvail(sl.bin.avail + 1)
+		}
+	}
+}
+
+// realise finds a place for each of the chosen. False: one found none; it has the first pick in the next choice, or is left out of it.
 func (pl *planner) realise() bool {
+	pl.fresh = pl.fresh[:0]
 	for _, e := range pl.chosen {
 		if e.act != nil {
 			for _, s := range e.shares {
@@ -47,9 +77,18 @@ func (pl *planner) realise() bool {
 			}
 		}
 	}
+	for _, e := range pl.queue {
+		if !e.chosen || e.placed {
+			continue
+		}
+		if len(e.shape.queues) == 0 && !e.pend.Pinned || !pl.startsFree(e) {
+			break // who comes later below, and first in the order, gets what is free before those behind it
+		}
+	}
 	pl.sortChosen()
 	for _, e := range pl.chosen {
 		switch {
+		case e.placed:
 		case e.act != nil && e.by == nil:
 			e.kept = true
 			for _, s := range e.shares {
@@ -62,14 +101,21 @@ func (pl *planner) realise() bool {
 			}
 			if e.to = pl.moveTo(e); e.to == nil {
 				e.by.excluded = true
+				pl.unplace()
 				return false
 			}
 		default:
 			if pl.startsFree(e) {
 				continue
 			}
+			if len(e.shape.queues) > 0 { // nothing is stopped for who can be handed over
+				e.chosen = false
+				pl.uncount(e)
+				continue
+			}
 			if e.to = pl.clearFor(e, e.shape, e.pool); e.to == nil {
-				e.excluded = true
+				e.first, e.excluded = true, e.first // who comes first in the order has the first pick, before it is given up
+				pl.unplace()
 				return false
 			}
 		}
@@ -91,17 +137,36 @@ func (b *bin) use(slots, cpus int, mib int64) {
 	b.node.roomMiB -= mib
 }
 
-// startsFree places a run on what is free now, if that holds it.
+// startsFree places a run on what is free now, if that holds it: in the pool where it was counted, or in another that has so much left.
 func (pl *planner) startsFree(e *entry) bool {
-	f := pl.findIn(e, e.shape, e.pool, nil)
+	f := pl.findIn(e, e.shape, e.pool, leftFor(e))
+	for _, p := range e.shape.pools {
+		if f != nil {
+			break
+		}
+		if p != e.pool && p.fits(e.gang.Nodes, e.gang.GPUsPerNode) {
+			if f = pl.findIn(e, e.shape, p, leftFor(e)); f != nil {
+				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
+			}
+		}
+	}
 	if f == nil {
 		return false
 	}
+	pl.fresh = append(pl.fresh, e)
 	for _, c := range f.choices {
 		c.bin.use(e.gang.GPUsPerNode, e.gang.CPUsPerNode(), e.gang.MemoryMiBPerNode())
 	}
 	pl.place(e, f)
 	return true
+}
+
+// leftFor are the bins that have room for a run beside what others that were chosen get or keep there: what is free may be a part of that.
+func leftFor(e *entry) func(*bin) bool {
+	n := needOf(e.gang)
+	return func(b *bin) bool {
+		return b.room-b.small >= n.slots && b.node.roomCPU-b.node.smallCPU >= n.cpus && b.node.roomMiB-b.node.smallMiB >= n.mib
+	}
 }
 
 // stays says whether a run that gave way can have its own slots after all.
@@ -122,7 +187,7 @@ func (pl *planner) stays(e *entry) bool {
 func (pl *planner) moveTo(e *entry) []*bin {
 	s := e.shares[0]
 	r := forge.PendingRun{ID: e.id, Gang: e.act.Gang, Where: e.act.Where}
-	if r.Gang.Nodes != len(e.shares) || r.Gang.GPUsPerNode != s.slots {
+	if r.Gang.Nodes < 1 { // an attempt of an older daemon
 		r.Gang = forge.Gang{Nodes: len(e.shares), GPUsPerNode: s.slots, CPUsPerGPU: s.cpus / s.slots, MemoryMiBPerGPU: s.mib / int64(s.slots)}
 	}
 	key := pl.w.keyOfShape(&r)
@@ -146,19 +211,12 @@ type site struct {
 
 func compareSites(a, b site) int {
 	switch {
-	case a.worse != b.worse:
-		if b.worse {
-			return -1
-		}
-		return 1
 	case a.moves != b.moves:
 		return a.moves - b.moves
 	case a.lost != b.lost:
 		return cmp.Compare(a.lost, b.lost)
-	case a.left != b.left:
-		return a.left - b.left
 	}
-	return a.bin.at - b.bin.at
+	return compareChoices(a.choice, b.choice)
 }
 
 // clearFor chooses bins for a gang, takes their room, and makes chosen smaller runs give way where there is not enough.
@@ -212,10 +270,10 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	return to
 }
 
-// immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class.
+// immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class, and those ahead of it that are no narrower.
 func (pl *planner) immovable(e *entry, b *bin) int {
 	n := 0
-	if b.small == 0 || !pl.classes {
+	if b.small == 0 || !pl.classes && !e.first {
 		return 0
 	}
 	for i := range b.node.uses {
@@ -232,9 +290,9 @@ func (pl *planner) immovable(e *entry, b *bin) int {
 	return n
 }
 
-// before says that a run is of a higher class than another, or entitled where that one borrows.
+// before says that a run does not move for another: it is of a higher class, entitled where that one borrows, or ahead and no narrower.
 func (pl *planner) before(a, b *entry) bool {
-	return a.turn.tier == 0 && b.turn.tier > 0 || (a.turn.tier > 0 || b.turn.tier == 0) && a.turn.class > b.turn.class
+	return a.turn.at < b.turn.at && a.gpus >= b.gpus || a.turn.tier == 0 && b.turn.tier > 0 || (a.turn.tier > 0 || b.turn.tier == 0) && a.turn.class > b.turn.class
 }
 
 // movable says that a chosen run has no place yet in this choice and gave way to nobody.
@@ -305,11 +363,19 @@ func (pl *planner) settle() {
 		if e.pend == nil || e.placed || len(e.to) == 0 {
 			continue
 		}
-		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
-		for _, b := range e.to {
-			pl.stopsOn(c, b)
+		if f, _ := pl.find(e, e.shape, leftFor(e)); f != nil { // what others left over holds it after all
+			pl.place(e, f)
+			continue
 		}
-		if len(c.stops) == 0 {
+		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
+		enough := true
+		for _, b := range e.to {
+			enough = pl.stopsOn(c, b) && enough
+		}
+		if enough {
+			pl.spareWhoIsNotNeeded(c)
+		}
+		if len(c.stops) == 0 || !enough {
 			e.excluded, e.forced = true, false
 			continue
 		}
@@ -327,13 +393,57 @@ func (pl *planner) settle() {
 	}
 }
 
-// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there.
-func (pl *planner) stopsOn(c *clearing, b *bin) {
+// spareWhoIsNotNeeded leaves out whose slots on one bin are needed no more since another, on several bins, is stopped for the sake of a second one;
+// first whoever is first in the order.
+func (pl *planner) spareWhoIsNotNeeded(c *clearing) {
+	slices.SortFunc(c.stops, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.turn.at, b.turn.at), cmp.Compare(a.id, b.id)) })
+	for i := 0; i < len(c.stops); {
+		without := slices.Delete(slices.Clone(c.stops), i, i+1)
+		if c.stops[i].stopped || slices.ContainsFunc(c.bins, func(b *bin) bool { return !pl.room(c, b, without).meets(c.need) }) {
+			i++
+			continue
+		}
+		c.stops = without
+	}
+	if slices.ContainsFunc(pl.chosen, func(a *entry) bool { return a.act != nil && len(a.to) > 0 }) {
+		return // what is free elsewhere is where a moved run goes
+	}
+	for i := 0; i < len(c.stops); {
+		if bins := pl.fitsElsewhere(c, slices.Delete(slices.Clone(c.stops), i, i+1)); bins != nil && !c.stops[i].stopped {
+			c.stops, c.bins = slices.Delete(c.stops, i, i+1), bins
+		} else {
+			i++
+		}
+	}
+}
+
+// fitsElsewhere finds bins of the run's shape that hold its gang when only these are stopped.
+func (pl *planner) fitsElsewhere(c *clearing, stops []*entry) []*bin {
+	for _, p := range c.e.shape.pools {
+		for _, bins := range c.e.shape.withinOne(c.e.shape.clearable(p)) {
+			left := leftFor(c.e)
+			bins = slices.DeleteFunc(bins, func(b *bin) bool {
+				return !slices.Contains(c.bins, b) && !left(b) || !pl.room(c, b, stops).meets(c.need)
+			})
+			if len(bins) >= c.e.gang.Nodes {
+				return bins[:c.e.gang.Nodes]
+			}
+		}
+	}
+	return nil
+}
+
+// stopsOn adds to a clearing those that lose their place on a bin, as many as the gang needs there, and says whether they are enough. Who comes
+// before the run and was not chosen loses its place only to somebody before itself.
+func (pl *planner) stopsOn(c *clearing, b *bin) bool {
 	have := pl.room(c, b, c.stops)
 	var out []*entry
 	for i := range b.node.uses {
 		a := b.node.uses[i].by
 		if a == nil || a.kept || slices.Contains(c.stops, a) || a.fixed && !a.stopped || b.claimable(pl.w, c, &b.node.uses[i]) < 0 {
+			continue
+		}
+		if !a.stopped && !a.chosen && a.turn.at < c.e.turn.at {
 			continue
 		}
 		out = append(out, a)
@@ -349,7 +459,7 @@ func (pl *planner) stopsOn(c *clearing, b *bin) {
 	})
 	for _, a := range out {
 		if have.meets(c.need) {
-			return
+			return true
 		}
 		if have.progress(pl.gives(c, b, a), c.need) <= 0 {
 			continue
@@ -357,4 +467,5 @@ func (pl *planner) stopsOn(c *clearing, b *bin) {
 		have.add(pl.gives(c, b, a))
 		c.stops = append(c.stops, a)
 	}
+	return have.meets(c.need)
 }

@@ -122,15 +122,23 @@ func (pl *planner) firstFree(r *forge.PendingRun, sh *shape, b *bin) (time.Time,
 
 // earliest is the reservation of a pool whose time is known, or nil.
 func (pl *planner) earliest(r *forge.PendingRun, sh *shape, p *pool) *reservation {
+	var best *reservation
+	for _, bins := range sh.withinOne(sh.clearable(p)) {
+		if res := pl.earliestOn(r, sh, bins); res != nil && (best == nil || res.at.Before(best.at)) {
+			best = res
+		}
+	}
+	return best
+}
+
+func (pl *planner) earliestOn(r *forge.PendingRun, sh *shape, bins []*bin) *reservation {
 	type candidate struct {
 		bin  *bin
 		at   time.Time
 		left int
 	}
 	var cands []candidate
-	eligible, _ := sh.of(p)
-	for i := range eligible.in(eligible) {
-		b := p.bins[i]
+	for _, b := range bins {
 		if at, ok := pl.firstFree(r, sh, b); ok {
 			cands = append(cands, candidate{b, at, pl.w.freeAt(r, b, at).slots - sh.need.slots})
 		}
@@ -214,5 +222,9 @@ func (f backfill) took(fit *fit) {
 
 // unyielding says whether any run waits that could not be stopped once it runs.
 func (pl *planner) unyielding() bool {
-	return slices.ContainsFunc(pl.queue, func(e *entry) bool { return e.pend.Pinned })
+	if pl.pinned == nil {
+		any := slices.ContainsFunc(pl.queue, func(e *entry) bool { return e.pend.Pinned })
+		pl.pinned = &any
+	}
+	return *pl.pinned
 }

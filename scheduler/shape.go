@@ -49,13 +49,14 @@ type shape struct {
 	where       *forge.Constraints
 	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
 	eligible    []set      // per pool of pools: the bins that may be used and could hold a part of the gang if empty
-	better      []set      // those of eligible that are not avoided and had no failures of late
+	better      []set      // those of eligible that are not avoided
 	queues      []*cluster // candidates to be handed over to, by name
 	avoid       []forge.NodeName
 	lastResort  bool           // avoided nodes are used: no others could hold the gang
 	code        forge.HoldCode // why it can run nowhere at present; "" when it can
 	text        string
 	waitForNode bool // the nodes as they are could not hold it even when empty
+	never       bool // nor if all were back and well: the same in whatever state they are
 
 	plan   int         // what follows is of the plan with this number
 	failed *forge.Held // it did not fit in this plan; its reason
@@ -110,19 +111,31 @@ func (w *world) shape(nodes []forge.Node, r *forge.PendingRun, key shapeKey) *sh
 		sh.code, sh.text = forge.HoldNever, "asks for no GPUs; a gang has at least 1 node with 1 GPU"
 		return sh
 	}
+	w.reshape(sh, nodes)
+	return sh
+}
+
+// reshape finds where the shape could run, of new or since the nodes are others.
+func (w *world) reshape(sh *shape, nodes []forge.Node) {
+	if sh.never || sh.key.gang.Nodes < 1 || sh.key.gang.GPUsPerNode < 1 {
+		sh.plan = -1
+		return
+	}
+	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode = -1, nil, nil, nil, nil, false, "", "", false
 	existing := w.existing(sh)
 	if len(existing) == 0 {
-		sh.code, sh.text = w.neverText(nodes, key, r.Where)
-		return sh
+		sh.never = true
+		sh.code, sh.text = w.neverText(nodes, sh.key, sh.where)
+		return
 	}
 	open := slices.DeleteFunc(slices.Clone(existing), func(p *pool) bool { return p.cluster.paused })
 	if len(open) == 0 {
 		sh.code, sh.text = forge.HoldPaused, pausedText(existing)
-		return sh
+		return
 	}
-	if !slices.ContainsFunc(open, func(p *pool) bool { return slices.ContainsFunc(p.bins, func(b *bin) bool { return b.node.takes() }) }) {
+	if !slices.ContainsFunc(open, func(p *pool) bool { return p.ready.count() > 0 }) {
 		sh.code, sh.text = forge.HoldNoNodes, noneReadyText(open)
-		return sh
+		return
 	}
 	usable := func() []*pool { return keep(open, func(p *pool) bool { return w.enough(sh, p, sh.usable(p)) }) }
 	sh.pools = usable()
@@ -133,16 +146,11 @@ func (w *world) shape(nodes []forge.Node, r *forge.PendingRun, key shapeKey) *sh
 	if len(sh.pools) == 0 {
 		sh.pools, sh.waitForNode = open, true
 	}
-	w.divide(sh, r)
+	w.divide(sh)
 	for _, p := range sh.pools {
 		ok := sh.usable(p)
-		good := ok
-		if p.failing {
-			good = good.and(p.clean)
-		}
-		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, good))
+		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, ok))
 	}
-	return sh
 }
 
 // enough says whether bins of a pool are as many as the gang has nodes; where they must share a label, with one value of it.
@@ -162,7 +170,7 @@ func (w *world) enough(sh *shape, p *pool, bins set) bool {
 }
 
 // divide tells the clusters to hand over to from those that forge's plan places in.
-func (w *world) divide(sh *shape, r *forge.PendingRun) {
+func (w *world) divide(sh *shape) {
 	all := sh.pools
 	sh.pools = keep(all, func(p *pool) bool { return p.cluster.queue == nil })
 	switch {
@@ -174,7 +182,7 @@ func (w *world) divide(sh *shape, r *forge.PendingRun) {
 		}
 	case len(sh.pools) == 0:
 		sh.code = forge.HoldCapacity
-		sh.text = "needs " + sh.needText(r.Gang, all[0].kind, true) + "; the nodes that take work could not hold that even when empty" +
+		sh.text = "needs " + sh.needText(sh.key.gang, all[0].kind, true) + "; the nodes that take work could not hold that even when empty" +
 			w.outText(&shape{key: sh.key, where: sh.where, avoid: sh.avoid, lastResort: sh.lastResort, pools: all}, namer(all))
 	}
 }
@@ -190,13 +198,7 @@ func (w *world) existing(sh *shape) []*pool {
 		if len(out) > 0 && out[0].kind != p.kind {
 			break // world.pools has devices first
 		}
-		asked := sh.asked(p)
-		for i := range asked.in(asked) {
-			if b := p.bins[i]; !b.holdsEmpty(sh.need, b.exist) {
-				asked.remove(i)
-			}
-		}
-		if w.enough(sh, p, asked) {
+		if w.enough(sh, p, sh.asked(p).and(p.holding(sh.need, true))) {
 			out = append(out, p)
 		}
 	}
@@ -210,10 +212,7 @@ func (sh *shape) likes(p *pool) bool {
 
 // asked are the bins that the run's constraints leave.
 func (sh *shape) asked(p *pool) set {
-	out := newSet(len(p.bins))
-	for i := range p.bins {
-		out.add(i)
-	}
+	out := p.all.clone()
 	c := sh.where
 	if c.Empty() {
 		return out
@@ -224,28 +223,31 @@ func (sh *shape) asked(p *pool) set {
 	if c.GPUMemoryMiB > 0 {
 		out = out.and(p.withMemory(c.GPUMemoryMiB))
 	}
-	if len(c.Exclude) > 0 {
-		for i, b := range p.bins {
-			if slices.Contains(c.Exclude, b.node.Name) {
-				out.remove(i)
-			}
+	return p.less(out, c.Exclude)
+}
+
+// less takes the bins on these nodes out.
+func (p *pool) less(bins set, names []forge.NodeName) set {
+	for _, n := range names {
+		if i := p.named(n); i >= 0 {
+			bins.remove(i)
 		}
 	}
-	return out
+	return bins
+}
+
+// welcome are the bins of a pool that the run may use as far as its constraints, its failures and their nodes go.
+func (sh *shape) welcome(p *pool) set {
+	out := sh.asked(p).and(p.ready)
+	if sh.lastResort {
+		return out
+	}
+	return p.less(out, sh.avoid)
 }
 
 // usable are the bins of a pool that could take a part of the gang if they were empty now.
 func (sh *shape) usable(p *pool) set {
-	out := sh.asked(p)
-	if p.cluster.queue == nil {
-		out = out.and(p.ready)
-	}
-	for i := range out.in(out) {
-		if b := p.bins[i]; !sh.mayUse(b) || !b.holdsEmpty(sh.need, b.counts()) {
-			out.remove(i)
-		}
-	}
-	return out
+	return sh.welcome(p).and(p.holding(sh.need, p.cluster.queue != nil))
 }
 
 // without leaves avoided bins out.
@@ -253,22 +255,7 @@ func (sh *shape) without(p *pool, bins set) set {
 	if len(sh.avoid) == 0 {
 		return bins
 	}
-	out := bins.clone()
-	for i := range bins.in(bins) {
-		if sh.avoids(p.bins[i]) {
-			out.remove(i)
-		}
-	}
-	return out
-}
-
-// mayUse says whether a bin may be used as far as its node and the run's failures go.
-func (sh *shape) mayUse(b *bin) bool {
-	return b.node.takes() && (sh.lastResort || !sh.avoids(b))
-}
-
-func (sh *shape) avoids(b *bin) bool {
-	return len(sh.avoid) > 0 && slices.Contains(sh.avoid, b.node.Name)
+	return p.less(bins.clone(), sh.avoid)
 }
 
 // of is the set of the bins of a pool that the shape may use.

@@ -15,52 +15,33 @@ import (
 const worstBand = 8
 
 // bandsOf says in which band each tenant is: 0 up to its share, then one more for each doubling.
-func bandsOf(tenants []forge.TenantShare, p Policy) map[forge.TenantID]int32 {
+func bandsOf(tenants []forge.TenantShare, p Policy, present func(forge.TenantID) bool) map[forge.TenantID]int32 {
 	out := map[forge.TenantID]int32{}
 	if !p.FairShare {
 		return out
 	}
-	for tenant, over := range overs(tenants) {
+	for i, over := range forge.Shares(tenants, present) {
 		if over > 1 {
-			out[tenant] = int32(min(worstBand, math.Ceil(math.Log2(over)-1e-9)))
+			out[tenants[i].Tenant] = int32(min(worstBand, math.Ceil(math.Log2(over)-1e-9)))
 		}
 	}
 	return out
 }
 
-// overs says of each tenant how much of what it is entitled to it used: its part of all use over its part of all weights.
-func overs(tenants []forge.TenantShare) map[forge.TenantID]float64 {
-	out := map[forge.TenantID]float64{}
-	var used, weights float64
-	for _, t := range tenants {
-		used, weights = used+float64(t.Used), weights+weightOf(t)
-	}
-	if used <= 0 || weights <= 0 {
-		return out
-	}
-	for _, t := range tenants {
-		out[t.Tenant] = (float64(t.Used) / used) / (weightOf(t) / weights)
-	}
-	return out
-}
-
-func weightOf(t forge.TenantShare) float64 {
-	if t.Weight <= 0 {
-		return 1
-	}
-	return t.Weight
-}
-
 // has is what somebody has at once.
 type has struct{ gpus, runs, evals int }
 
-func (h *has) add(e *entry) {
-	h.runs++
-	if e.eval() {
-		h.evals += e.gpus
-	} else {
-		h.gpus += e.gpus
+func (h *has) add(e *entry, sign int) {
+	gpus := e.gpus
+	if e.act != nil && e.act.Queued() {
+		gpus = e.gang.GPUs() // it gets them without being asked again
 	}
+	if e.eval() {
+		h.evals += sign * gpus
+		return
+	}
+	h.runs += sign
+	h.gpus += sign * gpus
 }
 
 // bounds are what tenants and users may have at most and what they have, what this plan gives them included.
@@ -90,11 +71,26 @@ func (b *bounds) count(running []*entry) {
 		return
 	}
 	for _, e := range running {
-		b.add(e)
+		b.add(e, 1)
 	}
 }
 
-func (b *bounds) add(e *entry) {
+// count counts a run among those that have something, once: as soon as it is chosen to get it. uncount takes that back.
+func (pl *planner) count(e *entry) {
+	if !e.counted {
+		e.counted = true
+		pl.bounds.add(e, 1)
+	}
+}
+
+func (pl *planner) uncount(e *entry) {
+	if e.counted {
+		e.counted = false
+		pl.bounds.add(e, -1)
+	}
+}
+
+func (b *bounds) add(e *entry, sign int) {
 	if len(b.tenants) == 0 {
 		return
 	}
@@ -102,12 +98,12 @@ func (b *bounds) add(e *entry) {
 	if b.has[t] == nil {
 		b.has[t] = &has{}
 	}
-	b.has[t].add(e)
+	b.has[t].add(e, sign)
 	if _, bounded := b.users[o]; bounded {
 		if b.userHas[o] == nil {
 			b.userHas[o] = &has{}
 		}
-		b.userHas[o].add(e)
+		b.userHas[o].add(e, sign)
 	}
 }
 
@@ -134,7 +130,7 @@ func (b *bounds) breaks(e *entry) (bound, bool) {
 			return bound{whose, "GPUs for evals at once", q.EvalGPUs, h.evals}, true
 		case !e.eval() && q.MaxGPUs > 0 && h.gpus+e.gpus > q.MaxGPUs:
 			return bound{whose, "GPUs at once", q.MaxGPUs, h.gpus}, true
-		case q.MaxRunning > 0 && h.runs+1 > q.MaxRunning:
+		case !e.eval() && q.MaxRunning > 0 && h.runs+1 > q.MaxRunning:
 			return bound{whose, "runs at once", q.MaxRunning, h.runs}, true
 		}
 		return bound{}, false
@@ -150,12 +146,12 @@ func (b *bounds) breaks(e *entry) (bound, bool) {
 }
 
 // entitle puts the runs of tenants with a guaranteed quota into the first tier, as many as it holds: of higher classes first, of one class
-// those that run first, so that what is entitled changes seldom.
+// those that run first, so that what is entitled changes seldom. Who could not start whatever is free takes nobody's part.
 func (pl *planner) entitle() {
 	var by map[forge.TenantID][]*entry
 	collect := func(list []*entry) {
 		for _, e := range list {
-			if t := pl.bounds.tenants[e.tenant()]; t != nil && t.Quota.GPUs > 0 && !e.eval() {
+			if t := pl.bounds.tenants[e.tenant()]; t != nil && t.Quota.GPUs > 0 && !e.eval() && e.idle.code == "" {
 				if by == nil {
 					by = map[forge.TenantID][]*entry{}
 				}

@@ -259,3 +259,37 @@ func placed(p forge.Plan, run forge.RunID) []forge.NodeName {
 	}
 	return out
 }
+
+// describe writes a world in few words.
+func describe(s forge.Snapshot) string {
+	var b strings.Builder
+	for _, n := range s.Nodes {
+		fmt.Fprintf(&b, "node %s/%s %s cpus=%d", n.Cluster, n.Name, n.State, n.CPUs)
+		for _, g := range n.GPUs {
+			fmt.Fprintf(&b, " %d:%s%s", g.Slot, g.Type, strings.ReplaceAll(g.Sick, " ", ""))
+		}
+		fmt.Fprintf(&b, " %v failures=%d\n", n.Labels, n.Failures)
+	}
+	for _, a := range s.Active {
+		fmt.Fprintf(&b, "active %s.%d %s %s/%s prio=%d intent=%q came=-%s started=-%s ends=%s preempted=%d:-%s pinned=%v eval=%v %s", a.Run, a.Number, a.Cluster, a.Tenant, a.User, a.Priority, a.Intent,
+			s.Now.Sub(a.SubmittedAt), s.Now.Sub(a.StartedAt), a.EndsBy.Sub(s.Now), a.Preempted, s.Now.Sub(a.PreemptedAt), a.Pinned, a.Eval, describeWork(a.Work))
+		for _, sh := range a.Placement {
+			fmt.Fprintf(&b, " %s%v(%d)", sh.Node, sh.Slots, sh.CPUs)
+		}
+		b.WriteByte('\n')
+	}
+	for _, r := range s.Pending {
+		fmt.Fprintf(&b, "run %s %s/%s prio=%d gang=%+v cluster=%s limit=%s came=-%s pinned=%v eval=%v avoid=%v hold=%v cancel=%q after=%v notbefore=%s %s", r.ID, r.Tenant, r.User, r.Priority, r.Gang, r.Cluster,
+			r.TimeLimit, s.Now.Sub(r.SubmittedAt), r.Pinned, r.Eval, r.Avoid, r.Hold != nil, r.Cancel, r.After, r.NotBefore.Sub(s.Now), describeWork(r.Work))
+		if r.Where != nil {
+			fmt.Fprintf(&b, " where %+v", *r.Where)
+		}
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "claims %+v\npaused %v queues %v\ntenants %+v\narrived %v\n", s.Claims, s.Paused, s.Queues, s.Tenants, s.Arrived)
+	return b.String()
+}
+
+func describeWork(w forge.Work) string {
+	return fmt.Sprintf("work ran=%s left=%s known=%v rank=%d", w.Ran, w.Left, w.Known, w.Rank)
+}

@@ -34,7 +34,11 @@ func (v *View) Terms(run forge.RunID) (forge.Terms, bool) {
 		t.UsedGPUH = gpuHours(own.Used)
 	}
 	if pl.p.FairShare {
-		t.Share = overs(v.Snapshot.Tenants)[e.tenant()]
+		for i, over := range forge.Shares(v.Snapshot.Tenants, func(t forge.TenantID) bool { return pl.w.present[t] > 0 }) {
+			if v.Snapshot.Tenants[i].Tenant == e.tenant() {
+				t.Share = over
+			}
+		}
 	}
 	t.Filters = pl.filters(e)
 	t.Holders = pl.holders(e)
@@ -84,9 +88,9 @@ func (pl *planner) filters(e *entry) []forge.Filter {
 	sh := pl.shapeOf(e)
 	least, free := map[*node]obstacle{}, map[*node]int{}
 	for _, p := range pl.w.pools {
-		asked := sh.asked(p)
-		for i, b := range p.bins {
-			o := pl.obstacle(e, sh, p, b, asked.has(i))
+		in := bins{sh.asked(p), p.holding(sh.need, true), p.holding(sh.need, p.cluster.queue != nil), sh.welcome(p)}
+		for _, b := range p.bins {
+			o := pl.obstacle(e, sh, p, b, in)
 			if had, seen := least[b.node]; !seen || o < had {
 				least[b.node] = o
 			}
@@ -112,15 +116,18 @@ func (pl *planner) filters(e *entry) []forge.Filter {
 	return out
 }
 
-func (pl *planner) obstacle(e *entry, sh *shape, p *pool, b *bin, asked bool) obstacle {
+// bins are the bins of a pool that a shape's wishes leave, that could ever hold its part, that could with what is well, and that it may use.
+type bins struct{ asked, large, well, welcome set }
+
+func (pl *planner) obstacle(e *entry, sh *shape, p *pool, b *bin, in bins) obstacle {
 	switch {
 	case sh.key.cluster != "" && p.cluster.name != sh.key.cluster, sh.key.batch && !p.cluster.batch:
 		return otherCluster
 	case !sh.likes(p):
 		return wrongType
-	case !asked:
+	case !in.asked.has(b.at):
 		return otherwiseNarrowed
-	case !b.holdsEmpty(sh.need, b.exist):
+	case !in.large.has(b.at):
 		return tooSmall
 	case p.cluster.paused:
 		return pausedNow
@@ -128,9 +135,9 @@ func (pl *planner) obstacle(e *entry, sh *shape, p *pool, b *bin, asked bool) ob
 		return drained
 	case !b.node.takes():
 		return notReadyNow
-	case !b.holdsEmpty(sh.need, b.counts()):
+	case !in.well.has(b.at):
 		return wellTooFew
-	case !sh.mayUse(b):
+	case !in.welcome.has(b.at):
 		return failedThere
 	}
 	switch has := pl.w.freeNow(e.pend, b); {

@@ -18,6 +18,8 @@ type world struct {
 	nodes    map[nodeKey]*node
 	claims   map[forge.RunID][]kept
 	entries  map[forge.RunID]*entry
+	present  map[forge.TenantID]int // runs of each tenant
+	presence int                    // grows when a tenant comes or goes
 	slab     []entry
 	waiting  []*entry
 	running  []*entry
@@ -98,7 +100,7 @@ type bin struct {
 
 func newWorld(runs int) *world {
 	return &world{byName: map[forge.ClusterName]*cluster{}, nodes: map[nodeKey]*node{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
-		shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
+		present: map[forge.TenantID]int{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
 }
 
 // build makes the part of the world that is not runs: nodes, clusters, pools.
@@ -317,11 +319,6 @@ type need struct {
 
 func needOf(g forge.Gang) need {
 	return need{g.GPUsPerNode, g.CPUsPerNode(), g.MemoryMiBPerNode()}
-}
-
-// holdsEmpty says whether the bin could hold the need with this many slots and nothing running.
-func (b *bin) holdsEmpty(n need, slots int) bool {
-	return slots >= n.slots && b.node.CPUs >= n.cpus && b.node.MemoryMiB >= n.mib
 }
 
 // labels are those that a policy spreads gangs by, nearest first.

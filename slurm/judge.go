@@ -45,6 +45,10 @@ const (
 	explainAtMost = 10 * time.Minute
 	// settleWithin is how long a job that is over waits for records that a network filesystem has not shown so far.
 	settleWithin = 5 * time.Second
+	// clocksDiffer is how far the clocks of nodes and of the controller are apart at most; forgottenAfter how long a job must have
+	// waited for Slurm since it began, before that is believed and the job is ended.
+	clocksDiffer   = 3 * time.Second
+	forgottenAfter = 2 * time.Minute
 )
 
 // judge merges what Slurm says with what the shims have left. It is a function of values.
@@ -137,12 +141,30 @@ func (s sight) requeued() bool {
 		return false
 	}
 	id, restarts := parseHolder(c.Holder)
-	return id == s.job.ID && s.job.Restarts > restarts
+	return id == s.job.ID && (s.job.Restarts > restarts || s.forgotten(c.At))
+}
+
+// forgotten: a controller that died before it had saved that it started the job takes it for one that waits. It ends on the nodes what
+// it does not know of, and starts it anew under the same id and count; a node that still has it then cancels it, which nobody asked for.
+// Only times tell, of clocks that may differ: what may be alive is not ended for a few seconds of them.
+func (s sight) forgotten(began time.Time) bool {
+	switch s.job.phase() {
+	case phaseWaiting:
+		return s.jobAt.Sub(began) > forgottenAfter || s.complete() && s.jobAt.After(s.endSeen)
+	case phaseOver:
+		named := !s.nameless() || s.now.Sub(s.endSeen) >= settleWithin
+		return s.job.State == "CANCELLED" && s.job.ByUID <= 0 && named && s.job.Started.Sub(began) > clocksDiffer
+	}
+	return false
 }
 
 // endRequeued: whoever put the job back into the queue meant it to go on, which it does in a job of its own.
 func (s sight) endRequeued(o *forge.Observation) need {
-	o.Cause, o.Detail = forge.StopPreempted, fmt.Sprintf("job %s was requeued in Slurm: its first start has ended", s.job.ID)
+	words := "was requeued in Slurm"
+	if _, restarts := parseHolder(s.records.Claim.Holder); s.job.Restarts <= restarts {
+		words = "was started anew by Slurm, whose controller had not saved that it ran"
+	}
+	o.Cause, o.Detail = forge.StopPreempted, fmt.Sprintf("job %s %s: its first start has ended", s.job.ID, words)
 	if p := s.job.phase(); p == phaseWaiting || p == phaseActive {
 		return needCancel
 	}

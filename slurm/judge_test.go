@@ -10,7 +10,9 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-func claimOf(holder string) *rundir.Claim { return &rundir.Claim{By: "shim", Holder: holder} }
+func claimOf(holder string) *rundir.Claim {
+	return &rundir.Claim{By: "shim", Holder: holder, At: noon.Add(-time.Minute)}
+}
 
 // world is a gang on two nodes with one rank each, at a moment.
 type world struct {
@@ -301,6 +303,70 @@ func TestRequeuedJobIsAnotherStart(t *testing.T) {
 	}
 	t.Run("but its first start has to end first", func(t *testing.T) {
 		w.sight.job.State = "COMPLETING"
+		if o, _ := judge(w.sight); o.Released {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+// A controller that was killed before it had saved that it started the job.
+func TestAJobWhoseStartWasForgottenIsAnotherStart(t *testing.T) {
+	forgotten := func(state string, started time.Duration) *world {
+		w := aGang().job(state, "").claimed().live()
+		w.sight.job.Started = w.records.Claim.At.Add(started)
+		return w
+	}
+	ended := forge.RankExit{Code: forge.ExitCheckpointed}
+	for _, c := range []struct {
+		name  string
+		w     *world
+		goes  bool // the attempt is over, and the run goes on
+		needs need
+	}{
+		{"it began anew, and a node cancelled it", forgotten("CANCELLED", 20*time.Second), true, needNothing},
+		{"the shims had a last word", forgotten("CANCELLED", 20*time.Second).exit(0, forge.StopSignal, ended).exit(1, forge.StopSignal, ended), true, needNothing},
+		{"somebody cancelled what had begun once", forgotten("CANCELLED", -time.Second).after(settleWithin), false, needNothing},
+		{"the clocks are a little apart", forgotten("CANCELLED", time.Second).after(settleWithin), false, needNothing},
+		{"a person is named for it", func() *world {
+			w := forgotten("CANCELLED", 20*time.Second).after(settleWithin)
+			w.sight.job.ByUID = 1000
+			return w
+		}(), false, needNothing},
+		{"a daemon of Slurm is", func() *world {
+			w := forgotten("CANCELLED", 20*time.Second)
+			w.sight.job.ByUID = 0
+			return w
+		}(), true, needNothing},
+		{"it waits for so long after it began that no clock explains it", func() *world {
+			w := forgotten("PENDING", time.Hour)
+			w.jobAt = w.records.Claim.At.Add(forgottenAfter + time.Second)
+			return w
+		}(), true, needCancel},
+		{"it waits, and its shims are gone", func() *world {
+			w := forgotten("PENDING", time.Hour).exit(0, forge.StopSignal, ended).exit(1, forge.StopSignal, ended)
+			w.jobAt = w.endSeen.Add(time.Second)
+			return w
+		}(), true, needCancel},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, n := judge(c.w.sight)
+			reason, why := forge.Judge(forge.Evidence{State: o.State, Cause: o.Cause, Detail: o.Detail, Exits: o.Exits, Ranks: 2, ByUID: o.ByUID})
+			if !o.Released || n != c.needs || (reason.Disposition() == forge.DisposeRequeue) != c.goes || (reason == forge.EndCancelledBy) == c.goes {
+				t.Errorf("%+v, need %d, judged %s (%s)", o, n, reason, why)
+			}
+			if c.goes != strings.Contains(o.Detail, "had not saved that it ran") {
+				t.Errorf("detail %q", o.Detail)
+			}
+		})
+	}
+	t.Run("what may be an old answer about a job that has just begun ends nothing", func(t *testing.T) {
+		if o, n := judge(forgotten("PENDING", time.Hour).sight); o.State != forge.ObservRunning || n != needNothing {
+			t.Errorf("%+v, need %d", o, n)
+		}
+	})
+	t.Run("the accounting is asked first", func(t *testing.T) {
+		w := forgotten("CANCELLED", 20*time.Second)
+		w.books = true
 		if o, _ := judge(w.sight); o.Released {
 			t.Errorf("%+v", o)
 		}

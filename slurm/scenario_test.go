@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -64,6 +65,41 @@ func gangOnSlurm(t *testing.T, c *slurmtest.Cluster) {
 			}
 			b.eventually("its job is out of the queue", func() bool { return len(b.jobs()) == 0 })
 		}
+	})
+	t.Run("what waits is worth another nice when its run has another priority; what has begun is left alone", func(t *testing.T) {
+		release := occupy(t, c)
+		b := newBench(t, c, 4, 4, hold)
+		b.l.Nice = 500
+		b.submit()
+		b.state(forge.ObservQueued)
+		nice := func() string {
+			for _, f := range strings.Fields(c.Must(t, "scontrol", "show", "job", b.jobs()[0])) {
+				if v, ok := strings.CutPrefix(f, "Nice="); ok {
+					return v
+				}
+			}
+			return ""
+		}
+		if got := nice(); got != "500" {
+			t.Errorf("handed over with nice %s", got)
+		}
+		for _, n := range []int{900, 100} {
+			if err := b.Renice(t.Context(), b.id, n); err != nil {
+				t.Fatal(err)
+			}
+			if got := nice(); got != strconv.Itoa(n) {
+				t.Errorf("nice %s, want %d", got, n)
+			}
+		}
+		release()
+		b.started()
+		if err := b.Renice(t.Context(), b.id, 300); err != nil || nice() != "100" {
+			t.Errorf("what runs has nice %s, %v", nice(), err)
+		}
+		if err := b.Signal(t.Context(), b.id, forge.SignalKill); err != nil {
+			t.Fatal(err)
+		}
+		b.released()
 	})
 	t.Run("what Slurm refuses is absent, with Slurm's words", func(t *testing.T) {
 		b := newBench(t, c, 2, 1, hold)
@@ -209,17 +245,19 @@ func gangOnSlurm(t *testing.T, c *slurmtest.Cluster) {
 	})
 }
 
-// occupy keeps every node busy with somebody else's job, until the test is over.
-func occupy(t *testing.T, c *slurmtest.Cluster) {
+// occupy keeps every node busy with somebody else's job, until it is released or the test is over.
+func occupy(t *testing.T, c *slurmtest.Cluster) (release func()) {
 	t.Helper()
 	id := strings.TrimSpace(c.Must(t, "sbatch", "--parsable", "--nodes="+strconv.Itoa(len(c.Nodes)), "--exclusive", "--output=/dev/null", "--wrap=sleep 600"))
-	t.Cleanup(func() { c.Must(t, "scancel", id) })
+	release = sync.OnceFunc(func() { c.Must(t, "scancel", id) })
+	t.Cleanup(release)
 	if err := c.Until("every node is taken", func() bool {
 		out, err := c.Run("squeue", "-h", "-t", "running", "-j", id)
 		return err == nil && strings.TrimSpace(out) != ""
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return release
 }
 
 // twice hands a job to Slurm behind the executor's back.

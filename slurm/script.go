@@ -153,17 +153,27 @@ func leadOf(l forge.Launch) time.Duration {
 
 // minimal is what every job of ours begins with: nothing else gives it a PATH.
 const minimal = `export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 SLURM_EXPORT_ENV=ALL
-export HOME=${HOME:-~} USER=${USER:-$(id -un)}
+export HOME=${HOME:-~} USER=${USER:-${SLURM_JOB_USER:-$(id -un)}}
 export LOGNAME=${LOGNAME:-$USER}`
 
-// clearing takes away what Slurm and the site's prologs have put into the environment.
-const clearing = `for name in $(compgen -e); do
-  case $name in
-    SLURM*|CUDA_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK|TMPDIR|HOME|USER|LOGNAME|SHELL) ;;
-    *) unset -v "$name" 2>/dev/null ;;
-  esac
-done
-for name in $(compgen -A function); do unset -f "$name"; done
+// kept is what a job keeps of its environment until srun has started the shims, as a pattern of bash.
+const kept = `SLURM*|CUDA_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK|TMPDIR|HOME|USER|LOGNAME|SHELL`
+
+// clearing takes away what Slurm and the site's prologs have put into the environment. Slurm and bash always put the first line's
+// there; only where there is more is it worth the processes that $( ) forks.
+const clearing = `unset -v _ ENVIRONMENT HOSTNAME OLDPWD PWD SHLVL
+shopt -s extglob
+if compgen -e -X '@(` + kept + `)' >/dev/null; then
+  for name in $(compgen -e); do
+    case $name in
+      ` + kept + `) ;;
+      *) unset -v "$name" 2>/dev/null ;;
+    esac
+  done
+fi
+if compgen -A function >/dev/null; then
+  for name in $(compgen -A function); do unset -f "$name"; done
+fi
 `
 
 // script is what the first node runs: it clears the environment and becomes srun, which starts a shim per node. What ranks get

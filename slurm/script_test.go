@@ -150,25 +150,34 @@ func TestAScriptClearsWhateverItFindsAndKeepsSlurmsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "/bin/bash")
-	cmd.Stdin = strings.NewReader(job.Script)
-	cmd.Env = []string{"SECRET=leak", "LD_PRELOAD=/nowhere.so", "PYTHONPATH=/evil", "PATH=/usr/bin:/bin", "SLURM_JOB_ID=7", "SLURM_EXPORT_ENV=NONE", "CUDA_VISIBLE_DEVICES=0,1", "HOME=/home/u",
-		"lower=x", "BASH_FUNC_module%%=() {  echo leak\n}", "MULTI=a\nSLURM_FAKE=b"}
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(out)
-	for _, want := range []string{"0027\n", "SLURM_JOB_ID=7\n", "SLURM_EXPORT_ENV=ALL\n", "CUDA_VISIBLE_DEVICES=0,1\n", "HOME=/home/u\n", "ARG --kill-on-bad-exit=1\n", "ARG --cpus-per-task=32\n", "ARG --mem=262144M\n",
-		"ARG --gpus-per-node=h100:4\n", "ARG --slurm\n", "ARG /scratch/forge/01RUN\n"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in\n%s", want, text)
-		}
-	}
-	for _, bad := range []string{"leak", "LD_PRELOAD", "PYTHONPATH", "lower=", "MULTI", "SLURM_FAKE"} {
-		if strings.Contains(text, bad) {
-			t.Errorf("%q came through in\n%s", bad, text)
-		}
+	usual := []string{"ENVIRONMENT=leak", "HOSTNAME=leak", "SLURM_JOB_ID=7", "SLURM_JOB_USER=ada", "SLURM_EXPORT_ENV=NONE", "CUDA_VISIBLE_DEVICES=0,1", "HOME=/home/u"}
+	for name, more := range map[string][]string{
+		"what Slurm always sets": nil,
+		"a function":             {"BASH_FUNC_module%%=() {  echo leak\n}"},
+		"one word more":          {"slurm_x=leak"},
+		"much": {"SECRET=leak", "LD_PRELOAD=/nowhere.so", "PYTHONPATH=/evil", "PATH=/usr/bin:/bin",
+			"lower=x", "BASH_FUNC_module%%=() {  echo leak\n}", "MULTI=a\nSLURM_FAKE=b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "/bin/bash")
+			cmd.Stdin, cmd.Env = strings.NewReader(job.Script), slices.Concat(usual, more)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := string(out)
+			for _, want := range []string{"0027\n", "SLURM_JOB_ID=7\n", "SLURM_EXPORT_ENV=ALL\n", "CUDA_VISIBLE_DEVICES=0,1\n", "HOME=/home/u\n", "USER=ada\n", "LOGNAME=ada\n",
+				"ARG --kill-on-bad-exit=1\n", "ARG --cpus-per-task=32\n", "ARG --mem=262144M\n", "ARG --gpus-per-node=h100:4\n", "ARG --slurm\n", "ARG /scratch/forge/01RUN\n"} {
+				if !strings.Contains(text, want) {
+					t.Errorf("%q is not in\n%s", want, text)
+				}
+			}
+			for _, bad := range []string{"leak", "LD_PRELOAD", "PYTHONPATH", "lower=", "MULTI", "SLURM_FAKE"} {
+				if strings.Contains(text, bad) {
+					t.Errorf("%q came through in\n%s", bad, text)
+				}
+			}
+		})
 	}
 }
 

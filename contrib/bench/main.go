@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,17 +80,37 @@ var benches = []bench{
 	{[]string{"slurm_poll_cpu_10k"}, slurmPollMany},
 	{[]string{"slurm_failover_s"}, slurmFailover},
 	{[]string{"slurm_torture"}, slurmTorture},
+	{[]string{"plan_full"}, planFull},
+	{[]string{"plan_incremental"}, planIncremental},
+	{[]string{"placements"}, placements},
+	{[]string{"preempt_decide"}, preemptDecide},
+	{[]string{"plan_curve"}, planCurve},
+	{[]string{"replay_16k"}, replay16k},
+	{[]string{"kueue_load"}, kueueLoad},
 }
 
 func main() {
 	var e env
 	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
 	flag.BoolVar(&e.verbose, "v", false, "print the parts of a figure too")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to a file")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, e, *only); err != nil {
+	err := run(ctx, e, *only)
+	pprof.StopCPUProfile()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

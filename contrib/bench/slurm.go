@@ -28,6 +28,7 @@ type hpc struct {
 	c      *slurmtest.Cluster
 	client *client.Client
 	bin    string
+	copied bool // bin is a copy of ours, to be removed
 }
 
 // openHPC starts both. Everything that is not given is as forged and the cluster have it by default.
@@ -49,7 +50,7 @@ func openHPC(ctx context.Context, e env, cluster slurmtest.Options, user *syscal
 	if err != nil {
 		return nil, errors.Join(err, c.Down())
 	}
-	h := &hpc{Site: s, c: c, bin: o.Bin}
+	h := &hpc{Site: s, c: c, bin: o.Bin, copied: o.Bin != e.bin}
 	if err := s.Start(ctx); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
@@ -62,7 +63,7 @@ func openHPC(ctx context.Context, e env, cluster slurmtest.Options, user *syscal
 
 func (h *hpc) close() error {
 	err := errors.Join(h.Site.Close(), h.c.Down())
-	if strings.HasPrefix(h.bin, os.TempDir()) {
+	if h.copied {
 		err = errors.Join(err, os.RemoveAll(h.bin))
 	}
 	return err

@@ -47,7 +47,7 @@ func watching(ctx context.Context, e env, jobs int) (cpu, rpc float64, err error
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { err = errors.Join(err, h.close()) }()
+	defer func() { _ = h.close() }()
 	if _, err := h.c.Run("scontrol", "update", "partitionname=main", "state=down"); err != nil { // jobs are taken, and wait
 		return 0, 0, err
 	}

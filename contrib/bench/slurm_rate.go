@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -71,22 +72,32 @@ func slurmRate(ctx context.Context, e env) ([]figure, error) {
 	return []figure{atLeast("slurm_rate", median(ours), "runs/s", "parallel-sbatch", median(theirs), 0.9)}, nil
 }
 
-// completed waits until forged says of so many runs that they completed, and that none ended otherwise.
+// completed waits until forged says of so many runs that they completed, and that none ended otherwise. Until then it asks, like
+// squeue, for what has not ended: to list all that ever ran, five times a second, was a good part of what was measured.
 func (h *hpc) completed(ctx context.Context, n int) error {
-	return poll(ctx, 200*time.Millisecond, func() (bool, error) {
-		done := 0
-		for r, err := range h.client.EveryRunRow(ctx, api.RunFilter{}) {
-			switch {
-			case err != nil:
-				return false, err
-			case r.State == forge.RunCompleted:
-				done++
-			case r.State.Terminal():
-				return false, fmt.Errorf("run %d is %s", r.Number, r.State)
-			}
+	unfinished := slices.DeleteFunc(slices.Clone(forge.RunStates), forge.RunState.Terminal)
+	if err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
+		for _, err := range h.client.EveryRunRow(ctx, api.RunFilter{States: unfinished}) {
+			return false, err
 		}
-		return done >= n, nil
-	})
+		return true, nil
+	}); err != nil {
+		return err
+	}
+	done := 0
+	for r, err := range h.client.EveryRunRow(ctx, api.RunFilter{}) {
+		if err != nil {
+			return err
+		}
+		if r.State != forge.RunCompleted {
+			return fmt.Errorf("run %d is %s", r.Number, r.State)
+		}
+		done++
+	}
+	if done != n {
+		return fmt.Errorf("%d runs, want %d", done, n)
+	}
+	return nil
 }
 
 // slurmAccept is how fast a burst of submissions is accepted, durably, while forged hands them on: against sbatch, one after

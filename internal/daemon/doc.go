@@ -12,6 +12,9 @@
 // after a kill -9. watch.go only records what executors say; that an attempt has ended for good
 // is again an outbox row (finish), because hashing and judging take their time.
 //
+// What runs have left is estimated in the world, from its deltas and from the steps that watch.go reads: estimate.go, pace.go.
+// Those estimates have the plan loop wake when time alone changes one.
+//
 // The loops share no state but the world and the store:
 //
 //	plan     when the world changed, at Plan.WakeAt      plan.go

@@ -158,6 +158,9 @@ func excluded(nodes []forge.Node, asked []forge.NodeName) (out []forge.NodeName,
 // handed over and fail.
 func (d *Daemon) sayable(spec forge.RunSpec) error {
 	live := d.live()
+	if !slices.ContainsFunc(live.order, func(n forge.ClusterName) bool { return live.clusters[n].Slurm != nil }) {
+		return nil // nobody is told anything
+	}
 	var others []string
 	var bad error
 	for _, name := range live.order {

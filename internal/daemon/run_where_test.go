@@ -244,15 +244,20 @@ func TestANodeIsLeftToOthersByTheRunItFailedAndByAllOnceItFailedTwo(t *testing.T
 		r.fake.Finish(key, 0)
 		r.await(t, run.ID, "completed", inState(forge.RunCompleted))
 	}
-	lose := func(run forge.Run) {
+	// lost is a run that n1 fails: n2 is taken meanwhile.
+	lost := func() {
 		t.Helper()
+		filler := r.submit(t, script(8))
+		taken := placed(filler, 1, "n2")
+		run := r.submit(t, script(2))
 		key := placed(run, 1, "n1")
 		r.fake.Start(key)
+		finish(filler, taken)
 		r.fake.Lose(key)
 		finish(run, placed(run, 2, "n2")) // never back to the node that killed it
 	}
-	lose(r.submit(t, script(2)))
-	lose(r.submit(t, script(2))) // what one run went through keeps no other away
+	lost()
+	lost() // what one run went through keeps no other away
 	third := r.submit(t, script(2))
 	key := placed(third, 1, "n2")
 	full := r.submit(t, script(6))

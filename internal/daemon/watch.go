@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,14 +42,18 @@ func (d *Daemon) watchCluster(ctx context.Context, name forge.ClusterName, own <
 	if w, ok := c.Executor.(Waker); ok {
 		wake = w.Wake()
 	}
-	tick := time.NewTicker(c.PollEvery)
+	every := c.PollEvery
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if now := d.live().clusters[name]; now.PollEvery != c.PollEvery {
 			c = now
-			tick.Reset(c.PollEvery)
 		}
-		d.watchStep(ctx, c, time.Now())
+		n := d.watchStep(ctx, c, time.Now())
+		if e := lookAgain(c.PollEvery, n); e != every {
+			every = e
+			tick.Reset(every)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -59,17 +64,28 @@ func (d *Daemon) watchCluster(ctx context.Context, name forge.ClusterName, own <
 	}
 }
 
-// watchStep polls the open attempts of one cluster in one batch and records what is new.
-func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
-	var open []forge.Attempt
-	var ids []forge.ExternalID
-	for _, a := range d.world.open() {
-		if a.Cluster == c.Name && a.State.Open() && a.ExternalID != "" {
-			open, ids = append(open, a), append(ids, a.ExternalID)
-		}
+const (
+	attemptsPerTick = 1000
+	rarestTick      = 5 * time.Second
+)
+
+// lookAgain is the time between looks at n open attempts that nothing has pointed at: thousands that wait in a queue are not looked at
+// every second. What an executor wakes for is seen at once all the same.
+func lookAgain(every time.Duration, n int) time.Duration {
+	return max(every, min(every*time.Duration(1+n/attemptsPerTick), rarestTick))
+}
+
+// watchStep polls the open attempts of one cluster in one batch and records what is new. It returns how many they are.
+func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) int {
+	open := slices.DeleteFunc(d.world.open(), func(a forge.Attempt) bool {
+		return a.Cluster != c.Name || !a.State.Open() || a.ExternalID == ""
+	})
+	if len(open) == 0 {
+		return 0
 	}
-	if len(ids) == 0 {
-		return
+	ids := make([]forge.ExternalID, len(open))
+	for i, a := range open {
+		ids[i] = a.ExternalID
 	}
 	cctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
@@ -81,7 +97,7 @@ func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
 		for _, a := range open {
 			d.markUnknown(ctx, a, now)
 		}
-		return
+		return len(open)
 	}
 	// Attempts know nothing of each other, and each of their commits waits for the disk: side by side they share it.
 	var wg sync.WaitGroup
@@ -96,6 +112,7 @@ func (d *Daemon) watchStep(ctx context.Context, c *Cluster, now time.Time) {
 		})
 	}
 	wg.Wait()
+	return len(open)
 }
 
 // observers is how many observations of a cluster are recorded at a time.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -29,6 +30,7 @@ type world struct {
 	moved     int64                        // grows when what runs, nodes, claims or pauses change
 	touched   [forge.MaxPriority + 1]int64 // grows when a pending run of that priority comes or changes
 	nodes     map[nodeKey]forge.Node
+	listed    atomic.Pointer[[]forge.Node] // nodes by cluster and name, for readers; nil since one changed
 	claims    map[forge.Claim]bool
 	paused    map[forge.ClusterName]string
 	ents      entitlements
@@ -93,6 +95,7 @@ func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world 
 	}
 	for _, n := range w.Nodes {
 		d.nodes[nodeKey{n.Cluster, n.Name}] = n
+		d.listed.Store(nil)
 	}
 	for _, c := range w.Claims {
 		d.claims[c] = true
@@ -121,6 +124,7 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 		case x.Node != nil:
 			d.moved++
 			d.nodes[nodeKey{x.Node.Cluster, x.Node.Name}] = *x.Node
+			d.listed.Store(nil)
 			replan = true
 		case x.Claim != nil:
 			d.moved++
@@ -280,9 +284,7 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 	}
 	s.Arrived = d.estimates.lend()
 	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
-	s.Nodes = slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
-	})
+	s.Nodes = d.nodesLocked()
 	s.Claims = slices.SortedFunc(maps.Keys(d.claims), func(a, b forge.Claim) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.For, b.For))
 	})
@@ -437,7 +439,11 @@ func (d *world) well(k nodeKey, slots []int) int {
 func (d *world) open() []forge.Attempt {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(d.attempts), func(a, b forge.Attempt) int { return cmp.Compare(a.Run, b.Run) })
+	out := make([]forge.Attempt, 0, len(d.attempts))
+	for _, run := range slices.Sorted(maps.Keys(d.attempts)) { // not the attempts: of thousands, every second, they are much to move
+		out = append(out, d.attempts[run])
+	}
+	return out
 }
 
 func (d *world) run(id forge.RunID) (forge.Run, bool) {
@@ -454,17 +460,33 @@ func (d *world) attempt(id forge.RunID) (forge.Attempt, bool) {
 	return a, ok
 }
 
+// nodeList is shared by all who ask until a node changes: nobody writes to it. Every submission asks, of sites with thousands of nodes.
 func (d *world) nodeList() []forge.Node {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
+	return d.nodesLocked()
+}
+
+func (d *world) nodesLocked() []forge.Node {
+	if l := d.listed.Load(); l != nil {
+		return *l
+	}
+	l := slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 	})
+	d.listed.Store(&l)
+	return l
 }
 
 // nodesOf lists the nodes of one cluster, by name.
 func (d *world) nodesOf(c forge.ClusterName) []forge.Node {
-	return slices.DeleteFunc(d.nodeList(), func(n forge.Node) bool { return n.Cluster != c })
+	l := d.nodeList()
+	from, _ := slices.BinarySearchFunc(l, c, func(n forge.Node, c forge.ClusterName) int { return cmp.Compare(n.Cluster, c) })
+	to := from
+	for to < len(l) && l[to].Cluster == c {
+		to++
+	}
+	return l[from:to:to]
 }
 
 // SnapshotOf is the snapshot that a fresh read of the tables gives, with the batch systems that a configuration would name.

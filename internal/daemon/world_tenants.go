@@ -59,11 +59,18 @@ func (d *world) setHalfLife(h time.Duration) {
 	d.moved++
 }
 
-// shares lists the tenants, by id, with what they used up to now. The caller holds mu.
+// shares lists the tenants, by id, with what they used up to now or a little before. The caller holds mu.
 func (d *world) shares(now time.Time) []forge.TenantShare {
 	if l := d.ents.last.Load(); l != nil && l.changed == d.ents.changed && !now.Before(l.at) && now.Sub(l.at) < usedEvery {
 		return l.shares
 	}
+	fresh := d.addUp(now)
+	d.ents.last.Store(&sharesAt{now, d.ents.changed, fresh})
+	return fresh
+}
+
+// addUp is shares, up to now.
+func (d *world) addUp(now time.Time) []forge.TenantShare {
 	used := map[forge.TenantID]float64{}
 	for id, a := range d.ents.tenants {
 		used[id] = a.Used.AsOf(now, d.ents.halfLife)
@@ -92,7 +99,6 @@ func (d *world) shares(now time.Time) []forge.TenantShare {
 	for i := range out {
 		slices.SortFunc(out[i].Users, func(a, b forge.UserQuota) int { return cmp.Compare(a.User, b.User) })
 	}
-	d.ents.last.Store(&sharesAt{now, d.ents.changed, out})
 	return out
 }
 
@@ -100,9 +106,13 @@ func (d *world) shares(now time.Time) []forge.TenantShare {
 func (d *world) uses(now time.Time) map[forge.TenantID]*forge.TenantUse {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	all := d.shares(now)
+	all := d.addUp(now)
 	out := make(map[forge.TenantID]*forge.TenantUse, len(all))
-	for i, share := range forge.Shares(all) {
+	present := map[forge.TenantID]bool{}
+	for _, r := range d.runs {
+		present[r.Tenant] = true
+	}
+	for i, share := range forge.Shares(all, func(t forge.TenantID) bool { return present[t] }) {
 		out[all[i].Tenant] = &forge.TenantUse{Share: share, GPUHours: float64(all[i].Used) / float64(forge.GPUTimeOf(time.Hour, 1))}
 	}
 	for run, a := range d.attempts {

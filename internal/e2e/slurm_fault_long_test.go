@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,20 +16,28 @@ import (
 	"github.com/forge-ml/forge-ml/internal/slurmtest"
 )
 
-// The shims are frozen and save nothing. Slurm's own limit ends the job, half a minute late as always.
+// The shims hang, and the ranks with them. Slurm's own limit ends the job, half a minute late as always. What Slurm sends before that, its
+// warning too, wakes what is stopped for a moment; so the ranks are deaf as well.
 func TestATimeoutWithoutASaveInTimeResumesFromTheLastCheckpoint(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
 	h := openSlurm(t, c, func(o *hpcOptions) { o.limit = 4 * time.Minute })
 	withoutLimit(t, h)
-	run := h.gang(150)
-	r := h.half(run)
-	for _, part := range []string{"proberank", "shim --run-dir"} {
-		for _, pid := range h.processes(part) {
-			must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	run := h.gang(500, "--set", "deaf=1")
+	h.half(run)
+	job := h.job().id
+	all := func() []int { return append(h.processes("proberank"), h.processes("shim --run-dir")...) }
+	first := all()
+	h.wait("Slurm's limit to end the job", func() bool {
+		for _, pid := range all() {
+			if slices.Contains(first, pid) {
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
+			}
 		}
-	}
-	r = h.survived(run, 150)
+		now := h.queue("-t", "all", "-j", job)
+		return len(now) == 1 && now[0].state == "TIMEOUT"
+	})
+	r := h.survived(run, 500)
 	if len(r.Attempts) != 2 || r.Attempts[0].Reason != forge.EndTimeLimit || r.Attempts[1].ResumeStep == 0 {
 		t.Errorf("attempts: %+v", r.Attempts)
 	}

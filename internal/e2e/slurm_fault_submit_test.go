@@ -72,7 +72,7 @@ func TestAControllerThatIsDeadMeanwhileCostsNoAttempt(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 4, GPUs: 2})
 	h := openSlurm(t, c)
-	short, long := h.gang(60), h.gang(250)
+	short, long := h.gang(500), h.gang(900)
 	h.half(short)
 	r := h.half(long)
 	h.saved(r)
@@ -83,7 +83,7 @@ func TestAControllerThatIsDeadMeanwhileCostsNoAttempt(t *testing.T) {
 	})
 	waits := h.gang(20) // asked for while nobody can take it
 	must(t, c.StartController())
-	for run, steps := range map[string]int{short: 60, long: 250} {
+	for run, steps := range map[string]int{short: 500, long: 900} {
 		if r := h.survived(run, steps); len(r.Attempts) != 1 {
 			t.Errorf("run %s took %d attempts", run, len(r.Attempts))
 		}
@@ -91,14 +91,19 @@ func TestAControllerThatIsDeadMeanwhileCostsNoAttempt(t *testing.T) {
 	h.survived(waits, 20)
 }
 
-// saved waits until the controller would know the job of a run after a restart: it saves every few seconds.
+// saved waits until the controller would know after a restart that the job of a run runs: it saves every few seconds. That the job is
+// there does not say so, since it was saved when it was submitted; a comment that was made while it runs does.
 func (h *hpc) saved(r api.RunDetail) {
 	h.t.Helper()
-	name := fmt.Sprintf("forge-%s-%s.%d", h.cluster, r.ID, r.Attempt)
-	h.wait("the controller to save the job", func() bool {
-		b, err := os.ReadFile(filepath.Join(h.c.Dir, "state", "job_state"))
-		return err == nil && bytes.Contains(b, []byte(name))
-	})
+	mark := fmt.Sprintf("running-%s.%d", r.ID, r.Attempt)
+	h.c.Must(h.t, "scontrol", "update", "JobId="+r.Attempts[len(r.Attempts)-1].Batch.ID, "Comment="+mark)
+	h.wait("the controller to save that the job runs", func() bool { return bytes.Contains(h.jobState(), []byte(mark)) })
+}
+
+// jobState is what the controller has saved of its jobs.
+func (h *hpc) jobState() []byte {
+	b, _ := os.ReadFile(filepath.Join(h.c.Dir, "state", "job_state"))
+	return b
 }
 
 // A controller that dies before it has saved a job has never heard of it, though it said that it took it.
@@ -112,6 +117,31 @@ func TestAJobThatTheControllerForgotIsStartedAgainOnce(t *testing.T) {
 	must(t, c.KillController())
 	for _, name := range []string{"job_state", "job_state.old"} {
 		_ = os.Remove(filepath.Join(state, name))
+	}
+	must(t, c.StartController())
+	if r := h.survived(run, 500); len(r.Attempts) != 2 || r.Attempts[1].ResumeStep == 0 {
+		t.Errorf("attempts: %+v", r.Attempts)
+	}
+}
+
+// A controller that dies before it has saved that it started a job takes it for one that waits. It ends on the nodes what it does not
+// know of, and starts the job anew; a node that still has it refuses, and cancels it in Slurm. Nobody asked for that end.
+func TestAJobWhoseStartTheControllerForgotGoesOn(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Up(t, slurmtest.Options{Nodes: 4, GPUs: 2})
+	h := openSlurm(t, c)
+	c.Must(t, "scontrol", "update", "PartitionName=main", "State=DOWN") // so that it waits until that is saved
+	run := h.gang(500)
+	var waiting []byte
+	h.wait("the controller to save that the job waits", func() bool {
+		waiting = h.jobState()
+		return bytes.Contains(waiting, fmt.Appendf(nil, "forge-%s-%s.1", h.cluster, show(t, h.ctx, h.Site, run).ID))
+	})
+	c.Must(t, "scontrol", "update", "PartitionName=main", "State=UP")
+	h.half(run)
+	must(t, c.KillController())
+	for _, name := range []string{"job_state", "job_state.old"} {
+		must(t, os.WriteFile(filepath.Join(c.Dir, "state", name), waiting, 0o600))
 	}
 	must(t, c.StartController())
 	if r := h.survived(run, 500); len(r.Attempts) != 2 || r.Attempts[1].ResumeStep == 0 {

@@ -20,16 +20,17 @@ func Alive(runRoot string) (map[forge.RunID]map[int][]int, error) {
 		return nil, err
 	}
 	out := map[forge.RunID]map[int][]int{}
+	var buf []byte
 	self, uid := os.Getpid(), os.Getuid()
 	for _, pid := range all {
 		if pid == self || !ownedBy(pid, uid) {
 			continue
 		}
-		run, n := belongs(pid, runRoot)
+		run, n := belongs(pid, runRoot, &buf)
 		if run == "" {
 			continue
 		}
-		if st, err := readStat(pid); err != nil || st.dead() {
+		if st, err := readStat(pid); err != nil || st.dead() && !threaded(pid) {
 			continue
 		}
 		if out[run] == nil {
@@ -41,8 +42,8 @@ func Alive(runRoot string) (map[forge.RunID]map[int][]int, error) {
 }
 
 // belongs says which attempt a process is part of; no run when of none below runRoot.
-func belongs(pid int, runRoot string) (forge.RunID, int) {
-	if env, err := environ(pid); err == nil {
+func belongs(pid int, runRoot string, buf *[]byte) (forge.RunID, int) {
+	if env, err := environ(pid, buf); err == nil {
 		if dir, n := valueOf(env, "FORGE_RUN_DIR="), valueOf(env, "FORGE_ATTEMPT="); dir != "" {
 			return inRoot(runRoot, dir, n)
 		}

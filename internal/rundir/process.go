@@ -43,8 +43,8 @@ func Identify(pid int) (Process, error) {
 	return Process{PID: pid, StartTime: st.start, BootID: boot}, nil
 }
 
-// Alive says whether this very process still runs. A zombie has ended: it keeps its entry in
-// /proc, with the same start time, until its parent collects it. An error means "not known".
+// Alive says whether this very process still runs. A zombie has ended, unless other threads of it go on: it keeps its entry
+// in /proc, with the same start time, until its parent collects it. An error means "not known".
 func (p Process) Alive() (bool, error) {
 	boot, err := BootID()
 	if err != nil {
@@ -60,7 +60,7 @@ func (p Process) Alive() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return st.start == p.StartTime && !st.dead(), nil
+	return st.start == p.StartTime && (!st.dead() || threaded(p.PID)), nil
 }
 
 // Signal sends a signal to this very process. os.ErrProcessDone: it has ended.
@@ -108,7 +108,15 @@ type stat struct {
 	start  uint64
 }
 
+// dead says that its first thread has ended, which is all there is of most; threaded processes go on without it.
 func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
+
+// threaded says that a process has more than one thread: the kernel counts them as links of their directory, and that is cheaper
+// to ask for than anything else. Half of what a host's /proc lists are kernel threads, of one each.
+func threaded(pid int) bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/"+strconv.Itoa(pid)+"/task", &st) == nil && st.Nlink > 3
+}
 
 func readStat(pid int) (stat, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -169,7 +177,7 @@ func Children(pid int) ([]int, error) {
 	}
 	var out []int
 	for _, p := range pids {
-		if st, err := readStat(p); err == nil && st.parent == pid && !st.dead() {
+		if st, err := readStat(p); err == nil && st.parent == pid && (!st.dead() || threaded(p)) {
 			out = append(out, p)
 		}
 	}

@@ -94,8 +94,11 @@ func (s *shim) sweep(patience time.Duration) bool {
 	}
 	known := map[int]bool{}
 	for pause := time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		s.reap()
-		children, cerr := rundir.Children(s.self.PID)
+		var children []int
+		var cerr error
+		if !s.reap() { // the kernel says cheaper than /proc that there is no child
+			children, cerr = rundir.Children(s.self.PID)
+		}
 		marked, merr := marker.Processes()
 		if cerr == nil && merr == nil && len(children)+len(marked) == 0 {
 			return true

@@ -209,8 +209,8 @@ func (s *shim) send() {
 	}
 }
 
-// reap collects every child that has ended: ranks, and orphans that the kernel gave to us.
-func (s *shim) reap() {
+// reap collects every child that has ended: ranks, and orphans that the kernel gave to us. True: no other child is left.
+func (s *shim) reap() (childless bool) {
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
@@ -218,7 +218,7 @@ func (s *shim) reap() {
 			continue
 		}
 		if err != nil || pid <= 0 {
-			return
+			return errors.Is(err, syscall.ECHILD)
 		}
 		now := time.Now().UTC()
 		for _, m := range s.gang.members {

@@ -155,11 +155,12 @@ func TestAnEndHasAFewLookedAtAgainAndAllInTurn(t *testing.T) {
 		e.Came(id, at(0), estimate.Like{Tenant: "other", GPUs: 1}, false)
 		fresh[id] = true
 	}
+	e.Came("near", at(0), like(1), false)
 	for i := range 16 {
 		lived(e, forge.RunID(fmt.Sprintf("x%d", i)), float64(i), 100, like(1))
 		changed := e.Advance(at(1000))
-		if i == 0 && len(changed) != 32 {
-			t.Errorf("%d changed by the first end", len(changed))
+		if i == 0 && (len(changed) != 33 || !slices.Contains(changed, "near")) {
+			t.Errorf("changed by the first end: %v", changed)
 		}
 		for _, id := range changed {
 			delete(fresh, id)
@@ -201,6 +202,9 @@ func TestARunThatReportsIsProbedFirst(t *testing.T) {
 	if got := e.Arrivals(); !slices.Equal(got, []forge.Arrival{{Run: "a", At: at(0), Service: forge.GPUTimeOf(time.Hour+2*time.Minute, 4), GPUs: 4}}) {
 		t.Errorf("arrivals %v", got)
 	}
+	if got := e.Advance(at(700)); got != nil || !e.Next().IsZero() {
+		t.Errorf("it is known, and %v changes at %s", got, e.Next())
+	}
 	e.Stopped("a", at(230+600))
 	if w := e.Work("a"); w.Left != 50*time.Minute || w.Ran != seconds(90+630) || !w.AsOf.IsZero() {
 		t.Errorf("stopped %+v", w)
@@ -228,6 +232,8 @@ func TestAnUnprobedRunIsTakenToLastAsLongAsThoseLikeItDid(t *testing.T) {
 		lived(e, forge.RunID(fmt.Sprintf("b%d", i)), 0, 2002, estimate.Like{Tenant: "u", Recipe: "sft", Model: "m", GPUs: 2})
 		lived(e, forge.RunID(fmt.Sprintf("c%d", i)), 0, 3000, estimate.Like{Tenant: "u", Recipe: "sft", Model: "m", GPUs: 1})
 	}
+	lived(e, "d0", 0, 2500, estimate.Like{Tenant: "v", Recipe: "sft", Model: "m", GPUs: 1})
+	lived(e, "d1", 0, 2000, estimate.Like{Tenant: "v", Recipe: "sft", Model: "m", GPUs: 1})
 	for _, x := range []struct {
 		id   forge.RunID
 		like estimate.Like
@@ -235,12 +241,60 @@ func TestAnUnprobedRunIsTakenToLastAsLongAsThoseLikeItDid(t *testing.T) {
 	}{
 		{"same", estimate.Like{Tenant: "t", Recipe: "sft", Model: "m", GPUs: 2}, 1001},
 		{"same size", estimate.Like{Tenant: "t", Recipe: "sft", Model: "n", GPUs: 2}, 1501.5},
-		{"neither", estimate.Like{Tenant: "t", Recipe: "sft", Model: "m", GPUs: 16}, 2001},
+		{"two of a kind are too few", estimate.Like{Tenant: "v", Recipe: "sft", Model: "m", GPUs: 1}, 2700},
+		{"neither", estimate.Like{Tenant: "t", Recipe: "sft", Model: "m", GPUs: 16}, 2046.272},
 	} {
 		e.Came(x.id, at(9000), x.like, true)
 		if got := e.Work(x.id).Left; got != seconds(x.left) {
 			t.Errorf("%s: left %s, want %vs", x.id, got, x.left)
 		}
+	}
+	e.Started("same", at(9000))
+	e.Stopped("same", at(9090))
+	if got := e.Work("same").Left; got != seconds(911) {
+		t.Errorf("what it has done counts: left %s", got)
+	}
+	e.Started("same", at(10_000))
+	e.Lost("same", time.Hour)
+	e.Stopped("same", at(10_119))
+	if got := e.Work("same").Left; got != seconds(882) {
+		t.Errorf("what is lost does not: left %s", got)
+	}
+}
+
+func TestTheProbeIsWork(t *testing.T) {
+	e := blind()
+	if e.Probed("unknown", at(0)) {
+		t.Error("an unknown run is probed")
+	}
+	e.Came("a", at(0), like(1), true)
+	e.Came("b", at(0), like(1), true)
+	e.Started("a", at(0))
+	for _, x := range []struct {
+		at     float64
+		probed bool
+	}{{0, false}, {119, false}, {120, true}} {
+		if got := e.Probed("a", at(x.at)); got != x.probed {
+			t.Errorf("after %v s: %v", x.at, got)
+		}
+	}
+	e.Stopped("a", at(60))
+	if e.Probed("a", at(500)) {
+		t.Error("waiting is taken for work")
+	}
+	e.SetParams(estimate.Params{Probe: time.Minute})
+	if !e.Probed("a", at(500)) || e.Probed("b", at(500)) {
+		t.Error("a shorter probe is not in force")
+	}
+	e.Progress("b", at(500), time.Hour) // somebody believes it sooner
+	e.Started("b", at(500))
+	if !e.Probed("b", at(500)) || !e.Next().IsZero() {
+		t.Errorf("one that is known waits for %s", e.Next())
+	}
+	e.Started("a", at(600)) // probed long ago, and says nothing: its level ends at 1140
+	e.Progress("a", at(601), time.Hour)
+	if next, got := e.Next(), e.Advance(at(2000)); !next.IsZero() || got != nil {
+		t.Errorf("known now, and at %s %v changes", next, got)
 	}
 }
 
@@ -282,6 +336,24 @@ func TestLostWorkStandsBeforeAllHorizons(t *testing.T) {
 	e.Started("a", at(1300))
 	if next := e.Next(); !next.Equal(at(1300 + 700 + 1100)) {
 		t.Errorf("next edge at %s", next)
+	}
+	e.Stopped("a", at(1400))
+	near(t, "when a part of it is done again", rank(e, "a"), 3000)
+}
+
+func TestARunThatHasEndedIsNotNamedAnyMore(t *testing.T) {
+	e := blind()
+	e.Came("a", at(0), like(1), false)
+	e.Came("b", at(0), like(1), true)
+	e.Progress("b", at(0), time.Hour)
+	lived(e, "x", 0, 100, like(1))
+	e.Ended("a", at(101))
+	e.Ended("b", at(102))
+	if got := e.Advance(at(103)); got != nil {
+		t.Errorf("changed %v", got)
+	}
+	if got := e.Arrivals(); len(got) != 3 || got[2].Run != "b" || got[2].Service != 0 {
+		t.Errorf("one that was known and never worked: %v", got)
 	}
 }
 
@@ -444,7 +516,8 @@ func TestIndexAgainstItsDefinition(t *testing.T) {
 			}
 		}
 		mine := estimate.Like{Tenant: "t0", GPUs: 1}
-		e.Came("mine", at(1000), mine, false)
+		came := rapid.IntRange(0, len(all)).Draw(t, "came") // between the others
+		e.Came("mine", at(float64(came)-0.5), mine, false)
 
 		edge := func(level int) float64 { return 600 * math.Pow(2, float64(level)) }
 		counts := func(level int, ps []past, weight func(int) float64) (entries, exits float64) {
@@ -466,17 +539,27 @@ func TestIndexAgainstItsDefinition(t *testing.T) {
 		only := func(keep func(past) bool) []past {
 			return slices.DeleteFunc(slices.Clone(all), func(p past) bool { return !keep(p) })
 		}
-		near := only(func(p past) bool { return p.like == mine })
-		slices.Reverse(near)
-		near = near[:min(8, len(near))]
+		nearest := func(ps []past) (near []past) {
+			for _, p := range ps {
+				if p.like == mine && len(near) < 8 {
+					near = append(near, p)
+				}
+			}
+			return near
+		}
+		before := slices.Clone(all[:came])
+		slices.Reverse(before)
+		before, after := nearest(before), nearest(all[came:])
 		want, spent, alive := math.Inf(1), 0.0, 1.0
 		for level := range 30 {
 			n, x := counts(level, all, one)
 			p := (x + 2) / (n + 4)
 			n, x = counts(level, only(func(p past) bool { return p.like.GPUs == 1 }), one)
 			p = (x + 4*p) / (n + 4)
-			n, x = counts(level, near, func(i int) float64 { return math.Pow(0.7, float64(i)) })
-			p = (x + p) / (n + 1)
+			fading := func(i int) float64 { return math.Pow(0.7, float64(i)) }
+			n, x = counts(level, before, fading)
+			n2, x2 := counts(level, after, fading)
+			p = (x + x2 + p) / (n + n2 + 1)
 			length := edge(level)
 			if level > 0 {
 				length -= edge(level - 1)

@@ -27,7 +27,7 @@ const (
 	enough    = 3           // runs that ended, before their mean is believed
 	leastLeft = time.Minute // what a run has left at least that has not been probed
 	inTurn    = 32          // runs looked at again at each end, beside the neighbours
-	news      = 16          // an estimate is changed by what happened to others when it comes out by more than one part in this otherwise
+	news      = 100         // an estimate is changed by what happened to others when it comes out by more than one part in this otherwise
 )
 
 // Estimator knows how far runs are. It is not safe for concurrent use.

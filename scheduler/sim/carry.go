@@ -113,9 +113,12 @@ func (e *engine) stop(i int32) {
 	e.stats.preemptions++
 	if e.graceOK < 1 && chance(e.seed, uint64(i), uint64(r.stops)) >= e.graceOK {
 		e.fallBack(i)
-	} else {
-		e.goesBack(i, r.worked(e.now))
+		return
 	}
+	if r.worked(e.now) > r.done {
+		r.savedAt = e.now
+	}
+	e.goesBack(i, r.worked(e.now))
 }
 
 // fallBack ends an attempt whose work since its newest checkpoint is lost.
@@ -131,9 +134,6 @@ func (e *engine) goesBack(i int32, done int64) {
 	e.guess.stopped(i, done)
 	e.leaves(r)
 	r.done = done
-	if done > 0 {
-		r.savedAt = e.now
-	}
 	r.phase, r.intent = waiting, forge.IntentNone
 	e.queued++
 	e.wanted += r.gpus
@@ -142,7 +142,6 @@ func (e *engine) goesBack(i int32, done int64) {
 
 // leaves frees what a run holds.
 func (e *engine) leaves(r *run) {
-	r.gen++
 	r.shares = nil
 	e.busy -= r.gpus
 }

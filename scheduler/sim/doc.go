@@ -4,6 +4,7 @@
 //	trace.go, generate.go   jobs: read from a file, or made from a seed
 //	replay.go               a trace on a cluster, from its first job to the end of its last
 //	forecast.go             the live queue: a forge.Snapshot, until all that wait have started
+//	whatif.go               a snapshot with more nodes, or with fewer
 //	engine.go               the one loop behind both: the next event, what changed, Decide, carry it out
 //	carry.go                what store.Apply and an executor would do: placements, preemptions, claims
 //	node.go                 nodes that fail and come back

@@ -25,7 +25,7 @@ type run struct {
 	forge.PendingRun // as the policy sees it while it waits
 
 	phase  phase
-	gen    uint32 // grows when an attempt starts or ends: events of another are void
+	gen    uint32 // grows when an attempt starts: events of an earlier one are void
 	gpus   int64
 	submit int64
 	need   int64 // work on all of its GPUs
@@ -88,7 +88,7 @@ type engine struct {
 	claimed map[slotKey]forge.RunID
 	left    int // runs that are not over
 	started int // runs that were asked for and have
-	idle    int // plans in a row that nothing but the clock asked for
+	idle    int // plans in a row that nothing but the clock asked for, while nothing ran
 	stats   stats
 	models  []string // base model of each run
 	series  *Series
@@ -116,8 +116,8 @@ const (
 	// again a second later, so that a policy that takes turns with itself cannot stop the clock.
 	maxRounds = 32
 	lookAgain = 1000
-	// maxIdle plans that only the clock asked for and that change nothing: whoever waits then waits for ever.
-	maxIdle = 20_000
+	// maxIdle plans that only the clock asked for, while nothing runs and nothing is to come: whoever waits then waits for ever.
+	maxIdle = 1000
 	// lookEvery events the context is asked, and somebody told how far it is.
 	lookEvery = 256
 	endOfTime = 250 * 365 * 24 * 3600 * 1000
@@ -176,7 +176,7 @@ func (e *engine) loop(ctx context.Context) error {
 		if !plan {
 			continue
 		}
-		if moved {
+		if moved || e.busy > 0 || len(e.agenda) > 0 {
 			e.idle = 0
 		} else if e.idle++; e.idle > maxIdle {
 			return e.stuck()
@@ -323,7 +323,6 @@ func (e *engine) decide() error {
 		if len(plan.Preempt) == 0 {
 			return nil
 		}
-		e.settle()
 		if round == maxRounds {
 			e.wake = min(e.wake, e.now+lookAgain)
 			return nil

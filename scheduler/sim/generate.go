@@ -37,9 +37,10 @@ const (
 	spreadRun   = 1.9    // of its logarithm: the mean is six times the median
 	shortestRun = 20.0
 	longestRun  = 20 * 86400.0
-	sweepPart   = 0.08 // of the submits; with 4 to 32 runs each that is a third and more of the runs
+	longestPart = 0.125 // of the time over which jobs arrive
+	sweepPart   = 0.08  // of the submits; with 4 to 32 runs each that is a third and more of the runs
 	sweepSpread = 0.08
-	burstPart   = 0.02
+	burstPart   = 0.1
 	burstLength = 600.0
 	dayDepth    = 0.7 // how much emptier the night is than the mean
 	maxMade     = 1_000_000
@@ -59,20 +60,13 @@ func Generate(o GenerateOptions) ([]Job, error) {
 	rng := rand.New(rand.NewPCG(o.Seed, 0x5eed))
 	jobs := make([]Job, 0, o.Jobs)
 	var at []float64 // of each job, as a part of the whole time
-	work := 0.0
-	add := func(when float64, gpus int, d float64, model string) {
-		d = min(max(d, shortestRun), longestRun)
-		jobs = append(jobs, Job{GPUs: gpus, Duration: int64(d * 1000), Model: model})
-		at = append(at, when)
-		work += d * float64(gpus)
-	}
+	var inBurst []bool
 	bursts := make([]float64, 1+o.Jobs/500)
 	for i := range bursts {
 		bursts[i] = rng.Float64()
 	}
-	var inBurst []bool
 	for len(jobs) < o.Jobs {
-		when, burst := rng.Float64(), rng.Float64() < burstPart*5
+		when, burst := rng.Float64(), rng.Float64() < burstPart
 		if burst {
 			when = bursts[rng.IntN(len(bursts))]
 		}
@@ -84,11 +78,12 @@ func Generate(o GenerateOptions) ([]Job, error) {
 			n = min(4<<rng.IntN(4), o.Jobs-len(jobs))
 		}
 		for range n {
-			add(when, gpus, d*math.Exp(sweepSpread*rng.NormFloat64()), model)
-			inBurst = append(inBurst, burst)
+			took := max(shortestRun, d*math.Exp(sweepSpread*rng.NormFloat64()))
+			jobs = append(jobs, Job{GPUs: gpus, Duration: int64(took * 1000), Model: model})
+			at, inBurst = append(at, when), append(inBurst, burst)
 		}
 	}
-	span := work / (float64(o.Cluster.Total()) * o.Load)
+	span := bound(jobs, float64(o.Cluster.Total())*o.Load)
 	for i := range jobs {
 		t := daytime(at[i], span)
 		if inBurst[i] {
@@ -105,6 +100,24 @@ func Generate(o GenerateOptions) ([]Job, error) {
 		jobs[i].Submit -= first
 	}
 	return jobs, nil
+}
+
+// bound cuts the longest runs to a part of the time over which jobs arrive, and gives that time: else the end of a
+// short trace would be one run on an empty cluster.
+func bound(jobs []Job, rate float64) (span float64) {
+	longest := longestRun
+	for range 20 {
+		work := 0.0
+		for i := range jobs {
+			work += min(seconds(jobs[i].Duration), longest) * float64(jobs[i].GPUs)
+		}
+		span = work / rate
+		longest = min(longest, max(span*longestPart, medianRun))
+	}
+	for i := range jobs {
+		jobs[i].Duration = min(jobs[i].Duration, int64(longest*1000))
+	}
+	return span
 }
 
 // drawSize takes sizes that are at most half of the cluster, where there are such.

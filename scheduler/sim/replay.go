@@ -82,6 +82,20 @@ func (o Options) Validate() error {
 // Replay plays a trace to its end.
 func Replay(ctx context.Context, jobs []Job, o Options) (*Result, error) {
 	began := time.Now()
+	e, err := prepare(jobs, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.loop(ctx); err != nil {
+		return nil, err
+	}
+	res := &Result{Figures: e.figures(), Series: e.series}
+	res.Wall = time.Since(began).Seconds()
+	return res, nil
+}
+
+// prepare makes the engine that plays a trace.
+func prepare(jobs []Job, o Options) (*engine, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -107,12 +121,7 @@ func Replay(ctx context.Context, jobs []Job, o Options) (*Result, error) {
 		e.agenda.push(event{at: j.Submit, kind: arrives, what: i})
 	}
 	e.guess = newEstimator(e, o.Estimates)
-	if err := e.loop(ctx); err != nil {
-		return nil, err
-	}
-	res := &Result{Figures: e.figures(), Series: e.series}
-	res.Wall = time.Since(began).Seconds()
-	return res, nil
+	return e, nil
 }
 
 func newEngine(p scheduler.Policy, m model, base int64, runs int) *engine {

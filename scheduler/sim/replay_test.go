@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -141,7 +143,8 @@ func drawn(seed uint64, n int, c Cluster) []Job {
 
 func policies() []string { return []string{"fifo", "fair", "default", "srsf", "las"} }
 
-func TestDecisionsAreThoseOfPlanOnTheSnapshot(t *testing.T) {
+// watched replays a drawn trace under every policy and knowledge, with all that may go wrong, and looks at every third plan.
+func watched(t *testing.T, look func(*testing.T, scheduler.Policy, forge.Snapshot, forge.Plan)) {
 	c := Cluster{3, 4}
 	for _, policy := range policies() {
 		for _, est := range []Estimates{EstimatesOracle, EstimatesProgress, EstimatesNone} {
@@ -149,16 +152,9 @@ func TestDecisionsAreThoseOfPlanOnTheSnapshot(t *testing.T) {
 				o := options(t, policy, c)
 				o.Estimates, o.RestartCost, o.CheckpointEvery, o.GraceOK, o.NodeMTBF, o.WatchEvery = est, 30*time.Second, time.Minute, 0.8, 24*time.Hour, 3
 				seen := 0
-				o.Watch = func(s forge.Snapshot, got forge.Plan) {
+				o.Watch = func(s forge.Snapshot, p forge.Plan) {
 					seen++
-					want := scheduler.Plan(s, o.Policy)
-					if bad := scheduler.CheckPlan(s, o.Policy, want); bad != nil {
-						t.Fatalf("at %s: %v", s.Now, bad)
-					}
-					want.Hold = nil
-					if a, b := text(t, got), text(t, want); a != b {
-						t.Fatalf("at %s it decides\n%s\nand Plan says\n%s", s.Now, a, b)
-					}
+					look(t, o.Policy, s, p)
 				}
 				replay(t, o, drawn(11, 120, c)...)
 				if seen < 30 {
@@ -167,6 +163,24 @@ func TestDecisionsAreThoseOfPlanOnTheSnapshot(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestDecisionsAreThoseOfPlanOnTheSnapshot(t *testing.T) {
+	watched(t, func(t *testing.T, p scheduler.Policy, s forge.Snapshot, got forge.Plan) {
+		want := scheduler.Plan(s, p)
+		want.Hold = nil
+		if a, b := text(t, got), text(t, want); a != b {
+			t.Fatalf("at %s it decides\n%s\nand Plan says\n%s", s.Now, a, b)
+		}
+	})
+}
+
+func TestNoPlanOfAReplayBreaksAProperty(t *testing.T) {
+	watched(t, func(t *testing.T, p scheduler.Policy, s forge.Snapshot, _ forge.Plan) {
+		if bad := scheduler.CheckPlan(s, p, scheduler.Plan(s, p)); bad != nil {
+			t.Fatalf("at %s: %v", s.Now, bad)
+		}
+	})
 }
 
 func text(t testing.TB, v any) string {
@@ -290,6 +304,22 @@ func TestGPUTimeIsConserved(t *testing.T) {
 			rt.Fatalf("%+v", r.Figures)
 		}
 	})
+}
+
+func TestARunOfYearsIsNoStandstill(t *testing.T) {
+	const years = 5 * 365 * 86400
+	if r := replay(t, options(t, "default", Cluster{1, 1}), sec(0, 1, years), sec(3*years, 1, 1)); r.Makespan != 3*years+1 {
+		t.Errorf("%+v", r.Figures)
+	}
+}
+
+func TestAReplayCanBeBrokenOff(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	o := options(t, "fifo", Cluster{1, 4})
+	o.Progress = func(done, total int) { cancel() }
+	if _, err := Replay(ctx, drawn(1, 2000, o.Cluster), o); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 func TestOptionsWithoutAMeaningAreRefused(t *testing.T) {
