@@ -39,6 +39,7 @@ type Arrival struct {
 	Run     RunID
 	At      time.Time
 	Service GPUTime
+	GPUs    int
 }
 
 // Constraints narrow down where a gang may go. The zero value means anywhere.

@@ -71,6 +71,7 @@ var benches = []bench{
 	{[]string{"read_p99"}, readP99},
 	{[]string{"restart_ready"}, restartReady},
 	{[]string{"completion_ms"}, completionMS},
+	{[]string{"forecast_median_error", "forecast_coverage"}, forecasts},
 	{[]string{"slurm_rate"}, slurmRate},
 	{[]string{"slurm_accept"}, slurmAccept},
 	{[]string{"slurm_start_ms"}, slurmStart},
@@ -129,13 +130,16 @@ func run(ctx context.Context, e env, only string) error {
 		all = append(all, b.names...)
 	}
 	for _, w := range want {
-		if !slices.Contains(all, w) {
+		if !slices.ContainsFunc(all, func(n string) bool { return names(all, w, n) }) {
 			return fmt.Errorf("no figure is called %q; there are %s", w, strings.Join(all, ", "))
 		}
 	}
 	var errs []error
 	for _, b := range benches {
-		if len(want) > 0 && !slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(want, n) }) {
+		asked := func(n string) bool {
+			return len(want) == 0 || slices.ContainsFunc(want, func(w string) bool { return names(all, w, n) })
+		}
+		if !slices.ContainsFunc(b.names, asked) {
 			continue
 		}
 		figures, err := b.f(ctx, e)
@@ -143,12 +147,17 @@ func run(ctx context.Context, e env, only string) error {
 			errs = append(errs, fmt.Errorf("%s: %w", strings.Join(b.names, ","), err))
 		}
 		for _, f := range figures {
-			if len(want) == 0 || slices.Contains(want, f.name) {
+			if asked(f.name) {
 				fmt.Println(f)
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// names says whether a word names a figure: by its whole name, or as the beginning of several when it is no whole name (forecast).
+func names(all []string, word, figure string) bool {
+	return figure == word || !slices.Contains(all, word) && strings.HasPrefix(figure, word+"_")
 }
 
 // options are those of a forged whose one CPU slot can be kept busy, so that what is submitted waits.

@@ -199,7 +199,7 @@ func TestARunThatReportsIsProbedFirst(t *testing.T) {
 	if w := e.Work("a"); !w.Known || w.Source != forge.WorkProgress || w.Left != time.Hour || !w.AsOf.Equal(at(230)) {
 		t.Errorf("probed %+v", w)
 	}
-	if got := e.Arrivals(); !slices.Equal(got, []forge.Arrival{{Run: "a", At: at(0), Service: forge.GPUTimeOf(time.Hour+2*time.Minute, 4)}}) {
+	if got := e.Arrivals(); !slices.Equal(got, []forge.Arrival{{Run: "a", At: at(0), Service: forge.GPUTimeOf(time.Hour+2*time.Minute, 4), GPUs: 4}}) {
 		t.Errorf("arrivals %v", got)
 	}
 	if got := e.Advance(at(700)); got != nil || !e.Next().IsZero() {

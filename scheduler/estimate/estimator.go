@@ -261,7 +261,7 @@ func (e *Estimator) tell(r *run, whole time.Duration) {
 	service := forge.GPUTimeOf(whole, r.gpus)
 	if d := service - r.service; r.over && d != 0 || max(d, -d) > r.service/100 {
 		r.service = service
-		e.arrived = append(e.arrived, forge.Arrival{Run: r.id, At: r.came, Service: service})
+		e.arrived = append(e.arrived, forge.Arrival{Run: r.id, At: r.came, Service: service, GPUs: r.gpus})
 	}
 }
 

@@ -212,6 +212,11 @@ func lookAhead(s forge.Snapshot, p scheduler.Policy, o ForecastOptions, sample i
 		}
 		e.busy += r.gpus
 	}
+	for _, r := range newcomers(&s, o, sample) {
+		k := e.addRun(r)
+		g.works = append(g.works, r.Work)
+		e.agenda.push(event{at: r.submit, kind: arrives, what: k})
+	}
 	e.enough = func() bool { return e.started >= asked }
 	return e, pending
 }
