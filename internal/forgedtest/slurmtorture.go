@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -99,10 +100,15 @@ func (x *slurmTorture) note(what, format string, args ...any) {
 }
 
 func (x *slurmTorture) chaos() error {
-	tick := time.NewTicker(250 * time.Millisecond)
+	tick, round := time.NewTicker(250*time.Millisecond), time.NewTicker(20*time.Second)
 	defer tick.Stop()
+	defer round.Stop()
 	for {
 		select {
+		case <-round.C:
+			if x.dead[slurmctld].IsZero() {
+				x.admin()
+			}
 		case <-x.ctx.Done():
 			return x.ctx.Err()
 		case now := <-tick.C:
@@ -174,7 +180,7 @@ func (x *slurmTorture) strike(now time.Time) error {
 	return nil
 }
 
-// heal brings back what is due. A node that Slurm had given up for dead is told to be good again: that is an admin's work.
+// heal brings back what is due.
 func (x *slurmTorture) heal(now time.Time) error {
 	if !x.forged.IsZero() && now.After(x.forged) {
 		x.forged = time.Time{}
@@ -200,12 +206,33 @@ func (x *slurmTorture) heal(now time.Time) error {
 	return nil
 }
 
+// admin does what people do after such days: nodes that Slurm took out of service by itself (it drains one whose jobs it found started twice
+// after the controller had forgotten the first start) and that are well are given back.
+func (x *slurmTorture) admin() {
+	out, err := x.c.Run("sinfo", "-h", "-N", "-o", "%N %T %E")
+	if err != nil {
+		return // the controller is away: another time
+	}
+	for line := range strings.Lines(out) {
+		node, state, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if _, dead := x.dead[node]; dead || !strings.Contains(state, "drain") && !strings.HasPrefix(state, "down") {
+			continue
+		}
+		if _, err := x.c.Run("scontrol", "update", "nodename="+node, "state=resume"); err == nil {
+			x.note("resume", "%s, which was %s", node, state)
+		}
+	}
+}
+
 func (x *slurmTorture) judge() error {
 	deadline := time.Now().Add(x.o.Settle)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	open := slices.Clone(x.runs)
-	for {
+	for n := 0; ; n++ {
+		if n%10 == 0 {
+			x.admin()
+		}
 		var left []tortured
 		for _, r := range open {
 			var d api.RunDetail
