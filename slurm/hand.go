@@ -83,6 +83,7 @@ type Launched struct {
 type Action struct {
 	Verb   ActionVerb `json:"verb"`
 	JobIDs []string   `json:"job_ids"`
+	Name   string     `json:"name,omitempty"`   // that the jobs have: a controller that lost its last seconds gives their ids again, to others
 	Signal string     `json:"signal,omitempty"` // ActSignal: "USR1"
 	Nice   int        `json:"nice,omitempty"`   // ActNice
 }

@@ -184,13 +184,20 @@ func (q Action) command() (program string, args []string, err error) {
 			return "", nil, forge.Invalidf("job_ids", "%.40q is not the id of a job", id)
 		}
 	}
+	var only []string
+	if q.Name != "" {
+		if !isJobName(q.Name) {
+			return "", nil, forge.Invalidf("name", "%.60q is not the name of a job of forge's", q.Name)
+		}
+		only = []string{"--name=" + q.Name}
+	}
 	switch q.Verb {
 	case ActCancel:
-		return "scancel", q.JobIDs, nil
+		return "scancel", append(only, q.JobIDs...), nil
 	case ActSignal:
 		switch q.Signal {
 		case "USR1", "USR2", "TERM", "INT", "CONT", "KILL":
-			return "scancel", append([]string{"--signal=" + q.Signal}, q.JobIDs...), nil
+			return "scancel", append(append(only, "--signal="+q.Signal), q.JobIDs...), nil
 		}
 		return "", nil, forge.Invalidf("signal", "%.20q is not a signal that forge sends", q.Signal)
 	case ActNice:
@@ -240,6 +247,13 @@ func jobIDIn(out string) (string, bool) {
 func isJobID(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return err == nil && n > 0 && strconv.FormatUint(n, 10) == s
+}
+
+// isJobName says whether a name could be that of one of forge's jobs, on whatever cluster.
+func isJobName(s string) bool {
+	return strings.HasPrefix(s, "forge-") && len(s) <= maxName && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+	})
 }
 
 // parseHolder splits what a claim says of its job: id and restart count.

@@ -174,6 +174,7 @@ func (e *Executor) revoke(ctx context.Context, a *attempt) bool {
 
 // act lets Slurm do something about an attempt, beside the look that found it necessary, and not at every look.
 func (e *Executor) act(a *attempt, q Action, why string) {
+	q.Name = a.name
 	e.mu.Lock()
 	now := time.Now()
 	soon := now.Sub(a.acted) < e.pace.again

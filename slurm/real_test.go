@@ -39,6 +39,7 @@ func TestARealClusterIsSeenAsItIs(t *testing.T) {
 		t.Run("drains", func(t *testing.T) { drainsAreKept(t, c, o) })
 		t.Run("limits", func(t *testing.T) { limitsHold(t, o) })
 		t.Run("interrupted", func(t *testing.T) { interruptedItLeavesNothing(t, c, o) })
+		t.Run("ids", func(t *testing.T) { anIDAloneEndsNobodysJob(t, c, o) })
 		t.Run("check", func(t *testing.T) { itIsChecked(t, c, o) })
 	})
 }
@@ -239,4 +240,31 @@ func TestTheAccountingOfARealClusterCountsWhatForgeCounts(t *testing.T) {
 	if err != nil || !hasAccounting(conf) || accounting(conf).Status != FindingOK {
 		t.Errorf("%+v, %v", accounting(conf), err)
 	}
+}
+
+// anIDAloneEndsNobodysJob: a controller that lost its last seconds gives ids again, and the job that has one now may be another run's.
+func anIDAloneEndsNobodysJob(t *testing.T, c *slurmtest.Cluster, o Options) {
+	name := JobName("hpc", "01JD0000000000000000000001", 1)
+	id := strings.TrimSpace(c.Must(t, "sbatch", "--parsable", "-p", "main", "-J", name, "--wrap", "sleep 300"))
+	there := func() bool {
+		out, err := c.Run("squeue", "-h", "-t", "PENDING,RUNNING", "--name="+name, "-o", "%i")
+		return err == nil && strings.TrimSpace(out) == id
+	}
+	h := NewOwn(o.Tools)
+	for _, q := range []Action{{Verb: ActCancel}, {Verb: ActSignal, Signal: "KILL"}} {
+		q.JobIDs, q.Name = []string{id}, JobName("hpc", "01JD0000000000000000000000", 1)
+		if _, err := h.Act(t.Context(), "", q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !there() {
+		t.Fatal("it was ended by its id, under another's name")
+	}
+	if _, err := h.Act(t.Context(), "", Action{Verb: ActCancel, JobIDs: []string{id}, Name: "--user=root"}); forge.KindOf(err) != forge.KindInvalid {
+		t.Errorf("a name that is an option: %v", err)
+	}
+	if _, err := h.Act(t.Context(), "", Action{Verb: ActCancel, JobIDs: []string{id}, Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is ended by its id and name", func() bool { return !there() })
 }

@@ -67,7 +67,7 @@ func (e *Executor) endStrangers(all []stranger) {
 			continue
 		}
 		e.log.Info().Str("job", s.job.ID).Str("name", s.job.Name).Msg("a job of an attempt that never began is taken out of Slurm")
-		if _, err := e.hand.Act(e.ctx, s.account, Action{Verb: ActCancel, JobIDs: []string{s.job.ID}}); err != nil {
+		if _, err := e.hand.Act(e.ctx, s.account, Action{Verb: ActCancel, JobIDs: []string{s.job.ID}, Name: s.job.Name}); err != nil {
 			e.log.Warn().Err(err).Str("job", s.job.ID).Msg("job not cancelled; it is tried again")
 		}
 	}
