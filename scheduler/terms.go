@@ -47,13 +47,13 @@ func (v *View) Terms(run forge.RunID) (forge.Terms, bool) {
 
 func gpuHours(t forge.GPUTime) float64 { return float64(t) / float64(time.Hour/time.Millisecond) }
 
-func (t *turn) lane() forge.Lane {
+func (a *turn) lane() forge.Lane {
 	switch {
-	case t.ageing:
+	case a.ageing:
 		return forge.LaneAgeing
-	case t.small:
+	case a.small:
 		return forge.LaneSmall
-	case t.critical:
+	case a.critical:
 		return forge.LaneCritical
 	}
 	return forge.LaneRest

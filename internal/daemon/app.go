@@ -125,6 +125,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		whatIf: make(chan struct{}, 1),
 	}
 	d.meter = newMeter(o.Version)
+	d.forecasts.failed = func(err error) {
+		d.log.Warn().Err(err).Msg("the queue could not be played on; answers have no expected starts")
+	}
 	d.meter.registry.MustRegister(siteFacts{d})
 	if d.relog == nil {
 		d.relog = func(LogConfig) {}

@@ -88,11 +88,16 @@ func TestALookAheadIsMadeOnceForManyWhoAsk(t *testing.T) {
 		return r.forecasts.of(t.Context(), o, waiting[0].ID).start(waiting[0].ID)
 	}
 	eventually(t, ask)
-	first := r.forecasts.last
+	last := func() *forecast {
+		r.forecasts.mu.Lock()
+		defer r.forecasts.mu.Unlock()
+		return r.forecasts.last
+	}
+	first := last()
 	for range 50 {
 		ask()
 	}
-	if r.forecasts.last != first && time.Since(first.made) < forecastAge {
+	if last() != first && time.Since(first.made) < forecastAge {
 		t.Error("each question plays the queue on anew")
 	}
 }
