@@ -90,9 +90,9 @@ func nodesAreSeen(t *testing.T, c *slurmtest.Cluster, o Options) {
 		t.Errorf("n1: %+v %v", n1.Batch, n1.Labels)
 	}
 	run := forge.RunID("01JD0000000000000000000000")
-	c.Must(t, "sbatch", "-p", "main", "-w", "n1", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 300")
+	c.Must(t, "sbatch", "--output=/dev/null", "-p", "main", "-w", "n1", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 300")
 	until(t, "somebody's job runs", func() bool { return nodesOf(t, o)["n1"].Batch.GPUsUsed == 1 })
-	c.Must(t, "sbatch", "-p", "main", "-w", "n1,n2", "--nodes=2", "--gres=gpu:1", "-J", JobName("hpc", run, 1), "--wrap", "sleep 300")
+	c.Must(t, "sbatch", "--output=/dev/null", "-p", "main", "-w", "n1,n2", "--nodes=2", "--gres=gpu:1", "-J", JobName("hpc", run, 1), "--wrap", "sleep 300")
 	until(t, "ours runs", func() bool { return nodesOf(t, o)["n2"].Batch.GPUsUsed == 1 })
 	all = nodesOf(t, o)
 	if b := all["n1"].Batch; b.GPUsUsed != 2 || b.Foreign != 1 || len(sick(all["n1"])) != 1 {
@@ -218,8 +218,8 @@ func TestTheAccountingOfARealClusterCountsWhatForgeCounts(t *testing.T) {
 	o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}}
 	run := forge.RunID("01JD0000000000000000000000")
 	since := time.Now().Add(-time.Minute)
-	c.Must(t, "sbatch", "--nodes=2", "--ntasks-per-node=1", "--gres=gpu:2", "-J", JobName("hpc", run, 1), "--wrap", "sleep 2")
-	c.Must(t, "sbatch", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 1")
+	c.Must(t, "sbatch", "--output=/dev/null", "--nodes=2", "--ntasks-per-node=1", "--gres=gpu:2", "-J", JobName("hpc", run, 1), "--wrap", "sleep 2")
+	c.Must(t, "sbatch", "--output=/dev/null", "--gres=gpu:1", "-J", "somebody-s", "--wrap", "sleep 1")
 	var accounts []account
 	until(t, "the accounting knows of the end", func() bool {
 		var err error
@@ -245,7 +245,7 @@ func TestTheAccountingOfARealClusterCountsWhatForgeCounts(t *testing.T) {
 // anIDAloneEndsNobodysJob: a controller that lost its last seconds gives ids again, and the job that has one now may be another run's.
 func anIDAloneEndsNobodysJob(t *testing.T, c *slurmtest.Cluster, o Options) {
 	name := JobName("hpc", "01JD0000000000000000000001", 1)
-	id := strings.TrimSpace(c.Must(t, "sbatch", "--parsable", "-p", "main", "-J", name, "--wrap", "sleep 300"))
+	id := strings.TrimSpace(c.Must(t, "sbatch", "--output=/dev/null", "--parsable", "-p", "main", "-J", name, "--wrap", "sleep 300"))
 	there := func() bool {
 		out, err := c.Run("squeue", "-h", "-t", "PENDING,RUNNING", "--name="+name, "-o", "%i")
 		return err == nil && strings.TrimSpace(out) == id
