@@ -29,6 +29,7 @@ type estimates struct {
 	matter  bool // the policy orders by them
 	watched map[forge.RunID]*watched
 	tells   map[teller]bool
+	recipes map[string]bool // whether runs of a recipe told, of whomever was heard last: for a tenant of whom nothing was heard
 	arrived []forge.Arrival // by time, then run
 	lent    atomic.Bool     // a snapshot has it: it is not written to any more
 }
@@ -51,7 +52,7 @@ type watched struct {
 }
 
 func newEstimates(p scheduler.Policy) *estimates {
-	e := &estimates{by: estimate.New(estimate.Params{}), watched: map[forge.RunID]*watched{}, tells: map[teller]bool{}}
+	e := &estimates{by: estimate.New(estimate.Params{}), watched: map[forge.RunID]*watched{}, tells: map[teller]bool{}, recipes: map[string]bool{}}
 	e.follow(p)
 	return e
 }
@@ -73,6 +74,16 @@ func likeOf(r *forge.Run) estimate.Like {
 	return l
 }
 
+// heard remembers whether runs of a kind tell how far they are: the last that was heard of counts.
+func (e *estimates) heard(k teller, told bool) { e.tells[k], e.recipes[k.recipe] = told, told }
+
+func (e *estimates) willTell(k teller) bool {
+	if told, known := e.tells[k]; known {
+		return told
+	}
+	return e.recipes[k.recipe]
+}
+
 // run follows a change of a run.
 func (e *estimates) run(r *forge.Run) {
 	if e == nil {
@@ -81,9 +92,9 @@ func (e *estimates) run(r *forge.Run) {
 	kind := teller{r.Tenant, r.Spec.Recipe}
 	w := e.watched[r.ID]
 	if r.TotalSteps > 0 {
-		e.tells[kind] = true
+		e.heard(kind, true)
 	} else if r.State == forge.RunCompleted && w != nil {
-		delete(e.tells, kind) // the last that was heard of counts
+		e.heard(kind, false)
 	}
 	if r.State.Terminal() {
 		e.by.Ended(r.ID, r.EndedAt)
@@ -91,7 +102,7 @@ func (e *estimates) run(r *forge.Run) {
 		e.arrive()
 		return
 	}
-	e.by.Came(r.ID, r.SubmittedAt, likeOf(r), e.tells[kind])
+	e.by.Came(r.ID, r.SubmittedAt, likeOf(r), e.willTell(kind))
 	if r.State == forge.RunPending {
 		e.settle(r, w)
 	}
@@ -310,7 +321,7 @@ func (d *world) learn(p scheduler.Policy, was past, now time.Time) {
 	for _, l := range was.lived {
 		e.by.Came(l.Run, l.SubmittedAt, estimate.Like{Tenant: l.Tenant, Recipe: l.Recipe, Model: l.Base, GPUs: l.GPUs}, false)
 		if l.Worked > 0 {
-			e.tells[teller{l.Tenant, l.Recipe}] = l.TotalSteps > 0
+			e.heard(teller{l.Tenant, l.Recipe}, l.TotalSteps > 0)
 		}
 	}
 	ids := slices.Sorted(maps.Keys(d.runs))

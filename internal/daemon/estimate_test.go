@@ -116,6 +116,10 @@ func TestARunThatReportsItsStepsIsBelievedOnceItHasWorkedForTheProbe(t *testing.
 	if got := w.work("b"); got.Source != forge.WorkProbe || got.Rank != 480_000 {
 		t.Errorf("the next run of a recipe that reports: %+v", got)
 	}
+	w.apply([]forge.Delta{{Run: &forge.Run{ID: "c", Tenant: "another", State: forge.RunPending, SubmittedAt: w.at(310), Spec: script(4)}}})
+	if got := w.work("c"); got.Source != forge.WorkProbe {
+		t.Errorf("the first run of a tenant, of a recipe that others' runs of reported: %+v", got)
+	}
 }
 
 func TestWhatWasDoneSinceTheLastCheckpointIsToBeDoneAgain(t *testing.T) {
