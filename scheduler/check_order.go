@@ -249,10 +249,11 @@ func (c *checker) lanesOf(class []contender, work, capacity float64) {
 		sort.SliceStable(old, func(i, j int) bool { return weight(old[i]) > weight(old[j]) })
 		held := 0
 		for i, k := range old {
-			if held += k.gpus; i > 0 && float64(held) > c.policy.AgeShare*capacity {
+			if float64(held) >= c.policy.AgeShare*capacity {
 				old = old[:i]
 				break
 			}
+			held += k.gpus
 		}
 	}
 	own, sum := int64(0), int64(0)

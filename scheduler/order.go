@@ -293,7 +293,7 @@ func (pl *planner) ageing(class []*entry, capacity int64) []*entry {
 	slices.SortStableFunc(old, func(a, b *entry) int { return cmp.Compare(b.cost, a.cost) })
 	share := pl.p.AgeShare * float64(capacity)
 	held, n := 0, 0
-	for n < len(old) && (n == 0 || float64(held+old[n].gpus) <= share) {
+	for n < len(old) && float64(held) < share {
 		held += old[n].gpus
 		old[n].turn.ageing = true
 		n++

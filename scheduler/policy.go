@@ -36,7 +36,7 @@ type Policy struct {
 	Spare       time.Duration `json:"spare" yaml:"spare"`
 	SpareGrowth float64       `json:"spare_growth" yaml:"spare_growth"`
 	SpareMost   time.Duration `json:"spare_most" yaml:"spare_most"`
-	// Runs that have waited for AgeAfter go first, longest wait first, until they hold AgeShare of the GPUs. 0: no such lane.
+	// Runs that have waited for AgeAfter go first, longest wait first, until they hold AgeShare of the GPUs or more. 0: no such lane.
 	AgeAfter time.Duration `json:"age_after" yaml:"age_after"`
 	AgeShare float64       `json:"age_share" yaml:"age_share"`
 	// SmallPrefix is the part of the waiting work that may go, shortest first, before critical runs.
@@ -87,7 +87,7 @@ var presets = map[string]Policy{
 		PreemptGap: DefaultPreemptGap, RestartCost: DefaultRestartCost, Spare: 10 * time.Minute, SpareGrowth: 0.1, SpareMost: 4 * time.Hour, Spread: "switch,rack"},
 	"default": {Order: OrderService, FairShare: true, HalfLife: 7 * 24 * time.Hour, MaxBackfillTries: DefaultMaxBackfillTries, BackfillMargin: DefaultBackfillMargin,
 		PreemptInOrder: true, RestartCost: DefaultRestartCost, Spare: 10 * time.Minute, SpareGrowth: 0.1, SpareMost: 4 * time.Hour,
-		AgeAfter: 14 * 24 * time.Hour, AgeShare: 0.1, SmallPrefix: 0.1, Guard: 0.55, Mirror: 2.1, CriticalBonus: 1.2, KnownFactor: 0.9, BlindFactor: 0.7,
+		AgeAfter: 21 * 24 * time.Hour, AgeShare: 0.1, SmallPrefix: 0.1, Guard: 0.55, Mirror: 2.1, CriticalBonus: 1.2, KnownFactor: 0.9, BlindFactor: 0.7,
 		ReplanEvery: time.Hour, Probe: 2 * time.Minute, Spread: "switch,rack"},
 	"srsf": {Order: OrderService, MaxBackfillTries: MaxBackfillTriesLimit, PreemptInOrder: true, KnownFactor: 1, BlindFactor: 1, CriticalBonus: 1},
 	"las":  {Order: OrderAttained, MaxBackfillTries: MaxBackfillTriesLimit, PreemptInOrder: true, KnownFactor: 1, BlindFactor: 1, CriticalBonus: 1},

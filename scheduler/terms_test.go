@@ -24,7 +24,7 @@ func TestTermsSayByWhatARunIsOrdered(t *testing.T) {
 	s := story(t, `
 node main/n1 gpus=4xA100
 active x main on=n1:0,1,2,3 ends=1h
-run a gang=1x2 age=400h
+run a gang=1x2 age=600h
 run b gang=1x2 prio=60
 run c gang=1x2 age=1h
 run d gang=1x2 age=1h`)
