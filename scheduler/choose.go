@@ -110,6 +110,7 @@ func (p *pool) give(nodes, slots int) {
 
 // choose walks the order and says whether any run that waits, and that is not placed yet, is among those that should have GPUs.
 func (pl *planner) choose() bool {
+	pl.choices++
 	pl.survey()
 	pl.forgetChoice()
 	waits, passed := false, false
@@ -200,7 +201,7 @@ func (pl *planner) repackable(e *entry) bool {
 		return false
 	}
 	sh := pl.shapeOf(e)
-	if sh.code != "" || sh.waitForNode || sh.full {
+	if sh.code != "" || sh.waitForNode || sh.full == pl.choices {
 		return false
 	}
 	_, broken := pl.bounds.breaks(e)
@@ -214,7 +215,7 @@ func (pl *planner) poolFor(e *entry) *pool {
 			return p
 		}
 	}
-	e.shape.full = true
+	e.shape.full = pl.choices
 	return nil
 }
 

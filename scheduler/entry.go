@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -17,6 +18,10 @@ type entry struct {
 	at    int // in world.waiting or world.running
 
 	turn     turn
+	inLine   bool          // of one that waits: in world.line
+	need     int64         // GPU time that is left, in milliseconds
+	ms       float64       // time that is left, in milliseconds, with the bonus of what runs
+	since    int64         // when it was submitted and, with that, how long it ran: what it has waited from, in nanoseconds
 	plan     int           // what follows is of the plan with this number
 	idle     holdKey       // why it may not start whatever is free
 	why      func() string // idle in words
@@ -119,7 +124,14 @@ func (w *world) entry() *entry {
 func (w *world) putWaiting(r *forge.PendingRun) *entry {
 	w.drop(r.ID)
 	e := w.entry()
-	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting)}
+	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting), plan: -1}
+	e.need, e.ms, e.since = int64(forge.GPUTimeOf(r.Work.Left, e.gpus)), float64(r.Work.Left.Milliseconds()), r.SubmittedAt.UnixNano()+int64(r.Work.Ran)
+	e.idle, e.why = notReady(r, never)
+	if !r.NotBefore.IsZero() {
+		w.timed = append(w.timed, e)
+	}
+	w.backlog += e.need
+	w.fresh = append(w.fresh, e)
 	w.waiting = append(w.waiting, e)
 	w.attend(r.Tenant, 1)
 	w.entries[r.ID] = e
@@ -160,6 +172,9 @@ func (w *world) drop(run forge.RunID) {
 			c.queue.drop(owner{e.act.Tenant, e.act.User})
 		}
 	}
+	if e.pend != nil {
+		w.leave(e)
+	}
 	last := len(*list) - 1
 	(*list)[e.at] = (*list)[last]
 	(*list)[e.at].at = e.at
@@ -177,5 +192,26 @@ func (w *world) attend(t forge.TenantID, n int) {
 	}
 	if was == 0 || was+n == 0 {
 		w.presence++
+	}
+}
+
+// never is later than any back-off: what keeps a run from starting then is not time.
+var never = time.Unix(1<<40, 0)
+
+// leave takes a waiting run out of the order.
+func (w *world) leave(e *entry) {
+	w.backlog -= e.need
+	same := func(x *entry) bool { return x == e }
+	if !e.pend.NotBefore.IsZero() {
+		w.timed = slices.DeleteFunc(w.timed, same)
+	}
+	w.flagged = slices.DeleteFunc(w.flagged, same)
+	switch {
+	case !e.inLine:
+		w.fresh = slices.DeleteFunc(w.fresh, same)
+	case !w.lineStale:
+		if i, ok := slices.BinarySearchFunc(w.line, e, compareEntries); ok {
+			w.line = slices.Delete(w.line, i, i+1)
+		}
 	}
 }

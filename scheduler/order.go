@@ -110,33 +110,28 @@ func rankOf(w *forge.Work, left time.Duration, gpus int) int64 {
 // line puts all that waits, and all that could be stopped for it, in order.
 func (pl *planner) line() {
 	w := pl.w
-	pl.candidates = pl.candidates[:0]
-	if pl.p.PreemptInOrder {
-		for _, e := range w.running {
-			if !e.fixed {
-				pl.candidates = append(pl.candidates, e)
-			}
-		}
+	for _, e := range w.flagged {
+		e.turn.small, e.turn.critical, e.turn.ageing = false, false, false
 	}
-	pl.candidates = append(pl.candidates, w.waiting...)
-	var backlog, capacity int64
+	w.flagged = w.flagged[:0]
+	backlog := w.backlog
+	running := pl.runningOnes[:0]
 	for _, e := range w.running {
 		pl.takeTurn(e)
-		if pl.p.Guard > 0 || pl.p.SmallPrefix > 0 {
-			backlog += int64(forge.GPUTimeOf(e.left(pl.now), e.gpus))
+		pl.measure(e)
+		backlog += e.need
+		if pl.p.PreemptInOrder && !e.fixed {
+			running = append(running, e)
 		}
 	}
-	for _, e := range w.waiting {
-		pl.takeTurn(e)
-		if pl.p.Guard > 0 || pl.p.SmallPrefix > 0 {
-			backlog += int64(forge.GPUTimeOf(e.left(pl.now), e.gpus))
-		}
-	}
+	pl.runningOnes = running
+	waiting := pl.waitingInOrder()
+	slices.SortFunc(running, compareEntries)
+	pl.candidates = merged(pl.candidates[:0], running, waiting)
+	var capacity int64
 	for _, p := range w.pools {
 		capacity += int64(p.serving())
 	}
-	pl.entitle()
-	slices.SortFunc(pl.candidates, compareEntries)
 	if n := len(pl.candidates); n > 0 {
 		first, last := &pl.candidates[0].turn, &pl.candidates[n-1].turn
 		pl.classes = first.class != last.class || first.tier != last.tier
@@ -155,9 +150,65 @@ func (pl *planner) line() {
 	for i, e := range pl.candidates {
 		e.turn.at = i
 		if e.pend != nil {
+			e.reset(w.undo.plan)
 			pl.queue = append(pl.queue, e)
 		}
 	}
+}
+
+// measure says of a run that runs what of it counts in lanes now. Of one that waits it does not change.
+func (pl *planner) measure(e *entry) {
+	left := e.left(pl.now)
+	e.need, e.ms = int64(forge.GPUTimeOf(left, e.gpus)), float64(left.Milliseconds())*pl.p.CriticalBonus
+	e.since = e.submitted().UnixNano() + int64(e.ran(pl.now))
+}
+
+// waitingInOrder lists all that waits. The order of before holds but for those that came since: what a waiting run is ranked by changes only
+// by being told of. Guaranteed quotas depend on what runs, and have all of it made anew.
+func (pl *planner) waitingInOrder() []*entry {
+	w := pl.w
+	guaranteed := pl.bounds.guaranteed()
+	if w.lineStale || guaranteed {
+		w.line = append(w.line[:0], w.waiting...)
+		for _, e := range w.line {
+			pl.takeTurn(e)
+			e.inLine = true
+		}
+		pl.entitle()
+		slices.SortFunc(w.line, compareEntries)
+		w.lineStale, w.fresh = guaranteed, w.fresh[:0]
+		return w.line
+	}
+	for _, e := range w.fresh {
+		pl.takeTurn(e)
+		e.inLine = true
+	}
+	if len(w.fresh) <= fewNew {
+		for _, e := range w.fresh {
+			i, _ := slices.BinarySearchFunc(w.line, e, compareEntries)
+			w.line = slices.Insert(w.line, i, e)
+		}
+	} else {
+		slices.SortFunc(w.fresh, compareEntries)
+		w.spare, w.line = w.line, merged(w.spare[:0], w.line, w.fresh)
+	}
+	w.fresh = w.fresh[:0]
+	return w.line
+}
+
+// fewNew is up to how many new runs are put into the order one by one.
+const fewNew = 16
+
+// merged puts two lists that are in order into one.
+func merged(out, a, b []*entry) []*entry {
+	for len(a) > 0 && len(b) > 0 {
+		if compareEntries(a[0], b[0]) <= 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // serving is how many slots of a pool take work that this plan places.
@@ -220,17 +271,18 @@ func (pl *planner) lanes(class []*entry, backlog, capacity int64) {
 	if p.SmallPrefix > 0 {
 		var own int64
 		for _, e := range class {
-			own += int64(forge.GPUTimeOf(e.left(pl.now), e.gpus))
+			own += e.need
 		}
 		budget = p.SmallPrefix * float64(own)
 	}
 	var sum int64
 	small := 0
 	for small < len(rest) {
-		if sum += int64(forge.GPUTimeOf(rest[small].left(pl.now), rest[small].gpus)); float64(sum) > budget {
+		if sum += rest[small].need; float64(sum) > budget {
 			break
 		}
 		rest[small].turn.small = true
+		pl.w.flag(rest[small])
 		small++
 	}
 	if p.Guard == 0 {
@@ -240,8 +292,9 @@ func (pl *planner) lanes(class []*entry, backlog, capacity int64) {
 	wait := float64(backlog) / float64(capacity) // ms that the whole cluster needs for all that is there
 	critical := pl.scratch[:0]
 	for _, e := range rest {
-		if e.work().Known && e.stretched(pl) >= p.Guard*wait && e.stretched(pl) >= p.Guard*(wait+p.Mirror*float64(pl.w.arrivals.since(pl.now, e.stretched(pl)))/float64(capacity)) {
+		if e.ms >= p.Guard*wait && e.work().Known && e.ms >= p.Guard*(wait+p.Mirror*float64(pl.w.arrivals.since(pl.now, e.ms))/float64(capacity)) {
 			e.turn.critical = true
+			pl.w.flag(e)
 			critical = append(critical, e)
 		}
 	}
@@ -257,18 +310,16 @@ func (pl *planner) lanes(class []*entry, backlog, capacity int64) {
 	if n < 0 {
 		n = len(critical)
 	}
-	slices.SortStableFunc(critical[:n], func(a, b *entry) int { return cmp.Compare(b.stretched(pl), a.stretched(pl)) })
+	slices.SortStableFunc(critical[:n], func(a, b *entry) int { return cmp.Compare(b.ms, a.ms) })
 	copy(rest, critical)
 	pl.scratch = critical[:0]
 }
 
-// stretched is what a run has left in milliseconds, with the bonus of what runs.
-func (e *entry) stretched(pl *planner) float64 {
-	ms := float64(e.left(pl.now).Milliseconds())
-	if e.act != nil {
-		ms *= pl.p.CriticalBonus
+// flag remembers a waiting run whose lane is to be forgotten before the next plan.
+func (w *world) flag(e *entry) {
+	if e.pend != nil {
+		w.flagged = append(w.flagged, e)
 	}
-	return ms
 }
 
 // ageing moves those to the front that have waited longest, until they have their part of the GPUs, and returns the others in their order.
@@ -277,11 +328,12 @@ func (pl *planner) ageing(class []*entry, capacity int64) []*entry {
 		return class
 	}
 	old := pl.scratch[:0]
+	before := pl.now.UnixNano() - int64(pl.p.AgeAfter)
 	for _, e := range class {
-		waited := pl.now.Sub(e.submitted()) - e.ran(pl.now)
-		if waited <= pl.p.AgeAfter {
+		if e.since >= before {
 			continue
 		}
+		waited := time.Duration(pl.now.UnixNano() - e.since)
 		if e.cost = float64(waited); e.act != nil {
 			e.cost *= pl.p.CriticalBonus
 		}
@@ -296,6 +348,7 @@ func (pl *planner) ageing(class []*entry, capacity int64) []*entry {
 	for n < len(old) && float64(held) < share {
 		held += old[n].gpus
 		old[n].turn.ageing = true
+		pl.w.flag(old[n])
 		n++
 	}
 	old = old[:n]

@@ -25,6 +25,7 @@ type planner struct {
 	bounds       *bounds
 	spread       []string
 	plan         forge.Plan
+	runningOnes  []*entry      // that could be stopped, in order
 	candidates   []*entry      // all that wait and all that could be stopped for them, in order
 	queue        []*entry      // those of them that wait
 	scratch      []*entry      // of sorts
@@ -35,6 +36,7 @@ type planner struct {
 	saving       map[forge.RunID]*forge.Held          // runs that wait for what was stopped for them
 	overruled    map[forge.RunID]bool                 // runs whose claims went to one of a higher class in this plan
 	chosen       []*entry                             // by repacking
+	choices      int                                  // how often repacking has chosen
 	fresh        []*entry                             // placed by the realisation that is being made
 	classes      bool                                 // there are several among the candidates
 	sites        []site                               // scratch
@@ -57,8 +59,7 @@ func (pl *planner) ready() {
 			}
 		}
 	}
-	for _, e := range w.waiting {
-		e.reset(w.undo.plan)
+	for _, e := range w.timed {
 		e.idle, e.why = notReady(e.pend, pl.now)
 	}
 	pl.bounds.count(w.running)

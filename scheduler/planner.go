@@ -141,10 +141,11 @@ func (pl *Planner) make(now time.Time) *planner {
 	}
 	if pl.bands == nil || pl.seen != pl.w.presence {
 		pl.bands, pl.seen = bandsOf(pl.tenants, pl.policy, func(t forge.TenantID) bool { return pl.w.present[t] > 0 }), pl.w.presence
+		pl.w.lineStale = true
 	}
 	old := &pl.last
 	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, bounds: pl.bounds, plan: forge.Plan{Revision: pl.revision},
-		candidates: old.candidates[:0], queue: old.queue[:0], scratch: old.scratch[:0], chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
+		candidates: old.candidates[:0], queue: old.queue[:0], scratch: old.scratch[:0], runningOnes: old.runningOnes[:0], chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
 		reasons: map[holdKey]*forge.Held{}, saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
 	pl.last = p
 	pl.last.ready()

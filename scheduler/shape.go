@@ -61,7 +61,7 @@ type shape struct {
 	plan   int         // what follows is of the plan with this number
 	failed *forge.Held // it did not fit in this plan; its reason
 	behind map[behindKey]*forge.Held
-	full   bool // repacking found no room for one of it
+	full   int // the choice of this plan that found no room for one of it
 	bounds map[bound]*forge.Held
 }
 
@@ -77,7 +77,7 @@ func (sh *shape) reset(plan int) {
 	if sh.plan == plan {
 		return
 	}
-	sh.plan, sh.failed, sh.full = plan, nil, false
+	sh.plan, sh.failed, sh.full = plan, nil, 0
 	clear(sh.behind)
 	clear(sh.bounds)
 	if sh.code != "" {

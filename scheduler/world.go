@@ -12,21 +12,28 @@ import (
 // world is the snapshot in a form that fitting works on. It outlives a plan: changes are made in place, and what a plan tries out is
 // taken back at its end (undo.go).
 type world struct {
-	clusters []*cluster // by name
-	byName   map[forge.ClusterName]*cluster
-	pools    []*pool // GPUs before CPU slots, then by cluster, then by type
-	nodes    map[nodeKey]*node
-	claims   map[forge.RunID][]kept
-	entries  map[forge.RunID]*entry
-	present  map[forge.TenantID]int // runs of each tenant
-	presence int                    // grows when a tenant comes or goes
-	slab     []entry
-	waiting  []*entry
-	running  []*entry
-	shapes   map[shapeKey]*shape
-	wheres   map[*forge.Constraints]string
-	arrivals arrivals
-	undo     undo
+	clusters  []*cluster // by name
+	byName    map[forge.ClusterName]*cluster
+	pools     []*pool // GPUs before CPU slots, then by cluster, then by type
+	nodes     map[nodeKey]*node
+	claims    map[forge.RunID][]kept
+	entries   map[forge.RunID]*entry
+	present   map[forge.TenantID]int // runs of each tenant
+	presence  int                    // grows when a tenant comes or goes
+	slab      []entry
+	waiting   []*entry
+	line      []*entry // all of waiting but what is fresh, in order
+	fresh     []*entry // what came since line was made
+	spare     []*entry // its memory serves the next line
+	timed     []*entry // those of waiting that have a time before which they do not start
+	flagged   []*entry // those whose lane the last plan said
+	backlog   int64    // GPU time that waiting runs need, in milliseconds
+	lineStale bool     // line is not in order
+	running   []*entry
+	shapes    map[shapeKey]*shape
+	wheres    map[*forge.Constraints]string
+	arrivals  arrivals
+	undo      undo
 }
 
 type cluster struct {
