@@ -112,7 +112,7 @@ func TestARunWaitsForTwoOfThreeToSaveAndThoseThatDoNotAreKilledAndGoOnFromAnOlde
 	urgent := submit(t, ctx, s, "--gpus-per-node", "3", "--priority", "90", "--set", "steps=5")
 	until(t, ctx, s, urgent, "waiting for two of three", func(api.RunDetail) bool {
 		w := why(t, ctx, s, urgent)
-		return w.Code == forge.HoldPreempting && strings.Contains(w.Sentence, "waits for 2 of 3 runs to save") && len(w.Evidence) == 3 &&
+		return w.Code == forge.HoldPreempting && strings.Contains(w.Sentence, "waits for 2 of 3 runs to save") && len(w.Evidence) >= 3 &&
 			strings.Contains(w.Evidence[0], "run "+runs[1])
 	})
 	if w := why(t, ctx, s, runs[1]); !strings.Contains(w.Sentence, "make room for a run ahead of it") {
