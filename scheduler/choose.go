@@ -197,7 +197,7 @@ func (pl *planner) repackable(e *entry) bool {
 	if e.placed || e.excluded || e.idle.code != "" || pl.saving[e.id] != nil || pl.overruled[e.id] {
 		return false
 	}
-	if _, claims := pl.w.claims[e.id]; claims {
+	if e.claims {
 		return false
 	}
 	sh := pl.shapeOf(e)

@@ -18,6 +18,7 @@ type entry struct {
 	at    int // in world.waiting or world.running
 
 	turn     turn
+	claims   bool          // GPUs are claimed for it
 	inLine   bool          // of one that waits: in world.line
 	need     int64         // GPU time that is left, in milliseconds
 	ms       float64       // time that is left, in milliseconds, with the bonus of what runs
@@ -124,7 +125,7 @@ func (w *world) entry() *entry {
 func (w *world) putWaiting(r *forge.PendingRun) *entry {
 	w.drop(r.ID)
 	e := w.entry()
-	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting), plan: -1}
+	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting), plan: -1, claims: len(w.claims[r.ID]) > 0}
 	e.need, e.ms, e.since = int64(forge.GPUTimeOf(r.Work.Left, e.gpus)), float64(r.Work.Left.Milliseconds()), r.SubmittedAt.UnixNano()+int64(r.Work.Ran)
 	e.idle, e.why = notReady(r, never)
 	if !r.NotBefore.IsZero() {

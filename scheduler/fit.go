@@ -76,12 +76,11 @@ func (pl *planner) find(e *entry, sh *shape, allowed func(*bin) bool) (found, bl
 }
 
 func (pl *planner) findIn(e *entry, sh *shape, p *pool, allowed func(*bin) bool) *fit {
-	w := pl.w
 	nodes := e.gang.Nodes
 	eligible, better := sh.of(p)
 	within := sh.where != nil && sh.where.Within != "" && nodes > 1
 	var choices []choice
-	if _, claims := w.claims[e.id]; claims {
+	if e.claims {
 		for i := range eligible.in(eligible) {
 			b := p.bins[i]
 			if c, ok := sh.claimedChoice(e.id, b, !better.has(i)); ok && (allowed == nil || allowed(b)) {

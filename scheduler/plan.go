@@ -14,11 +14,23 @@ func Plan(s forge.Snapshot, p Policy) forge.Plan {
 	return pl.Plan(s.Now)
 }
 
+// PlanInTurn is Plan without repacking: each run takes its turn, on what is free, else by stopping those behind it. Its plans are simpler, and where a plan is
+// found to break a property, better than none.
+func PlanInTurn(s forge.Snapshot, p Policy) forge.Plan {
+	pl := NewPlanner(p)
+	pl.Load(s)
+	one := pl.make(s.Now)
+	one.inTurn = true
+	one.run()
+	return one.plan
+}
+
 // planner makes one plan.
 type planner struct {
 	p            Policy
 	now          time.Time
 	quiet        bool // nobody asks for reasons
+	inTurn       bool // no repacking
 	w            *world
 	nodes        []forge.Node // for texts
 	bands        map[forge.TenantID]int32
@@ -52,7 +64,10 @@ func (pl *planner) ready() {
 		e.reset(w.undo.plan)
 		e.stopped = e.act.Leaving()
 		e.fixed = e.stopped || e.act.Pinned || e.act.Queued()
-		if until := pl.spared(e.act); !e.fixed && until.After(pl.now) {
+		if e.act.Preempted == 0 || e.fixed {
+			continue
+		}
+		if until := pl.spared(e.act); until.After(pl.now) {
 			e.fixed = true
 			if len(w.waiting) > 0 && (pl.p.PreemptInOrder || pl.p.PreemptGap > 0) {
 				pl.wakeAt(until)
@@ -70,10 +85,13 @@ func (pl *planner) run() {
 	defer w.end()
 	pl.line()
 	early := pl.claimants()
-	if pl.p.PreemptInOrder {
+	if pl.p.PreemptInOrder && !pl.inTurn {
 		pl.repack()
 	}
 	for _, e := range pl.queue {
+		if pl.quiet && e.settled(w.undo.plan) {
+			continue
+		}
 		if !e.placed && !early[e.id] {
 			pl.decide(e)
 		}
@@ -89,6 +107,12 @@ func (pl *planner) run() {
 			pl.wakeAt(pl.nextLevel(e))
 		}
 	}
+}
+
+// settled says that there is nothing to decide of a run: one of its shape did not fit, and nobody else could have it.
+func (e *entry) settled(plan int) bool {
+	sh := e.shape
+	return sh != nil && sh.plan == plan && sh.failed != nil && len(sh.queues) == 0 && !e.claims && e.idle.code == ""
 }
 
 // nextLevel is when a run that runs has had so much that it comes later in the order.
@@ -124,7 +148,7 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 	}
 	var rest []*entry
 	for _, e := range pl.queue {
-		if _, claims := w.claims[e.id]; !claims || e.idle.code != "" || pl.shapeOf(e).code != "" {
+		if !e.claims || e.idle.code != "" || pl.shapeOf(e).code != "" {
 			continue
 		}
 		// On what is claimed for it a run may start whatever is set aside for others: that was counted beside it.
@@ -171,7 +195,7 @@ func (pl *planner) decide(e *entry) {
 		return
 	}
 	sh := pl.shapeOf(e)
-	_, claims := pl.w.claims[e.id]
+	claims := e.claims
 	if sh.failed != nil && (sh.code != "" || !claims) {
 		if len(sh.queues) > 0 {
 			if x, broken := pl.bounds.breaks(e); broken {

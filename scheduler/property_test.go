@@ -303,3 +303,13 @@ func clone(s forge.Snapshot) forge.Snapshot {
 	}
 	return s
 }
+
+func TestAPlanInTurnIsSafeToo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, p := eitherSnapshot(t), anyPolicy(t)
+		plan := scheduler.PlanInTurn(s, p)
+		if err := scheduler.CheckPlan(s, p, plan); err != nil {
+			t.Fatalf("%v\n%s", err, tell(plan))
+		}
+	})
+}

@@ -365,6 +365,7 @@ func (pl *planner) settle() {
 		}
 		if f, _ := pl.find(e, e.shape, leftFor(e)); f != nil { // what others left over holds it after all
 			pl.place(e, f)
+			pl.fresh = append(pl.fresh, e)
 			continue
 		}
 		c := &clearing{e: e, need: e.shape.need, class: -1, bins: e.to, where: e.shape.where}
@@ -377,6 +378,9 @@ func (pl *planner) settle() {
 		}
 		if len(c.stops) == 0 || !enough {
 			e.excluded, e.forced = true, false
+			if slices.ContainsFunc(pl.fresh, func(f *entry) bool { return f.pend.Pinned && f.turn.at > e.turn.at }) {
+				pl.unplace() // who cannot be stopped later does not overtake it: all take their turns, one after the other
+			}
 			for _, b := range e.to { // others may have it
 				b.use(-c.need.slots, -c.need.cpus, -c.need.mib)
 			}

@@ -55,6 +55,9 @@ func (w *world) setClaims(run forge.RunID, to []kept) {
 	if w.undo.on {
 		w.undo.kept = append(w.undo.kept, keptBefore{run, w.claims[run]})
 	}
+	if e := w.entries[run]; e != nil {
+		e.claims = len(to) > 0
+	}
 	if len(to) == 0 {
 		delete(w.claims, run)
 		return

@@ -90,11 +90,16 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		return plan.WakeAt
 	}
 	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
+	// Runs that take their turns one after the other are planned more simply: that does meanwhile.
 	if err := scheduler.CheckPlan(snap, policy, plan); err != nil {
 		d.refusePlan(ctx, err)
-		return now.Add(planAnyway)
+		plan = scheduler.PlanInTurn(snap, policy)
+		if scheduler.CheckPlan(snap, policy, plan) != nil {
+			return now.Add(planAnyway)
+		}
+	} else {
+		d.planFault.Store(nil)
 	}
-	d.planFault.Store(nil)
 	met := d.meetOwners(ctx, &plan)
 	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: d.runDir})
 	if err != nil {
