@@ -261,6 +261,19 @@ func (x *slurmTorture) judge() error {
 		events, _ := x.s.Ctl(x.ctx, "run", "events", r.number)
 		x.v.Stuck = append(x.v.Stuck, fmt.Sprintf("run %s %s: %s\n%s", r.number, r.id, why, events))
 	}
+	if len(open) > 0 {
+		for _, args := range [][]string{{"sinfo", "-N", "-o", "%N %T %E"}, {"scontrol", "ping"}, {"squeue", "-t", "all", "-o", "%i %j %T %r %N"}} {
+			out, err := x.c.Run(args[0], args[1:]...)
+			x.v.Stuck[len(x.v.Stuck)-1] += fmt.Sprintf("\n%v: %v\n%s", args, err, out)
+		}
+		var did []string
+		for _, s := range x.v.Story {
+			if !strings.Contains(s, "submit") {
+				did = append(did, s)
+			}
+		}
+		x.v.Stuck[len(x.v.Stuck)-1] += strings.Join(did, "\n")
+	}
 	x.v.Runs = len(x.runs)
 	return nil
 }
