@@ -35,7 +35,7 @@ func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Obse
 func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *forge.Launch) error {
 	l.User = r.User
 	l.Nice = c.nice(r)
-	l.Exclude = exclude(d.world.nodesOf(c.Name), r.Spec, l.Placement)
+	l.Exclude = exclude(d.world.nodesOf(c.Name), r, l.Placement)
 	saves, err := c.Files.Checkpoints(ctx, r.ID, l.RunDir, false)
 	if err != nil {
 		return err
@@ -49,9 +49,9 @@ func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *fo
 }
 
 // exclude names the nodes that the batch system shall leave out: those that are drained here, and those
-// that there is evidence against, unless the rest could not hold the gang: then a doubtful node is better than none.
+// that there is evidence against or that the run failed on, unless the rest could not hold the gang: then a doubtful node is better than none.
 // Nodes of the plan's own choice are never among them.
-func exclude(nodes []forge.Node, spec forge.RunSpec, placed []forge.Share) []forge.NodeName {
+func exclude(nodes []forge.Node, r forge.Run, placed []forge.Share) []forge.NodeName {
 	chosen := func(n forge.NodeName) bool {
 		return slices.ContainsFunc(placed, func(s forge.Share) bool { return s.Node == n })
 	}
@@ -62,13 +62,13 @@ func exclude(nodes []forge.Node, spec forge.RunSpec, placed []forge.Share) []for
 		case chosen(n.Name):
 		case n.Drain != nil: // also where the batch system was told: somebody may have undone it there
 			drained = append(drained, n.Name)
-		case n.Suspect != "":
+		case n.Suspect != "" || slices.Contains(r.Avoid, n.Name):
 			doubtful = append(doubtful, n.Name)
 		case n.State != forge.NodeDrained:
 			rest = append(rest, n)
 		}
 	}
-	if ok, _ := scheduler.FitsWhere(rest, spec.Gang, "", spec.Where); !ok && len(placed) == 0 {
+	if ok, _ := scheduler.FitsWhere(rest, r.Spec.Gang, "", r.Spec.Where); !ok && len(placed) == 0 {
 		return drained
 	}
 	return append(drained, doubtful...)
@@ -101,6 +101,18 @@ func blamed(reason forge.EndReason, o forge.Observation, a forge.Attempt) []stor
 		all = append(all, store.Blame{Node: n})
 	}
 	return all
+}
+
+// avoidable are the nodes that a run is to keep away from after a failure: those that are blamed for it.
+func avoidable(reason forge.EndReason, o forge.Observation, a forge.Attempt) []forge.NodeName {
+	var out []forge.NodeName
+	for _, b := range blamed(reason, o, a) {
+		out = append(out, b.Node)
+	}
+	if len(out) == 0 {
+		return suspects(o, a)
+	}
+	return out
 }
 
 // suspects are the nodes that a failure may have come from.

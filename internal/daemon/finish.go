@@ -55,7 +55,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	}
 	now := time.Now()
 	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
-		used: usedTime(attempts, now), nodes: suspects(obs, a), taken: takenBack(attempts, reason), handed: a.ExternalID != "", now: now})
+		used: usedTime(attempts, now), nodes: avoidable(reason, obs, a), taken: takenBack(attempts, reason), handed: a.ExternalID != "", now: now})
 	end := store.End{Run: a.Run, Attempt: a.Number, Reason: reason, Detail: n.detail, Next: n.state, Hold: n.hold, NotBefore: n.notBefore,
 		Avoid: n.avoid, Fruitless: n.fruitless, Retries: n.retries, Checkpoints: saves, At: now, OutboxID: row.ID}
 	if a.ExternalID != "" {
