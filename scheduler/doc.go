@@ -4,14 +4,18 @@
 // gives the same plan, byte for byte.
 //
 //	Snapshot ─► world     clusters, nodes, what is free, what is claimed   world.go
-//	         ─► order     priority, then age, then id                      order.go
+//	         ─► order     quota, share, class, and what the policy ranks by   order.go, share.go, arrivals.go
 //	         ─► ready?    cancel, hold, after, back-off                    ready.go
 //	         ─► shape     where could this gang ever run                   shape.go
-//	         ─► fit       where does it fit now, best first                fit.go
+//	         ─► repack    who should have GPUs, and where, moving little   choose.go, repack.go
+//	         ─► fit       where does it fit now, best first                fit.go, pool.go
 //	         ─► hand over to a queue that could ever hold it              handover.go
 //	         ─► preempt   whose stop makes room for the head at the least lost work   preempt.go, claims.go
 //	         ─► reserve   what the head waits for and others leave alone   reserve.go
 //	         ─► Plan      place, hold(reason), wake at                     plan.go, reason.go
+//
+// A Planner (planner.go) keeps the world between plans and is told what changed; what a plan tries out is taken back at its end (undo.go). What runs have
+// left is made by package estimate, what will be is played on by package sim. docs/queue.md says to users what holds.
 //
 // A gang is whole or not at all: Gang.Nodes distinct nodes of one cluster, each with its GPUs,
 // CPUs and memory, all slots of one kind and one type, since a gang runs at the pace of its
@@ -33,12 +37,15 @@
 // A gang that the nodes as they are now could not hold even when empty (a node is drained)
 // reserves nothing: it would stop a cluster for a node that may be away for a week.
 //
-// Preemption. A run whose turn it is and that does not fit may have active attempts stopped whose priority is lower by
-// at least Policy.PreemptGap, in clusters that are not reserved for somebody ahead, and only when its gang then fits.
+// Repacking. Where a policy stops runs in order (PreemptInOrder), a plan walks the order as if nothing that may be stopped ran, chooses by numbers, and then
+// finds places, wide gangs first. What is chosen and finds none has the first pick in the next choice, then takes its turn like any run: what follows.
+//
+// Preemption. A run whose turn it is and that does not fit may have active attempts stopped that come after it in the order or, without PreemptInOrder, whose priority is lower by
+// at least Policy.PreemptGap; whoever is within its tenant's guaranteed quota, those that borrow. All of it only in clusters that are not reserved for somebody ahead, and only when its gang then fits.
 // A stop costs GPUs × (time since the newest save or the start + RestartCost). Nodes are cleared one after the other,
 // each at the least cost for what it still lacks; at the end every stop without which the gang still fits is left
 // out, the dearest first. That is greedy: near the least and not always the least. What is leaving anyway costs nothing, and where that alone makes room nothing is
-// stopped. A run that was preempted n times is spared until min(4 h, 10 min × (1 + n/10)) after the last time.
+// stopped. A run that was preempted n times is spared until min(SpareMost, Spare × (1 + n × SpareGrowth)) after the last time.
 //
 // A preemption claims all that the gang needs, GPUs that are free already among it, and its claims stand over later
 // plans until the gang starts: its CPUs and memory are set aside as if it ran there, it reserves nothing and
