@@ -209,8 +209,11 @@ func TestALostNodeCostsTheNextAttemptNoWaitAndSpeaksAgainstItOnceTwoRunsHaveLost
 	for _, l := range r.fake.Launches() {
 		byKey[l.Key] = l
 	}
-	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 0 || l.SaveLead.D() != 4*time.Minute {
-		t.Errorf("one run speaks against %v; its last save is to begin %s before the limit", l.Exclude, l.SaveLead)
+	if l := byKey[forge.AttemptKey(first.ID, 2)]; len(l.Exclude) != 1 || l.Exclude[0] != "n2" || l.SaveLead.D() != 4*time.Minute {
+		t.Errorf("the run itself does not go back to where it failed: left out are %v; its last save is to begin %s before the limit", l.Exclude, l.SaveLead)
+	}
+	if l := byKey[forge.AttemptKey(second.ID, 1)]; len(l.Exclude) != 0 {
+		t.Errorf("one run speaks against %v for others", l.Exclude)
 	}
 	node := func(name string) string {
 		n, err := nodes{r.Daemon}.Node(t.Context(), r.op, "hpc", name)
