@@ -88,12 +88,6 @@ func gpusOf(a forge.ActiveAttempt) (n int) {
 	return n
 }
 
-// isMoved: it is stopped in this plan for a run that comes later in the order.
-func (c *checker) isMoved(p forge.Preempt) bool {
-	a, ok := c.active(p)
-	return ok && c.policy.PreemptInOrder && !c.leavesAnyway(p, a) && !(c.tier(p.For) == 0 && c.tier(p.Run) > 0) && !c.isBefore(p.For, p.Run)
-}
-
 // findsPlace says whether a run that is moved fits in its own cluster with all that this plan does, where narrower ones and those behind it that may
 // be stopped give way in their turn.
 func (c *checker) findsPlace(a forge.ActiveAttempt) bool {
@@ -214,7 +208,7 @@ func (c *checker) fitsWithout(r forge.PendingRun, gone []forge.Preempt, alone bo
 	}
 	choices := c.choices(r)
 	if !alone {
-		if c.repacks(r) {
+		if c.repacks() {
 			for t := range choices {
 				choices[t] = slices.DeleteFunc(choices[t], func(n forge.Node) bool { return !c.stopsOn(r, n) })
 			}
@@ -237,10 +231,8 @@ func (c *checker) fitsWithout(r forge.PendingRun, gone []forge.Preempt, alone bo
 	return false
 }
 
-// repacks says that the plan makes room for others as well, or moves runs: then what is free on other nodes may be meant for those.
-func (c *checker) repacks(r forge.PendingRun) bool {
-	return c.policy.PreemptInOrder && slices.ContainsFunc(c.plan.Preempt, func(p forge.Preempt) bool { return p.For != r.ID || c.isMoved(p) })
-}
+// repacks says that plans are made by repacking: what is free on other nodes may have been meant for others when the run got its own.
+func (c *checker) repacks() bool { return c.policy.PreemptInOrder }
 
 func (c *checker) stopsOn(r forge.PendingRun, n forge.Node) bool {
 	return slices.ContainsFunc(c.stops(r.ID), func(p forge.Preempt) bool {

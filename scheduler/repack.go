@@ -113,7 +113,13 @@ func (pl *planner) realise() bool {
 				pl.uncount(e)
 				continue
 			}
-			if e.to = pl.clearFor(e, e.shape, e.pool); e.to == nil {
+			e.to = pl.clearFor(e, e.shape, e.pool)
+			for _, p := range e.shape.pools {
+				if e.to == nil && e.first && p != e.pool {
+					e.to = pl.clearFor(e, e.shape, p)
+				}
+			}
+			if e.to == nil {
 				e.first, e.excluded = true, e.first // who comes first in the order has the first pick, before it is given up
 				pl.unplace()
 				return false
@@ -144,8 +150,9 @@ func (pl *planner) startsFree(e *entry) bool {
 		if f != nil {
 			break
 		}
-		if p != e.pool && p.fits(e.gang.Nodes, e.gang.GPUsPerNode) {
-			if f = pl.findIn(e, e.shape, p, leftFor(e)); f != nil {
+		fits := p.fits(e.gang.Nodes, e.gang.GPUsPerNode)
+		if p != e.pool && (fits || e.first) { // who has the first pick need not mind whom it was counted beside
+			if f = pl.findIn(e, e.shape, p, leftFor(e)); f != nil && fits {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 			}
 		}

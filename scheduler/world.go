@@ -143,6 +143,9 @@ func (w *world) build(nodes []forge.Node, paused []forge.PausedCluster, queues [
 		w.addPools(c)
 	}
 	slices.SortFunc(w.pools, comparePools)
+	for _, n := range w.nodes {
+		slices.SortFunc(n.bins, func(x, y *bin) int { return comparePools(x.pool, y.pool) }) // not as its GPUs happen to be listed
+	}
 	for _, p := range w.pools {
 		p.index()
 	}
