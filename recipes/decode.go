@@ -30,7 +30,9 @@ type document struct {
 	Output       bool          `yaml:"output"`
 	Gang         gangDoc       `yaml:"gang"`
 	Limits       limitsDoc     `yaml:"limits"`
+	Include      []string      `yaml:"include"`
 	Params       []paramDoc    `yaml:"params"`
+	Metrics      []metricDoc   `yaml:"metrics"`
 	Runtime      forge.Runtime `yaml:"runtime"`
 	source       string        // file name, for errors
 	tree         *ast.File     // for line numbers
@@ -67,24 +69,39 @@ type paramDoc struct {
 	Doc     string   `yaml:"doc"`
 }
 
+type metricDoc struct {
+	Name string `yaml:"name"`
+	Unit string `yaml:"unit"`
+	Doc  string `yaml:"doc"`
+}
+
 // parse reads one recipe file. Errors name the file, the line and the field.
 func parse(source string, b []byte) (Recipe, error) {
-	tree, err := parser.ParseBytes(b, 0)
-	if err != nil {
-		return Recipe{}, yamlError(source, nil, err)
-	}
-	if n := documents(tree); n != 1 {
-		return Recipe{}, invalid("recipe", "%s: holds %d YAML documents; want one recipe", source, n)
-	}
-	if err := refuseAnchors(source, tree); err != nil {
+	doc := document{source: source}
+	if err := doc.decode(b, &doc); err != nil {
 		return Recipe{}, err
 	}
-	doc := document{source: source, tree: tree}
-	d := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	if err := d.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return Recipe{}, yamlError(source, tree, err)
-	}
 	return doc.recipe()
+}
+
+// decode reads the one YAML document of a file into what is given, and keeps the tree for line numbers.
+func (d *document) decode(b []byte, into any) error {
+	tree, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return yamlError(d.source, nil, err)
+	}
+	if n := documents(tree); n != 1 {
+		return invalid("recipe", "%s: holds %d YAML documents; want one recipe", d.source, n)
+	}
+	if err := refuseAnchors(d.source, tree); err != nil {
+		return err
+	}
+	d.tree = tree
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return yamlError(d.source, tree, err)
+	}
+	return nil
 }
 
 func documents(tree *ast.File) int {

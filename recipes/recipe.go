@@ -23,6 +23,7 @@ type Recipe struct {
 	Gang         forge.Gang          `json:"gang" doc:"Default resources"`
 	Limits       Limits              `json:"limits" doc:"Default limits"`
 	Params       []Param             `json:"params" doc:"In the order of the file"`
+	Metrics      []Metric            `json:"metrics,omitempty" doc:"What its runs report"`
 	Runtime      forge.Runtime       `json:"runtime,omitzero" doc:"Software to start in, over the cluster's; clusters of kind slurm only"`
 	SHA256       string              `json:"sha256" doc:"Digest of everything above"`
 }
@@ -97,7 +98,7 @@ func (r Recipe) digest() string {
 func (r Recipe) clone() Recipe {
 	r.Entry.Command = slices.Clone(r.Entry.Command)
 	r.Datasets = slices.Clone(r.Datasets)
-	r.Params = slices.Clone(r.Params)
+	r.Params, r.Metrics = slices.Clone(r.Params), slices.Clone(r.Metrics)
 	r.Runtime.Mounts, r.Runtime.Modules, r.Runtime.Setup = slices.Clone(r.Runtime.Mounts), slices.Clone(r.Runtime.Modules), slices.Clone(r.Runtime.Setup)
 	for i := range r.Params {
 		r.Params[i].Enum = slices.Clone(r.Params[i].Enum)

@@ -228,7 +228,7 @@ func TestNamesOfLoraSFT(t *testing.T) {
 	// forge_train.lora_sft reads exactly these; a change here must change it there.
 	want := []string{
 		"checkpoint.every_steps", "checkpoint.keep_last",
-		"lora.alpha", "lora.dropout", "lora.r", "lora.target_modules",
+		"lora.alpha", "lora.dropout", "lora.r", "lora.target_modules", "peft",
 		"train.assistant_only_loss", "train.batch_size", "train.deterministic", "train.epochs",
 		"train.gradient_accumulation_steps", "train.gradient_checkpointing", "train.learning_rate",
 		"train.logging_steps", "train.lr_scheduler", "train.max_grad_norm", "train.max_length", "train.max_steps",

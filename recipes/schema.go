@@ -37,7 +37,7 @@ func (d *document) recipe() (Recipe, error) {
 	if r.Doc == "" {
 		return Recipe{}, d.fault("doc", "is empty; say in a line what the recipe does")
 	}
-	for _, step := range []func(*Recipe) error{d.kind, d.entry, d.datasets, d.gang, d.limits, d.runtime, d.params} {
+	for _, step := range []func(*Recipe) error{d.kind, d.entry, d.datasets, d.gang, d.limits, d.runtime, d.params, d.metrics} {
 		if err := step(&r); err != nil {
 			return Recipe{}, err
 		}
@@ -140,6 +140,11 @@ func (d *document) runtime(*Recipe) error {
 }
 
 func (d *document) params(r *Recipe) error {
+	included, err := d.included()
+	if err != nil {
+		return err
+	}
+	r.Params = included
 	if len(d.Params) > maxParams {
 		return d.fault("params", "has %d entries; at most %d are allowed", len(d.Params), maxParams)
 	}
@@ -147,6 +152,11 @@ func (d *document) params(r *Recipe) error {
 		p, err := d.param(fmt.Sprintf("params[%d]", i), in)
 		if err != nil {
 			return err
+		}
+		if j := slices.IndexFunc(included, func(x Param) bool { return x.Name == p.Name }); j >= 0 { // its own word over a fragment's
+			r.Params[j] = p
+			included = slices.Delete(slices.Clone(included), j, j+1)
+			continue
 		}
 		for _, other := range r.Params {
 			switch {

@@ -28,12 +28,14 @@ def configure(tiny):
     return lambda **overrides: configuration(tiny, **overrides)
 
 
-def configuration(base: Path, dataset: Path = DATA, kind: str = "messages", **params) -> dict:
+def configuration(
+    base: Path, dataset: Path = DATA, kind: str = "messages", recipe: str = "lora_sft", **params
+) -> dict:
     """A config.json; parameters are given with __ for the dot."""
     return {
         "run_id": RUN_ID,
         "run_number": 1,
-        "recipe": "lora_sft",
+        "recipe": recipe,
         "params": {k.replace("__", "."): v for k, v in params.items()},
         "dataset": {"name": "chat@1", "path": str(dataset)},
         "dataset_kind": kind,

@@ -14,7 +14,6 @@ from pathlib import Path
 from forked import Forked
 
 SRC = Path(__file__).resolve().parents[1] / "src"
-PROGRAM = ("-m", "forge_train.lora_sft")
 RUN_ID = "01JTEST00000000000000000000"
 
 
@@ -30,6 +29,7 @@ class Attempt:
         (run_dir / "fence").write_text(f"{number}\n")
         (self.dir / "config.json").write_text(json.dumps(config | {"attempt": number}))
         self.resume = resume
+        self.program = ("-m", f"forge_train.{config['recipe']}")
         self.ranks: list[subprocess.Popen | Forked] = []
         self.extra: dict[str, str] = {}
 
@@ -73,7 +73,8 @@ class Attempt:
             **self.extra,
         }
 
-    def start(self, program: tuple[str, ...] = PROGRAM, new_interpreter: bool = False) -> Attempt:
+    def start(self, program: tuple[str, ...] | None = None, new_interpreter: bool = False) -> Attempt:
+        program = program or self.program
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]

@@ -437,10 +437,19 @@ class TestEnvironment:
         assert out.stdout.strip() == "[]"
 
 
+RECIPES = [lora_sft]
+
+
 class TestRecipe:
-    def test_the_yaml_and_the_program_name_the_same_parameters(self):
-        recipe = yaml.safe_load((SRC.parents[1] / "lora_sft.yaml").read_text())
+    @pytest.mark.parametrize("module", RECIPES, ids=lambda m: m.RECIPE.name)
+    def test_the_yaml_and_the_program_name_the_same_parameters(self, module):
+        recipe = yaml.safe_load((SRC.parents[1] / f"{module.RECIPE.name}.yaml").read_text())
         kinds = {"int": int, "float": float, "bool": bool, "string": str, "enum": str}
+        params: dict[str, dict] = {}
+        for name in recipe["include"]:
+            fragment = yaml.safe_load((SRC.parents[1] / "fragments" / f"{name}.yaml").read_text())
+            params |= {p["name"]: p for p in fragment["params"]}
+        params |= {p["name"]: p for p in recipe["params"]}
         theirs = [
             (
                 p["name"],
@@ -450,11 +459,12 @@ class TestRecipe:
                 p.get("max"),
                 tuple(p.get("enum", ())),
             )
-            for p in recipe["params"]
+            for p in params.values()
         ]
-        assert theirs == [(p.name, p.kind, p.default, p.low, p.high, p.choices) for p in lora_sft.PARAMS]
-        assert recipe["entry"]["module"] == lora_sft.__name__
-        assert recipe["datasets"] == list(__import__("forge_train.rows", fromlist=["rows"]).KINDS)
+        ours = [(p.name, p.kind, p.default, p.low, p.high, p.choices) for p in module.RECIPE.params]
+        assert sorted(theirs) == sorted(ours)
+        assert recipe["entry"]["module"] == module.__name__
+        assert recipe["datasets"] == list(module.RECIPE.kinds)
 
 
 class TestTiny:

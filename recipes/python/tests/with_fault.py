@@ -1,4 +1,4 @@
-"""Runs lora_sft with one planted fault: python with_fault.py FAULT RANK STEP.
+"""Runs a recipe with one planted fault: python with_fault.py FAULT RANK STEP. Which recipe the configuration says.
 
 Each fault strikes on one rank at one step, at a place that a test from outside could only
 hit by luck. Everything else is the real program.
@@ -6,12 +6,14 @@ hit by luck. Everything else is the real program.
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 
-from forge_train import checkpoint, lora_sft
+from forge_train import checkpoint, start
 from forge_train.runtime import Runtime
 
 FAULT, RANK, STEP = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -54,7 +56,7 @@ def in_commit(act, before: bool):
 
 def in_trainer(name: str, act):
     """At the next call of a trainer's method once STEP is reached."""
-    real_import = lora_sft._import_libraries
+    real_import = start.import_libraries
 
     def import_libraries(quiet):
         real_import(quiet)
@@ -69,7 +71,7 @@ def in_trainer(name: str, act):
 
         setattr(Trainer, name, method)
 
-    lora_sft._import_libraries = import_libraries
+    start.import_libraries = import_libraries
 
 
 if FAULT == "fence_at_step":
@@ -99,7 +101,5 @@ elif FAULT == "signal_at_step":
 else:
     raise SystemExit(f"unknown fault {FAULT}")
 
-code = lora_sft.main()
-sys.stdout.flush()
-sys.stderr.flush()
-os._exit(code)
+recipe = json.loads(Path(os.environ["FORGE_CONFIG"]).read_text())["recipe"]
+start.leave(importlib.import_module(f"forge_train.{recipe}").RECIPE)

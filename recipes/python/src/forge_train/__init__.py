@@ -9,6 +9,10 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     gang          the ranks find each other, agree, gather               exit 89
     runtime       signals, stop file, fence, metrics, status.json        exits 85, 86, 143
     bridge        all of the above as callbacks of a Hugging Face trainer
+    start         one rank from its start to its last word; a recipe only builds its trainer
+    settings      training parameters as TRL's trainers take them
+    adapter       what is trained of the model: LoRA, or all of it
+    tables        parameters that recipes share
     checkpoint    manifests that make checkpoints durable; retention
     outcome       which exception means which exit code, in one table
     rundir        the run directory: paths, durable writes, fence

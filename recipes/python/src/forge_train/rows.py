@@ -52,14 +52,14 @@ class Rows:
         return datasets.Dataset(pa.concat_tables(tables))
 
 
-def inspect(path: Path, kind: str = "", assistant_only: bool = False) -> Rows:
+def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistant_only: bool = False) -> Rows:
     """Look at every row of a .jsonl file or a directory of them; raise BadInput for the first that does not do."""
     files = _files(path)
     count = 0
     conversational = False
     for where, row in _parse(files):
         if count == 0:
-            kind = _kind_of(where, row, kind)
+            kind = _kind_of(where, row, kind, kinds)
             conversational = kind == "messages" or (kind == "prompt_completion" and isinstance(row.get("prompt"), list))
             if assistant_only and not conversational:
                 raise BadInput(f"train.assistant_only_loss is on and dataset {path} holds no messages")
@@ -108,18 +108,17 @@ def _parse(files: tuple[Path, ...]) -> Iterator[tuple[str, dict]]:
             raise BadInput(f"dataset {path} cannot be read: {e.strerror}") from e
 
 
-def _kind_of(where: str, row: dict, wanted: str) -> str:
+def _kind_of(where: str, row: dict, wanted: str, kinds: tuple[str, ...]) -> str:
     if wanted:
-        if wanted not in KINDS:
-            raise BadInput(
-                f"dataset kind {wanted!r} does not suit supervised fine-tuning: want one of {', '.join(KINDS)}"
-            )
+        if wanted not in kinds:
+            raise BadInput(f"dataset kind {wanted!r} does not suit this recipe: want one of {', '.join(kinds)}")
         return wanted
-    for kind in KINDS:
+    for kind in kinds:
         if all(c in row for c in _COLUMNS[kind]):
             return kind
     raise BadInput(
-        f"{where}: columns are {', '.join(sorted(row)) or 'none'}; want messages, or text, or prompt and completion"
+        f"{where}: columns are {', '.join(sorted(row)) or 'none'}; want "
+        + ", or ".join(" and ".join(_COLUMNS[k]) for k in kinds)
     )
 
 

@@ -1,0 +1,36 @@
+"""Parameters that recipes share, as tables: recipes/fragments/*.yaml has the same, and a test compares them."""
+
+from __future__ import annotations
+
+from .params import Param
+
+TRAIN = (
+    Param("train.learning_rate", float, 2e-4, 0, 10),
+    Param("train.epochs", float, 1.0, 0.001, 1000),
+    Param("train.max_steps", int, 0, 0, 100_000_000),
+    Param("train.batch_size", int, 1, 1, 65536),
+    Param("train.gradient_accumulation_steps", int, 1, 1, 65536),
+    Param("train.warmup_ratio", float, 0.03, 0, 1),
+    Param("train.lr_scheduler", str, "linear", choices=("linear", "cosine", "constant", "constant_with_warmup")),
+    Param("train.weight_decay", float, 0.0, 0, 10),
+    Param("train.max_grad_norm", float, 1.0, 0, 1_000_000),
+    Param("train.seed", int, 42, 0, 4294967295),
+    Param("train.max_length", int, 1024, 8, 1_048_576),
+    Param("train.gradient_checkpointing", bool, False),
+    Param("train.precision", str, "auto", choices=("auto", "fp32", "bf16", "fp16")),
+    Param("train.deterministic", bool, False),
+    Param("train.logging_steps", int, 1, 1, 1_000_000),
+)
+
+PEFT = (
+    Param("peft", str, "lora", choices=("lora", "qlora", "none")),
+    Param("lora.r", int, 8, 1, 1024),
+    Param("lora.alpha", float, 16.0, 0.001, 4096),
+    Param("lora.dropout", float, 0.0, 0, 0.9),
+    Param("lora.target_modules", str, "all-linear"),
+)
+
+CHECKPOINT = (
+    Param("checkpoint.every_steps", int, 50, 1, 100_000_000),
+    Param("checkpoint.keep_last", int, 2, 2, 1000),
+)
