@@ -58,7 +58,7 @@ func judge(s sight) (forge.Observation, need) {
 	o := forge.Observation{ID: s.id, AsOf: s.now.UTC(), State: forge.ObservUnknown, ByUID: -1, Batch: s.batch(), Placement: s.placement()}
 	r := s.records
 	s.copyRecords(&o)
-	claimed := r.Claim != nil && !r.Claim.Revoked
+	claimed := s.begun()
 	over := s.gone || s.job.phase() == phaseOver
 	switch {
 	case r.Claim != nil && r.Claim.Revoked:
@@ -210,6 +210,9 @@ func (s sight) nameless() bool {
 	return s.state() == "CANCELLED" && s.job.ByUID < 0 && s.books && !s.asked()
 }
 
+// begun says that a shim came to act for the attempt.
+func (s sight) begun() bool { return s.records.Claim != nil && !s.records.Claim.Revoked }
+
 // asked says that forged had asked for the end, and not only after it.
 func (s sight) asked() bool {
 	if s.records.Stop == nil {
@@ -344,6 +347,10 @@ func (s sight) cancelled(o *forge.Observation, say func(forge.StopCause, string,
 		say(forge.StopIntent, "CANCELLED as forged asked")
 	case strings.HasPrefix(s.job.Reason, "Dependency"):
 		say(forge.StopRefused, "CANCELLED by Slurm")
+	case s.job.Nodes != "" && s.job.ByUID <= 0 && !s.begun():
+		// A controller that came back gives such a job its nodes a second time, a node that still has the first start of it refuses, and
+		// Slurm cancels what nobody wanted cancelled. A person who meant it cancels the next one, which has begun.
+		say(forge.StopWithdrawn, "CANCELLED by Slurm with its nodes given and before anything of it began")
 	case s.job.ByUID >= 0:
 		say(forge.StopCancelled, "CANCELLED by uid %d, not through forged", s.job.ByUID)
 		o.ByUID = s.job.ByUID

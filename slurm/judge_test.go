@@ -111,12 +111,18 @@ func TestEveryStateOfSlurmIsKnown(t *testing.T) {
 				}
 				w.records.Claim = &rundir.Claim{By: "forged", Revoked: true}
 				o, n = judge(w.sight)
+				if state == "CANCELLED" { // with its nodes given
+					want.cause = forge.StopWithdrawn
+				}
 				if want.cause != "" && o.Cause != want.cause {
 					t.Errorf("absent for %q, want %q", o.Cause, want.cause)
 				}
 			}
 			if o.State != want.waiting || n != needNothing {
 				t.Errorf("before a claim: %s, need %d; want %s", o.State, n, want.waiting)
+			}
+			if state == "CANCELLED" {
+				want.cause = forge.StopCancelled
 			}
 			o, _ = judge(aGang().job(state, "").claimed().live().after(settleWithin).sight)
 			if o.State != want.claimed || o.Released != (want.claimed == forge.ObservLost) {
@@ -225,12 +231,29 @@ func TestWhoCancelledIt(t *testing.T) {
 		}
 	})
 	t.Run("where nobody can say who did, nobody is named", func(t *testing.T) {
-		for _, w := range []*world{aGang().job("CANCELLED", ""), aGang().job("CANCELLED", "").claimed().live().after(settleWithin)} {
+		waited := aGang().job("CANCELLED", "")
+		waited.sight.job.Nodes = ""
+		for _, w := range []*world{waited, aGang().job("CANCELLED", "").claimed().live().after(settleWithin)} {
 			o, _ := judge(w.sight)
 			reason, why := forge.Judge(forge.Evidence{State: forge.ObservLost, Cause: o.Cause, Detail: o.Detail, Ranks: 2, ByUID: o.ByUID})
 			if o.ByUID != -1 || reason != forge.EndCancelledBy || strings.Contains(why, "uid") {
 				t.Errorf("by %d: %s (%s)", o.ByUID, reason, why)
 			}
+		}
+	})
+	t.Run("Slurm did, of a job that had its nodes and had not begun: the run goes on in another", func(t *testing.T) {
+		w := aGang().job("CANCELLED", "")
+		w.records.Claim = &rundir.Claim{Revoked: true}
+		for _, by := range []int{-1, 0} {
+			w.sight.job.ByUID = by
+			o, _ := judge(w.sight)
+			if reason, why := forge.Judge(forge.Evidence{State: o.State, Cause: o.Cause, Detail: o.Detail, Ranks: 2, ByUID: o.ByUID}); reason != forge.EndWithdrawn || !strings.Contains(why, "job 7") {
+				t.Errorf("by %d: %s (%s)", by, reason, why)
+			}
+		}
+		w.sight.job.ByUID = 1000
+		if o, _ := judge(w.sight); o.Cause != forge.StopCancelled {
+			t.Errorf("a person's cancel is not believed: %+v", o)
 		}
 	})
 	t.Run("we did, and then it is no stranger", func(t *testing.T) {
