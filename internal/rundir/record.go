@@ -76,6 +76,15 @@ type Live struct {
 	Slots []int          `json:"slots,omitempty"` // GPUs of the node, by the batch system's own numbers
 }
 
+// Processes are the ranks, which may have lost their marker and run on.
+func (l Live) Processes() []Process {
+	out := make([]Process, len(l.Ranks))
+	for i, r := range l.Ranks {
+		out[i] = Process{PID: r.PID, StartTime: r.StartTime, BootID: l.BootID}
+	}
+	return out
+}
+
 // LiveRank is one started rank.
 type LiveRank struct {
 	Rank      int    `json:"rank"`
