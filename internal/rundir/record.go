@@ -98,7 +98,8 @@ type Exit struct {
 	Detail    string           `json:"detail,omitempty"`
 	ByUID     int              `json:"by_uid"` // -1: nobody, or not known
 	Ranks     []forge.RankExit `json:"ranks"`
-	Leftovers int              `json:"leftovers"` // processes that outlived their ranks and were ended
+	Leftovers int              `json:"leftovers"`      // processes that outlived their ranks and were ended
+	Gone      []int            `json:"gone,omitempty"` // other nodes that gave no sign of life while this one waited for them
 	EndedAt   time.Time        `json:"ended_at"`
 }
 

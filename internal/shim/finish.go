@@ -55,7 +55,7 @@ func (s *shim) end(why error) int {
 			}
 		}
 	}
-	x.Leftovers = s.swept
+	x.Leftovers, x.Gone = s.swept, s.peers.quiet.gone
 	slices.SortFunc(x.Ranks, func(a, b forge.RankExit) int { return cmp.Compare(a.Rank, b.Rank) })
 	x.EndedAt = time.Now().UTC()
 	if err := s.lastWord(x); err != nil {
