@@ -51,7 +51,7 @@ func (c *checker) couldQueue(r forge.PendingRun, name forge.ClusterName) bool {
 			continue
 		}
 		nodes := c.nodesThatHold(r, t, false, func(n forge.Node) bool {
-			return n.State != forge.NodeDrained && !(without && slices.Contains(r.Avoid, n.Name))
+			return n.State != forge.NodeDrained && !(without && avoids(r, n))
 		})
 		if areEnough(r, nodes) {
 			return true

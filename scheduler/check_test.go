@@ -155,8 +155,14 @@ func TestCheckPlanCatches(t *testing.T) {
 			start(s, p, "low", "main", "n2", 2)
 			s.Active[0].Placement[0].CPUs = 64
 		}},
-		scheduler.PropMemory:  {"more memory than there is": func(s *forge.Snapshot, p *forge.Plan) { s.Nodes[3].MemoryMiB = 1024 }},
-		scheduler.PropAvoid:   {"a node where it failed": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "head", "main", "n1", 0, 1, 2, 3) }},
+		scheduler.PropMemory: {"more memory than there is": func(s *forge.Snapshot, p *forge.Plan) { s.Nodes[3].MemoryMiB = 1024 }},
+		scheduler.PropAvoid: {
+			"a node where it failed": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "head", "main", "n1", 0, 1, 2, 3) },
+			"a node where others failed": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Nodes[1].Suspect = "2 different runs failed there within a day"
+				start(s, p, "low", "main", "n2", 2)
+			},
+		},
 		scheduler.PropCPUSlot: {"CPU slots for a run that GPUs can hold": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n1", 4, 5) }},
 		scheduler.PropHeadDelayed: {
 			"a run without a limit on what the head waits for": func(s *forge.Snapshot, p *forge.Plan) {
