@@ -86,7 +86,18 @@ func (v *Violation) Error() string {
 // *Violation per fault. It is written apart from the planner on purpose: it looks everything up
 // in the snapshot itself, by the plainest means there are.
 func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
-	c := checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
+	c := checked(s, p, plan)
+	c.reasons()
+	return errors.Join(c.faults...)
+}
+
+// CheckDecisions is CheckPlan for what Planner.Decide decides: all that becomes of it is judged, reasons are not there.
+func CheckDecisions(s forge.Snapshot, p Policy, plan forge.Plan) error {
+	return errors.Join(checked(s, p, plan).faults...)
+}
+
+func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
+	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
 		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
 	for _, n := range s.Nodes {
 		c.nodes[checkNode{n.Cluster, n.Name}] = n
@@ -114,11 +125,11 @@ func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
 	c.placements()
 	c.amounts()
 	c.bounds()
-	c.reasons()
+	c.wakes()
 	c.preemptions()
 	c.headNotDelayed()
 	c.queues()
-	return errors.Join(c.faults...)
+	return c
 }
 
 type checkNode struct {
@@ -207,12 +218,7 @@ func (c *checker) reasons() {
 		case n > 1:
 			c.fault(PropHoldOnce, r.ID, "placed or held %d times", n)
 		}
-		backsOff := r.Cancel == "" && r.Hold == nil && !c.waitsForRuns(r) && r.NotBefore.After(c.s.Now)
-		if backsOff && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(r.NotBefore)) {
-			c.fault(PropWake, r.ID, "may start at %s, and the plan wakes at %s", r.NotBefore, c.plan.WakeAt)
-		}
 	}
-	c.wakes()
 }
 
 // wakes: what changes by the clock alone and could change the plan is looked at in time.
@@ -223,6 +229,11 @@ func (c *checker) wakes() {
 	by := func(t time.Time, run forge.RunID, what string) {
 		if t.After(c.s.Now) && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(t)) {
 			c.fault(PropWake, run, "%s at %s, and the plan wakes at %s", what, t, c.plan.WakeAt)
+		}
+	}
+	for i := range c.s.Pending {
+		if r := &c.s.Pending[i]; r.NotBefore.After(c.s.Now) && r.Cancel == "" && r.Hold == nil && !c.waitsForRuns(*r) {
+			by(r.NotBefore, r.ID, "may start")
 		}
 	}
 	for _, a := range c.s.Active {

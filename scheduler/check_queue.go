@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -60,6 +61,21 @@ func (c *checker) couldQueue(r forge.PendingRun, name forge.ClusterName) bool {
 	return false
 }
 
+// readyAndLeft are the runs that nothing but room keeps from starting and that do not start.
+func (c *checker) readyAndLeft() iter.Seq[forge.PendingRun] {
+	starts := map[forge.RunID]bool{}
+	for _, p := range c.plan.Place {
+		starts[p.Run] = true
+	}
+	return func(yield func(forge.PendingRun) bool) {
+		for _, r := range c.s.Pending {
+			if ready, _ := c.mayStart(r); ready && !starts[r.ID] && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
 // queues judges what is handed over as a whole: how much of whom, in which order, and instead of what.
 func (c *checker) queues() {
 	for _, q := range c.s.Queues {
@@ -95,20 +111,17 @@ func (c *checker) queue(q forge.ClusterQueue) {
 			last[w] = r
 		}
 	}
-	for _, h := range c.plan.Hold {
-		for _, id := range h.Runs {
-			r, ready := c.pendingReady(id)
-			w := who{r.Tenant, r.User}
-			// What waits for others to save, or whose claims were just lost, has its place elsewhere.
-			if !ready || c.isClaimant(id) || len(c.stops(id)) > 0 || !c.couldQueue(r, q.Cluster) || c.everything().over(r) {
-				continue
-			}
-			if b, ok := last[w]; ok && c.isBefore(r.ID, b.ID) {
-				c.fault(PropHandOverOrder, id, "waits, and %s behind it was handed over to %s", b.ID, q.Cluster)
-			}
-			if q.MaxPending <= 0 || waiting[w] < q.MaxPending {
-				c.fault(PropHandOverDue, id, "waits, and the queue of %s has room for it", q.Cluster)
-			}
+	for r := range c.readyAndLeft() {
+		w := who{r.Tenant, r.User}
+		// What waits for others to save, or whose claims were just lost, has its place elsewhere.
+		if c.isClaimant(r.ID) || len(c.stops(r.ID)) > 0 || !c.couldQueue(r, q.Cluster) || c.everything().over(r) {
+			continue
+		}
+		if b, ok := last[w]; ok && c.isBefore(r.ID, b.ID) {
+			c.fault(PropHandOverOrder, r.ID, "waits, and %s behind it was handed over to %s", b.ID, q.Cluster)
+		}
+		if q.MaxPending <= 0 || waiting[w] < q.MaxPending {
+			c.fault(PropHandOverDue, r.ID, "waits, and the queue of %s has room for it", q.Cluster)
 		}
 	}
 }
@@ -123,11 +136,9 @@ func (c *checker) notEarly() {
 	for _, kept := range c.setAside {
 		there = append(there, kept)
 	}
-	for _, h := range c.plan.Hold {
-		for _, id := range h.Runs {
-			if r, ready := c.pendingReady(id); ready && len(c.choices(r)) > 0 {
-				return
-			}
+	for r := range c.readyAndLeft() {
+		if len(c.choices(r)) > 0 {
+			return
 		}
 	}
 	for _, p := range c.plan.Place {

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -378,6 +379,7 @@ func TestCheckPlanCatches(t *testing.T) {
 		"a run comes later in the order once it had more": preset("las"), "critical runs are looked for now and then": preset("default"),
 		"a run of a higher class": preset("default"), "one that came before and is as wide": preset("default"), "one with less left": preset("srsf"), "a narrower one that fits nowhere else": preset("default"),
 	}
+	saysOnly := map[scheduler.Property]bool{scheduler.PropReason: true, scheduler.PropHoldOnce: true, scheduler.PropPreemptSaid: true}
 	for _, prop := range scheduler.Properties {
 		if len(cases[prop]) == 0 {
 			t.Errorf("no violation of %s is planted", prop)
@@ -397,6 +399,13 @@ func TestCheckPlanCatches(t *testing.T) {
 				err := scheduler.CheckPlan(s, policy, plan)
 				if got := violated(err); !slices.Contains(got, prop) {
 					t.Errorf("got %v (%v)\n%s", got, err, tell(plan))
+				}
+				if saysOnly[prop] || strings.Contains(name, "held") {
+					return
+				}
+				plan.Hold = nil
+				if got := violated(scheduler.CheckDecisions(s, policy, plan)); !slices.Contains(got, prop) {
+					t.Errorf("without its reasons it passes, but for %v", got)
 				}
 			})
 		}

@@ -288,7 +288,6 @@ func (d *world) follow(p scheduler.Policy) {
 	defer d.mu.Unlock()
 	if d.estimates != nil {
 		d.estimates.follow(p)
-		d.changes.everything()
 	}
 }
 
@@ -362,7 +361,6 @@ func (d *world) learn(p scheduler.Policy, was past, now time.Time) {
 	e.arrive()
 	_ = e.by.Advance(now)
 	d.estimates = e
-	d.changes.everything()
 	for i := range d.pending {
 		d.pending[i].Work = e.work(d.pending[i].ID)
 	}

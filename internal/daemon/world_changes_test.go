@@ -199,6 +199,7 @@ func (s *siteAtWork) step() {
 	case k == 16 && len(active) > 0:
 		id := one(active)
 		s.run(id, func(r *forge.Run) { r.Step, r.TotalSteps = r.Step+10, 1000 })
+		s.world.tell(s.planner, s.now) // between the commit and what is read of it a plan may be made
 		a, r := s.attempts[id], s.runs[id]
 		s.world.measure(&a, []forge.MetricRow{{Run: id, Attempt: a.Number, Step: r.Step - 1, Time: s.now.Add(-5 * time.Second)}, {Run: id, Attempt: a.Number, Step: r.Step, Time: s.now}}, s.now)
 	case k == 17:
