@@ -97,13 +97,16 @@ func CheckDecisions(s forge.Snapshot, p Policy, plan forge.Plan) error {
 }
 
 func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
-	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
+	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: make(map[forge.RunID]*forge.PendingRun, len(s.Pending)), stopped: map[forge.RunID][]forge.Preempt{},
 		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
 	for _, n := range s.Nodes {
 		c.nodes[checkNode{n.Cluster, n.Name}] = n
 	}
-	for _, r := range s.Pending {
-		c.pending[r.ID] = r
+	for i := range s.Pending {
+		c.pending[s.Pending[i].ID] = &s.Pending[i]
+	}
+	for _, p := range plan.Preempt {
+		c.stopped[p.For] = append(c.stopped[p.For], p)
 	}
 	for _, a := range s.Active {
 		for _, sh := range a.Placement {
@@ -147,7 +150,8 @@ type checker struct {
 	s         forge.Snapshot
 	plan      forge.Plan
 	nodes     map[checkNode]forge.Node
-	pending   map[forge.RunID]forge.PendingRun
+	pending   map[forge.RunID]*forge.PendingRun
+	stopped   map[forge.RunID][]forge.Preempt // by whom it is for
 	heldBy    map[checkSlot]forge.RunID
 	claims    map[checkSlot]forge.RunID
 	usedCPU   map[checkNode]int
@@ -200,7 +204,7 @@ func (c *checker) reasons() {
 	for _, h := range c.plan.Hold {
 		for _, id := range h.Runs {
 			answers[id]++
-			if _, ok := c.pending[id]; !ok {
+			if _, ok := c.waiting(id); !ok {
 				c.fault(PropRunPending, id, "held, and not pending")
 			}
 			if h.Text == "" || !known[h.Code] {
@@ -267,9 +271,16 @@ func (c *checker) waitsForRuns(r forge.PendingRun) bool {
 	return false
 }
 
+func (c *checker) waiting(id forge.RunID) (forge.PendingRun, bool) {
+	if r := c.pending[id]; r != nil {
+		return *r, true
+	}
+	return forge.PendingRun{}, false
+}
+
 // pendingReady is a pending run that nothing but room keeps from starting.
 func (c *checker) pendingReady(id forge.RunID) (forge.PendingRun, bool) {
-	r, ok := c.pending[id]
+	r, ok := c.waiting(id)
 	if !ok {
 		return r, false
 	}

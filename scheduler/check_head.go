@@ -132,8 +132,8 @@ func (c *checker) headNotDelayed() {
 	}
 	var queue []*forge.PendingRun
 	for _, k := range c.line() {
-		if r, ok := c.pending[k.id]; ok && k.waits {
-			queue = append(queue, &r)
+		if r := c.pending[k.id]; r != nil && k.waits {
+			queue = append(queue, r)
 		}
 	}
 	where := map[forge.RunID]forge.Place{}

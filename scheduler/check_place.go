@@ -11,7 +11,7 @@ func (c *checker) placements() {
 	placed := map[forge.RunID]bool{}
 	takenBy := map[checkSlot]forge.RunID{}
 	for _, p := range c.plan.Place {
-		r, ok := c.pending[p.Run]
+		r, ok := c.waiting(p.Run)
 		if !ok {
 			c.fault(PropRunPending, p.Run, "placed, and not pending")
 			continue

@@ -99,7 +99,7 @@ func (c *checker) queue(q forge.ClusterQueue) {
 	}
 	last := map[who]forge.PendingRun{} // of each user, who was handed over and is furthest behind
 	for _, p := range c.plan.Place {
-		r, ok := c.pending[p.Run]
+		r, ok := c.waiting(p.Run)
 		if !ok || !p.HandOver || p.Cluster != q.Cluster {
 			continue
 		}
@@ -142,7 +142,7 @@ func (c *checker) notEarly() {
 		}
 	}
 	for _, p := range c.plan.Place {
-		r, ok := c.pending[p.Run]
+		r, ok := c.waiting(p.Run)
 		if !ok || !p.HandOver {
 			continue
 		}
