@@ -144,7 +144,7 @@ func (c *checker) line() []contender {
 			c.inLine = append(c.inLine, k)
 		}
 	}
-	sort.Slice(c.inLine, func(i, j int) bool { return comesFirst(c.inLine[i], c.inLine[j]) })
+	sort.Slice(c.inLine, func(i, j int) bool { return comesFirst(&c.inLine[i], &c.inLine[j]) })
 	if c.policy.Order == OrderService && (c.policy.AgeAfter > 0 || c.policy.Guard > 0) {
 		work := int64(0)
 		for _, k := range all {
@@ -168,7 +168,7 @@ func (c *checker) line() []contender {
 	return c.inLine
 }
 
-func comesFirst(a, b contender) bool {
+func comesFirst(a, b *contender) bool {
 	switch {
 	case a.tier != b.tier:
 		return a.tier < b.tier
@@ -204,7 +204,7 @@ func (c *checker) entitle(all []contender) {
 			if a.waits != b.waits {
 				return b.waits
 			}
-			return comesFirst(*a, *b)
+			return comesFirst(a, b)
 		})
 		left := t.Quota.GPUs
 		for _, k := range own {

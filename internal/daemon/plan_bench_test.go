@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,14 +40,14 @@ func benchDecide(b *testing.B, warm, ends bool) {
 	submit := func() {
 		n++
 		r := forge.Run{ID: forge.RunID(fmt.Sprintf("r%09d", n)), Number: int64(n), Version: 1, Tenant: forge.TenantID(fmt.Sprint("t", n%100)), User: "ada", State: forge.RunPending, SubmittedAt: now.Add(time.Duration(n) * time.Millisecond),
-			Spec: script(1+n%4*n%3, func(s *forge.RunSpec) {
-				s.Priority = 40 + n%3*10
-				s.TimeLimit, s.Pinned = forge.Duration(time.Hour), true
-			})}
+			Spec: script(1+n%4, func(s *forge.RunSpec) { s.Priority, s.TimeLimit = 40+n%3*10, forge.Duration(time.Hour) })}
+		if n <= 800 { // those that run: nobody stops them, and whether anybody could is looked at each time
+			r.Spec.Priority, r.Spec.Gang.GPUsPerNode = forge.MaxPriority, 1
+		}
 		d.world.apply([]forge.Delta{{Run: &r}})
 	}
 	var running []forge.RunID
-	var took time.Duration
+	var took []time.Duration
 	plan := func() {
 		now = now.Add(time.Millisecond)
 		began := time.Now()
@@ -61,7 +62,7 @@ func benchDecide(b *testing.B, warm, ends bool) {
 				}
 			}
 		}
-		took += time.Since(began)
+		took = append(took, time.Since(began))
 		for _, x := range plan.Place {
 			a := forge.Attempt{Run: x.Run, Number: x.Attempt, State: forge.AttemptRunning, Cluster: x.Cluster, Placement: x.Shares, PlacedAt: now, StartedAt: now}
 			r, _ := d.world.run(x.Run)
@@ -79,7 +80,7 @@ func benchDecide(b *testing.B, warm, ends bool) {
 	}
 	plan()
 	plan()
-	took = 0
+	took = nil
 	for b.Loop() {
 		if !ends {
 			submit()
@@ -93,5 +94,6 @@ func benchDecide(b *testing.B, warm, ends bool) {
 		}
 		plan()
 	}
-	b.ReportMetric(float64(took.Microseconds())/float64(b.N)/1000, "ms/plan")
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms/plan")
 }
