@@ -55,10 +55,12 @@ func (pl *planner) survey() {
 			n.roomCPU, n.roomMiB, n.smallCPU, n.smallMiB = n.freeCPU, n.freeMiB, 0, 0
 		}
 	}
-	for _, e := range pl.candidates {
-		if e.act == nil || e.stopped {
+	for i := range pl.w.runners {
+		r := &pl.w.runners[i]
+		if r.fixed {
 			continue
 		}
+		e := r.e
 		e.chosen, e.by, e.kept, e.to = false, nil, false, nil
 		for _, s := range pl.w.sharesOf(e) {
 			s.bin.room += s.slots
@@ -120,17 +122,27 @@ func (pl *planner) choose() bool {
 			open += p.opens
 		}
 	}
-	for _, e := range pl.candidates {
+	for i, fate := range pl.fates {
 		if open <= 0 {
 			break
 		}
 		switch {
-		case e.act != nil && !e.stopped:
-			if pl.chooseRunning(e) {
+		case fate == fateRuns:
+			if e := pl.candidates[i].e; pl.chooseRunning(e) {
 				open -= e.gpus
 				pl.chosen = append(pl.chosen, e)
 			}
-		case e.pend != nil && pl.repackable(e) && !(passed && e.pend.Pinned): // who cannot be stopped later overtakes nobody here
+			continue
+		case fate <= fateIdle:
+			continue
+		case fate >= 0 && (pl.w.numbered[fate].code != "" || pl.w.numbered[fate].waitForNode):
+			continue
+		case fate >= 0 && pl.w.numbered[fate].full == pl.choices && pl.w.numbered[fate].plan == pl.w.undo.plan: // none of its shape finds room any more, and this one could be a head
+			passed = true
+			continue
+		}
+		e := pl.touch(i)
+		if pl.repackable(e) && !(passed && e.pend.Pinned) { // who cannot be stopped later overtakes nobody here
 			if p := pl.poolFor(e); p != nil {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 				open -= e.gpus
@@ -139,7 +151,7 @@ func (pl *planner) choose() bool {
 				pl.chosen = append(pl.chosen, e)
 			}
 		}
-		passed = passed || e.pend != nil && !e.chosen && pl.couldHead(e)
+		passed = passed || !e.chosen && pl.couldHead(e)
 	}
 	return waits
 }
@@ -148,7 +160,7 @@ func (pl *planner) choose() bool {
 func (pl *planner) forgetChoice() {
 	for _, e := range pl.chosen {
 		if e.pend != nil && !e.placed && pl.saving[e.id] == nil {
-			pl.uncount(e)
+			uncount(e)
 		}
 	}
 	pl.chosen = pl.chosen[:0]
@@ -204,7 +216,7 @@ func (pl *planner) repackable(e *entry) bool {
 	if sh.code != "" || sh.waitForNode || sh.full == pl.choices {
 		return false
 	}
-	_, broken := pl.bounds.breaks(e)
+	_, broken := e.breaks()
 	return !broken
 }
 

@@ -240,6 +240,7 @@ func (pl *planner) place(e *entry, f *fit) {
 		out.Nodes = append(out.Nodes, forge.NodeVersion{Node: node.Name, Version: node.Version})
 	}
 	e.placed = true
+	pl.decided(e)
 	pl.count(e)
 	pl.plan.Place = append(pl.plan.Place, out)
 }

@@ -21,7 +21,6 @@ type Planner struct {
 	tenants  []forge.TenantShare
 	bands    map[forge.TenantID]int32 // by those that were present when presence was seen
 	seen     int
-	bounds   *bounds
 	stale    bool    // the nodes changed: the world is made anew before the next plan
 	reshape  bool    // they are the same ones, some are in another state: where shapes could run is found anew before the next plan
 	last     planner // its buffers serve the next plan
@@ -79,7 +78,9 @@ func compareNodes(a, b forge.Node) int {
 }
 
 func (pl *Planner) setTenants(t []forge.TenantShare) {
-	pl.tenants, pl.bands, pl.bounds = t, nil, newBounds(t)
+	pl.tenants, pl.seen = t, -1
+	pl.w.bound(t)
+	pl.w.guarantee()
 }
 
 // Change tells of one change; the order of several matters as it did in the world.
@@ -139,13 +140,15 @@ func (pl *Planner) make(now time.Time) *planner {
 			pl.w.reshape(sh, pl.sorted)
 		}
 	}
-	if pl.bands == nil || pl.seen != pl.w.presence {
-		pl.bands, pl.seen = bandsOf(pl.tenants, pl.policy, func(t forge.TenantID) bool { return pl.w.present[t] > 0 }), pl.w.presence
-		pl.w.lineStale = true
+	if pl.seen != pl.w.presence {
+		bands := bandsOf(pl.tenants, pl.policy, pl.w.present)
+		pl.w.lineStale = pl.w.lineStale || !maps.Equal(bands, pl.bands)
+		pl.bands, pl.seen = bands, pl.w.presence
 	}
 	old := &pl.last
-	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, bounds: pl.bounds, plan: forge.Plan{Revision: pl.revision},
-		candidates: old.candidates[:0], queue: old.queue[:0], scratch: old.scratch[:0], runningOnes: old.runningOnes[:0], chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
+	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, plan: forge.Plan{Revision: pl.revision},
+		candidates: old.candidates[:0], fates: old.fates[:0], stretches: old.stretches[:0], claimers: old.claimers[:0], critical: old.critical[:0], others: old.others[:0],
+		chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
 		reasons: map[holdKey]*forge.Held{}, saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
 	pl.last = p
 	pl.last.ready()

@@ -12,7 +12,7 @@ import (
 // lost work, and writes their preemption into the plan. Nil when there are none: nothing is
 // stopped unless the gang then starts (invariant 6).
 func (pl *planner) preempt(e *entry, sh *shape) *forge.Held {
-	if sh.waitForNode || e.forced || !pl.mayPreempt(e) {
+	if sh.waitForNode || pl.repacked && !e.excluded || !pl.mayPreempt(e) {
 		return nil
 	}
 	best := pl.clearance(e, sh, false)
@@ -322,7 +322,7 @@ func (pl *planner) mayStop(e, a *entry) bool {
 	} else {
 		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap && (e.turn.tier == 0 || a.turn.tier > 0)
 	}
-	if !due || a.act.Pinned || a.act.Queued() {
+	if !due || a.act.Pinned || a.queued {
 		return false
 	}
 	if until := pl.spared(a.act); until.After(pl.now) {

@@ -16,6 +16,7 @@ const repackRounds = 6
 
 func (pl *planner) repack() {
 	done := false
+	pl.repacked = true
 	for range repackRounds {
 		if done = !pl.choose(); done {
 			break
@@ -28,9 +29,6 @@ func (pl *planner) repack() {
 		for _, e := range pl.chosen {
 			e.chosen, e.excluded = false, e.excluded || e.pend != nil && !e.placed
 		}
-	}
-	for _, e := range pl.queue {
-		e.forced = !e.excluded // who was left out by the choice has nothing stopped for it
 	}
 	if done {
 		pl.settle()
@@ -49,6 +47,7 @@ func (pl *planner) unplace() {
 		}
 		pl.plan.Place = pl.plan.Place[:last]
 		e.placed = false
+		pl.fates[e.turn.at] = e.fateOf()
 	}
 	pl.fresh = pl.fresh[:0]
 }
@@ -77,8 +76,8 @@ func (pl *planner) realise() bool {
 			}
 		}
 	}
-	for _, e := range pl.queue {
-		if !e.chosen || e.placed {
+	for _, e := range pl.chosen {
+		if e.pend == nil || e.placed {
 			continue
 		}
 		if len(e.shape.queues) == 0 && !e.pend.Pinned || !pl.startsFree(e) {
@@ -110,7 +109,7 @@ func (pl *planner) realise() bool {
 			}
 			if len(e.shape.queues) > 0 { // nothing is stopped for who can be handed over
 				e.chosen = false
-				pl.uncount(e)
+				uncount(e)
 				continue
 			}
 			e.to = pl.clearFor(e, e.shape, e.pool)
@@ -197,12 +196,7 @@ func (pl *planner) moveTo(e *entry) []*bin {
 	if r.Gang.Nodes < 1 { // an attempt of an older daemon
 		r.Gang = forge.Gang{Nodes: len(e.shares), GPUsPerNode: s.slots, CPUsPerGPU: s.cpus / s.slots, MemoryMiBPerGPU: s.mib / int64(s.slots)}
 	}
-	key := pl.w.keyOfShape(&r)
-	sh := pl.w.shapes[key]
-	if sh == nil {
-		sh = pl.w.shape(pl.nodes, &r, key)
-		pl.w.shapes[key] = sh
-	}
+	sh := pl.w.shapeFor(pl.nodes, &r)
 	if sh.code != "" || sh.waitForNode || !slices.Contains(sh.pools, s.bin.pool) {
 		return nil
 	}
@@ -352,8 +346,10 @@ func (pl *planner) giveWay(e *entry, b *bin) {
 
 // settle writes down what was found: who starts, and who is stopped for it. What was not chosen and still has its room stays.
 func (pl *planner) settle() {
-	for _, e := range pl.candidates {
-		if e.act == nil || e.stopped || e.chosen {
+	for i := range pl.w.runners {
+		r := &pl.w.runners[i]
+		e := r.e
+		if r.fixed || e.chosen {
 			continue
 		}
 		if fits := !slices.ContainsFunc(e.shares, func(s share) bool {
@@ -384,7 +380,7 @@ func (pl *planner) settle() {
 			pl.spareWhoIsNotNeeded(c)
 		}
 		if len(c.stops) == 0 || !enough {
-			e.excluded, e.forced = true, false
+			e.excluded = true
 			if slices.ContainsFunc(pl.fresh, func(f *entry) bool { return f.pend.Pinned && f.turn.at > e.turn.at }) {
 				pl.unplace() // who cannot be stopped later does not overtake it: all take their turns, one after the other
 			}
@@ -395,6 +391,7 @@ func (pl *planner) settle() {
 		}
 		pl.carryOut(c)
 		pl.saving[e.id] = pl.savingHold(e.id)
+		pl.decided(e)
 	}
 	for _, e := range pl.chosen {
 		if e.act == nil || !e.stopped || len(e.to) == 0 {

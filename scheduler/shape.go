@@ -45,6 +45,7 @@ func (w *world) whereKey(c *forge.Constraints) string {
 // shape is where runs of a key could run, if the nodes as they are now were empty. It lasts as long as the nodes do.
 type shape struct {
 	key         shapeKey
+	at          int32 // its number
 	need        need
 	where       *forge.Constraints
 	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
@@ -88,16 +89,22 @@ func (sh *shape) reset(plan int) {
 // shapeOf is the shape of a waiting run.
 func (pl *planner) shapeOf(e *entry) *shape {
 	if e.shape == nil {
-		key := pl.w.keyOfShape(e.pend)
-		sh := pl.w.shapes[key]
-		if sh == nil {
-			sh = pl.w.shape(pl.nodes, e.pend, key)
-			pl.w.shapes[key] = sh
-		}
-		e.shape = sh
+		e.shape = pl.w.shapeFor(pl.nodes, e.pend)
 	}
 	e.shape.reset(pl.w.undo.plan)
 	return e.shape
+}
+
+// shapeFor finds the shape of a run, or makes it.
+func (w *world) shapeFor(nodes []forge.Node, r *forge.PendingRun) *shape {
+	key := w.keyOfShape(r)
+	sh := w.shapes[key]
+	if sh == nil {
+		sh = w.shape(nodes, r, key)
+		sh.at = int32(len(w.numbered))
+		w.shapes[key], w.numbered = sh, append(w.numbered, sh)
+	}
+	return sh
 }
 
 func (w *world) shape(nodes []forge.Node, r *forge.PendingRun, key shapeKey) *shape {

@@ -18,19 +18,26 @@ type world struct {
 	nodes     map[nodeKey]*node
 	claims    map[forge.RunID][]kept
 	entries   map[forge.RunID]*entry
-	present   map[forge.TenantID]int // runs of each tenant
-	presence  int                    // grows when a tenant comes or goes
+	accounts  map[forge.TenantID]*account
+	users     map[owner]*account
+	presence  int // grows when a tenant comes or goes
 	slab      []entry
 	waiting   []*entry
-	line      []*entry // all of waiting but what is fresh, in order
-	fresh     []*entry // what came since line was made
-	spare     []*entry // its memory serves the next line
-	timed     []*entry // those of waiting that have a time before which they do not start
-	flagged   []*entry // those whose lane the last plan said
-	backlog   int64    // GPU time that waiting runs need, in milliseconds
-	lineStale bool     // line is not in order
+	rows      []*row   // all of waiting but what is fresh, in order
+	fresh     []*entry // what came since the last plan
+	timed     []*entry // those of waiting that have only a time before which they do not start
+	idle      map[holdKey]*idleness
+	idles     []*idleness // by number
+	freeIdle  []int32     // numbers that are free
+	backlog   int64       // GPU time that waiting runs need, in milliseconds
+	pinned    int         // runs that wait and may not be stopped once they run
+	lineStale bool        // the rows are not in order
+	promises  []*promised
 	running   []*entry
+	runners   []runner // of running, but for what has started, in the order of the last plan
+	started   []*entry // since then
 	shapes    map[shapeKey]*shape
+	numbered  []*shape // by number
 	wheres    map[*forge.Constraints]string
 	arrivals  arrivals
 	undo      undo
@@ -107,7 +114,7 @@ type bin struct {
 
 func newWorld(runs int) *world {
 	return &world{byName: map[forge.ClusterName]*cluster{}, nodes: map[nodeKey]*node{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
-		present: map[forge.TenantID]int{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
+		accounts: map[forge.TenantID]*account{}, users: map[owner]*account{}, idle: map[holdKey]*idleness{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
 }
 
 // build makes the part of the world that is not runs: nodes, clusters, pools.
