@@ -69,44 +69,9 @@ func (pl *planner) survey() {
 		}
 	}
 	for _, p := range pl.w.pools {
-		if !p.opened() {
-			continue
+		if p.opened() {
+			p.measure()
 		}
-		if len(p.open) != p.most+1 {
-			p.open = make([]int, p.most+1)
-		}
-		clear(p.open)
-		p.opens = 0
-		for i := range p.ready.in(p.ready) {
-			b := p.bins[i]
-			b.room = min(b.room, p.most) // claims may overlap what is held
-			p.open[b.room]++
-			p.opens += b.room
-		}
-	}
-}
-
-// fits says whether so many bins have so many slots open, by numbers.
-func (p *pool) fits(nodes, slots int) bool {
-	if nodes*slots > p.opens {
-		return false
-	}
-	for f := p.most; f >= slots; f-- {
-		if nodes -= p.open[f]; nodes <= 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// give takes them, from the bins that have the fewest.
-func (p *pool) give(nodes, slots int) {
-	p.opens -= nodes * slots
-	for f := slots; f <= p.most && nodes > 0; f++ {
-		k := min(nodes, p.open[f])
-		p.open[f] -= k
-		p.open[f-slots] += k
-		nodes -= k
 	}
 }
 
@@ -119,7 +84,7 @@ func (pl *planner) choose() bool {
 	open := 0
 	for _, p := range pl.w.pools {
 		if p.opened() {
-			open += p.opens
+			open += p.room.opens
 		}
 	}
 	for i, fate := range pl.fates {

@@ -26,8 +26,8 @@ type pool struct {
 	classes []class // every bin is in one
 	marks   map[string]set
 	memory  map[int64]set
-	open    []int // for the repacking of one plan: how many bins have so many slots open
-	opens   int   // and how many slots that are
+	room    vacancy            // for the repacking of one plan
+	groups  map[string][]int32 // by label: which value each bin has, by number; 0 for none
 }
 
 // set is a set of the bins of one pool.
@@ -195,4 +195,28 @@ func (b *bin) setAvail(n int) {
 		p.counts[n]++
 	}
 	b.avail = n
+}
+
+// grouped numbers the values that the nodes of the bins have of a label.
+func (p *pool) grouped(label string) []int32 {
+	ids, ok := p.groups[label]
+	if ok {
+		return ids
+	}
+	ids = make([]int32, len(p.bins))
+	at := map[string]int32{"": 0}
+	for i, b := range p.bins {
+		v := b.node.Labels[label]
+		id, seen := at[v]
+		if !seen {
+			id = int32(len(at))
+			at[v] = id
+		}
+		ids[i] = id
+	}
+	if p.groups == nil {
+		p.groups = map[string][]int32{}
+	}
+	p.groups[label] = ids
+	return ids
 }

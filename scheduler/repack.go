@@ -91,8 +91,7 @@ func (pl *planner) realise() bool {
 		case e.act != nil && e.by == nil:
 			e.kept = true
 			for _, s := range e.shares {
-				s.bin.hold(s, -1)
-				s.bin.use(s.slots, s.cpus, s.mib)
+				s.bin.keep(s)
 			}
 		case e.act != nil:
 			if pl.stays(e) {
@@ -126,20 +125,6 @@ func (pl *planner) realise() bool {
 		}
 	}
 	return true
-}
-
-// hold counts what chosen runs that have no place yet hold of a bin.
-func (b *bin) hold(s share, sign int) {
-	b.small += sign * s.slots
-	b.node.smallCPU += sign * s.cpus
-	b.node.smallMiB += int64(sign) * s.mib
-}
-
-// use takes room of a bin for good.
-func (b *bin) use(slots, cpus int, mib int64) {
-	b.room -= slots
-	b.node.roomCPU -= cpus
-	b.node.roomMiB -= mib
 }
 
 // startsFree places a run on what is free now, if that holds it: in the pool where it was counted, or in another that has so much left.
@@ -224,44 +209,35 @@ func compareSites(a, b site) int {
 func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	nodes, n := sh.key.gang.Nodes, sh.need
 	eligible, better := sh.of(p)
+	within := sh.where != nil && sh.where.Within != "" && nodes > 1
 	sites := pl.sites[:0]
-	for i := range eligible.in(eligible) {
-		b := p.bins[i]
-		hard := pl.immovable(e, b)
-		if b.room-hard < n.slots || b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib {
-			continue
+	look := func(b *bin) {
+		if b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib || b.room-pl.immovable(e, b) < n.slots {
+			return
 		}
-		s := site{choice: choice{bin: b, worse: !better.has(i), left: b.room - n.slots}}
+		s := site{choice: choice{bin: b, worse: !better.has(b.at), left: b.room - n.slots}}
 		s.moves = max(0, b.small-s.left)
 		s.lost = pl.lostOn(b, s.left-b.small)
 		sites = append(sites, s)
 	}
+	p.roomy(eligible, n.slots, look, func() bool { return within || len(sites) < nodes })
 	pl.sites = sites
 	if len(sites) < nodes {
 		return nil
 	}
-	if nodes == 1 {
+	switch {
+	case nodes == 1:
 		best := slices.MinFunc(sites, compareSites)
 		sites = append(sites[:0], best)
-	} else {
-		slices.SortFunc(sites, compareSites)
-		if sh.where != nil && sh.where.Within != "" {
-			choices := make([]choice, len(sites))
-			for i, s := range sites {
-				choices[i] = s.choice
-			}
-			if choices = pl.together(sh, choices, nodes); choices == nil {
-				return nil
-			}
-			sites = sites[:0]
-			for _, c := range choices {
-				sites = append(sites, site{choice: c})
-			}
+	case within:
+		if sites = pl.tightest(sites, sh.where.Within, nodes); sites == nil {
+			return nil
 		}
-		sites = sites[:nodes]
+	default:
+		slices.SortFunc(sites, compareSites)
 	}
 	var to []*bin
-	for _, s := range sites {
+	for _, s := range sites[:nodes] {
 		s.bin.use(n.slots, n.cpus, n.mib)
 		to = append(to, s.bin)
 	}
@@ -269,6 +245,44 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 		pl.giveWay(e, b)
 	}
 	return to
+}
+
+// tightest are the best sites among those that share one value of a label: the value that has the fewest of them and still enough.
+func (pl *planner) tightest(sites []site, label string, nodes int) []site {
+	type group struct {
+		n    int
+		best *site
+	}
+	ids := sites[0].bin.pool.grouped(label)
+	groups := map[int32]group{}
+	for i := range sites {
+		s := &sites[i]
+		g := groups[ids[s.bin.at]]
+		if g.n++; g.best == nil || compareSites(*s, *g.best) < 0 {
+			g.best = s
+		}
+		groups[ids[s.bin.at]] = g
+	}
+	best := int32(0)
+	for id, g := range groups {
+		if o := groups[best]; id != 0 && g.n >= nodes && (best == 0 || g.n < o.n || g.n == o.n && compareSites(*g.best, *o.best) < 0) {
+			best = id
+		}
+	}
+	if best == 0 {
+		return nil
+	}
+	in := slices.DeleteFunc(sites, func(s site) bool { return ids[s.bin.at] != best })
+	slices.SortFunc(in, compareSites)
+	choices := make([]choice, len(in))
+	for i, s := range in {
+		choices[i] = s.choice
+	}
+	in = in[:0]
+	for _, c := range nearest(choices, nodes, pl.spread) {
+		in = append(in, site{choice: c})
+	}
+	return in
 }
 
 // immovable are the slots of chosen runs of a bin that do not move for this one: those of a higher class, and those ahead of it that are no narrower.

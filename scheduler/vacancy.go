@@ -1,0 +1,146 @@
+package scheduler
+
+import "math/bits"
+
+// vacancy is what the bins of a pool may still give away while places are found for what was chosen. Bins are found by how much they have open, so that finding
+// one place does not look at thousands of bins that have none.
+type vacancy struct {
+	least []set // by slots: the bins that have so many or more left to give
+	spare []set // by slots, from -most: the bins that have so many left beside what chosen runs hold there that have no place yet
+	open  []int // for the choice: how many bins have so many slots open
+	opens int   // and how many slots that are
+}
+
+// measure starts anew from what the bins have.
+func (p *pool) measure() {
+	r := &p.room
+	if len(r.open) != p.most+1 {
+		r.open, r.least, r.spare = make([]int, p.most+1), make([]set, p.most+1), make([]set, 2*p.most+1)
+	}
+	for _, sets := range [][]set{r.least, r.spare} {
+		for i := range sets {
+			if len(sets[i]) != len(p.all) {
+				sets[i] = newSet(len(p.bins))
+			}
+			clear(sets[i])
+		}
+	}
+	clear(r.open)
+	r.opens = 0
+	for i := range p.ready.in(p.ready) {
+		b := p.bins[i]
+		b.room = min(b.room, p.most) // claims may overlap what is held
+		r.open[b.room]++
+		r.opens += b.room
+	}
+	for _, b := range p.bins {
+		for k := range b.room + 1 {
+			r.least[min(k, p.most)].add(b.at)
+		}
+		r.spare[p.level(b)].add(b.at)
+	}
+}
+
+// level is in which of the spare sets a bin is.
+func (p *pool) level(b *bin) int { return max(0, min(2*p.most, b.room-b.small+p.most)) }
+
+// shift changes what a bin may give and what of that is held by chosen runs without a place.
+func (b *bin) shift(room, small int) {
+	p := b.pool
+	if !p.opened() { // nobody looks for room there
+		b.room, b.small = b.room+room, b.small+small
+		return
+	}
+	r := &p.room
+	was := p.level(b)
+	for k := max(0, b.room+room+1); k <= b.room; k++ {
+		r.least[k].remove(b.at)
+	}
+	for k := max(0, b.room+1); k <= b.room+room; k++ {
+		r.least[min(k, p.most)].add(b.at)
+	}
+	b.room, b.small = b.room+room, b.small+small
+	if now := p.level(b); now != was {
+		r.spare[was].remove(b.at)
+		r.spare[now].add(b.at)
+	}
+}
+
+// hold counts what chosen runs that have no place yet hold of a bin.
+func (b *bin) hold(s share, sign int) {
+	b.shift(0, sign*s.slots)
+	b.node.smallCPU += sign * s.cpus
+	b.node.smallMiB += int64(sign) * s.mib
+}
+
+// use takes room of a bin for good.
+func (b *bin) use(slots, cpus int, mib int64) {
+	b.shift(-slots, 0)
+	b.node.roomCPU -= cpus
+	b.node.roomMiB -= mib
+}
+
+// keep is hold taken back and use, of a run that stays.
+func (b *bin) keep(s share) {
+	b.shift(-s.slots, -s.slots)
+	n := b.node
+	n.smallCPU, n.smallMiB = n.smallCPU-s.cpus, n.smallMiB-s.mib
+	n.roomCPU, n.roomMiB = n.roomCPU-s.cpus, n.roomMiB-s.mib
+}
+
+// fits says whether so many bins have so many slots open, by numbers.
+func (p *pool) fits(nodes, slots int) bool {
+	if nodes*slots > p.room.opens {
+		return false
+	}
+	for f := p.most; f >= slots; f-- {
+		if nodes -= p.room.open[f]; nodes <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// give takes them, from the bins that have the fewest.
+func (p *pool) give(nodes, slots int) {
+	p.room.opens -= nodes * slots
+	for f := slots; f <= p.most && nodes > 0; f++ {
+		k := min(nodes, p.room.open[f])
+		p.room.open[f] -= k
+		p.room.open[f-slots] += k
+		nodes -= k
+	}
+}
+
+// roomy goes through the bins of a set that have so many slots left to give, those first that have most left beside what is held: in steps, after each of which
+// more says whether to go on. All of the first step have enough without anybody moving, those of each later step one slot less than those before.
+func (p *pool) roomy(among set, slots int, look func(*bin), more func() bool) {
+	if slots > p.most {
+		return
+	}
+	least := p.room.least[slots]
+	step := func(from, to int) bool {
+		for w := range among {
+			m := among[w] & least[w]
+			if m == 0 {
+				continue
+			}
+			var in uint64
+			for l := from; l <= to; l++ {
+				in |= p.room.spare[l][w]
+			}
+			for m &= in; m != 0; m &= m - 1 {
+				look(p.bins[w<<6|bits.TrailingZeros64(m)])
+			}
+		}
+		return more()
+	}
+	if !step(slots+p.most, 2*p.most) {
+		return
+	}
+	for l := slots + p.most - 1; l >= 0; l-- {
+		if !step(l, l) {
+			return
+		}
+	}
+}
