@@ -7,46 +7,49 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// entry is a run as planning sees it: it waits, or an attempt of it is active.
+// entry is a run as planning sees it: it waits, or an attempt of it is active. What passes over those that run look at comes first.
 type entry struct {
-	id    forge.RunID
-	pend  *forge.PendingRun    // nil while an attempt is active
-	act   *forge.ActiveAttempt // nil while it waits
-	gang  forge.Gang
-	gpus  int
-	shape *shape
-	at    int // in world.waiting or world.running
+	id   forge.RunID
+	pend *forge.PendingRun    // nil while an attempt is active
+	act  *forge.ActiveAttempt // nil while it waits
+	gpus int
 
 	turn     turn
-	account  *account  // its tenant's
-	user     *account  // its user's
-	queued   bool      // of one that is active: it waits in a cluster's own queue
-	gone     bool      // of one that ran: it does not any more
-	claims   bool      // GPUs are claimed for it
-	inLine   bool      // of one that waits: it has a spot in a row
-	entitled bool      // of one that waits: it stands in line within what its tenant is promised
-	granted  int       // the plan that entitled it
-	ageing   bool      // scratch of lanes
-	need     int64     // of one that waits: GPU time that is left, in milliseconds
-	since    int64     // and what it has waited from, in nanoseconds: when it was submitted and, with that, how long it ran
-	idles    *idleness // why it may not start whatever is free, as long as it is not told to be another
-
-	plan     int           // what follows is of the plan with this number
-	idle     holdKey       // why it may not start whatever is free
-	why      func() string // idle in words, where it is a matter of time
+	by       *entry  // for whom it gives way
+	shares   []share // of one that runs; made once
+	home     *pool   // of one that runs: where all its shares are, all alike; nil: an odd one, or it has none
+	plan     int     // what follows is of the plan with this number
 	fixed    bool
 	chosen   bool
-	stopped  bool    // preempted in this plan, or leaving anyway
-	placed   bool    // starts in this plan
-	first    bool    // repacking gives it the first pick
-	excluded bool    // could not be placed by repacking: takes its turn like any other
-	by       *entry  // for whom it gives way
-	pool     *pool   // where it was counted
-	to       []*bin  // where repacking puts it
-	kept     bool    // repacking leaves it where it is
-	counted  bool    // among what its tenant has
-	cleared  bool    // something is stopped for it in this plan
-	shares   []share // of one that runs; made once
+	stopped  bool // preempted in this plan, or leaving anyway
+	kept     bool // repacking leaves it where it is
+	placed   bool // starts in this plan
+	first    bool // repacking gives it the first pick
+	excluded bool // could not be placed by repacking: takes its turn like any other
+	counted  bool // among what its tenant has
+	cleared  bool // something is stopped for it in this plan
+
+	lends    bool // of one that runs: its shares are counted in lent
+	queued   bool // of one that is active: it waits in a cluster's own queue
+	gone     bool // of one that ran: it does not any more
+	claims   bool // GPUs are claimed for it
+	inLine   bool // of one that waits: it has a spot in a row
+	entitled bool // of one that waits: it stands in line within what its tenant is promised
+	ageing   bool // scratch of lanes
+
+	pool    *pool         // where it was counted
+	to      []*bin        // where repacking puts it
+	idle    holdKey       // why it may not start whatever is free
+	why     func() string // idle in words, where it is a matter of time
+	idles   *idleness     // why it may not start whatever is free, as long as it is not told to be another
+	gang    forge.Gang
+	shape   *shape
+	at      int      // in world.waiting or world.running
+	account *account // its tenant's
+	user    *account // its user's
+	granted int      // the plan that entitled it
+	need    int64    // of one that waits: GPU time that is left, in milliseconds
+	since   int64    // and what it has waited from, in nanoseconds: when it was submitted and, with that, how long it ran
 }
 
 // reset makes the entry ready for a plan.
@@ -174,6 +177,7 @@ func (w *world) drop(run forge.RunID) {
 	if e.act != nil {
 		list = &w.running
 		e.gone = true
+		e.lend(false)
 		w.release(e)
 		if c := w.byName[e.act.Cluster]; c != nil && c.queue != nil && e.queued {
 			c.queue.drop(owner{e.act.Tenant, e.act.User})

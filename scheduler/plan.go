@@ -50,10 +50,14 @@ type planner struct {
 	saving       map[forge.RunID]*forge.Held          // runs that wait for what was stopped for them
 	overruled    map[forge.RunID]bool                 // runs whose claims went to one of a higher class in this plan
 	chosen       []*entry                             // by repacking
+	sorted       []*entry                             // scratch of that
+	left         []*entry                             // what runs and was not chosen
+	surveyed     bool                                 // what bins could give was counted in this plan
 	choices      int                                  // how often repacking has chosen
 	fresh        []*entry                             // placed by the realisation that is being made
 	classes      bool                                 // there are several among the candidates
 	sites        []site                               // scratch
+	counts       []int                                // scratch
 	reserving    func(*entry, *cluster, *reservation) // who asks hears of each reservation; nil: nobody
 }
 

@@ -148,7 +148,7 @@ func (pl *Planner) make(now time.Time) *planner {
 	old := &pl.last
 	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, plan: forge.Plan{Revision: pl.revision},
 		candidates: old.candidates[:0], fates: old.fates[:0], stretches: old.stretches[:0], claimers: old.claimers[:0], critical: old.critical[:0], others: old.others[:0],
-		chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
+		chosen: old.chosen[:0], sorted: old.sorted[:0], left: old.left[:0], sites: old.sites[:0], counts: old.counts[:0], spread: labels(pl.policy.Spread),
 		reasons: map[holdKey]*forge.Held{}, saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
 	pl.last = p
 	pl.last.ready()

@@ -27,7 +27,7 @@ func (pl *planner) repack() {
 	}
 	if !done {
 		for _, e := range pl.chosen {
-			e.chosen, e.excluded = false, e.excluded || e.pend != nil && !e.placed
+			e.excluded = e.excluded || e.pend != nil && !e.placed
 		}
 	}
 	if done {
@@ -69,11 +69,9 @@ func (w *world) giveUp(n *node, sh forge.Share) {
 // realise finds a place for each of the chosen. False: one found none; it has the first pick in the next choice, or is left out of it.
 func (pl *planner) realise() bool {
 	pl.fresh = pl.fresh[:0]
-	for _, e := range pl.chosen {
-		if e.act != nil {
-			for _, s := range e.shares {
-				s.bin.hold(s, 1)
-			}
+	for _, e := range pl.left {
+		for _, s := range e.shares {
+			s.bin.hold(s, -1) // which counts for nothing
 		}
 	}
 	for _, e := range pl.chosen {
@@ -211,13 +209,15 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	eligible, better := sh.of(p)
 	within := sh.where != nil && sh.where.Within != "" && nodes > 1
 	sites := pl.sites[:0]
+	lost := func(s *site) { s.lost = pl.lostOn(s.bin, s.left-s.bin.small) }
 	look := func(b *bin) {
 		if b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib || b.room-pl.immovable(e, b) < n.slots {
 			return
 		}
 		s := site{choice: choice{bin: b, worse: !better.has(b.at), left: b.room - n.slots}}
-		s.moves = max(0, b.small-s.left)
-		s.lost = pl.lostOn(b, s.left-b.small)
+		if s.moves = max(0, b.small-s.left); !within {
+			lost(&s)
+		}
 		sites = append(sites, s)
 	}
 	p.roomy(eligible, n.slots, look, func() bool { return within || len(sites) < nodes })
@@ -230,7 +230,7 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 		best := slices.MinFunc(sites, compareSites)
 		sites = append(sites[:0], best)
 	case within:
-		if sites = pl.tightest(sites, sh.where.Within, nodes); sites == nil {
+		if sites = pl.tightest(sites, sh.where.Within, nodes, lost); sites == nil {
 			return nil
 		}
 	default:
@@ -248,31 +248,37 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 }
 
 // tightest are the best sites among those that share one value of a label: the value that has the fewest of them and still enough.
-func (pl *planner) tightest(sites []site, label string, nodes int) []site {
-	type group struct {
-		n    int
-		best *site
-	}
+func (pl *planner) tightest(sites []site, label string, nodes int, lost func(*site)) []site {
 	ids := sites[0].bin.pool.grouped(label)
-	groups := map[int32]group{}
+	pl.counts = pl.counts[:0]
+	for i := range sites {
+		id := int(ids[sites[i].bin.at])
+		for id >= len(pl.counts) {
+			pl.counts = append(pl.counts, 0)
+		}
+		pl.counts[id]++
+	}
+	least := len(sites) + 1
+	for _, n := range pl.counts[1:] {
+		if n >= nodes {
+			least = min(least, n)
+		}
+	}
+	var best *site
 	for i := range sites {
 		s := &sites[i]
-		g := groups[ids[s.bin.at]]
-		if g.n++; g.best == nil || compareSites(*s, *g.best) < 0 {
-			g.best = s
-		}
-		groups[ids[s.bin.at]] = g
-	}
-	best := int32(0)
-	for id, g := range groups {
-		if o := groups[best]; id != 0 && g.n >= nodes && (best == 0 || g.n < o.n || g.n == o.n && compareSites(*g.best, *o.best) < 0) {
-			best = id
+		if id := ids[s.bin.at]; id != 0 && pl.counts[id] == least {
+			lost(s)
+			if best == nil || compareSites(*s, *best) < 0 {
+				best = s
+			}
 		}
 	}
-	if best == 0 {
+	if best == nil {
 		return nil
 	}
-	in := slices.DeleteFunc(sites, func(s site) bool { return ids[s.bin.at] != best })
+	id := ids[best.bin.at]
+	in := slices.DeleteFunc(sites, func(s site) bool { return ids[s.bin.at] != id })
 	slices.SortFunc(in, compareSites)
 	choices := make([]choice, len(in))
 	for i, s := range in {
@@ -360,12 +366,7 @@ func (pl *planner) giveWay(e *entry, b *bin) {
 
 // settle writes down what was found: who starts, and who is stopped for it. What was not chosen and still has its room stays.
 func (pl *planner) settle() {
-	for i := range pl.w.runners {
-		r := &pl.w.runners[i]
-		e := r.e
-		if r.fixed || e.chosen {
-			continue
-		}
+	for _, e := range pl.left {
 		if fits := !slices.ContainsFunc(e.shares, func(s share) bool {
 			return s.bin.room < s.slots || s.bin.node.roomCPU < s.cpus || s.bin.node.roomMiB < s.mib
 		}); fits {

@@ -9,13 +9,58 @@ type vacancy struct {
 	spare []set // by slots, from -most: the bins that have so many left beside what chosen runs hold there that have no place yet
 	open  []int // for the choice: how many bins have so many slots open
 	opens int   // and how many slots that are
+	// surveyed is open as it was at first, moved are the bins that are not any more as they were then.
+	surveyed []int
+	moved    []*bin
 }
 
-// measure starts anew from what the bins have.
+// survey counts what each bin could give if all that may be stopped were gone. The next one of a plan differs from it only where something was moved.
+func (pl *planner) survey() {
+	w := pl.w
+	if pl.surveyed {
+		for _, p := range w.pools {
+			for _, b := range p.room.moved {
+				b.shift(b.most()-b.room, b.lent-b.small)
+				b.node.survey()
+				b.moved = false
+			}
+			p.room.moved = p.room.moved[:0]
+			copy(p.room.open, p.room.surveyed)
+			p.room.opens = 0
+			for slots, n := range p.room.open {
+				p.room.opens += slots * n
+			}
+		}
+		return
+	}
+	pl.surveyed = true
+	for i := range w.runners {
+		if r := &w.runners[i]; r.e.lends == r.fixed {
+			w.sharesOf(r.e)
+			r.e.lend(!r.fixed)
+		}
+	}
+	for _, p := range w.pools {
+		for _, b := range p.bins {
+			b.room, b.small, b.moved = b.most(), b.lent, false
+			b.node.survey()
+		}
+		p.measure()
+	}
+}
+
+// most is what a bin could give if all that may be stopped were gone. Claims may overlap what is held.
+func (b *bin) most() int { return min(b.avail+b.lent, b.pool.most) }
+
+func (n *node) survey() {
+	n.roomCPU, n.roomMiB, n.smallCPU, n.smallMiB = n.freeCPU+n.lentCPU, n.freeMiB+n.lentMiB, n.lentCPU, n.lentMiB
+}
+
+// measure makes the sets anew from what the bins have.
 func (p *pool) measure() {
 	r := &p.room
 	if len(r.open) != p.most+1 {
-		r.open, r.least, r.spare = make([]int, p.most+1), make([]set, p.most+1), make([]set, 2*p.most+1)
+		r.open, r.surveyed, r.least, r.spare = make([]int, p.most+1), make([]int, p.most+1), make([]set, p.most+1), make([]set, 2*p.most+1)
 	}
 	for _, sets := range [][]set{r.least, r.spare} {
 		for i := range sets {
@@ -25,20 +70,22 @@ func (p *pool) measure() {
 			clear(sets[i])
 		}
 	}
-	clear(r.open)
-	r.opens = 0
-	for i := range p.ready.in(p.ready) {
-		b := p.bins[i]
-		b.room = min(b.room, p.most) // claims may overlap what is held
-		r.open[b.room]++
-		r.opens += b.room
+	clear(r.surveyed)
+	r.opens, r.moved = 0, r.moved[:0]
+	if !p.opened() {
+		return
 	}
 	for _, b := range p.bins {
+		if p.ready.has(b.at) {
+			r.surveyed[b.room]++
+			r.opens += b.room
+		}
 		for k := range b.room + 1 {
-			r.least[min(k, p.most)].add(b.at)
+			r.least[k].add(b.at)
 		}
 		r.spare[p.level(b)].add(b.at)
 	}
+	copy(r.open, r.surveyed)
 }
 
 // level is in which of the spare sets a bin is.
@@ -47,6 +94,10 @@ func (p *pool) level(b *bin) int { return max(0, min(2*p.most, b.room-b.small+p.
 // shift changes what a bin may give and what of that is held by chosen runs without a place.
 func (b *bin) shift(room, small int) {
 	p := b.pool
+	if !b.moved {
+		b.moved = true
+		p.room.moved = append(p.room.moved, b)
+	}
 	if !p.opened() { // nobody looks for room there
 		b.room, b.small = b.room+room, b.small+small
 		return

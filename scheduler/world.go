@@ -62,9 +62,9 @@ type node struct {
 	freeMiB int64
 	uses    []use // by run
 	saved   int   // the plan that keeps what it was before
-	// As room and small of a bin.
-	roomCPU, smallCPU int
-	roomMiB, smallMiB int64
+	// As room, small and lent of a bin.
+	roomCPU, smallCPU, lentCPU int
+	roomMiB, smallMiB, lentMiB int64
 }
 
 func (n *node) ready() bool { return n.State == forge.NodeReady }
@@ -110,6 +110,8 @@ type bin struct {
 	avail   int // healthy, held by nobody, claimed by nobody
 	// For the repacking of one plan: what it may still give away, and what of that chosen runs hold that have no place yet.
 	room, small int
+	lent        int  // slots of runs that may be stopped
+	moved       bool // since the survey
 }
 
 func newWorld(runs int) *world {
