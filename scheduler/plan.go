@@ -58,6 +58,7 @@ type planner struct {
 	classes      bool                                 // there are several among the candidates
 	sites        []site                               // scratch
 	counts       []int                                // scratch
+	offers       []*entry                             // scratch
 	reserving    func(*entry, *cluster, *reservation) // who asks hears of each reservation; nil: nobody
 }
 
@@ -123,7 +124,15 @@ func (pl *planner) run() {
 		}
 		pl.decide(e)
 		if sh := e.shape; fate >= 0 && sh.failed != nil && len(sh.queues) == 0 {
-			settled[fate] = sh.failed
+			h := sh.failed
+			if settled[fate] = h; !pl.quiet && cap(h.Runs) < sh.told { // as many as last time, so that it need not grow
+				h.Runs = append(make([]forge.RunID, 0, sh.told+sh.told/16+1), h.Runs...)
+			}
+		}
+	}
+	for i, h := range settled {
+		if h != nil && !pl.quiet {
+			w.numbered[i].told = len(h.Runs)
 		}
 	}
 	for _, h := range pl.groups {

@@ -57,6 +57,15 @@ func (s set) count() int {
 	return n
 }
 
+// common is how many there are in both.
+func (s set) common(t set) int {
+	n := 0
+	for i, w := range s {
+		n += bits.OnesCount64(w & t[i])
+	}
+	return n
+}
+
 // in goes through what is in both sets, ascending.
 func (s set) in(t set) iter.Seq[int] {
 	return func(yield func(int) bool) {

@@ -128,7 +128,7 @@ func (x *idleness) heldFor(plan int) *forge.Held {
 		if x.text == "" {
 			x.text = x.why()
 		}
-		x.plan, x.held = plan, &forge.Held{Code: x.key.code, Text: x.text}
+		x.plan, x.held = plan, &forge.Held{Code: x.key.code, Text: x.text, Runs: make([]forge.RunID, 0, x.runs)}
 	}
 	return x.held
 }

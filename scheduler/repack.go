@@ -72,6 +72,7 @@ func (pl *planner) realise() bool {
 	for _, e := range pl.left {
 		for _, s := range e.shares {
 			s.bin.hold(s, -1) // which counts for nothing
+			s.bin.doomed++
 		}
 	}
 	for _, e := range pl.chosen {
@@ -211,7 +212,7 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	sites := pl.sites[:0]
 	lost := func(s *site) { s.lost = pl.lostOn(s.bin, s.left-s.bin.small) }
 	look := func(b *bin) {
-		if b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib || b.room-pl.immovable(e, b) < n.slots {
+		if b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib || b.small > b.room-n.slots && b.room-pl.immovable(e, b) < n.slots {
 			return
 		}
 		s := site{choice: choice{bin: b, worse: !better.has(b.at), left: b.room - n.slots}}
@@ -322,6 +323,9 @@ func (e *entry) movable() bool { return e.act != nil && e.chosen && !e.kept && e
 // lostOn is the work that is lost on a bin when those that were not chosen have only so many slots left.
 func (pl *planner) lostOn(b *bin, space int) int64 {
 	var lost int64
+	if b.doomed == 0 {
+		return 0
+	}
 	for i := range b.node.uses {
 		e := b.node.uses[i].by
 		if e == nil || e.chosen || e.fixed || e.stopped {

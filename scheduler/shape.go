@@ -50,18 +50,22 @@ type shape struct {
 	where       *forge.Constraints
 	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
 	eligible    []set      // per pool of pools: the bins that may be used and could hold a part of the gang if empty
+	wanted      []set      // per pool: the bins that it may use, too small ones among them
 	better      []set      // those of eligible that are not avoided
 	queues      []*cluster // candidates to be handed over to, by name
 	avoid       []forge.NodeName
 	lastResort  bool           // avoided nodes are used: no others could hold the gang
 	code        forge.HoldCode // why it can run nowhere at present; "" when it can
 	text        string
-	waitForNode bool // the nodes as they are could not hold it even when empty
-	never       bool // nor if all were back and well: the same in whatever state they are
+	waitForNode bool   // the nodes as they are could not hold it even when empty
+	out         string // in words, what would count and does not; "" before somebody asks
+	said        said   // the last that was said of it
+	never       bool   // nor if all were back and well: the same in whatever state they are
 
 	plan   int         // what follows is of the plan with this number
 	failed *forge.Held // it did not fit in this plan; its reason
 	behind map[behindKey]*forge.Held
+	told   int // to how many runs of it the reason was told in the last plan
 	full   int // the choice of this plan that found no room for one of it
 	bounds map[bound]*forge.Held
 }
@@ -128,7 +132,8 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 		sh.plan = -1
 		return
 	}
-	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode = -1, nil, nil, nil, nil, false, "", "", false
+	sh.wanted = nil
+	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode, sh.out, sh.said = -1, nil, nil, nil, nil, false, "", "", false, "", said{}
 	existing := w.existing(sh)
 	if len(existing) == 0 {
 		sh.never = true
@@ -156,7 +161,7 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 	w.divide(sh)
 	for _, p := range sh.pools {
 		ok := sh.usable(p)
-		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, ok))
+		sh.eligible, sh.better, sh.wanted = append(sh.eligible, ok), append(sh.better, sh.without(p, ok)), append(sh.wanted, sh.welcome(p))
 	}
 }
 

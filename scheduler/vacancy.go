@@ -22,7 +22,7 @@ func (pl *planner) survey() {
 			for _, b := range p.room.moved {
 				b.shift(b.most()-b.room, b.lent-b.small)
 				b.node.survey()
-				b.moved = false
+				b.doomed, b.moved = 0, false
 			}
 			p.room.moved = p.room.moved[:0]
 			copy(p.room.open, p.room.surveyed)
@@ -42,7 +42,7 @@ func (pl *planner) survey() {
 	}
 	for _, p := range w.pools {
 		for _, b := range p.bins {
-			b.room, b.small, b.moved = b.most(), b.lent, false
+			b.room, b.small, b.doomed, b.moved = b.most(), b.lent, 0, false
 			b.node.survey()
 		}
 		p.measure()

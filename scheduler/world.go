@@ -111,6 +111,7 @@ type bin struct {
 	// For the repacking of one plan: what it may still give away, and what of that chosen runs hold that have no place yet.
 	room, small int
 	lent        int  // slots of runs that may be stopped
+	doomed      int  // shares of those that may be stopped and were not chosen
 	moved       bool // since the survey
 }
 
