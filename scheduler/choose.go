@@ -90,9 +90,9 @@ func (pl *planner) choose() bool {
 			continue
 		case fate <= fateIdle:
 			continue
-		case fate >= 0 && (pl.w.numbered[fate].code != "" || pl.w.numbered[fate].waitForNode):
+		case fate >= 0 && pl.shut[fate] == neverOpen:
 			continue
-		case fate >= 0 && pl.w.numbered[fate].full == pl.choices && pl.w.numbered[fate].plan == pl.w.undo.plan: // none of its shape finds room any more, and this one could be a head
+		case fate >= 0 && pl.shut[fate] == pl.choices: // none of its shape finds room any more, and this one could be a head
 			passed = true
 			continue
 		}
@@ -167,7 +167,7 @@ func (pl *planner) repackable(e *entry) bool {
 		return false
 	}
 	sh := pl.shapeOf(e)
-	if sh.code != "" || sh.waitForNode || sh.full == pl.choices {
+	if sh.code != "" || sh.waitForNode || pl.shut[sh.at] == pl.choices {
 		return false
 	}
 	_, broken := e.breaks()
@@ -181,7 +181,7 @@ func (pl *planner) poolFor(e *entry) *pool {
 			return p
 		}
 	}
-	e.shape.full = pl.choices
+	pl.shut[e.shape.at] = pl.choices
 	return nil
 }
 

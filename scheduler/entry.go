@@ -128,7 +128,8 @@ func (w *world) putWaiting(r *forge.PendingRun) *entry {
 	w.drop(r.ID)
 	e := w.entry()
 	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting), plan: -1, claims: len(w.claims[r.ID]) > 0}
-	e.account, e.user = w.account(r.Tenant), w.userAccount(owner{r.Tenant, r.User})
+	e.account = w.account(r.Tenant)
+	e.user = e.account.of(r.User)
 	e.need, e.since = int64(forge.GPUTimeOf(r.Work.Left, e.gpus)), r.SubmittedAt.UnixNano()+int64(r.Work.Ran)
 	if r.Pinned {
 		w.pinned++
@@ -149,7 +150,8 @@ func (w *world) putWaiting(r *forge.PendingRun) *entry {
 func (w *world) putRunning(a *forge.ActiveAttempt) {
 	w.drop(a.Run)
 	e := w.entry()
-	*e = entry{id: a.Run, act: a, gang: a.Gang, at: len(w.running), account: w.account(a.Tenant), user: w.userAccount(owner{a.Tenant, a.User}), queued: a.Queued()}
+	*e = entry{id: a.Run, act: a, gang: a.Gang, at: len(w.running), account: w.account(a.Tenant), queued: a.Queued()}
+	e.user = e.account.of(a.User)
 	c := w.byName[a.Cluster]
 	if c != nil && c.queue != nil && e.queued {
 		c.queue.add(owner{a.Tenant, a.User})

@@ -42,6 +42,7 @@ type planner struct {
 	claimers     []*entry      // those that GPUs are claimed for
 	critical     []*spot       // scratch
 	others       []*spot       // scratch
+	shut         []int         // by shape: the choice of this plan that found no room for one of it
 	repacked     bool          // who was left out by the choice has nothing stopped for it
 	groups       []*forge.Held // in the order of their first run
 	reasons      map[holdKey]*forge.Held

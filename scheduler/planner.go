@@ -22,7 +22,7 @@ type Planner struct {
 	bands    map[forge.TenantID]int32 // by those that were present when presence was seen
 	seen     int
 	stale    bool    // the nodes changed: the world is made anew before the next plan
-	reshape  bool    // they are the same ones, some are in another state: where shapes could run is found anew before the next plan
+	renewed  []*node // they are the same ones, these are in another state: where shapes could run that they count for is found anew before the next plan
 	last     planner // its buffers serve the next plan
 	sorted   []forge.Node
 }
@@ -94,8 +94,11 @@ func (pl *Planner) Change(c Change) {
 		pl.w.drop(c.Gone)
 	case c.Node != nil:
 		pl.nodes[nodeKey{c.Node.Cluster, c.Node.Name}] = *c.Node
-		pl.stale = pl.stale || !pl.w.renew(c.Node)
-		pl.reshape = true
+		if key := (nodeKey{c.Node.Cluster, c.Node.Name}); pl.w.renew(c.Node) {
+			pl.renewed = append(pl.renewed, pl.w.nodes[key])
+		} else {
+			pl.stale = true
+		}
 	case c.Claim != nil && c.Claim.Gone:
 		pl.w.unclaim(c.Claim.Claim)
 	case c.Claim != nil:
@@ -134,11 +137,13 @@ func (pl *Planner) make(now time.Time) *planner {
 	if pl.stale {
 		pl.Load(pl.Snapshot(now))
 	}
-	if pl.reshape {
-		pl.reshape = false
-		for _, sh := range pl.w.shapes {
-			pl.w.reshape(sh, pl.sorted)
+	if len(pl.renewed) > 0 {
+		for _, sh := range pl.w.numbered {
+			if slices.ContainsFunc(pl.renewed, sh.counts) {
+				pl.w.reshape(sh, pl.sorted)
+			}
 		}
+		pl.renewed = nil
 	}
 	if pl.seen != pl.w.presence {
 		bands := bandsOf(pl.tenants, pl.policy, pl.w.present)
@@ -148,7 +153,7 @@ func (pl *Planner) make(now time.Time) *planner {
 	old := &pl.last
 	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, plan: forge.Plan{Revision: pl.revision},
 		candidates: old.candidates[:0], fates: old.fates[:0], stretches: old.stretches[:0], claimers: old.claimers[:0], critical: old.critical[:0], others: old.others[:0],
-		chosen: old.chosen[:0], sorted: old.sorted[:0], left: old.left[:0], sites: old.sites[:0], counts: old.counts[:0], spread: labels(pl.policy.Spread),
+		chosen: old.chosen[:0], sorted: old.sorted[:0], left: old.left[:0], sites: old.sites[:0], shut: old.shut[:0], offers: old.offers[:0], counts: old.counts[:0], spread: labels(pl.policy.Spread),
 		reasons: map[holdKey]*forge.Held{}, saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
 	pl.last = p
 	pl.last.ready()

@@ -24,6 +24,7 @@ type pool struct {
 	all     set
 	ill     set     // bins with GPUs that are sick
 	classes []class // every bin is in one
+	holds   map[capable]set
 	marks   map[string]set
 	memory  map[int64]set
 	room    vacancy            // for the repacking of one plan
@@ -101,9 +102,26 @@ func (p *pool) classed(i int) {
 	p.classes = append(p.classes, like)
 }
 
-// holding are the bins that could meet a need if nothing ran; with sick GPUs counted or without.
+// any says whether there is something in it.
+func (s set) any() bool { return slices.ContainsFunc(s, func(w uint64) bool { return w != 0 }) }
+
+// capable names the bins that could meet a need if nothing ran; with sick GPUs counted or without.
+type capable struct {
+	need
+	sick bool
+}
+
+// holding are the bins that could meet a need if nothing ran; with sick GPUs counted or without. Who asks changes nothing in them.
 func (p *pool) holding(n need, sick bool) set {
-	out := newSet(len(p.bins))
+	out, known := p.holds[capable{n, sick}]
+	if known {
+		return out
+	}
+	out = newSet(len(p.bins))
+	if p.holds == nil {
+		p.holds = map[capable]set{}
+	}
+	p.holds[capable{n, sick}] = out
 	for _, c := range p.classes {
 		slots := c.healthy
 		if sick {
@@ -130,6 +148,7 @@ func (p *pool) named(n forge.NodeName) int {
 // index makes the sets of a pool whose bins are all there.
 func (p *pool) index() {
 	p.most, p.classes, p.failing = 0, nil, false
+	clear(p.holds)
 	for _, b := range p.bins {
 		p.most = max(p.most, b.healthy)
 	}

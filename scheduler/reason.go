@@ -337,6 +337,13 @@ func noneReadyText(pools []*pool) string {
 	return "no node is ready: " + some(down)
 }
 
+// perGPU is all that the largest gang depends on.
+type perGPU struct {
+	cluster forge.ClusterName
+	cpus    int
+	mib     int64
+}
+
 // neverText tells "there is nothing" from "nothing is large enough".
 func (w *world) neverText(nodes []forge.Node, key shapeKey, where *forge.Constraints) (forge.HoldCode, string) {
 	if key.batch && !slices.ContainsFunc(w.clusters, func(c *cluster) bool { return c.batch && (key.cluster == "" || c.name == key.cluster) }) {
@@ -351,7 +358,12 @@ func (w *world) neverText(nodes []forge.Node, key shapeKey, where *forge.Constra
 		}
 		return forge.HoldNoNodes, "there are no nodes"
 	}
-	_, largest := Fits(nodes, key.gang, key.cluster)
+	per := perGPU{key.cluster, key.gang.CPUsPerGPU, key.gang.MemoryMiBPerGPU}
+	largest, ok := w.largest[per]
+	if !ok {
+		_, largest = Fits(nodes, key.gang, key.cluster)
+		w.largest[per] = largest
+	}
 	wherever := "fits no cluster"
 	if key.cluster != "" {
 		wherever = fmt.Sprintf("does not fit cluster %s", key.cluster)

@@ -14,9 +14,20 @@ import (
 // repackRounds bounds how often the choice is made again without what found no place.
 const repackRounds = 6
 
+// neverOpen shuts a shape that the choice has nothing for, whatever is free.
+const neverOpen = -1
+
 func (pl *planner) repack() {
 	done := false
 	pl.repacked = true
+	pl.shut = pl.shut[:0]
+	for _, sh := range pl.w.numbered {
+		shut := 0
+		if sh.code != "" || sh.waitForNode {
+			shut = neverOpen
+		}
+		pl.shut = append(pl.shut, shut)
+	}
 	for range repackRounds {
 		if done = !pl.choose(); done {
 			break

@@ -48,8 +48,10 @@ type shape struct {
 	at          int32 // its number
 	need        need
 	where       *forge.Constraints
-	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
-	eligible    []set      // per pool of pools: the bins that may be used and could hold a part of the gang if empty
+	pools       []*pool // candidates of forge's own plan, in the order of world.pools
+	eligible    []set   // per pool of pools: the bins that may be used and could hold a part of the gang if empty
+	existing    []*pool // that could hold the gang if every node were back and empty
+	asks        map[*pool]set
 	wanted      []set      // per pool: the bins that it may use, too small ones among them
 	better      []set      // those of eligible that are not avoided
 	queues      []*cluster // candidates to be handed over to, by name
@@ -66,7 +68,6 @@ type shape struct {
 	failed *forge.Held // it did not fit in this plan; its reason
 	behind map[behindKey]*forge.Held
 	told   int // to how many runs of it the reason was told in the last plan
-	full   int // the choice of this plan that found no room for one of it
 	bounds map[bound]*forge.Held
 }
 
@@ -82,7 +83,7 @@ func (sh *shape) reset(plan int) {
 	if sh.plan == plan {
 		return
 	}
-	sh.plan, sh.failed, sh.full = plan, nil, 0
+	sh.plan, sh.failed = plan, nil
 	clear(sh.behind)
 	clear(sh.bounds)
 	if sh.code != "" {
@@ -134,7 +135,10 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 	}
 	sh.wanted = nil
 	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode, sh.out, sh.said = -1, nil, nil, nil, nil, false, "", "", false, "", said{}
-	existing := w.existing(sh)
+	if sh.existing == nil {
+		sh.existing = w.existing(sh)
+	}
+	existing := sh.existing
 	if len(existing) == 0 {
 		sh.never = true
 		sh.code, sh.text = w.neverText(nodes, sh.key, sh.where)
@@ -145,7 +149,7 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 		sh.code, sh.text = forge.HoldPaused, pausedText(existing)
 		return
 	}
-	if !slices.ContainsFunc(open, func(p *pool) bool { return p.ready.count() > 0 }) {
+	if !slices.ContainsFunc(open, func(p *pool) bool { return p.ready.any() }) {
 		sh.code, sh.text = forge.HoldNoNodes, noneReadyText(open)
 		return
 	}
@@ -163,6 +167,13 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 		ok := sh.usable(p)
 		sh.eligible, sh.better, sh.wanted = append(sh.eligible, ok), append(sh.better, sh.without(p, ok)), append(sh.wanted, sh.welcome(p))
 	}
+}
+
+// counts says whether what a node is like matters to the shape.
+func (sh *shape) counts(n *node) bool {
+	return sh.code != "" || slices.ContainsFunc(n.bins, func(b *bin) bool {
+		return slices.Contains(sh.existing, b.pool) && (sh.asked(b.pool).has(b.at) || !b.pool.ready.any())
+	})
 }
 
 // enough says whether bins of a pool are as many as the gang has nodes; where they must share a label, with one value of it.
@@ -222,8 +233,20 @@ func (sh *shape) likes(p *pool) bool {
 	return sh.where == nil || len(sh.where.GPUTypes) == 0 || slices.ContainsFunc(sh.where.GPUTypes, func(t string) bool { return strings.EqualFold(t, p.typ) })
 }
 
-// asked are the bins that the run's constraints leave.
+// asked are the bins that the run's constraints leave, whatever state their nodes are in: found once.
 func (sh *shape) asked(p *pool) set {
+	out, known := sh.asks[p]
+	if !known {
+		out = sh.ask(p)
+		if sh.asks == nil {
+			sh.asks = map[*pool]set{}
+		}
+		sh.asks[p] = out
+	}
+	return out
+}
+
+func (sh *shape) ask(p *pool) set {
 	out := p.all.clone()
 	c := sh.where
 	if c.Empty() {

@@ -50,9 +50,10 @@ type account struct {
 	has      has
 	runs     int // that are there, waiting or active
 	promised *promised
+	users    map[string]*account
 }
 
-// account and userAccount are made when the first run of somebody comes, or a bound is set.
+// Accounts are made when the first run of somebody comes, or a bound is set.
 func (w *world) account(t forge.TenantID) *account {
 	a := w.accounts[t]
 	if a == nil {
@@ -62,13 +63,16 @@ func (w *world) account(t forge.TenantID) *account {
 	return a
 }
 
-func (w *world) userAccount(o owner) *account {
-	a := w.users[o]
-	if a == nil {
-		a = &account{}
-		w.users[o] = a
+func (a *account) of(user string) *account {
+	u := a.users[user]
+	if u == nil {
+		u = &account{}
+		if a.users == nil {
+			a.users = map[string]*account{}
+		}
+		a.users[user] = u
 	}
-	return a
+	return u
 }
 
 // present says whether any run of a tenant is there.
@@ -91,16 +95,16 @@ func (w *world) attend(e *entry, n int) {
 func (w *world) bound(tenants []forge.TenantShare) {
 	for _, a := range w.accounts {
 		a.share, a.quota = nil, nil
-	}
-	for _, a := range w.users {
-		a.quota = nil
+		for _, u := range a.users {
+			u.quota = nil
+		}
 	}
 	for i := range tenants {
 		t := &tenants[i]
 		a := w.account(t.Tenant)
 		a.share, a.quota = t, &t.Quota
 		for j := range t.Users {
-			w.userAccount(owner{t.Tenant, t.Users[j].User}).quota = &t.Users[j].Quota
+			a.of(t.Users[j].User).quota = &t.Users[j].Quota
 		}
 	}
 }

@@ -19,7 +19,6 @@ type world struct {
 	claims    map[forge.RunID][]kept
 	entries   map[forge.RunID]*entry
 	accounts  map[forge.TenantID]*account
-	users     map[owner]*account
 	presence  int // grows when a tenant comes or goes
 	slab      []entry
 	waiting   []*entry
@@ -39,6 +38,7 @@ type world struct {
 	shapes    map[shapeKey]*shape
 	numbered  []*shape // by number
 	wheres    map[*forge.Constraints]string
+	largest   map[perGPU]string // gangs that the nodes could hold if all were back and well, in words
 	arrivals  arrivals
 	undo      undo
 }
@@ -117,7 +117,7 @@ type bin struct {
 
 func newWorld(runs int) *world {
 	return &world{byName: map[forge.ClusterName]*cluster{}, nodes: map[nodeKey]*node{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
-		accounts: map[forge.TenantID]*account{}, users: map[owner]*account{}, idle: map[holdKey]*idleness{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
+		accounts: map[forge.TenantID]*account{}, idle: map[holdKey]*idleness{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}, largest: map[perGPU]string{}}
 }
 
 // build makes the part of the world that is not runs: nodes, clusters, pools.
