@@ -55,6 +55,7 @@ func (e *entry) lend(lends bool) {
 	}
 	for _, s := range e.shares {
 		n := s.bin.node
+		s.bin.move()
 		s.bin.lent += sign * s.slots
 		n.lentCPU += sign * s.cpus
 		n.lentMiB += int64(sign) * s.mib
@@ -192,7 +193,7 @@ func (pl *planner) sortChosen() {
 		gpus         int
 		runs, awaits []*entry
 	}
-	var sizes []size
+	sizes := make([]size, 0, 16)
 	var last []*entry
 	out := pl.sorted[:0]
 	for _, e := range pl.chosen {

@@ -149,6 +149,7 @@ func (p *pool) named(n forge.NodeName) int {
 func (p *pool) index() {
 	p.most, p.classes, p.failing = 0, nil, false
 	clear(p.holds)
+	p.room.valid = false
 	for _, b := range p.bins {
 		p.most = max(p.most, b.healthy)
 	}
@@ -222,6 +223,7 @@ func (b *bin) setAvail(n int) {
 		p.free[n].add(b.at)
 		p.counts[n]++
 	}
+	b.move()
 	b.avail = n
 }
 

@@ -66,6 +66,7 @@ func (pl *planner) unplace() {
 // giveUp takes back what take gave to a run of this plan.
 func (w *world) giveUp(n *node, sh forge.Share) {
 	i := slices.IndexFunc(n.uses, func(u use) bool { return u.by == nil && u.setAside == "" && slices.Equal(u.slots, sh.Slots) })
+	n.move()
 	n.freeCPU, n.freeMiB = n.freeCPU+n.uses[i].cpus, n.freeMiB+n.uses[i].mib
 	n.uses = slices.Delete(n.uses, i, i+1)
 	for _, k := range sh.Slots {
@@ -186,16 +187,27 @@ func (pl *planner) stays(e *entry) bool {
 
 // moveTo finds another place for a run that gave way, of the same form.
 func (pl *planner) moveTo(e *entry) []*bin {
-	s := e.shares[0]
-	r := forge.PendingRun{ID: e.id, Gang: e.act.Gang, Where: e.act.Where}
-	if r.Gang.Nodes < 1 { // an attempt of an older daemon
-		r.Gang = forge.Gang{Nodes: len(e.shares), GPUsPerNode: s.slots, CPUsPerGPU: s.cpus / s.slots, MemoryMiBPerGPU: s.mib / int64(s.slots)}
-	}
-	sh := pl.w.shapeFor(pl.nodes, &r)
-	if sh.code != "" || sh.waitForNode || !slices.Contains(sh.pools, s.bin.pool) {
+	p := e.shares[0].bin.pool
+	sh := pl.shapeOfRunning(e)
+	if sh.code != "" || sh.waitForNode || !slices.Contains(sh.pools, p) {
 		return nil
 	}
-	return pl.clearFor(e, sh, s.bin.pool)
+	return pl.clearFor(e, sh, p)
+}
+
+// shapeOfRunning is the shape that a run would have if it waited.
+func (pl *planner) shapeOfRunning(e *entry) *shape {
+	if e.shape != nil {
+		return e.shape
+	}
+	r := forge.PendingRun{ID: e.id, Gang: e.act.Gang, Where: e.act.Where}
+	if r.Gang.Nodes < 1 { // an attempt of an older daemon; which of its slots are well may be others in the next plan
+		s := e.shares[0]
+		r.Gang = forge.Gang{Nodes: len(e.shares), GPUsPerNode: s.slots, CPUsPerGPU: s.cpus / s.slots, MemoryMiBPerGPU: s.mib / int64(s.slots)}
+		return pl.w.shapeFor(pl.nodes, &r)
+	}
+	e.shape = pl.w.shapeFor(pl.nodes, &r)
+	return e.shape
 }
 
 // site is one bin that could be cleared and what that costs.

@@ -75,6 +75,7 @@ func (w *world) end() {
 	for i := len(w.undo.nodes) - 1; i >= 0; i-- {
 		b := &w.undo.nodes[i]
 		n := b.node
+		n.move()
 		n.freeCPU, n.freeMiB, n.uses, n.saved = b.freeCPU, b.freeMiB, b.uses, -1
 		for j, sl := range n.slots {
 			if sl != nil {

@@ -7,45 +7,49 @@ import "math/bits"
 type vacancy struct {
 	least []set // by slots: the bins that have so many or more left to give
 	spare []set // by slots, from -most: the bins that have so many left beside what chosen runs hold there that have no place yet
+	at    []int // how many there are in each of spare
 	open  []int // for the choice: how many bins have so many slots open
 	opens int   // and how many slots that are
 	// surveyed is open as it was at first, moved are the bins that are not any more as they were then.
+	valid    bool // false: the bins are others than they were
 	surveyed []int
 	moved    []*bin
 }
 
-// survey counts what each bin could give if all that may be stopped were gone. The next one of a plan differs from it only where something was moved.
+// survey counts what each bin could give if all that may be stopped were gone. It differs from what it was the last time only where something was moved since.
 func (pl *planner) survey() {
 	w := pl.w
-	if pl.surveyed {
-		for _, p := range w.pools {
-			for _, b := range p.room.moved {
-				b.shift(b.most()-b.room, b.lent-b.small)
-				b.node.survey()
-				b.doomed, b.moved = 0, false
+	if !pl.surveyed {
+		pl.surveyed = true
+		for i := range w.runners {
+			if r := &w.runners[i]; r.e.lends == r.fixed {
+				w.sharesOf(r.e)
+				r.e.lend(!r.fixed)
 			}
-			p.room.moved = p.room.moved[:0]
-			copy(p.room.open, p.room.surveyed)
-			p.room.opens = 0
-			for slots, n := range p.room.open {
-				p.room.opens += slots * n
-			}
-		}
-		return
-	}
-	pl.surveyed = true
-	for i := range w.runners {
-		if r := &w.runners[i]; r.e.lends == r.fixed {
-			w.sharesOf(r.e)
-			r.e.lend(!r.fixed)
 		}
 	}
 	for _, p := range w.pools {
-		for _, b := range p.bins {
-			b.room, b.small, b.doomed, b.moved = b.most(), b.lent, 0, false
-			b.node.survey()
+		if !p.room.valid {
+			p.measure()
 		}
-		p.measure()
+		r := &p.room
+		for _, b := range r.moved {
+			most := b.most()
+			if most != b.base && p.opened() && p.ready.has(b.at) {
+				r.surveyed[b.base]--
+				r.surveyed[most]++
+			}
+			b.base = most
+			b.shift(most-b.room, b.lent-b.small)
+			b.node.survey()
+			b.doomed, b.moved = 0, false
+		}
+		r.moved = r.moved[:0]
+		copy(r.open, r.surveyed)
+		r.opens = 0
+		for slots, n := range r.open {
+			r.opens += slots * n
+		}
 	}
 }
 
@@ -56,36 +60,46 @@ func (n *node) survey() {
 	n.roomCPU, n.roomMiB, n.smallCPU, n.smallMiB = n.freeCPU+n.lentCPU, n.freeMiB+n.lentMiB, n.lentCPU, n.lentMiB
 }
 
+// move notes that a bin is not as it was surveyed.
+func (b *bin) move() {
+	if r := &b.pool.room; !b.moved && r.valid {
+		b.moved = true
+		r.moved = append(r.moved, b)
+	}
+}
+
+// move is told before CPUs or memory of a node are taken or given back.
+func (n *node) move() {
+	for _, b := range n.bins {
+		b.move()
+	}
+}
+
 // measure makes the sets anew from what the bins have.
 func (p *pool) measure() {
 	r := &p.room
-	if len(r.open) != p.most+1 {
-		r.open, r.surveyed, r.least, r.spare = make([]int, p.most+1), make([]int, p.most+1), make([]set, p.most+1), make([]set, 2*p.most+1)
-	}
+	*r = vacancy{valid: true, open: make([]int, p.most+1), surveyed: make([]int, p.most+1), least: make([]set, p.most+1), spare: make([]set, 2*p.most+1), at: make([]int, 2*p.most+1), moved: r.moved[:0]}
 	for _, sets := range [][]set{r.least, r.spare} {
 		for i := range sets {
-			if len(sets[i]) != len(p.all) {
-				sets[i] = newSet(len(p.bins))
-			}
-			clear(sets[i])
+			sets[i] = newSet(len(p.bins))
 		}
 	}
-	clear(r.surveyed)
-	r.opens, r.moved = 0, r.moved[:0]
-	if !p.opened() {
-		return
-	}
 	for _, b := range p.bins {
+		b.room, b.small, b.doomed, b.moved = b.most(), b.lent, 0, false
+		b.base = b.room
+		b.node.survey()
+		if !p.opened() {
+			continue
+		}
 		if p.ready.has(b.at) {
 			r.surveyed[b.room]++
-			r.opens += b.room
 		}
 		for k := range b.room + 1 {
 			r.least[k].add(b.at)
 		}
 		r.spare[p.level(b)].add(b.at)
+		r.at[p.level(b)]++
 	}
-	copy(r.open, r.surveyed)
 }
 
 // level is in which of the spare sets a bin is.
@@ -94,10 +108,7 @@ func (p *pool) level(b *bin) int { return max(0, min(2*p.most, b.room-b.small+p.
 // shift changes what a bin may give and what of that is held by chosen runs without a place.
 func (b *bin) shift(room, small int) {
 	p := b.pool
-	if !b.moved {
-		b.moved = true
-		p.room.moved = append(p.room.moved, b)
-	}
+	b.move()
 	if !p.opened() { // nobody looks for room there
 		b.room, b.small = b.room+room, b.small+small
 		return
@@ -114,6 +125,8 @@ func (b *bin) shift(room, small int) {
 	if now := p.level(b); now != was {
 		r.spare[was].remove(b.at)
 		r.spare[now].add(b.at)
+		r.at[was]--
+		r.at[now]++
 	}
 }
 
@@ -169,24 +182,36 @@ func (p *pool) roomy(among set, slots int, look func(*bin), more func() bool) {
 	if slots > p.most {
 		return
 	}
-	least := p.room.least[slots]
+	type word struct {
+		at   int
+		bits uint64
+	}
+	words := make([]word, 0, 64)
+	for w, m := range p.room.least[slots] {
+		if m &= among[w]; m != 0 {
+			words = append(words, word{w, m})
+		}
+	}
 	step := func(from, to int) bool {
-		for w := range among {
-			m := among[w] & least[w]
-			if m == 0 {
-				continue
-			}
+		some := false
+		for l := from; l <= to; l++ {
+			some = some || p.room.at[l] > 0
+		}
+		if !some {
+			return true
+		}
+		for _, w := range words {
 			var in uint64
 			for l := from; l <= to; l++ {
-				in |= p.room.spare[l][w]
+				in |= p.room.spare[l][w.at]
 			}
-			for m &= in; m != 0; m &= m - 1 {
-				look(p.bins[w<<6|bits.TrailingZeros64(m)])
+			for m := in & w.bits; m != 0; m &= m - 1 {
+				look(p.bins[w.at<<6|bits.TrailingZeros64(m)])
 			}
 		}
 		return more()
 	}
-	if !step(slots+p.most, 2*p.most) {
+	if len(words) == 0 || !step(slots+p.most, 2*p.most) {
 		return
 	}
 	for l := slots + p.most - 1; l >= 0; l-- {

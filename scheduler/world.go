@@ -112,6 +112,7 @@ type bin struct {
 	room, small int
 	lent        int  // slots of runs that may be stopped
 	doomed      int  // shares of those that may be stopped and were not chosen
+	base        int  // room as it was surveyed
 	moved       bool // since the survey
 }
 
@@ -223,6 +224,7 @@ func comparePools(a, b *pool) int {
 // take gives a part of the node to somebody.
 func (w *world) take(n *node, u use) {
 	w.keepBefore(n)
+	n.move()
 	n.freeCPU -= u.cpus
 	n.freeMiB -= u.mib
 	for _, i := range u.slots {
@@ -260,6 +262,7 @@ func (w *world) release(e *entry) {
 			if u.by != e {
 				continue
 			}
+			n.move()
 			n.freeCPU += u.cpus
 			n.freeMiB += u.mib
 			for _, k := range u.slots {
