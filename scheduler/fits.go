@@ -132,26 +132,29 @@ func thereAre(nodes int) string {
 	return fmt.Sprintf("there are %d nodes", nodes)
 }
 
-// fitsOn looks at nodes that may all be in one gang.
+// fitsOn looks at nodes that may all be in one gang. Of each it matters only how many slots can be used together.
 func fitsOn(nodes []*forge.Node, g forge.Gang) (ok bool, best size) {
-	seen := map[device][]offer{}
+	seen := map[device]map[int]int{} // by slots that can be used together, how many nodes have so many
 	var kinds []kindOn
 	for _, n := range nodes {
 		kinds = kindsOn(n, kinds[:0])
 		for _, k := range kinds {
-			seen[k.device] = append(seen[k.device], offer{n, k.slots, whole(n, g, k.slots)})
+			by := seen[k.device]
+			if by == nil {
+				by = map[int]int{}
+				seen[k.device] = by
+			}
+			by[whole(n, g, k.slots)]++
 		}
 	}
 	for _, d := range slices.SortedFunc(maps.Keys(seen), device.compare) {
-		offers := seen[d]
-		slices.SortFunc(offers, func(a, b offer) int {
-			return cmp.Or(cmp.Compare(b.fit, a.fit), cmp.Compare(b.slots, a.slots), cmp.Compare(a.node.Name, b.node.Name))
-		})
-		if g.Nodes >= 1 && g.GPUsPerNode >= 1 && len(offers) >= g.Nodes && offers[g.Nodes-1].fit >= g.GPUsPerNode {
-			ok = true
-		}
-		for i, o := range offers {
-			if s := (size{d, i + 1, o.fit}); s.better(best) {
+		n := 0
+		for _, slots := range slices.Backward(slices.Sorted(maps.Keys(seen[d]))) {
+			n += seen[d][slots]
+			if g.Nodes >= 1 && g.GPUsPerNode >= 1 && slots >= g.GPUsPerNode && n >= g.Nodes {
+				ok = true
+			}
+			if s := (size{d, n, slots}); s.better(best) {
 				best = s
 			}
 		}
@@ -195,13 +198,6 @@ func kindsOn(n *forge.Node, out []kindOn) []kindOn {
 		out[j].slots++
 	}
 	return out
-}
-
-// offer is what one node has of a device, and how many of them the CPUs and memory serve.
-type offer struct {
-	node  *forge.Node
-	slots int
-	fit   int
 }
 
 // whole is how many slots of a node can be used together at the gang's CPUs and memory per GPU.

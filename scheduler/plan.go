@@ -63,40 +63,6 @@ type planner struct {
 	reserving    func(*entry, *cluster, *reservation) // who asks hears of each reservation; nil: nobody
 }
 
-// ready tells what may be stopped at all from what keeps its GPUs whatever waits.
-func (pl *planner) ready() {
-	w := pl.w
-	w.begin()
-	w.runners = slices.DeleteFunc(w.runners, func(r runner) bool { return r.e.gone })
-	for _, e := range w.started {
-		if !e.gone {
-			w.runners = append(w.runners, runnerOf(e))
-		}
-	}
-	clear(w.started)
-	w.started = w.started[:0]
-	for i := range w.runners {
-		r := &w.runners[i]
-		e := r.e
-		e.reset(w.undo.plan)
-		r.fixed = r.stopping || r.still
-		if e.stopped = r.stopping; !r.fixed && r.preempted {
-			if until := pl.spared(e.act); until.After(pl.now) {
-				r.fixed = true
-				if len(w.waiting) > 0 && (pl.p.PreemptInOrder || pl.p.PreemptGap > 0) {
-					pl.wakeAt(until)
-				}
-			}
-		}
-		e.fixed = r.fixed
-	}
-	for _, e := range w.timed {
-		if late := e.pend.NotBefore.After(pl.now); late != (e.idle.code != "") {
-			e.idle, e.why = notReady(e.pend, pl.now)
-		}
-	}
-}
-
 func (pl *planner) run() {
 	w := pl.w
 	defer w.end()
