@@ -139,31 +139,32 @@ func (r *row) close() {
 	if len(r.came) == 0 {
 		return
 	}
-	sortSpots(r.came)
+	came := inOrder(r.came)
+	if len(r.spots) == 0 {
+		r.spots, r.came = came, nil
+		return
+	}
 	n, k := len(r.spots), len(r.came)
 	r.spots = slices.Grow(r.spots, k)[:n+k]
 	for k > 0 { // from the end, so that nothing is overwritten that is still to be moved
 		lo, hi := 0, n
 		for lo < hi {
-			if mid := (lo + hi) / 2; compareSpots(&r.spots[mid], &r.came[k-1]) < 0 {
+			if mid := (lo + hi) / 2; compareSpots(&r.spots[mid], &came[k-1]) < 0 {
 				lo = mid + 1
 			} else {
 				hi = mid
 			}
 		}
 		copy(r.spots[lo+k:], r.spots[lo:n])
-		r.spots[lo+k-1] = r.came[k-1]
+		r.spots[lo+k-1] = came[k-1]
 		n, k = lo, k-1
 	}
 	clear(r.came)
 	r.came = r.came[:0]
 }
 
-// sortSpots sorts keys first, since spots are large.
-func sortSpots(list []spot) {
-	if len(list) < 2 {
-		return
-	}
+// inOrder sorts keys, since spots are large.
+func inOrder(list []spot) []spot {
 	type key struct {
 		rank, came int64
 		at         int
@@ -181,10 +182,11 @@ func sortSpots(list []spot) {
 		}
 		return strings.Compare(string(list[a.at].id), string(list[b.at].id))
 	})
-	old := slices.Clone(list)
+	out := make([]spot, len(list))
 	for i, k := range keys {
-		list[i] = old[k.at]
+		out[i] = list[k.at]
 	}
+	return out
 }
 
 // waitingInOrder brings the rows up to date: what came since the last plan is put in, and who is entitled now to what its tenant is promised changes rows.
