@@ -89,7 +89,7 @@ func (pl *planner) choose() bool {
 			continue
 		case open <= 0:
 			continue
-		case fate <= fateIdle:
+		case fate <= fateIdle || fate == fateLater:
 			continue
 		case fate >= 0 && pl.shut[fate] == neverOpen:
 			continue
@@ -98,6 +98,10 @@ func (pl *planner) choose() bool {
 			continue
 		}
 		e := pl.touch(i)
+		if fate == fateTimed && e.idle.code != "" {
+			pl.fates[i] = fateLater
+			continue
+		}
 		if pl.repackable(e) && !(passed && e.pend.Pinned) { // who cannot be stopped later overtakes nobody here
 			if p := pl.poolFor(e); p != nil {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)

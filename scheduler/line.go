@@ -31,7 +31,8 @@ const (
 	fateRuns  = -1 // it runs
 	fateClaim = -2 // GPUs are claimed for it
 	fateTimed = -3 // it may have to wait for a time
-	fateOwn   = -4 // something was decided for it in this plan
+	fateLater = -4 // it has to wait for a time in this plan
+	fateOwn   = -5 // something was decided for it in this plan
 	fateIdle  = -8
 )
 

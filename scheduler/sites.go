@@ -30,6 +30,7 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 	eligible, better := sh.of(p)
 	within := sh.where != nil && sh.where.Within != "" && nodes > 1
 	sites := pl.sites[:0]
+	before, perfect := 0, 0 // sites of earlier steps, and the best ones of this
 	lost := func(s *site) { s.lost = pl.lostOn(s.bin, s.left-s.bin.small) }
 	look := func(b *bin) {
 		if b.node.roomCPU < n.cpus || b.node.roomMiB < n.mib || b.small > b.room-n.slots && b.room-pl.immovable(e, b) < n.slots {
@@ -37,11 +38,18 @@ func (pl *planner) clearFor(e *entry, sh *shape, p *pool) []*bin {
 		}
 		s := site{choice: choice{bin: b, worse: !better.has(b.at), left: b.room - n.slots}}
 		if s.moves = max(0, b.small-s.left); !within {
-			lost(&s)
+			if lost(&s); s.lost == 0 && !s.worse {
+				perfect++ // of its step none is better but those of which less is left over
+			}
 		}
 		sites = append(sites, s)
 	}
-	p.roomy(eligible, n.slots, look, func() bool { return within || len(sites) < nodes })
+	p.roomy(eligible, n.slots, look, func(end bool) bool {
+		if end {
+			before, perfect = len(sites), 0
+		}
+		return within || before+perfect < nodes
+	})
 	pl.sites = sites
 	if len(sites) < nodes {
 		return nil

@@ -176,40 +176,56 @@ func (p *pool) give(nodes, slots int) {
 	}
 }
 
-// roomy goes through the bins of a set that have so many slots left to give, those first that have most left beside what is held: in steps, after each of which
-// more says whether to go on. All of the first step have enough without anybody moving, those of each later step one slot less than those before.
-func (p *pool) roomy(among set, slots int, look func(*bin), more func() bool) {
+// roomy goes through the bins of a set that have so many slots left to give, those first that have most left beside what is held: in steps. All of the first step
+// have enough without anybody moving, those of each later step one slot less than those before. Within a step those come first of which least is left over.
+// After each part of a step, and at its end, more says whether to go on.
+func (p *pool) roomy(among set, slots int, look func(*bin), more func(end bool) bool) {
 	if slots > p.most {
 		return
 	}
+	r := &p.room
 	type word struct {
 		at   int
 		bits uint64
 	}
-	words := make([]word, 0, 64)
-	for w, m := range p.room.least[slots] {
+	words, in := make([]word, 0, 64), make([]word, 0, 64)
+	for w, m := range r.least[slots] {
 		if m &= among[w]; m != 0 {
 			words = append(words, word{w, m})
 		}
 	}
 	step := func(from, to int) bool {
-		some := false
+		in = in[:0]
 		for l := from; l <= to; l++ {
-			some = some || p.room.at[l] > 0
+			if r.at[l] == 0 {
+				continue
+			}
+			for _, w := range words {
+				if m := w.bits & r.spare[l][w.at]; m != 0 {
+					in = append(in, word{w.at, m})
+				}
+			}
 		}
-		if !some {
+		if len(in) == 0 {
 			return true
 		}
-		for _, w := range words {
-			var in uint64
-			for l := from; l <= to; l++ {
-				in |= p.room.spare[l][w.at]
+		for k := slots; k <= p.most; k++ {
+			some := false
+			for _, w := range in {
+				m := w.bits & r.least[k][w.at]
+				if k < p.most {
+					m &^= r.least[k+1][w.at]
+				}
+				some = some || m != 0
+				for ; m != 0; m &= m - 1 {
+					look(p.bins[w.at<<6|bits.TrailingZeros64(m)])
+				}
 			}
-			for m := in & w.bits; m != 0; m &= m - 1 {
-				look(p.bins[w.at<<6|bits.TrailingZeros64(m)])
+			if some && from > 0 && !more(false) { // the last step has all that lack more besides
+				return false
 			}
 		}
-		return more()
+		return more(true)
 	}
 	if len(words) == 0 || !step(slots+p.most, 2*p.most) {
 		return
