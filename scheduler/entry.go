@@ -60,13 +60,6 @@ func (e *entry) reset(plan int) {
 	}
 }
 
-func (e *entry) priority() int {
-	if e.act != nil {
-		return e.act.Priority
-	}
-	return e.pend.Priority
-}
-
 func (e *entry) work() *forge.Work {
 	if e.act != nil {
 		return &e.act.Work
