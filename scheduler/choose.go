@@ -19,7 +19,7 @@ func (w *world) sharesOf(e *entry) []share {
 	if e.shares != nil {
 		return e.shares
 	}
-	e.shares = []share{}
+	e.shares, e.home = []share{}, nil
 	for _, sh := range e.act.Placement {
 		n := w.nodes[nodeKey{e.act.Cluster, sh.Node}]
 		if n == nil || !n.takes() {
@@ -37,100 +37,72 @@ func (w *world) sharesOf(e *entry) []share {
 			}
 		}
 	}
+	if len(e.shares) > 0 && !slices.ContainsFunc(e.shares, func(s share) bool { return s.bin.pool != e.shares[0].bin.pool || s.slots != e.shares[0].slots }) {
+		e.home = e.shares[0].bin.pool
+	}
 	return e.shares
+}
+
+// lend tells the bins whether what a run holds of them could be another's.
+func (e *entry) lend(lends bool) {
+	if e.lends == lends {
+		return
+	}
+	e.lends = lends
+	sign := 1
+	if !lends {
+		sign = -1
+	}
+	for _, s := range e.shares {
+		n := s.bin.node
+		s.bin.move()
+		s.bin.lent += sign * s.slots
+		n.lentCPU += sign * s.cpus
+		n.lentMiB += int64(sign) * s.mib
+	}
 }
 
 // opened says whether a plan may put something into the pool.
 func (p *pool) opened() bool { return !p.cluster.paused && p.cluster.queue == nil }
 
-// survey counts what each bin could give if all that may be stopped were gone.
-func (pl *planner) survey() {
-	for _, p := range pl.w.pools {
-		if !p.opened() {
-			continue
-		}
-		for _, b := range p.bins {
-			b.room, b.small = b.avail, 0
-			n := b.node
-			n.roomCPU, n.roomMiB, n.smallCPU, n.smallMiB = n.freeCPU, n.freeMiB, 0, 0
-		}
-	}
-	for _, e := range pl.candidates {
-		if e.act == nil || e.stopped {
-			continue
-		}
-		e.chosen, e.by, e.kept, e.to = false, nil, false, nil
-		for _, s := range pl.w.sharesOf(e) {
-			s.bin.room += s.slots
-			s.bin.node.roomCPU += s.cpus
-			s.bin.node.roomMiB += s.mib
-		}
-	}
-	for _, p := range pl.w.pools {
-		if !p.opened() {
-			continue
-		}
-		if len(p.open) != p.most+1 {
-			p.open = make([]int, p.most+1)
-		}
-		clear(p.open)
-		p.opens = 0
-		for i := range p.ready.in(p.ready) {
-			b := p.bins[i]
-			b.room = min(b.room, p.most) // claims may overlap what is held
-			p.open[b.room]++
-			p.opens += b.room
-		}
-	}
-}
-
-// fits says whether so many bins have so many slots open, by numbers.
-func (p *pool) fits(nodes, slots int) bool {
-	if nodes*slots > p.opens {
-		return false
-	}
-	for f := p.most; f >= slots; f-- {
-		if nodes -= p.open[f]; nodes <= 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// give takes them, from the bins that have the fewest.
-func (p *pool) give(nodes, slots int) {
-	p.opens -= nodes * slots
-	for f := slots; f <= p.most && nodes > 0; f++ {
-		k := min(nodes, p.open[f])
-		p.open[f] -= k
-		p.open[f-slots] += k
-		nodes -= k
-	}
-}
-
 // choose walks the order and says whether any run that waits, and that is not placed yet, is among those that should have GPUs.
 func (pl *planner) choose() bool {
 	pl.choices++
-	pl.survey()
 	pl.forgetChoice()
+	pl.survey()
 	waits, passed := false, false
 	open := 0
 	for _, p := range pl.w.pools {
 		if p.opened() {
-			open += p.opens
+			open += p.room.opens
 		}
 	}
-	for _, e := range pl.candidates {
-		if open <= 0 {
-			break
-		}
+	for i, fate := range pl.fates {
 		switch {
-		case e.act != nil && !e.stopped:
-			if pl.chooseRunning(e) {
+		case fate == fateRuns:
+			if e := pl.candidates[i].e; open > 0 && pl.chooseRunning(e) {
 				open -= e.gpus
 				pl.chosen = append(pl.chosen, e)
+			} else {
+				pl.left = append(pl.left, e)
 			}
-		case e.pend != nil && pl.repackable(e) && !(passed && e.pend.Pinned): // who cannot be stopped later overtakes nobody here
+			continue
+		case open <= 0:
+			continue
+		case fate <= fateIdle || fate == fateLater:
+			continue
+		case fate >= 0 && pl.shut[fate] == neverOpen:
+			continue
+		case fate >= 0 && pl.shut[fate] == pl.choices: // none of its shape finds room any more, and this one could be a head
+			passed = true
+			continue
+		}
+		e := pl.touch(i)
+		if fate == fateTimed && e.idle.code != "" {
+			pl.fates[i] = fateLater
+			continue
+		}
+		if pl.repackable(e) && !(passed && e.pend.Pinned) { // who cannot be stopped later overtakes nobody here
 			if p := pl.poolFor(e); p != nil {
 				p.give(e.gang.Nodes, e.gang.GPUsPerNode)
 				open -= e.gpus
@@ -139,7 +111,7 @@ func (pl *planner) choose() bool {
 				pl.chosen = append(pl.chosen, e)
 			}
 		}
-		passed = passed || e.pend != nil && !e.chosen && pl.couldHead(e)
+		passed = passed || !e.chosen && pl.couldHead(e)
 	}
 	return waits
 }
@@ -147,37 +119,36 @@ func (pl *planner) choose() bool {
 // forgetChoice takes back what was counted for runs that got nothing.
 func (pl *planner) forgetChoice() {
 	for _, e := range pl.chosen {
-		if e.pend != nil && !e.placed && pl.saving[e.id] == nil {
-			pl.uncount(e)
+		switch {
+		case e.act != nil:
+			e.chosen, e.by, e.kept, e.to = false, nil, false, nil
+		case !e.placed && pl.saving[e.id] == nil:
+			uncount(e)
 		}
 	}
-	pl.chosen = pl.chosen[:0]
+	for _, e := range pl.left {
+		e.kept = false
+	}
+	pl.chosen, pl.left = pl.chosen[:0], pl.left[:0]
 }
 
 // chooseRunning takes the slots of a run that has them, by numbers, from its own pool.
 func (pl *planner) chooseRunning(e *entry) bool {
-	shares := pl.w.sharesOf(e)
-	if len(shares) == 0 {
+	p := e.home
+	switch {
+	case len(e.shares) == 0:
 		return false
-	}
-	p := shares[0].bin.pool
-	uniform := true
-	for _, s := range shares[1:] {
-		uniform = uniform && s.bin.pool == p && s.slots == shares[0].slots
-	}
-	if !uniform || !p.opened() {
-		e.chosen = true // an odd one stays where it is; its slots are counted bin by bin
-		for _, s := range shares {
+	case p == nil || !p.opened():
+		for _, s := range e.shares { // an odd one stays where it is; its slots are counted bin by bin
 			if q := s.bin.pool; q.opened() && q.fits(1, s.slots) {
 				q.give(1, s.slots)
 			}
 		}
-		return true
-	}
-	if !p.fits(len(shares), shares[0].slots) {
+	case !p.fits(len(e.shares), e.shares[0].slots):
 		return false
+	default:
+		p.give(len(e.shares), e.shares[0].slots)
 	}
-	p.give(len(shares), shares[0].slots)
 	e.chosen = true
 	return true
 }
@@ -201,10 +172,10 @@ func (pl *planner) repackable(e *entry) bool {
 		return false
 	}
 	sh := pl.shapeOf(e)
-	if sh.code != "" || sh.waitForNode || sh.full == pl.choices {
+	if sh.code != "" || sh.waitForNode || pl.shut[sh.at] == pl.choices {
 		return false
 	}
-	_, broken := pl.bounds.breaks(e)
+	_, broken := e.breaks()
 	return !broken
 }
 
@@ -215,38 +186,42 @@ func (pl *planner) poolFor(e *entry) *pool {
 			return p
 		}
 	}
-	e.shape.full = pl.choices
+	pl.shut[e.shape.at] = pl.choices
 	return nil
 }
 
-// widestFirst is the order in which the chosen find their places: what is wide first, of one size what runs already. Who cannot be stopped later
-// comes last: where one before it finds no place after all, it must not have started.
-func widestFirst(a, b *entry) int {
-	last := func(e *entry) bool { return e.pend != nil && e.pend.Pinned }
-	switch {
-	case a.first != b.first:
-		if a.first {
-			return -1
-		}
-		return 1
-	case a.first:
-		return a.turn.at - b.turn.at
-	case last(a) != last(b):
-		if last(b) {
-			return -1
-		}
-		return 1
-	case last(a):
-		return a.turn.at - b.turn.at
-	case a.gpus != b.gpus:
-		return b.gpus - a.gpus
-	case (a.act != nil) != (b.act != nil):
-		if a.act != nil {
-			return -1
-		}
-		return 1
+// sortChosen puts the chosen into the order in which they find their places: what is wide first, of one size what runs already. Who cannot be stopped later
+// comes last: where one before it finds no place after all, it must not have started. The chosen are many and in the order already, and their sizes few.
+func (pl *planner) sortChosen() {
+	type size struct {
+		gpus         int
+		runs, awaits []*entry
 	}
-	return a.turn.at - b.turn.at
+	sizes := make([]size, 0, 16)
+	var last []*entry
+	out := pl.sorted[:0]
+	for _, e := range pl.chosen {
+		switch {
+		case e.first:
+			out = append(out, e)
+			continue
+		case e.pend != nil && e.pend.Pinned:
+			last = append(last, e)
+			continue
+		}
+		i := slices.IndexFunc(sizes, func(s size) bool { return s.gpus == e.gpus })
+		if i < 0 {
+			i, sizes = len(sizes), append(sizes, size{gpus: e.gpus})
+		}
+		if s := &sizes[i]; e.act != nil {
+			s.runs = append(s.runs, e)
+		} else {
+			s.awaits = append(s.awaits, e)
+		}
+	}
+	slices.SortFunc(sizes, func(a, b size) int { return b.gpus - a.gpus })
+	for _, s := range sizes {
+		out = append(append(out, s.runs...), s.awaits...)
+	}
+	pl.chosen, pl.sorted = append(out, last...), pl.chosen
 }
-
-func (pl *planner) sortChosen() { slices.SortFunc(pl.chosen, widestFirst) }

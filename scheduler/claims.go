@@ -100,6 +100,7 @@ func (w *world) giveBack(e *entry) {
 			if u.setAside != e.id {
 				return false
 			}
+			k.node.move()
 			k.node.freeCPU, k.node.freeMiB = k.node.freeCPU+u.cpus, k.node.freeMiB+u.mib
 			return true
 		})

@@ -4,10 +4,10 @@
 // gives the same plan, byte for byte.
 //
 //	Snapshot ─► world     clusters, nodes, what is free, what is claimed   world.go
-//	         ─► order     quota, share, class, and what the policy ranks by   order.go, share.go, arrivals.go
+//	         ─► order     quota, share, class, and what the policy ranks by   order.go, line.go, runner.go, promise.go, share.go, lanes.go, arrivals.go
 //	         ─► ready?    cancel, hold, after, back-off                    ready.go
 //	         ─► shape     where could this gang ever run                   shape.go
-//	         ─► repack    who should have GPUs, and where, moving little   choose.go, repack.go
+//	         ─► repack    who should have GPUs, and where, moving little   choose.go, repack.go, vacancy.go, sites.go, settle.go
 //	         ─► fit       where does it fit now, best first                fit.go, pool.go
 //	         ─► hand over to a queue that could ever hold it              handover.go
 //	         ─► preempt   whose stop makes room for the head at the least lost work   preempt.go, claims.go
@@ -62,8 +62,13 @@
 // batch system keep a run from clusters without one.
 //
 // Cost. A world only gets fuller while a plan is made, so a shape that did not fit does not fit
-// again: equal shapes cost one look and share one reason, and ten thousand waiting runs of a few
-// shapes cost one sort and a map look-up each.
+// again: equal shapes cost one look and share one reason.
+//
+// What waits stays in line from plan to plan, in rows by tier and class (line.go), of which a plan changes only where somebody came, went, or got or lost a part of
+// what its tenant is promised; what runs is kept in the order of before, which time changes little (runner.go). A plan walks all of them by their spots, which lie side by side
+// in memory and say what decides of a run, its fate: its shape, a reason that time does not end, or itself. Only of the last is the run looked at, and of a shape only until
+// one of it has failed. What bins could give if nothing that may be stopped ran is counted as runs come and go, and bins are found by how much they have open
+// (vacancy.go): what is written into them while places are looked for is noted and taken back. Reasons are written anew only where what they say has changed.
 //
 // CheckPlan (check*.go) judges a plan against its snapshot, property by property, and shares no
 // code with the planner, so that a bug here is not a bug there. The daemon calls CheckDecisions, which is

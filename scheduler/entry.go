@@ -7,55 +7,57 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// entry is a run as planning sees it: it waits, or an attempt of it is active.
+// entry is a run as planning sees it: it waits, or an attempt of it is active. What passes over those that run look at comes first.
 type entry struct {
-	id    forge.RunID
-	pend  *forge.PendingRun    // nil while an attempt is active
-	act   *forge.ActiveAttempt // nil while it waits
-	gang  forge.Gang
-	gpus  int
-	shape *shape
-	at    int // in world.waiting or world.running
+	id   forge.RunID
+	pend *forge.PendingRun    // nil while an attempt is active
+	act  *forge.ActiveAttempt // nil while it waits
+	gpus int
 
 	turn     turn
-	claims   bool          // GPUs are claimed for it
-	inLine   bool          // of one that waits: in world.line
-	need     int64         // GPU time that is left, in milliseconds
-	ms       float64       // time that is left, in milliseconds, with the bonus of what runs
-	since    int64         // when it was submitted and, with that, how long it ran: what it has waited from, in nanoseconds
-	plan     int           // what follows is of the plan with this number
-	idle     holdKey       // why it may not start whatever is free
-	why      func() string // idle in words
+	by       *entry  // for whom it gives way
+	shares   []share // of one that runs; made once
+	home     *pool   // of one that runs: where all its shares are, all alike; nil: an odd one, or it has none
+	plan     int     // what follows is of the plan with this number
 	fixed    bool
 	chosen   bool
-	stopped  bool    // preempted in this plan, or leaving anyway
-	placed   bool    // starts in this plan
-	first    bool    // repacking gives it the first pick
-	excluded bool    // could not be placed by repacking: takes its turn like any other
-	forced   bool    // its turn comes, and repacking has decided that nothing is stopped for it
-	by       *entry  // for whom it gives way
-	pool     *pool   // where it was counted
-	to       []*bin  // where repacking puts it
-	kept     bool    // repacking leaves it where it is
-	counted  bool    // among what its tenant has
-	cleared  bool    // something is stopped for it in this plan
-	shares   []share // of one that runs; made once
-	cost     float64 // scratch of a sort
+	stopped  bool // preempted in this plan, or leaving anyway
+	kept     bool // repacking leaves it where it is
+	placed   bool // starts in this plan
+	first    bool // repacking gives it the first pick
+	excluded bool // could not be placed by repacking: takes its turn like any other
+	counted  bool // among what its tenant has
+	cleared  bool // something is stopped for it in this plan
+
+	lends    bool // of one that runs: its shares are counted in lent
+	queued   bool // of one that is active: it waits in a cluster's own queue
+	gone     bool // of one that ran: it does not any more
+	claims   bool // GPUs are claimed for it
+	inLine   bool // of one that waits: it has a spot in a row
+	entitled bool // of one that waits: it stands in line within what its tenant is promised
+	ageing   bool // scratch of lanes
+
+	pool    *pool         // where it was counted
+	to      []*bin        // where repacking puts it
+	idle    holdKey       // why it may not start whatever is free
+	why     func() string // idle in words, where it is a matter of time
+	idles   *idleness     // why it may not start whatever is free, as long as it is not told to be another
+	gang    forge.Gang
+	shape   *shape
+	at      int      // in world.waiting or world.running
+	account *account // its tenant's
+	user    *account // its user's
+	granted int      // the plan that entitled it
+	need    int64    // of one that waits: GPU time that is left, in milliseconds
+	since   int64    // and what it has waited from, in nanoseconds: when it was submitted and, with that, how long it ran
 }
 
 // reset makes the entry ready for a plan.
 func (e *entry) reset(plan int) {
 	if e.plan != plan {
-		e.plan, e.first, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.forced, e.kept, e.counted, e.cleared = plan, false, false, false, false, false, false, false, false, false, false
+		e.plan, e.first, e.fixed, e.chosen, e.stopped, e.placed, e.excluded, e.kept, e.counted, e.cleared = plan, false, false, false, false, false, false, false, false, false
 		e.by, e.pool, e.to = nil, nil, nil
 	}
-}
-
-func (e *entry) priority() int {
-	if e.act != nil {
-		return e.act.Priority
-	}
-	return e.pend.Priority
 }
 
 func (e *entry) work() *forge.Work {
@@ -77,13 +79,6 @@ func (e *entry) tenant() forge.TenantID {
 		return e.act.Tenant
 	}
 	return e.pend.Tenant
-}
-
-func (e *entry) user() string {
-	if e.act != nil {
-		return e.act.User
-	}
-	return e.pend.User
 }
 
 func (e *entry) eval() bool {
@@ -126,15 +121,21 @@ func (w *world) putWaiting(r *forge.PendingRun) *entry {
 	w.drop(r.ID)
 	e := w.entry()
 	*e = entry{id: r.ID, pend: r, gang: r.Gang, gpus: r.Gang.GPUs(), at: len(w.waiting), plan: -1, claims: len(w.claims[r.ID]) > 0}
-	e.need, e.ms, e.since = int64(forge.GPUTimeOf(r.Work.Left, e.gpus)), float64(r.Work.Left.Milliseconds()), r.SubmittedAt.UnixNano()+int64(r.Work.Ran)
-	e.idle, e.why = notReady(r, never)
-	if !r.NotBefore.IsZero() {
+	e.account = w.account(r.Tenant)
+	e.user = e.account.of(r.User)
+	e.need, e.since = int64(forge.GPUTimeOf(r.Work.Left, e.gpus)), r.SubmittedAt.UnixNano()+int64(r.Work.Ran)
+	if r.Pinned {
+		w.pinned++
+	}
+	if e.idles = w.idlesFor(r); e.idles != nil {
+		e.idle = e.idles.key
+	} else if !r.NotBefore.IsZero() {
 		w.timed = append(w.timed, e)
 	}
 	w.backlog += e.need
 	w.fresh = append(w.fresh, e)
 	w.waiting = append(w.waiting, e)
-	w.attend(r.Tenant, 1)
+	w.attend(e, 1)
 	w.entries[r.ID] = e
 	return e
 }
@@ -142,9 +143,10 @@ func (w *world) putWaiting(r *forge.PendingRun) *entry {
 func (w *world) putRunning(a *forge.ActiveAttempt) {
 	w.drop(a.Run)
 	e := w.entry()
-	*e = entry{id: a.Run, act: a, gang: a.Gang, at: len(w.running)}
+	*e = entry{id: a.Run, act: a, gang: a.Gang, at: len(w.running), account: w.account(a.Tenant), queued: a.Queued()}
+	e.user = e.account.of(a.User)
 	c := w.byName[a.Cluster]
-	if c != nil && c.queue != nil && a.Queued() {
+	if c != nil && c.queue != nil && e.queued {
 		c.queue.add(owner{a.Tenant, a.User})
 	}
 	for _, sh := range a.Placement {
@@ -154,7 +156,8 @@ func (w *world) putRunning(a *forge.ActiveAttempt) {
 		}
 	}
 	w.running = append(w.running, e)
-	w.attend(a.Tenant, 1)
+	w.attend(e, 1)
+	w.started = append(w.started, e)
 	w.entries[a.Run] = e
 }
 
@@ -164,12 +167,14 @@ func (w *world) drop(run forge.RunID) {
 		return
 	}
 	delete(w.entries, run)
-	w.attend(e.tenant(), -1)
+	w.attend(e, -1)
 	list := &w.waiting
 	if e.act != nil {
 		list = &w.running
+		e.gone = true
+		e.lend(false)
 		w.release(e)
-		if c := w.byName[e.act.Cluster]; c != nil && c.queue != nil && e.act.Queued() {
+		if c := w.byName[e.act.Cluster]; c != nil && c.queue != nil && e.queued {
 			c.queue.drop(owner{e.act.Tenant, e.act.User})
 		}
 	}
@@ -183,19 +188,6 @@ func (w *world) drop(run forge.RunID) {
 	*list = (*list)[:last]
 }
 
-// attend counts the runs of a tenant.
-func (w *world) attend(t forge.TenantID, n int) {
-	was := w.present[t]
-	if was+n == 0 {
-		delete(w.present, t)
-	} else {
-		w.present[t] = was + n
-	}
-	if was == 0 || was+n == 0 {
-		w.presence++
-	}
-}
-
 // never is later than any back-off: what keeps a run from starting then is not time.
 var never = time.Unix(1<<40, 0)
 
@@ -203,16 +195,19 @@ var never = time.Unix(1<<40, 0)
 func (w *world) leave(e *entry) {
 	w.backlog -= e.need
 	same := func(x *entry) bool { return x == e }
-	if !e.pend.NotBefore.IsZero() {
-		w.timed = slices.DeleteFunc(w.timed, same)
+	if e.pend.Pinned {
+		w.pinned--
 	}
-	w.flagged = slices.DeleteFunc(w.flagged, same)
 	switch {
 	case !e.inLine:
 		w.fresh = slices.DeleteFunc(w.fresh, same)
 	case !w.lineStale:
-		if i, ok := slices.BinarySearchFunc(w.line, e, compareEntries); ok {
-			w.line = slices.Delete(w.line, i, i+1)
-		}
+		w.unpromise(e)
+		w.exit(e)
+	}
+	if e.idles != nil {
+		w.forget(e.idles)
+	} else if !e.pend.NotBefore.IsZero() {
+		w.timed = slices.DeleteFunc(w.timed, same)
 	}
 }

@@ -208,16 +208,23 @@ type group struct {
 // grouped divides choices by a label, groups in the order of their first choice.
 func grouped(choices []choice, label string) []group {
 	var out []group
-	at := map[string]int{}
+	if len(choices) == 0 {
+		return nil
+	}
+	ids := choices[0].bin.pool.grouped(label)
+	most := int32(0)
 	for _, c := range choices {
-		v := c.bin.node.Labels[label]
-		i, ok := at[v]
-		if !ok {
-			i = len(out)
-			at[v] = i
-			out = append(out, group{value: v})
+		most = max(most, ids[c.bin.at])
+	}
+	at := make([]int32, most+1) // by number of the value, its group, from 1
+	for _, c := range choices {
+		id := ids[c.bin.at]
+		if at[id] == 0 {
+			out = append(out, group{value: c.bin.node.Labels[label]})
+			at[id] = int32(len(out))
 		}
-		out[i].choices = append(out[i].choices, c)
+		g := &out[at[id]-1]
+		g.choices = append(g.choices, c)
 	}
 	return out
 }
@@ -240,6 +247,7 @@ func (pl *planner) place(e *entry, f *fit) {
 		out.Nodes = append(out.Nodes, forge.NodeVersion{Node: node.Name, Version: node.Version})
 	}
 	e.placed = true
+	pl.decided(e)
 	pl.count(e)
 	pl.plan.Place = append(pl.plan.Place, out)
 }

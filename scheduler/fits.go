@@ -19,9 +19,9 @@ func Fits(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName) (ok bool,
 // well. cluster "" means any. largest says in words the largest gang that could, with the same
 // CPUs and memory per GPU; it is what a refused submit is told.
 func FitsWhere(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName, where *forge.Constraints) (ok bool, largest string) {
-	var in []forge.Node
-	for _, n := range nodes {
-		if (cluster == "" || n.Cluster == cluster) && len(n.GPUs) > 0 {
+	in := make([]*forge.Node, 0, len(nodes))
+	for i := range nodes {
+		if n := &nodes[i]; (cluster == "" || n.Cluster == cluster) && len(n.GPUs) > 0 {
 			in = append(in, n)
 		}
 	}
@@ -53,13 +53,18 @@ func FitsWhere(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName, wher
 }
 
 // fitsLeft are the nodes that constraints leave, with the GPUs that they leave of each.
-func fitsLeft(nodes []forge.Node, where *forge.Constraints) (out []forge.Node) {
+func fitsLeft(nodes []*forge.Node, where *forge.Constraints) (out []*forge.Node) {
+	if where.Empty() {
+		return nodes
+	}
 	for _, n := range nodes {
-		if !where.Node(&n) {
+		if !where.Node(n) {
 			continue
 		}
 		if unfit := func(g forge.GPU) bool { return !where.GPU(&g) }; slices.ContainsFunc(n.GPUs, unfit) {
-			n.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), unfit)
+			part := *n
+			part.GPUs = slices.DeleteFunc(slices.Clone(n.GPUs), unfit)
+			n = &part
 		}
 		if len(n.GPUs) > 0 {
 			out = append(out, n)
@@ -69,14 +74,14 @@ func fitsLeft(nodes []forge.Node, where *forge.Constraints) (out []forge.Node) {
 }
 
 // fitsSites parts nodes by the label that a gang must not leave; nodes without it are out, since nobody knows where they are.
-func fitsSites(nodes []forge.Node, where *forge.Constraints) (sites [][]forge.Node) {
+func fitsSites(nodes []*forge.Node, where *forge.Constraints) (sites [][]*forge.Node) {
 	if where == nil || where.Within == "" {
 		if len(nodes) == 0 {
 			return nil
 		}
-		return [][]forge.Node{nodes}
+		return [][]*forge.Node{nodes}
 	}
-	by := map[string][]forge.Node{}
+	by := map[string][]*forge.Node{}
 	for _, n := range nodes {
 		if v, ok := n.Labels[where.Within]; ok {
 			by[v] = append(by[v], n)
@@ -89,7 +94,7 @@ func fitsSites(nodes []forge.Node, where *forge.Constraints) (sites [][]forge.No
 }
 
 // fitsNone names the first thing asked for that leaves no node.
-func fitsNone(nodes []forge.Node, where *forge.Constraints) string {
+func fitsNone(nodes []*forge.Node, where *forge.Constraints) string {
 	left, had := nodes, thereAre(len(nodes))+" with GPUs"
 	steps := []struct {
 		c    forge.Constraints
@@ -127,24 +132,29 @@ func thereAre(nodes int) string {
 	return fmt.Sprintf("there are %d nodes", nodes)
 }
 
-// fitsOn looks at nodes that may all be in one gang.
-func fitsOn(nodes []forge.Node, g forge.Gang) (ok bool, best size) {
-	seen := map[device][]offer{}
-	for i := range nodes {
-		for _, k := range kindsOn(&nodes[i]) {
-			seen[k.device] = append(seen[k.device], offer{&nodes[i], k.slots, whole(&nodes[i], g, k.slots)})
+// fitsOn looks at nodes that may all be in one gang. Of each it matters only how many slots can be used together.
+func fitsOn(nodes []*forge.Node, g forge.Gang) (ok bool, best size) {
+	seen := map[device]map[int]int{} // by slots that can be used together, how many nodes have so many
+	var kinds []kindOn
+	for _, n := range nodes {
+		kinds = kindsOn(n, kinds[:0])
+		for _, k := range kinds {
+			by := seen[k.device]
+			if by == nil {
+				by = map[int]int{}
+				seen[k.device] = by
+			}
+			by[whole(n, g, k.slots)]++
 		}
 	}
 	for _, d := range slices.SortedFunc(maps.Keys(seen), device.compare) {
-		offers := seen[d]
-		slices.SortFunc(offers, func(a, b offer) int {
-			return cmp.Or(cmp.Compare(b.fit, a.fit), cmp.Compare(b.slots, a.slots), cmp.Compare(a.node.Name, b.node.Name))
-		})
-		if g.Nodes >= 1 && g.GPUsPerNode >= 1 && len(offers) >= g.Nodes && offers[g.Nodes-1].fit >= g.GPUsPerNode {
-			ok = true
-		}
-		for i, o := range offers {
-			if s := (size{d, i + 1, o.fit}); s.better(best) {
+		n := 0
+		for _, slots := range slices.Backward(slices.Sorted(maps.Keys(seen[d]))) {
+			n += seen[d][slots]
+			if g.Nodes >= 1 && g.GPUsPerNode >= 1 && slots >= g.GPUsPerNode && n >= g.Nodes {
+				ok = true
+			}
+			if s := (size{d, n, slots}); s.better(best) {
 				best = s
 			}
 		}
@@ -177,8 +187,7 @@ type kindOn struct {
 
 // kindsOn counts the slots of a node by device. A node has one or two, which a list finds faster
 // than a map.
-func kindsOn(n *forge.Node) []kindOn {
-	var out []kindOn
+func kindsOn(n *forge.Node, out []kindOn) []kindOn {
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
 		j := slices.IndexFunc(out, func(k kindOn) bool { return k.kind == g.Kind && k.typ == g.Type })
@@ -189,13 +198,6 @@ func kindsOn(n *forge.Node) []kindOn {
 		out[j].slots++
 	}
 	return out
-}
-
-// offer is what one node has of a device, and how many of them the CPUs and memory serve.
-type offer struct {
-	node  *forge.Node
-	slots int
-	fit   int
 }
 
 // whole is how many slots of a node can be used together at the gang's CPUs and memory per GPU.
@@ -218,16 +220,16 @@ type size struct {
 func (s size) better(t size) bool { return s.nodes*s.slots > t.nodes*t.slots }
 
 // fitsNoNode is said when the CPUs or memory of no node serve a single GPU.
-func fitsNoNode(sites [][]forge.Node) string {
+func fitsNoNode(sites [][]*forge.Node) string {
 	type holder struct {
 		kindOn
 		node *forge.Node
 	}
 	var all []holder
 	for _, site := range sites {
-		for i := range site {
-			for _, k := range kindsOn(&site[i]) {
-				all = append(all, holder{k, &site[i]})
+		for _, n := range site {
+			for _, k := range kindsOn(n, nil) {
+				all = append(all, holder{k, n})
 			}
 		}
 	}

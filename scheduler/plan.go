@@ -34,13 +34,16 @@ type planner struct {
 	w            *world
 	nodes        []forge.Node // for texts
 	bands        map[forge.TenantID]int32
-	bounds       *bounds
 	spread       []string
 	plan         forge.Plan
-	runningOnes  []*entry      // that could be stopped, in order
-	candidates   []*entry      // all that wait and all that could be stopped for them, in order
-	queue        []*entry      // those of them that wait
-	scratch      []*entry      // of sorts
+	candidates   []*spot       // all that wait and all that could be stopped for them, in order
+	fates        []int32       // of the candidates
+	stretches    []stretch     // in which lanes they are
+	claimers     []*entry      // those that GPUs are claimed for
+	critical     []*spot       // scratch
+	others       []*spot       // scratch
+	shut         []int         // by shape: the choice of this plan that found no room for one of it
+	repacked     bool          // who was left out by the choice has nothing stopped for it
 	groups       []*forge.Held // in the order of their first run
 	reasons      map[holdKey]*forge.Held
 	reservations []*reservation
@@ -48,52 +51,55 @@ type planner struct {
 	saving       map[forge.RunID]*forge.Held          // runs that wait for what was stopped for them
 	overruled    map[forge.RunID]bool                 // runs whose claims went to one of a higher class in this plan
 	chosen       []*entry                             // by repacking
+	sorted       []*entry                             // scratch of that
+	left         []*entry                             // what runs and was not chosen
+	surveyed     bool                                 // what bins could give was counted in this plan
 	choices      int                                  // how often repacking has chosen
 	fresh        []*entry                             // placed by the realisation that is being made
 	classes      bool                                 // there are several among the candidates
 	sites        []site                               // scratch
-	pinned       *bool                                // some run waits that may not be stopped once it runs; nil before somebody asks
+	counts       []int                                // scratch
+	offers       []*entry                             // scratch
 	reserving    func(*entry, *cluster, *reservation) // who asks hears of each reservation; nil: nobody
-}
-
-// ready tells what may be stopped at all from what keeps its GPUs whatever waits.
-func (pl *planner) ready() {
-	w := pl.w
-	w.begin()
-	for _, e := range w.running {
-		e.reset(w.undo.plan)
-		e.stopped = e.act.Leaving()
-		e.fixed = e.stopped || e.act.Pinned || e.act.Queued()
-		if e.act.Preempted == 0 || e.fixed {
-			continue
-		}
-		if until := pl.spared(e.act); until.After(pl.now) {
-			e.fixed = true
-			if len(w.waiting) > 0 && (pl.p.PreemptInOrder || pl.p.PreemptGap > 0) {
-				pl.wakeAt(until)
-			}
-		}
-	}
-	for _, e := range w.timed {
-		e.idle, e.why = notReady(e.pend, pl.now)
-	}
-	pl.bounds.count(w.running)
 }
 
 func (pl *planner) run() {
 	w := pl.w
 	defer w.end()
 	pl.line()
-	early := pl.claimants()
+	pl.claimants()
 	if pl.p.PreemptInOrder && !pl.inTurn {
 		pl.repack()
 	}
-	for _, e := range pl.queue {
-		if pl.quiet && e.settled(w.undo.plan) {
+	settled := make([]*forge.Held, len(w.numbered)) // by shape: what holds all of it that come
+	for i, fate := range pl.fates {
+		switch {
+		case fate == fateRuns:
+			continue
+		case fate <= fateIdle:
+			if !pl.quiet {
+				pl.hold(w.idles[fateIdle-fate].heldFor(w.undo.plan), pl.candidates[i].id)
+			}
+			continue
+		case fate >= 0 && settled[fate] != nil:
+			pl.hold(settled[fate], pl.candidates[i].id)
 			continue
 		}
-		if !e.placed && !early[e.id] {
-			pl.decide(e)
+		e := pl.touch(i)
+		if e.placed {
+			continue
+		}
+		pl.decide(e)
+		if sh := e.shape; fate >= 0 && sh.failed != nil && len(sh.queues) == 0 {
+			h := sh.failed
+			if settled[fate] = h; !pl.quiet && cap(h.Runs) < sh.told { // as many as last time, so that it need not grow
+				h.Runs = append(make([]forge.RunID, 0, sh.told+sh.told/16+1), h.Runs...)
+			}
+		}
+	}
+	for i, h := range settled {
+		if h != nil && !pl.quiet {
+			w.numbered[i].told = len(h.Runs)
 		}
 	}
 	for _, h := range pl.groups {
@@ -107,12 +113,6 @@ func (pl *planner) run() {
 			pl.wakeAt(pl.nextLevel(e))
 		}
 	}
-}
-
-// settled says that there is nothing to decide of a run: one of its shape did not fit, and nobody else could have it.
-func (e *entry) settled(plan int) bool {
-	sh := e.shape
-	return sh != nil && sh.plan == plan && sh.failed != nil && len(sh.queues) == 0 && !e.claims && e.idle.code == ""
 }
 
 // nextLevel is when a run that runs has had so much that it comes later in the order.
@@ -129,26 +129,21 @@ func (pl *planner) nextLevel(e *entry) time.Time {
 // their turn they could be held behind a head that itself waits for the very GPUs that they
 // claim, and both would wait for ever. Those whose claims stand and which do not fit yet have their room
 // set aside, and neither reserve nor preempt more.
-func (pl *planner) claimants() map[forge.RunID]bool {
+func (pl *planner) claimants() {
 	w := pl.w
-	if len(w.claims) == 0 {
-		return nil
-	}
-	started := map[forge.RunID]bool{}
 	start := func(e *entry, where func(*bin) bool) bool {
-		if _, broken := pl.bounds.breaks(e); broken {
+		if _, broken := e.breaks(); broken {
 			return false // a bound that came after the claims
 		}
 		found, _ := pl.find(e, pl.shapeOf(e), where)
 		if found != nil {
 			pl.place(e, found)
-			started[e.id] = true
 		}
 		return found != nil
 	}
 	var rest []*entry
-	for _, e := range pl.queue {
-		if !e.claims || e.idle.code != "" || pl.shapeOf(e).code != "" {
+	for _, e := range pl.claimers {
+		if e.idle.code != "" || pl.shapeOf(e).code != "" {
 			continue
 		}
 		// On what is claimed for it a run may start whatever is set aside for others: that was counted beside it.
@@ -166,7 +161,6 @@ func (pl *planner) claimants() map[forge.RunID]bool {
 			pl.count(e)
 		}
 	}
-	return started
 }
 
 func (pl *planner) decide(e *entry) {
@@ -178,38 +172,42 @@ func (pl *planner) decide(e *entry) {
 		if pl.quiet {
 			return
 		}
+		if e.idles != nil {
+			pl.hold(e.idles.heldFor(pl.w.undo.plan), e.id)
+			return
+		}
 		h := pl.reasons[e.idle]
 		if h == nil {
 			h = &forge.Held{Code: e.idle.code, Text: e.why()}
 			pl.reasons[e.idle] = h
 		}
-		pl.hold(h, e)
+		pl.hold(h, e.id)
 		return
 	}
 	switch {
 	case pl.overruled[e.id]:
-		pl.hold(&forge.Held{Code: forge.HoldCapacity, Text: "what was being freed for it goes to a run of higher priority; its turn comes again"}, e)
+		pl.hold(&forge.Held{Code: forge.HoldCapacity, Text: "what was being freed for it goes to a run of higher priority; its turn comes again"}, e.id)
 		return
 	case pl.saving[e.id] != nil:
-		pl.hold(pl.saving[e.id], e)
+		pl.hold(pl.saving[e.id], e.id)
 		return
 	}
 	sh := pl.shapeOf(e)
 	claims := e.claims
 	if sh.failed != nil && (sh.code != "" || !claims) {
 		if len(sh.queues) > 0 {
-			if x, broken := pl.bounds.breaks(e); broken {
-				pl.hold(pl.boundHold(sh, x), e)
+			if x, broken := e.breaks(); broken {
+				pl.hold(pl.boundHold(sh, x), e.id)
 				return
 			}
 		}
 		if !pl.handOver(e, sh) {
-			pl.hold(sh.failed, e)
+			pl.hold(sh.failed, e.id)
 		}
 		return
 	}
-	if x, broken := pl.bounds.breaks(e); broken {
-		pl.hold(pl.boundHold(sh, x), e)
+	if x, broken := e.breaks(); broken {
+		pl.hold(pl.boundHold(sh, x), e.id)
 		return
 	}
 	pl.try(e, sh, claims)
@@ -225,7 +223,7 @@ func (pl *planner) try(e *entry, sh *shape, claims bool) {
 	}
 	if h := sh.behind[bk]; h != nil && !claims { // what is kept for it makes it unlike its equals
 		if !pl.handOver(e, sh) {
-			pl.hold(h, e)
+			pl.hold(h, e.id)
 		}
 		return
 	}
@@ -236,7 +234,7 @@ func (pl *planner) try(e *entry, sh *shape, claims bool) {
 		}
 		h := pl.held(forge.HoldBehind, func() string { return pl.notTriedText() + sh.fullText() })
 		sh.behind[bk] = h
-		pl.hold(h, e)
+		pl.hold(h, e.id)
 		return
 	}
 	if reserved {
@@ -257,12 +255,12 @@ func (pl *planner) try(e *entry, sh *shape, claims bool) {
 	}
 	if len(sh.pools) == 0 {
 		sh.failed = pl.held(forge.HoldQueueFull, sh.queueFullText)
-		pl.hold(sh.failed, e)
+		pl.hold(sh.failed, e.id)
 		return
 	}
 	if blocked == nil && !all {
 		if h := pl.preempt(e, sh); h != nil {
-			pl.hold(h, e)
+			pl.hold(h, e.id)
 			return
 		}
 	}
@@ -280,7 +278,7 @@ func (pl *planner) try(e *entry, sh *shape, claims bool) {
 		// Its equals wait for the same and have no reservation: they share the text without it.
 		h = &forge.Held{Code: h.Code, Text: h.Text + headText(res)}
 	}
-	pl.hold(h, e)
+	pl.hold(h, e.id)
 }
 
 // held makes a reason; its text only where somebody reads it.
@@ -295,7 +293,7 @@ func (pl *planner) reserve(e *entry, sh *shape, all bool) *reservation {
 	if all || sh.waitForNode {
 		return nil
 	}
-	if pl.p.PreemptInOrder && !pl.unyielding() {
+	if pl.p.PreemptInOrder && pl.w.pinned == 0 {
 		return nil // whoever overtakes it now can be stopped for it
 	}
 	res := pl.reserveFor(e, sh)
@@ -325,14 +323,14 @@ func reservedIn(pools []*pool) (some, all bool) {
 	return slices.ContainsFunc(pools, taken), !slices.ContainsFunc(pools, free)
 }
 
-func (pl *planner) hold(h *forge.Held, e *entry) {
+func (pl *planner) hold(h *forge.Held, run forge.RunID) {
 	if pl.quiet {
 		return
 	}
 	if len(h.Runs) == 0 {
 		pl.groups = append(pl.groups, h)
 	}
-	h.Runs = append(h.Runs, e.id)
+	h.Runs = append(h.Runs, run)
 }
 
 func (pl *planner) wakeAt(t time.Time) {

@@ -22,9 +22,8 @@ type Planner struct {
 	tenants  []forge.TenantShare
 	bands    map[forge.TenantID]int32 // by those that were present when presence was seen
 	seen     int
-	bounds   *bounds
 	stale    bool    // the nodes changed: the world is made anew before the next plan
-	reshape  bool    // they are the same ones, some are in another state: where shapes could run is found anew before the next plan
+	renewed  []*node // they are the same ones, these are in another state: where shapes could run that they count for is found anew before the next plan
 	last     planner // its buffers serve the next plan
 	sorted   []forge.Node
 }
@@ -80,7 +79,9 @@ func compareNodes(a, b forge.Node) int {
 }
 
 func (pl *Planner) setTenants(t []forge.TenantShare) {
-	pl.tenants, pl.bands, pl.bounds = t, nil, newBounds(t)
+	pl.tenants, pl.seen = t, -1
+	pl.w.bound(t)
+	pl.w.guarantee()
 }
 
 // Change tells of one change; the order of several matters as it did in the world.
@@ -94,8 +95,11 @@ func (pl *Planner) Change(c Change) {
 		pl.w.drop(c.Gone)
 	case c.Node != nil:
 		pl.nodes[nodeKey{c.Node.Cluster, c.Node.Name}] = *c.Node
-		pl.stale = pl.stale || !pl.w.renew(c.Node)
-		pl.reshape = true
+		if key := (nodeKey{c.Node.Cluster, c.Node.Name}); pl.w.renew(c.Node) {
+			pl.renewed = append(pl.renewed, pl.w.nodes[key])
+		} else {
+			pl.stale = true
+		}
 	case c.Claim != nil && c.Claim.Gone:
 		pl.w.unclaim(c.Claim.Claim)
 	case c.Claim != nil:
@@ -134,19 +138,23 @@ func (pl *Planner) make(now time.Time) *planner {
 	if pl.stale {
 		pl.Load(pl.Snapshot(now))
 	}
-	if pl.reshape {
-		pl.reshape = false
-		for _, sh := range pl.w.shapes {
-			pl.w.reshape(sh, pl.sorted)
+	if len(pl.renewed) > 0 {
+		for _, sh := range pl.w.numbered {
+			if slices.ContainsFunc(pl.renewed, sh.counts) {
+				pl.w.reshape(sh, pl.sorted)
+			}
 		}
+		pl.renewed = nil
 	}
-	if pl.bands == nil || pl.seen != pl.w.presence {
-		pl.bands, pl.seen = bandsOf(pl.tenants, pl.policy, func(t forge.TenantID) bool { return pl.w.present[t] > 0 }), pl.w.presence
-		pl.w.lineStale = true
+	if pl.seen != pl.w.presence {
+		bands := bandsOf(pl.tenants, pl.policy, pl.w.present)
+		pl.w.lineStale = pl.w.lineStale || !maps.Equal(bands, pl.bands)
+		pl.bands, pl.seen = bands, pl.w.presence
 	}
 	old := &pl.last
-	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, bounds: pl.bounds, plan: forge.Plan{Revision: pl.revision},
-		candidates: old.candidates[:0], queue: old.queue[:0], scratch: old.scratch[:0], runningOnes: old.runningOnes[:0], chosen: old.chosen[:0], sites: old.sites[:0], spread: labels(pl.policy.Spread),
+	p := planner{p: pl.policy, now: now, w: pl.w, nodes: pl.sorted, bands: pl.bands, plan: forge.Plan{Revision: pl.revision},
+		candidates: old.candidates[:0], fates: old.fates[:0], stretches: old.stretches[:0], claimers: old.claimers[:0], critical: old.critical[:0], others: old.others[:0],
+		chosen: old.chosen[:0], sorted: old.sorted[:0], left: old.left[:0], sites: old.sites[:0], shut: old.shut[:0], offers: old.offers[:0], counts: old.counts[:0], spread: labels(pl.policy.Spread),
 		reasons: map[holdKey]*forge.Held{}, saving: map[forge.RunID]*forge.Held{}, overruled: map[forge.RunID]bool{}}
 	pl.last = p
 	pl.last.ready()

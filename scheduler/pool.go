@@ -25,10 +25,11 @@ type pool struct {
 	all     set
 	ill     set     // bins with GPUs that are sick
 	classes []class // every bin is in one
+	holds   map[capable]set
 	marks   map[string]set
 	memory  map[int64]set
-	open    []int // for the repacking of one plan: how many bins have so many slots open
-	opens   int   // and how many slots that are
+	room    vacancy            // for the repacking of one plan
+	groups  map[string][]int32 // by label: which value each bin has, by number; 0 for none
 }
 
 // set is a set of the bins of one pool.
@@ -54,6 +55,15 @@ func (s set) count() int {
 	n := 0
 	for _, w := range s {
 		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// common is how many there are in both.
+func (s set) common(t set) int {
+	n := 0
+	for i, w := range s {
+		n += bits.OnesCount64(w & t[i])
 	}
 	return n
 }
@@ -93,9 +103,26 @@ func (p *pool) classed(i int) {
 	p.classes = append(p.classes, like)
 }
 
-// holding are the bins that could meet a need if nothing ran; with sick GPUs counted or without.
+// any says whether there is something in it.
+func (s set) any() bool { return slices.ContainsFunc(s, func(w uint64) bool { return w != 0 }) }
+
+// capable names the bins that could meet a need if nothing ran; with sick GPUs counted or without.
+type capable struct {
+	need
+	sick bool
+}
+
+// holding are the bins that could meet a need if nothing ran; with sick GPUs counted or without. Who asks changes nothing in them.
 func (p *pool) holding(n need, sick bool) set {
-	out := newSet(len(p.bins))
+	out, known := p.holds[capable{n, sick}]
+	if known {
+		return out
+	}
+	out = newSet(len(p.bins))
+	if p.holds == nil {
+		p.holds = map[capable]set{}
+	}
+	p.holds[capable{n, sick}] = out
 	for _, c := range p.classes {
 		slots := c.healthy
 		if sick {
@@ -122,6 +149,8 @@ func (p *pool) named(n forge.NodeName) int {
 // index makes the sets of a pool whose bins are all there.
 func (p *pool) index() {
 	p.most, p.classes, p.failing, p.suspect = 0, nil, false, nil
+	clear(p.holds)
+	p.room.valid = false
 	for _, b := range p.bins {
 		p.most = max(p.most, b.healthy)
 	}
@@ -201,5 +230,30 @@ func (b *bin) setAvail(n int) {
 		p.free[n].add(b.at)
 		p.counts[n]++
 	}
+	b.move()
 	b.avail = n
+}
+
+// grouped numbers the values that the nodes of the bins have of a label.
+func (p *pool) grouped(label string) []int32 {
+	ids, ok := p.groups[label]
+	if ok {
+		return ids
+	}
+	ids = make([]int32, len(p.bins))
+	at := map[string]int32{"": 0}
+	for i, b := range p.bins {
+		v := b.node.Labels[label]
+		id, seen := at[v]
+		if !seen {
+			id = int32(len(at))
+			at[v] = id
+		}
+		ids[i] = id
+	}
+	if p.groups == nil {
+		p.groups = map[string][]int32{}
+	}
+	p.groups[label] = ids
+	return ids
 }

@@ -12,7 +12,7 @@ import (
 // lost work, and writes their preemption into the plan. Nil when there are none: nothing is
 // stopped unless the gang then starts (invariant 6).
 func (pl *planner) preempt(e *entry, sh *shape) *forge.Held {
-	if sh.waitForNode || e.forced || !pl.mayPreempt(e) {
+	if sh.waitForNode || pl.repacked && !e.excluded || !pl.mayPreempt(e) {
 		return nil
 	}
 	best := pl.clearance(e, sh, false)
@@ -53,8 +53,9 @@ func (pl *planner) clearance(e *entry, sh *shape, over bool) *clearing {
 			continue
 		}
 		// A run on many nodes is dear for the sake of one and cheap for the sake of all: both are tried.
+		sites := sh.withinOne(sh.clearable(p))
 		for _, shared := range []bool{false, true}[:min(2, e.gang.Nodes)] {
-			for _, bins := range sh.withinOne(sh.clearable(p)) {
+			for _, bins := range sites {
 				c := &clearing{e: e, need: sh.need, class: e.pend.Priority - max(1, pl.p.PreemptGap), over: over, shared: shared, where: sh.where}
 				if !pl.clear(c, bins) {
 					continue
@@ -86,19 +87,25 @@ func (sh *shape) withinOne(bins []*bin) [][]*bin {
 	if sh.where == nil || sh.where.Within == "" || sh.key.gang.Nodes == 1 {
 		return [][]*bin{bins}
 	}
+	if len(bins) == 0 {
+		return nil
+	}
 	var out [][]*bin
-	at := map[string]int{}
+	ids := bins[0].pool.grouped(sh.where.Within)
+	at := make([]int32, len(bins)+1) // by number of the value, where it is in out, from 1
 	for _, b := range bins {
-		v := b.node.Labels[sh.where.Within]
-		if v == "" {
+		id := int(ids[b.at])
+		if id == 0 {
 			continue
 		}
-		i, ok := at[v]
-		if !ok {
-			i = len(out)
-			at[v], out = i, append(out, nil)
+		if id >= len(at) {
+			at = append(at, make([]int32, id+1-len(at))...)
 		}
-		out[i] = append(out[i], b)
+		if at[id] == 0 {
+			out = append(out, nil)
+			at[id] = int32(len(out))
+		}
+		out[at[id]-1] = append(out[at[id]-1], b)
 	}
 	return out
 }
@@ -112,19 +119,23 @@ func (pl *planner) clear(c *clearing, bins []*bin) bool {
 		ok    bool
 	}
 	offers := make([]offer, len(bins)) // what clearing each would take; anew only where a stop changes it
-	at := make(map[*node][]int, len(bins))
 	price := func(i int) {
 		o := &offers[i]
 		o.stops, o.lost, o.ok = pl.clearBin(c, bins[i])
 	}
-	for i, b := range bins {
-		at[b.node] = append(at[b.node], i)
+	for i := range bins {
 		price(i)
 	}
 	on := func(e *entry, do func(i int)) {
 		for _, sh := range e.act.Placement {
-			for _, i := range at[pl.w.nodes[nodeKey{e.act.Cluster, sh.Node}]] {
-				do(i)
+			n := pl.w.nodes[nodeKey{e.act.Cluster, sh.Node}]
+			if n == nil {
+				continue
+			}
+			for _, b := range n.bins { // bins are of one pool, and in its order
+				if i, in := slices.BinarySearchFunc(bins, b, func(x, y *bin) int { return x.at - y.at }); in && bins[i] == b {
+					do(i)
+				}
 			}
 		}
 	}
@@ -202,12 +213,14 @@ func (pl *planner) robs(c *clearing, b *bin) bool {
 // the attempt that loses least for what it gives of what is still missing.
 func (pl *planner) clearBin(c *clearing, b *bin) (stops []*entry, lost int64, ok bool) {
 	have := pl.room(c, b, c.stops)
-	var offers []*entry
-	for _, u := range b.node.uses {
-		if u.by != nil && pl.mayStop(c.e, u.by) && !slices.Contains(c.stops, u.by) && b.claimable(pl.w, c, &u) >= 0 {
+	offers := pl.offers[:0]
+	for i := range b.node.uses {
+		u := &b.node.uses[i]
+		if u.by != nil && pl.mayStop(c.e, u.by) && !slices.Contains(c.stops, u.by) && b.claimable(pl.w, c, u) >= 0 {
 			offers = append(offers, u.by)
 		}
 	}
+	pl.offers = offers
 	slices.SortFunc(offers, pl.dearestFirst)
 	slices.Reverse(offers)
 	for !have.meets(c.need) {
@@ -322,7 +335,7 @@ func (pl *planner) mayStop(e, a *entry) bool {
 	} else {
 		due = due || pl.p.PreemptGap > 0 && a.act.Priority <= e.pend.Priority-pl.p.PreemptGap && (e.turn.tier == 0 || a.turn.tier > 0)
 	}
-	if !due || a.act.Pinned || a.act.Queued() {
+	if !due || a.act.Pinned || a.queued {
 		return false
 	}
 	if until := pl.spared(a.act); until.After(pl.now) {

@@ -80,5 +80,58 @@ func after(deps []forge.Dependency) (holdKey, func() string) {
 	return holdKey{}, nil
 }
 
+// idleness is a reason to wait whatever is free that time does not end, and that many runs may share.
+type idleness struct {
+	key  holdKey
+	at   int32 // its number
+	runs int
+	why  func() string
+	text string // once somebody has asked
+	plan int    // what follows is of the plan with this number
+	held *forge.Held
+}
+
+// idlesFor is why a run may not start whatever is free and however late it is; nil when it may.
+func (w *world) idlesFor(r *forge.PendingRun) *idleness {
+	key, why := notReady(r, never)
+	if key.code == "" {
+		return nil
+	}
+	x := w.idle[key]
+	if x == nil {
+		x = &idleness{key: key, why: why}
+		if n := len(w.freeIdle); n > 0 {
+			x.at, w.freeIdle = w.freeIdle[n-1], w.freeIdle[:n-1]
+			w.idles[x.at] = x
+		} else {
+			x.at = int32(len(w.idles))
+			w.idles = append(w.idles, x)
+		}
+		w.idle[key] = x
+	}
+	x.runs++
+	return x
+}
+
+// forget is told when a run does not wait for this any more.
+func (w *world) forget(x *idleness) {
+	if x.runs--; x.runs == 0 {
+		delete(w.idle, x.key)
+		w.idles[x.at] = nil
+		w.freeIdle = append(w.freeIdle, x.at)
+	}
+}
+
+// heldFor is the reason of this plan.
+func (x *idleness) heldFor(plan int) *forge.Held {
+	if x.plan != plan {
+		if x.text == "" {
+			x.text = x.why()
+		}
+		x.plan, x.held = plan, &forge.Held{Code: x.key.code, Text: x.text, Runs: make([]forge.RunID, 0, x.runs)}
+	}
+	return x.held
+}
+
 // clock writes a time for people. UTC, since a plan knows no reader's zone.
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -94,28 +95,53 @@ func count(n int, word string) string {
 // capacityText says what a run needs and what is there: "needs 4 GPUs on each of 2 nodes; most
 // free now: 3 on gpu-1, 1 on gpu-2".
 func (pl *planner) capacityText(e *entry, sh *shape) string {
-	w, r := pl.w, e.pend
+	usable, short := pl.freest(e, sh)
+	saw := said{short: short}
+	for i, b := range usable {
+		saw.free[i] = seen{b, pl.w.freeNow(e.pend, b)}
+	}
+	if sh.said.text == "" || sh.said.short != short || sh.said.free != saw.free {
+		saw.text = pl.w.capacityText(e.pend.Gang, sh, saw)
+		sh.said = saw
+	}
+	return sh.said.text
+}
+
+// said is what was said of a shape, and what it says: mostly it is the same from plan to plan.
+type said struct {
+	free  [shownNodes]seen
+	short bool
+	text  string
+}
+
+// seen is a bin and what it had.
+type seen struct {
+	bin *bin
+	has avail
+}
+
+func (w *world) capacityText(g forge.Gang, sh *shape, saw said) string {
 	var t strings.Builder
 	kind := sh.pools[0].kind
 	names := namer(sh.pools)
-	usable, short := pl.freest(e, sh)
-	t.WriteString("needs " + sh.needText(r.Gang, kind, short))
+	t.WriteString("needs " + sh.needText(g, kind, saw.short))
 	if sh.waitForNode {
 		t.WriteString("; the nodes that are ready could not hold that even when empty")
 	}
-	var free []string
-	for _, b := range usable {
-		n := w.freeNow(r, b).slots
-		part := fmt.Sprintf("%d on %s", n, names(b))
-		if n >= sh.need.slots {
-			part += shortOf(b.node, sh.need)
+	between := "; most free now: "
+	for _, x := range saw.free {
+		if x.bin == nil {
+			break
 		}
-		free = append(free, part)
+		t.WriteString(between + strconv.Itoa(x.has.slots) + " on " + names(x.bin))
+		if between = ", "; x.has.slots >= sh.need.slots {
+			t.WriteString(shortOf(x.bin.node, sh.need))
+		}
 	}
-	if len(free) > 0 {
-		t.WriteString("; most free now: " + strings.Join(free, ", "))
+	if sh.out == "" {
+		sh.out = w.outText(sh, names) + " "
 	}
-	t.WriteString(w.outText(sh, names))
+	t.WriteString(sh.out[:len(sh.out)-1])
 	return t.String()
 }
 
@@ -125,7 +151,7 @@ func (pl *planner) freest(e *entry, sh *shape) (top []*bin, short bool) {
 	most := 0
 	bins := make([]set, len(sh.pools))
 	for i, p := range sh.pools {
-		bins[i], most = sh.welcome(p), max(most, p.most)
+		bins[i], most = sh.wanted[i], max(most, p.most)
 	}
 	if _, claims := pl.w.claims[e.id]; claims { // what is kept for it counts as free, and no set knows of it
 		slots := func(b *bin) int { return pl.w.freeNow(e.pend, b).slots }
@@ -181,8 +207,8 @@ func (w *world) outText(sh *shape, names func(*bin) string) string {
 		asked, welcome := sh.asked(p), sh.welcome(p)
 		down.add(p, asked.without(p.ready), func(b *bin) string { return names(b) + " (" + stateText(b.node) + ")" })
 		avoided.add(p, asked.and(p.ready).without(welcome), names)
-		for i := range p.ill.in(welcome) {
-			sick += p.bins[i].exist - p.bins[i].healthy
+		for _, c := range p.classes {
+			sick += (c.exist - c.healthy) * c.bins.common(welcome)
 		}
 	}
 	var t strings.Builder
@@ -311,6 +337,13 @@ func noneReadyText(pools []*pool) string {
 	return "no node is ready: " + some(down)
 }
 
+// perGPU is all that the largest gang depends on.
+type perGPU struct {
+	cluster forge.ClusterName
+	cpus    int
+	mib     int64
+}
+
 // neverText tells "there is nothing" from "nothing is large enough".
 func (w *world) neverText(nodes []forge.Node, key shapeKey, where *forge.Constraints) (forge.HoldCode, string) {
 	if key.batch && !slices.ContainsFunc(w.clusters, func(c *cluster) bool { return c.batch && (key.cluster == "" || c.name == key.cluster) }) {
@@ -325,7 +358,12 @@ func (w *world) neverText(nodes []forge.Node, key shapeKey, where *forge.Constra
 		}
 		return forge.HoldNoNodes, "there are no nodes"
 	}
-	_, largest := Fits(nodes, key.gang, key.cluster)
+	per := perGPU{key.cluster, key.gang.CPUsPerGPU, key.gang.MemoryMiBPerGPU}
+	largest, ok := w.largest[per]
+	if !ok {
+		_, largest = Fits(nodes, key.gang, key.cluster)
+		w.largest[per] = largest
+	}
 	wherever := "fits no cluster"
 	if key.cluster != "" {
 		wherever = fmt.Sprintf("does not fit cluster %s", key.cluster)

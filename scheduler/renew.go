@@ -41,6 +41,7 @@ func (w *world) renew(n *forge.Node) bool {
 	}
 	for i := range old.uses {
 		if by := old.uses[i].by; by != nil {
+			by.lend(false)
 			by.shares = nil // which of its slots are well may be others now
 		}
 	}

@@ -219,12 +219,3 @@ func (f backfill) took(fit *fit) {
 		}
 	}
 }
-
-// unyielding says whether any run waits that could not be stopped once it runs.
-func (pl *planner) unyielding() bool {
-	if pl.pinned == nil {
-		any := slices.ContainsFunc(pl.queue, func(e *entry) bool { return e.pend.Pinned })
-		pl.pinned = &any
-	}
-	return *pl.pinned
-}

@@ -45,23 +45,29 @@ func (w *world) whereKey(c *forge.Constraints) string {
 // shape is where runs of a key could run, if the nodes as they are now were empty. It lasts as long as the nodes do.
 type shape struct {
 	key         shapeKey
+	at          int32 // its number
 	need        need
 	where       *forge.Constraints
-	pools       []*pool    // candidates of forge's own plan, in the order of world.pools
-	eligible    []set      // per pool of pools: the bins that may be used and could hold a part of the gang if empty
+	pools       []*pool // candidates of forge's own plan, in the order of world.pools
+	eligible    []set   // per pool of pools: the bins that may be used and could hold a part of the gang if empty
+	existing    []*pool // that could hold the gang if every node were back and empty
+	asks        map[*pool]set
+	wanted      []set      // per pool: the bins that it may use, too small ones among them
 	better      []set      // those of eligible that are not avoided
 	queues      []*cluster // candidates to be handed over to, by name
 	avoid       []forge.NodeName
 	lastResort  bool           // avoided nodes are used: no others could hold the gang
 	code        forge.HoldCode // why it can run nowhere at present; "" when it can
 	text        string
-	waitForNode bool // the nodes as they are could not hold it even when empty
-	never       bool // nor if all were back and well: the same in whatever state they are
+	waitForNode bool   // the nodes as they are could not hold it even when empty
+	out         string // in words, what would count and does not; "" before somebody asks
+	said        said   // the last that was said of it
+	never       bool   // nor if all were back and well: the same in whatever state they are
 
 	plan   int         // what follows is of the plan with this number
 	failed *forge.Held // it did not fit in this plan; its reason
 	behind map[behindKey]*forge.Held
-	full   int // the choice of this plan that found no room for one of it
+	told   int // to how many runs of it the reason was told in the last plan
 	bounds map[bound]*forge.Held
 }
 
@@ -77,7 +83,7 @@ func (sh *shape) reset(plan int) {
 	if sh.plan == plan {
 		return
 	}
-	sh.plan, sh.failed, sh.full = plan, nil, 0
+	sh.plan, sh.failed = plan, nil
 	clear(sh.behind)
 	clear(sh.bounds)
 	if sh.code != "" {
@@ -88,16 +94,22 @@ func (sh *shape) reset(plan int) {
 // shapeOf is the shape of a waiting run.
 func (pl *planner) shapeOf(e *entry) *shape {
 	if e.shape == nil {
-		key := pl.w.keyOfShape(e.pend)
-		sh := pl.w.shapes[key]
-		if sh == nil {
-			sh = pl.w.shape(pl.nodes, e.pend, key)
-			pl.w.shapes[key] = sh
-		}
-		e.shape = sh
+		e.shape = pl.w.shapeFor(pl.nodes, e.pend)
 	}
 	e.shape.reset(pl.w.undo.plan)
 	return e.shape
+}
+
+// shapeFor finds the shape of a run, or makes it.
+func (w *world) shapeFor(nodes []forge.Node, r *forge.PendingRun) *shape {
+	key := w.keyOfShape(r)
+	sh := w.shapes[key]
+	if sh == nil {
+		sh = w.shape(nodes, r, key)
+		sh.at = int32(len(w.numbered))
+		w.shapes[key], w.numbered = sh, append(w.numbered, sh)
+	}
+	return sh
 }
 
 func (w *world) shape(nodes []forge.Node, r *forge.PendingRun, key shapeKey) *shape {
@@ -121,8 +133,12 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 		sh.plan = -1
 		return
 	}
-	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode = -1, nil, nil, nil, nil, false, "", "", false
-	existing := w.existing(sh)
+	sh.wanted = nil
+	sh.plan, sh.pools, sh.eligible, sh.better, sh.queues, sh.lastResort, sh.code, sh.text, sh.waitForNode, sh.out, sh.said = -1, nil, nil, nil, nil, false, "", "", false, "", said{}
+	if sh.existing == nil {
+		sh.existing = w.existing(sh)
+	}
+	existing := sh.existing
 	if len(existing) == 0 {
 		sh.never = true
 		sh.code, sh.text = w.neverText(nodes, sh.key, sh.where)
@@ -133,7 +149,7 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 		sh.code, sh.text = forge.HoldPaused, pausedText(existing)
 		return
 	}
-	if !slices.ContainsFunc(open, func(p *pool) bool { return p.ready.count() > 0 }) {
+	if !slices.ContainsFunc(open, func(p *pool) bool { return p.ready.any() }) {
 		sh.code, sh.text = forge.HoldNoNodes, noneReadyText(open)
 		return
 	}
@@ -149,8 +165,15 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 	w.divide(sh)
 	for _, p := range sh.pools {
 		ok := sh.usable(p)
-		sh.eligible, sh.better = append(sh.eligible, ok), append(sh.better, sh.without(p, ok))
+		sh.eligible, sh.better, sh.wanted = append(sh.eligible, ok), append(sh.better, sh.without(p, ok)), append(sh.wanted, sh.welcome(p))
 	}
+}
+
+// counts says whether what a node is like matters to the shape.
+func (sh *shape) counts(n *node) bool {
+	return sh.code != "" || slices.ContainsFunc(n.bins, func(b *bin) bool {
+		return slices.Contains(sh.existing, b.pool) && (sh.asked(b.pool).has(b.at) || !b.pool.ready.any())
+	})
 }
 
 // enough says whether bins of a pool are as many as the gang has nodes; where they must share a label, with one value of it.
@@ -210,8 +233,20 @@ func (sh *shape) likes(p *pool) bool {
 	return sh.where == nil || len(sh.where.GPUTypes) == 0 || slices.ContainsFunc(sh.where.GPUTypes, func(t string) bool { return strings.EqualFold(t, p.typ) })
 }
 
-// asked are the bins that the run's constraints leave.
+// asked are the bins that the run's constraints leave, whatever state their nodes are in: found once.
 func (sh *shape) asked(p *pool) set {
+	out, known := sh.asks[p]
+	if !known {
+		out = sh.ask(p)
+		if sh.asks == nil {
+			sh.asks = map[*pool]set{}
+		}
+		sh.asks[p] = out
+	}
+	return out
+}
+
+func (sh *shape) ask(p *pool) set {
 	out := p.all.clone()
 	c := sh.where
 	if c.Empty() {

@@ -1,9 +1,7 @@
 package scheduler
 
 import (
-	"cmp"
 	"math"
-	"slices"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -33,7 +31,7 @@ type has struct{ gpus, runs, evals int }
 
 func (h *has) add(e *entry, sign int) {
 	gpus := e.gpus
-	if e.act != nil && e.act.Queued() {
+	if e.act != nil && e.queued {
 		gpus = e.gang.GPUs() // it gets them without being asked again
 	}
 	if e.eval() {
@@ -44,66 +42,88 @@ func (h *has) add(e *entry, sign int) {
 	h.gpus += sign * gpus
 }
 
-// bounds are what tenants and users may have at most and what they have, what this plan gives them included.
-type bounds struct {
-	tenants map[forge.TenantID]*forge.TenantShare
-	users   map[owner]forge.Quota
-	has     map[forge.TenantID]*has
-	userHas map[owner]*has
+// account is what a tenant, or one of its users, has at once and may have at most. What is active is counted as it comes and goes; what a plan gives is
+// counted while the plan is made.
+type account struct {
+	share    *forge.TenantShare // of a tenant that the site knows
+	quota    *forge.Quota       // nil: no bound
+	has      has
+	runs     int // that are there, waiting or active
+	promised *promised
+	users    map[string]*account
 }
 
-func newBounds(tenants []forge.TenantShare) *bounds {
-	b := &bounds{tenants: map[forge.TenantID]*forge.TenantShare{}, users: map[owner]forge.Quota{}}
-	for i := range tenants {
-		t := &tenants[i]
-		b.tenants[t.Tenant] = t
-		for _, u := range t.Users {
-			b.users[owner{t.Tenant, u.User}] = u.Quota
+// Accounts are made when the first run of somebody comes, or a bound is set.
+func (w *world) account(t forge.TenantID) *account {
+	a := w.accounts[t]
+	if a == nil {
+		a = &account{}
+		w.accounts[t] = a
+	}
+	return a
+}
+
+func (a *account) of(user string) *account {
+	u := a.users[user]
+	if u == nil {
+		u = &account{}
+		if a.users == nil {
+			a.users = map[string]*account{}
+		}
+		a.users[user] = u
+	}
+	return u
+}
+
+// present says whether any run of a tenant is there.
+func (w *world) present(t forge.TenantID) bool { return w.accounts[t] != nil && w.accounts[t].runs > 0 }
+
+// attend counts the runs of an entry's tenant.
+func (w *world) attend(e *entry, n int) {
+	was := e.account.runs
+	e.account.runs += n
+	if was == 0 || was+n == 0 {
+		w.presence++
+	}
+	if e.act != nil {
+		e.account.has.add(e, n)
+		e.user.has.add(e, n)
+	}
+}
+
+// bound sets what tenants and users may have.
+func (w *world) bound(tenants []forge.TenantShare) {
+	for _, a := range w.accounts {
+		a.share, a.quota = nil, nil
+		for _, u := range a.users {
+			u.quota = nil
 		}
 	}
-	return b
-}
-
-// count starts a plan with what is active.
-func (b *bounds) count(running []*entry) {
-	b.has, b.userHas = map[forge.TenantID]*has{}, map[owner]*has{}
-	if len(b.tenants) == 0 {
-		return
-	}
-	for _, e := range running {
-		b.add(e, 1)
+	for i := range tenants {
+		t := &tenants[i]
+		a := w.account(t.Tenant)
+		a.share, a.quota = t, &t.Quota
+		for j := range t.Users {
+			a.of(t.Users[j].User).quota = &t.Users[j].Quota
+		}
 	}
 }
 
-// count counts a run among those that have something, once: as soon as it is chosen to get it. uncount takes that back.
+// count counts a waiting run among those that have something, once: as soon as it is chosen to get it. uncount takes that back.
 func (pl *planner) count(e *entry) {
 	if !e.counted {
 		e.counted = true
-		pl.bounds.add(e, 1)
+		e.account.has.add(e, 1)
+		e.user.has.add(e, 1)
+		pl.w.undo.counted = append(pl.w.undo.counted, e)
 	}
 }
 
-func (pl *planner) uncount(e *entry) {
+func uncount(e *entry) {
 	if e.counted {
 		e.counted = false
-		pl.bounds.add(e, -1)
-	}
-}
-
-func (b *bounds) add(e *entry, sign int) {
-	if len(b.tenants) == 0 {
-		return
-	}
-	t, o := e.tenant(), owner{e.tenant(), e.user()}
-	if b.has[t] == nil {
-		b.has[t] = &has{}
-	}
-	b.has[t].add(e, sign)
-	if _, bounded := b.users[o]; bounded {
-		if b.userHas[o] == nil {
-			b.userHas[o] = &has{}
-		}
-		b.userHas[o].add(e, sign)
+		e.account.has.add(e, -1)
+		e.user.has.add(e, -1)
 	}
 }
 
@@ -116,79 +136,26 @@ type bound struct {
 }
 
 // breaks finds the bound that starting the run would break.
-func (b *bounds) breaks(e *entry) (bound, bool) {
-	t := b.tenants[e.tenant()]
-	if t == nil {
-		return bound{}, false
-	}
-	over := func(whose string, q forge.Quota, h *has) (bound, bool) {
-		if h == nil {
-			h = &has{}
-		}
-		switch {
-		case e.eval() && q.EvalGPUs > 0 && h.evals+e.gpus > q.EvalGPUs:
-			return bound{whose, "GPUs for evals at once", q.EvalGPUs, h.evals}, true
-		case !e.eval() && q.MaxGPUs > 0 && h.gpus+e.gpus > q.MaxGPUs:
-			return bound{whose, "GPUs at once", q.MaxGPUs, h.gpus}, true
-		case !e.eval() && q.MaxRunning > 0 && h.runs+1 > q.MaxRunning:
-			return bound{whose, "runs at once", q.MaxRunning, h.runs}, true
-		}
-		return bound{}, false
-	}
-	if x, broken := over("tenant", t.Quota, b.has[e.tenant()]); broken {
+func (e *entry) breaks() (bound, bool) {
+	if x, broken := e.account.over(e); broken {
+		x.whose = "tenant"
 		return x, true
 	}
-	o := owner{e.tenant(), e.user()}
-	if q, bounded := b.users[o]; bounded {
-		return over("user", q, b.userHas[o])
+	x, broken := e.user.over(e)
+	x.whose = "user"
+	return x, broken
+}
+
+func (a *account) over(e *entry) (bound, bool) {
+	q := a.quota
+	switch {
+	case q == nil:
+	case e.eval() && q.EvalGPUs > 0 && a.has.evals+e.gpus > q.EvalGPUs:
+		return bound{what: "GPUs for evals at once", limit: q.EvalGPUs, has: a.has.evals}, true
+	case !e.eval() && q.MaxGPUs > 0 && a.has.gpus+e.gpus > q.MaxGPUs:
+		return bound{what: "GPUs at once", limit: q.MaxGPUs, has: a.has.gpus}, true
+	case !e.eval() && q.MaxRunning > 0 && a.has.runs+1 > q.MaxRunning:
+		return bound{what: "runs at once", limit: q.MaxRunning, has: a.has.runs}, true
 	}
 	return bound{}, false
-}
-
-// entitle puts the runs of tenants with a guaranteed quota into the first tier, as many as it holds: of higher classes first, of one class
-// those that run first, so that what is entitled changes seldom. Who could not start whatever is free takes nobody's part.
-func (pl *planner) entitle() {
-	var by map[forge.TenantID][]*entry
-	collect := func(list []*entry) {
-		for _, e := range list {
-			if t := pl.bounds.tenants[e.tenant()]; t != nil && t.Quota.GPUs > 0 && !e.eval() && e.idle.code == "" {
-				if by == nil {
-					by = map[forge.TenantID][]*entry{}
-				}
-				by[e.tenant()] = append(by[e.tenant()], e)
-			}
-		}
-	}
-	if !pl.bounds.guaranteed() {
-		return
-	}
-	collect(pl.w.running)
-	collect(pl.w.waiting)
-	for t, list := range by {
-		slices.SortFunc(list, func(a, b *entry) int {
-			runs := func(e *entry) int {
-				if e.act != nil {
-					return 0
-				}
-				return 1
-			}
-			return cmp.Or(cmp.Compare(b.turn.class, a.turn.class), cmp.Compare(runs(a), runs(b)), compareEntries(a, b))
-		})
-		left := pl.bounds.tenants[t].Quota.GPUs
-		for _, e := range list {
-			if e.gpus <= left {
-				left -= e.gpus
-				e.turn.tier = 0
-			}
-		}
-	}
-}
-
-func (b *bounds) guaranteed() bool {
-	for _, t := range b.tenants {
-		if t.Quota.GPUs > 0 {
-			return true
-		}
-	}
-	return false
 }

@@ -21,7 +21,7 @@ func (v *View) Terms(run forge.RunID) (forge.Terms, bool) {
 	if e == nil || e.pend == nil {
 		return forge.Terms{}, false
 	}
-	t := forge.Terms{Position: v.Position(run), Waiting: len(pl.queue), Tier: forge.TierBorrows, Class: int(e.turn.class), Lane: e.turn.lane(), Rank: gpuHours(forge.GPUTime(e.turn.rank)),
+	t := forge.Terms{Position: v.Position(run), Waiting: len(pl.w.waiting), Tier: forge.TierBorrows, Class: int(e.turn.class), Lane: pl.laneOf(v.at(run)), Rank: gpuHours(forge.GPUTime(e.turn.rank)),
 		Left: forge.Duration(e.left(pl.now)), Source: e.work().Source, Waited: forge.Duration(max(0, pl.now.Sub(e.submitted())-e.ran(pl.now)).Truncate(time.Second)), Reserved: v.reserved[run]}
 	if e.turn.tier == 0 {
 		t.Tier = forge.TierGuaranteed
@@ -30,11 +30,11 @@ func (v *View) Terms(run forge.RunID) (forge.Terms, bool) {
 		t.Rank = gpuHours(forge.GPUTimeOf(e.ran(pl.now), e.gpus))
 	}
 	t.Band = int(pl.bands[e.tenant()])
-	if own := pl.bounds.tenants[e.tenant()]; own != nil {
+	if own := e.account.share; own != nil {
 		t.UsedGPUH = gpuHours(own.Used)
 	}
 	if pl.p.FairShare {
-		for i, over := range forge.Shares(v.Snapshot.Tenants, func(t forge.TenantID) bool { return pl.w.present[t] > 0 }) {
+		for i, over := range forge.Shares(v.Snapshot.Tenants, pl.w.present) {
 			if v.Snapshot.Tenants[i].Tenant == e.tenant() {
 				t.Share = over
 			}
@@ -46,18 +46,6 @@ func (v *View) Terms(run forge.RunID) (forge.Terms, bool) {
 }
 
 func gpuHours(t forge.GPUTime) float64 { return float64(t) / float64(time.Hour/time.Millisecond) }
-
-func (a *turn) lane() forge.Lane {
-	switch {
-	case a.ageing:
-		return forge.LaneAgeing
-	case a.small:
-		return forge.LaneSmall
-	case a.critical:
-		return forge.LaneCritical
-	}
-	return forge.LaneRest
-}
 
 // obstacle is what keeps a run from a node; a node whose GPUs are of several types has the least of theirs.
 type obstacle int

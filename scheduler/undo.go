@@ -12,6 +12,8 @@ type undo struct {
 	on    bool
 	nodes []before
 	kept  []keptBefore
+	// counted are the runs that the plan counts among those that have something.
+	counted []*entry
 }
 
 // keptBefore is what was claimed for a run.
@@ -56,7 +58,9 @@ func (w *world) setClaims(run forge.RunID, to []kept) {
 		w.undo.kept = append(w.undo.kept, keptBefore{run, w.claims[run]})
 	}
 	if e := w.entries[run]; e != nil {
-		e.claims = len(to) > 0
+		if e.claims = len(to) > 0; e.inLine && !w.undo.on && !w.lineStale {
+			w.refate(e)
+		}
 	}
 	if len(to) == 0 {
 		delete(w.claims, run)
@@ -71,6 +75,7 @@ func (w *world) end() {
 	for i := len(w.undo.nodes) - 1; i >= 0; i-- {
 		b := &w.undo.nodes[i]
 		n := b.node
+		n.move()
 		n.freeCPU, n.freeMiB, n.uses, n.saved = b.freeCPU, b.freeMiB, b.uses, -1
 		for j, sl := range n.slots {
 			if sl != nil {
@@ -84,6 +89,10 @@ func (w *world) end() {
 	for i := len(w.undo.kept) - 1; i >= 0; i-- {
 		w.setClaims(w.undo.kept[i].run, w.undo.kept[i].kept)
 	}
+	for _, e := range w.undo.counted {
+		uncount(e)
+	}
+	w.undo.counted = w.undo.counted[:0]
 	w.undo.nodes, w.undo.kept = w.undo.nodes[:0], w.undo.kept[:0]
 	for _, c := range w.clusters {
 		c.reserved = nil

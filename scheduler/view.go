@@ -33,14 +33,30 @@ func NewView(s forge.Snapshot, p Policy) *View {
 
 // Queue lists all that waited, next first: those that start in this plan included.
 func (v *View) Queue() []*forge.PendingRun {
-	out := make([]*forge.PendingRun, 0, len(v.pl.last.queue))
-	for _, e := range v.pl.last.queue {
-		out = append(out, e.pend)
+	out := make([]*forge.PendingRun, 0, len(v.pl.w.waiting))
+	for _, c := range v.pl.last.candidates {
+		if c.fate != fateRuns {
+			out = append(out, c.e.pend)
+		}
 	}
 	return out
 }
 
 // Position is the place of a run in Queue, from 1; 0 for one that does not wait.
 func (v *View) Position(run forge.RunID) int {
-	return 1 + slices.IndexFunc(v.pl.last.queue, func(e *entry) bool { return e.id == run })
+	n := 0
+	for _, c := range v.pl.last.candidates {
+		if c.fate == fateRuns {
+			continue
+		}
+		if n++; c.id == run {
+			return n
+		}
+	}
+	return 0
+}
+
+// at is where a run stands among all that waited and could be stopped; -1 for one that did neither.
+func (v *View) at(run forge.RunID) int {
+	return slices.IndexFunc(v.pl.last.candidates, func(c *spot) bool { return c.id == run })
 }

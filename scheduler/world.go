@@ -18,20 +18,27 @@ type world struct {
 	nodes     map[nodeKey]*node
 	claims    map[forge.RunID][]kept
 	entries   map[forge.RunID]*entry
-	present   map[forge.TenantID]int // runs of each tenant
-	presence  int                    // grows when a tenant comes or goes
+	accounts  map[forge.TenantID]*account
+	presence  int // grows when a tenant comes or goes
 	slab      []entry
 	waiting   []*entry
-	line      []*entry // all of waiting but what is fresh, in order
-	fresh     []*entry // what came since line was made
-	spare     []*entry // its memory serves the next line
-	timed     []*entry // those of waiting that have a time before which they do not start
-	flagged   []*entry // those whose lane the last plan said
-	backlog   int64    // GPU time that waiting runs need, in milliseconds
-	lineStale bool     // line is not in order
+	rows      []*row   // all of waiting but what is fresh, in order
+	fresh     []*entry // what came since the last plan
+	timed     []*entry // those of waiting that have only a time before which they do not start
+	idle      map[holdKey]*idleness
+	idles     []*idleness // by number
+	freeIdle  []int32     // numbers that are free
+	backlog   int64       // GPU time that waiting runs need, in milliseconds
+	pinned    int         // runs that wait and may not be stopped once they run
+	lineStale bool        // the rows are not in order
+	promises  []*promised
 	running   []*entry
+	runners   []runner // of running, but for what has started, in the order of the last plan
+	started   []*entry // since then
 	shapes    map[shapeKey]*shape
+	numbered  []*shape // by number
 	wheres    map[*forge.Constraints]string
+	largest   map[perGPU]string // gangs that the nodes could hold if all were back and well, in words
 	arrivals  arrivals
 	undo      undo
 }
@@ -55,9 +62,9 @@ type node struct {
 	freeMiB int64
 	uses    []use // by run
 	saved   int   // the plan that keeps what it was before
-	// As room and small of a bin.
-	roomCPU, smallCPU int
-	roomMiB, smallMiB int64
+	// As room, small and lent of a bin.
+	roomCPU, smallCPU, lentCPU int
+	roomMiB, smallMiB, lentMiB int64
 }
 
 func (n *node) ready() bool { return n.State == forge.NodeReady }
@@ -103,11 +110,15 @@ type bin struct {
 	avail   int // healthy, held by nobody, claimed by nobody
 	// For the repacking of one plan: what it may still give away, and what of that chosen runs hold that have no place yet.
 	room, small int
+	lent        int  // slots of runs that may be stopped
+	doomed      int  // shares of those that may be stopped and were not chosen
+	base        int  // room as it was surveyed
+	moved       bool // since the survey
 }
 
 func newWorld(runs int) *world {
 	return &world{byName: map[forge.ClusterName]*cluster{}, nodes: map[nodeKey]*node{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
-		present: map[forge.TenantID]int{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}}
+		accounts: map[forge.TenantID]*account{}, idle: map[holdKey]*idleness{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}, largest: map[perGPU]string{}}
 }
 
 // build makes the part of the world that is not runs: nodes, clusters, pools.
@@ -213,6 +224,7 @@ func comparePools(a, b *pool) int {
 // take gives a part of the node to somebody.
 func (w *world) take(n *node, u use) {
 	w.keepBefore(n)
+	n.move()
 	n.freeCPU -= u.cpus
 	n.freeMiB -= u.mib
 	for _, i := range u.slots {
@@ -250,6 +262,7 @@ func (w *world) release(e *entry) {
 			if u.by != e {
 				continue
 			}
+			n.move()
 			n.freeCPU += u.cpus
 			n.freeMiB += u.mib
 			for _, k := range u.slots {
