@@ -17,7 +17,7 @@ import pytest
 import yaml
 from gang_of import SRC
 
-from forge_train import checkpoint, environment, lora_sft, outcome, rundir
+from forge_train import checkpoint, dpo, environment, lora_sft, outcome, reward, rundir
 from forge_train.gang import Gang
 from forge_train.outcome import BadInput, Cancelled, Checkpointed, NodeEnvironment, NotANumber, Superseded
 from forge_train.rundir import RunDir
@@ -428,7 +428,7 @@ class TestEnvironment:
 
     def test_what_is_checked_before_the_imports_needs_the_standard_library_alone(self):
         code = (
-            "import sys; from forge_train import lora_sft; "
+            "import sys; from forge_train import dpo, lora_sft, reward; "
             "print([m for m in ('torch', 'numpy', 'transformers') if m in sys.modules])"
         )
         out = subprocess.run(
@@ -437,7 +437,7 @@ class TestEnvironment:
         assert out.stdout.strip() == "[]"
 
 
-RECIPES = [lora_sft]
+RECIPES = [lora_sft, dpo, reward]
 
 
 class TestRecipe:
