@@ -185,7 +185,7 @@ def test_equal_answers_end_a_run_before_it_begins(tiny, attempt, tmp_path):
 @pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory) -> Attempt:
     """A short run with the reference that is the default."""
-    config = of_recipe("dpo", tiny, **SHORT | {"lora__dropout": 0.1})
+    config = of_recipe("dpo", tiny, **SHORT)
     a = Attempt(tmp_path_factory.mktemp("dpo") / "run", 1, config)
     assert a.start().wait() == [0], a.logs()
     return a
@@ -203,12 +203,11 @@ def test_the_policy_learns_to_prefer_and_reports_what_its_recipe_declares(traine
 
 @pytest.mark.training
 def test_a_second_adapter_is_the_same_reference_and_no_part_of_the_output(tiny, attempt, trained):
-    a = attempt(of_recipe("dpo", tiny, **SHORT | {"lora__dropout": 0.1, "dpo__reference": "second_adapter"})).start()
+    a = attempt(of_recipe("dpo", tiny, **SHORT, dpo__reference="second_adapter")).start()
     assert a.wait() == [0], a.logs()
     assert (a.newest() / "ref" / "adapter_model.safetensors").is_file() and not (a.output / "ref").exists()
-    # dropout draws elsewhere, since the frozen adapter has some of its own
     for step, values in curve(trained).items():
-        assert curve(a)[step]["loss"] == pytest.approx(values["loss"], abs=0.02), f"step {step}"
+        assert curve(a)[step] == pytest.approx(values, abs=1e-5), f"step {step}"
     names = {p.name for p in a.output.iterdir()}
     assert names == {p.name for p in trained.output.iterdir()}
 
