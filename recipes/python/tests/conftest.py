@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from gang_of import RUN_ID, SRC, Attempt
 
+from forge_train.rundir import RunDir
+
 DATA = SRC.parent / "data" / "support_chat.jsonl"
 
 
@@ -55,3 +57,22 @@ def attempt(tmp_path):
     yield make
     for a in made:
         a.kill()
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDir:
+    attempt = tmp_path / "01J" / "attempts" / "0002"
+    (attempt / "checkpoints").mkdir(parents=True)
+    (tmp_path / "01J" / "fence").write_text("2\n")
+    (attempt / "config.json").write_text("{}")
+    return RunDir.from_environment({"FORGE_CONFIG": str(attempt / "config.json"), "FORGE_ATTEMPT": "2"})
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A filesystem of 8 MiB of its own (this needs root)."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True, timeout=30)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True, timeout=30)

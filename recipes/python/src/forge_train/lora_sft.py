@@ -11,7 +11,7 @@ from . import adapter, base, settings
 from .outcome import BadInput
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, TRAIN
+from .tables import CHECKPOINT, PEFT, REPORT, TRAIN
 
 PARAMS = (
     *PEFT,
@@ -19,6 +19,7 @@ PARAMS = (
     Param("train.packing", bool, False),
     Param("train.assistant_only_loss", bool, False),
     *CHECKPOINT,
+    *REPORT,
 )
 
 
@@ -67,7 +68,7 @@ def build(job: Job):
             f"no row has anything to learn from within train.max_length = {params['train.max_length']} tokens; raise it"
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.attach(ContractCallback(job.runtime, params["checkpoint.keep_last"]))
+    trainer.attach(ContractCallback(job.runtime, job.params))
     return trainer
 
 
