@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import configuration
 from gang_of import SRC, Attempt, curve
 
 from forge_train import mishap
@@ -97,6 +98,7 @@ class TestWatch:
         params = {"metrics.on_nan": "roll_back", "metrics.on_spike": "stop", "metrics.max_roll_backs": 2}
         assert isinstance(mishap.answer(NotANumber("x"), 9, params, []), RollBack)
         assert isinstance(mishap.answer(Spiked("x"), 9, params, []), Spiked)
+        assert isinstance(mishap.answer(NotANumber("x"), 9, params, [9]), NotANumber), "or it would go on for ever"
         last = mishap.answer(NotANumber("x"), 9, params, [3, 5])
         assert type(last) is NotANumber and "rolled back 2 times already" in str(last)
 
@@ -131,18 +133,17 @@ def assert_promised(a: Attempt, recipe: str) -> None:
     assert reported <= metric_table(recipe), f"the YAML of {recipe} lacks {sorted(reported - metric_table(recipe))}"
 
 
+@pytest.fixture(scope="module")
+def from_five(tiny, tmp_path_factory) -> Attempt:
+    """Two ranks; rank 1 sees NaN while 9 steps are done and goes back to step 5."""
+    config = configuration(tiny, **SHORT, metrics__on_nan="roll_back", checkpoint__keep_best="loss")
+    a = Attempt(tmp_path_factory.mktemp("back") / "run", 1, config, 2)
+    assert a.start((FAULTS, "nan_loss", "1", "9")).wait() == [0, 0], a.logs()
+    return a
+
+
 @pytest.mark.training
 class TestRollBack:
-    @pytest.fixture(scope="class")
-    def from_five(self, tiny, tmp_path_factory):
-        """Two ranks; rank 1 sees NaN while 9 steps are done and goes back to step 5."""
-        from conftest import configuration
-
-        config = configuration(tiny, **SHORT, metrics__on_nan="roll_back", checkpoint__keep_best="loss")
-        a = Attempt(tmp_path_factory.mktemp("back") / "run", 1, config, 2)
-        assert a.start((FAULTS, "nan_loss", "1", "9")).wait() == [0, 0], a.logs()
-        return a
-
     def test_all_ranks_go_back_together_and_skip_the_batch(self, from_five):
         a = from_five
         assert "going back to checkpoint-5, the batch of step 10 is skipped" in (a.dir / "stderr.0").read_text()

@@ -255,7 +255,7 @@ class ContractTrainer:
     def training_step(self, *args: Any, **kwargs: Any):
         """Note a loss that is not finite: this rank alone may see it, the boundary tells all."""
         contract = self.contract
-        if self.state.global_step + 1 in contract.runtime.skipped:
+        if self._skipping():
             # no gradients at all: the optimizer leaves weights and moments as they are
             import torch
 
@@ -267,11 +267,14 @@ class ContractTrainer:
             contract.runtime.not_finite = f"the loss is {value}"
         return loss
 
+    def _skipping(self) -> bool:
+        return self.state.global_step + 1 in self.contract.runtime.skipped
+
     def _get_grad_norm(self, model, grad_norm=None):
         # Finite loss, infinite gradients: the weights are lost at this very step, and a
         # checkpoint of it would poison every resume. With fp16 the scaler skips such steps.
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if norm is not None and not self.args.fp16:
+        if norm is not None and not self.args.fp16 and not self._skipping():
             value = norm.item() if hasattr(norm, "item") else norm
             if not math.isfinite(value):
                 run = self.contract.runtime

@@ -61,6 +61,8 @@ def answer(error: NotANumber, step: int, params: Mapping[str, Any], skipped: lis
     """What this mishap comes to: the error itself, or a roll-back. The same on every rank."""
     if params["metrics.on_spike" if isinstance(error, Spiked) else "metrics.on_nan"] != "roll_back":
         return error
+    if step in skipped:  # nothing was learned from it, so going back once more changes nothing
+        return error
     most = params["metrics.max_roll_backs"]
     if len(skipped) >= most:
         words = f"{error}; it was rolled back {len(skipped)} times already (metrics.max_roll_backs is {most})"
