@@ -94,5 +94,7 @@ def _forget(runtime: Runtime, mishap: RollBack, resume: Path | None) -> None:
     runtime.skipped = sorted({*runtime.skipped, mishap.step})
     runtime.notes["skipped_steps"] = runtime.skipped
     runtime.not_finite = runtime.spiked = ""
+    own = resume is not None and resume.parent == runtime.run.checkpoints
+    runtime.saved_step = int(resume.name.split("-")[1]) if own else None
     where = f"to {resume.name}" if resume else "to the start"
     runtime.say(f"{mishap}; going back {where}, the batch of step {mishap.step} is skipped from now on")
