@@ -17,6 +17,7 @@ from forked import Forked
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 RUN_ID = "01JTEST00000000000000000000"
+CLOCK = re.compile(r"time/|tokens_per_second$|gpu/")  # metrics that no two runs share
 
 
 class Attempt:
@@ -173,5 +174,5 @@ def curve(*attempts: Attempt) -> dict[int, dict[str, float]]:
     steps = {}
     for a in attempts:
         for m in a.metrics():
-            steps[m["step"]] = {k: v for k, v in m["values"].items() if k != "tokens_per_second"}
+            steps[m["step"]] = {k: v for k, v in m["values"].items() if not CLOCK.match(k)}
     return steps
