@@ -232,7 +232,7 @@ func TestNamesOfLoraSFT(t *testing.T) {
 		"train.assistant_only_loss", "train.batch_size", "train.deterministic", "train.epochs",
 		"train.gradient_accumulation_steps", "train.gradient_checkpointing", "train.learning_rate",
 		"train.logging_steps", "train.lr_scheduler", "train.max_grad_norm", "train.max_length", "train.max_steps",
-		"train.packing", "train.precision", "train.seed", "train.warmup_ratio", "train.weight_decay",
+		"train.packing", "train.parallel", "train.precision", "train.seed", "train.warmup_ratio", "train.weight_decay",
 	}
 	var got []string
 	for _, p := range loraSFT(t).Params {

@@ -13,6 +13,7 @@ from gang_of import RUN_ID, SRC, Attempt
 from forge_train.rundir import RunDir
 
 DATA = SRC.parent / "data" / "support_chat.jsonl"
+PAIRS = SRC.parent / "data" / "support_preference.jsonl"
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +44,13 @@ def configuration(
         "dataset_kind": kind,
         "base": {"name": "tiny@1", "path": str(base)},
     }
+
+
+def of_recipe(recipe: str, base: Path, **params) -> dict:
+    """A config.json of any recipe, over the dataset that is shipped for it."""
+    if recipe == "lora_sft":
+        return configuration(base, **params)
+    return configuration(base, PAIRS, "preference", recipe, **params)
 
 
 @pytest.fixture

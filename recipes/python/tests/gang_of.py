@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -149,6 +150,23 @@ class Attempt:
         return "\n".join(
             f"--- {p.name}\n{p.read_text(errors='replace')[-3000:]}" for p in sorted(self.dir.glob("std*.?"))
         )
+
+
+# What must not differ by a byte between an interrupted run and an undisturbed one. Not among them, because they
+# hold names of this attempt or the order of a set: manifest, training_args.bin, adapter_config.json, training.json.
+EXACT = re.compile(
+    r"^((adapter_)?model.*\.safetensors|optimizer\.pt|scheduler\.pt|rng_state.*\.pth|trainer_state\.json|.*\.distcp)$"
+)
+
+
+def digests(a: Attempt) -> dict[str, str]:
+    """SHA-256 of the last checkpoint's files and of the output's."""
+    return {
+        p.relative_to(a.dir).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for root in (a.newest(), a.output)
+        for p in sorted(root.rglob("*"))
+        if EXACT.match(p.name)
+    }
 
 
 def curve(*attempts: Attempt) -> dict[int, dict[str, float]]:

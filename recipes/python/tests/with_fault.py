@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from forge_train import checkpoint, start
+from forge_train import checkpoint, settings, start
 from forge_train.runtime import Runtime
 
 FAULT, RANK, STEP = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -75,6 +75,19 @@ def in_trainer(name: str, act, from_then_on: bool = False):
     start.import_libraries = import_libraries
 
 
+def after_import(act):
+    """import_libraries, and then act on the Trainer."""
+    real = start.import_libraries
+
+    def import_libraries(quiet):
+        real(quiet)
+        from transformers import Trainer
+
+        act(Trainer)
+
+    return import_libraries
+
+
 if FAULT == "fence_at_step":
     at_boundary(raise_fence)
 elif FAULT == "fence_in_save":
@@ -118,6 +131,14 @@ elif FAULT == "killed_in_the_save":  # that a signal asked for: the grace was to
     at_boundary(ask)
 elif FAULT == "signal_at_step":
     at_boundary(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+elif FAULT == "skip_rng":  # three restores that are not whole, to see that a comparison of runs tells
+    start.import_libraries = after_import(lambda trainer: setattr(trainer, "_load_rng_state", lambda self, *a: None))
+elif FAULT == "skip_optimizer":
+    start.import_libraries = after_import(
+        lambda trainer: setattr(trainer, "_load_optimizer_and_scheduler", lambda self, *a: None)
+    )
+elif FAULT == "skip_sampler":
+    settings.arguments = lambda *a, real=settings.arguments: real(*a) | {"ignore_data_skip": True}
 else:
     raise SystemExit(f"unknown fault {FAULT}")
 
