@@ -227,8 +227,9 @@ func FuzzResolveSet(f *testing.F) {
 func TestNamesOfLoraSFT(t *testing.T) {
 	// forge_train.lora_sft reads exactly these; a change here must change it there.
 	want := []string{
-		"checkpoint.every_steps", "checkpoint.keep_last",
-		"lora.alpha", "lora.dropout", "lora.r", "lora.target_modules", "peft",
+		"checkpoint.every_steps", "checkpoint.keep_best", "checkpoint.keep_every", "checkpoint.keep_last", "checkpoint.on_full_disk",
+		"lora.alpha", "lora.dropout", "lora.r", "lora.target_modules",
+		"metrics.max_roll_backs", "metrics.on_nan", "metrics.on_spike", "metrics.spike_factor", "peft", "report.project", "report.to",
 		"train.assistant_only_loss", "train.batch_size", "train.deterministic", "train.epochs",
 		"train.gradient_accumulation_steps", "train.gradient_checkpointing", "train.learning_rate",
 		"train.logging_steps", "train.lr_scheduler", "train.max_grad_norm", "train.max_length", "train.max_steps",
