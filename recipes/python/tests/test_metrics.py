@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import configuration
+from conftest import configuration, of_recipe
 from gang_of import SRC, Attempt, curve
 
 from forge_train import mishap
@@ -129,8 +129,8 @@ def metric_table(recipe: str) -> set[str]:
 
 
 def assert_promised(a: Attempt, recipe: str) -> None:
-    reported = {name for m in a.metrics() for name in m["values"]}
-    assert reported <= metric_table(recipe), f"the YAML of {recipe} lacks {sorted(reported - metric_table(recipe))}"
+    lacks = sorted(curve_names(a) - metric_table(recipe))
+    assert not lacks, f"the YAML of {recipe} lacks {lacks}"
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +184,25 @@ class TestRollBack:
         assert a.wait() == [90], a.logs()
         assert "step 9" in a.status()["message"] and "rolled back 2 times already" in a.status()["message"]
         assert sorted(a.manifests()) == [5]
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(("recipe", "parallel"), [("lora_sft", "fsdp"), ("dpo", "ddp"), ("reward", "ddp")])
+def test_every_recipe_reports_what_its_yaml_promises_and_can_go_back(attempt, tiny, recipe, parallel):
+    config = of_recipe(recipe, tiny, **SHORT, metrics__on_nan="roll_back", train__parallel=parallel)
+    world = 2 if parallel == "fsdp" else 1
+    a = attempt(config, world).start((FAULTS, "nan_loss", "0", "9"))
+    assert a.wait() == [0] * world, a.logs()
+    assert [m["step"] for m in a.metrics()] == [*range(1, 10), *range(6, 25)]
+    assert_promised(a, recipe)
+    assert {"loss", "grad_norm", "learning_rate", "time/data", "time/compute", "time/save"} <= set(curve_names(a))
+    manifest = a.manifests()[24]
+    assert (manifest["recipe"], manifest["parallel"], manifest["skipped_steps"]) == (recipe, parallel, [10])
+    assert manifest["any_world_size"] is True and manifest["loss"] > 0
+
+
+def curve_names(a: Attempt) -> set[str]:
+    return {name for m in a.metrics() for name in m["values"]}
 
 
 @pytest.mark.training

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from forge_train import checkpoint, settings, start
+from forge_train import checkpoint, disk, settings, start
 from forge_train.runtime import Runtime
 
 FAULT, RANK, STEP = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -129,6 +129,8 @@ elif FAULT == "killed_in_the_save":  # that a signal asked for: the grace was to
         in_commit(die, before=True)
 
     at_boundary(ask)
+elif FAULT == "blind":  # to how much room there is
+    disk.lack = lambda where, need: ""
 elif FAULT == "signal_at_step":
     at_boundary(lambda: os.kill(os.getpid(), signal.SIGUSR1))
 elif FAULT == "skip_rng":  # three restores that are not whole, to see that a comparison of runs tells

@@ -57,14 +57,14 @@ def commit(
             files = describe(root, own_files(root, gang.rank), gang.rank)
         except OSError as e:
             error = e
-    age = None if asked is None else time.monotonic() - asked
-    brought = gang.gather((files, _words(error, gang.rank), disk.is_full(error), age))
+    brought = gang.gather((files, _words(error, gang.rank), disk.is_full(error), asked is not None))
+    # only now, since a rank with little to write has waited here for the others
+    ages = gang.gather(time.monotonic() - asked if asked is not None else 0.0) if any(b[3] for b in brought) else []
     gathered = time.monotonic()
     said = next((words for _, words, _, _ in brought if words), "")
     full, fenced = any(b[2] for b in brought), False
     manifest: dict[str, Any] = {}
     if not said and gang.rank == 0:
-        ages = [b[3] for b in brought if b[3] is not None]
         manifest = _manifest(run, step, gang.world, [f for b in brought for f in b[0]]) | dict(more)
         try:
             sync_tree(root)
