@@ -11,9 +11,16 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     bridge        all of the above as callbacks of a Hugging Face trainer
     start         one rank from its start to its last word; a recipe only builds its trainer
     settings      training parameters as TRL's trainers take them
+    assemble      from a job to its trainer, for the recipes that train with TRL
+    sharded       the model split over the ranks
     adapter       what is trained of the model: LoRA, or all of it
     tables        parameters that recipes share
-    checkpoint    manifests that make checkpoints durable; retention
+    checkpoint    manifests that make checkpoints durable
+    keep          which checkpoints stay, and which one is gone back to
+    disk          which errors mean a full disk, and how much room there is
+    metrics       what a run reports, and how it gets to metrics.jsonl
+    mishap        losses that are no numbers or leap: end, or go back and skip the batch
+    report        the same metrics for W&B, TensorBoard and MLflow
     outcome       which exception means which exit code, in one table
     rundir        the run directory: paths, durable writes, fence
 

@@ -43,7 +43,6 @@ def arguments(runtime: Runtime, params: dict, number_format: str) -> dict:
         max_grad_norm=params["train.max_grad_norm"],
         seed=params["train.seed"],
         max_length=params["train.max_length"],
-        gradient_checkpointing=params["train.gradient_checkpointing"],
         full_determinism=params["train.deterministic"],
         logging_steps=params["train.logging_steps"],
         save_strategy="steps",
@@ -53,10 +52,27 @@ def arguments(runtime: Runtime, params: dict, number_format: str) -> dict:
         fp16=number_format == "fp16",
         use_cpu=cpu,
         dataloader_pin_memory=not cpu,
-        ddp_find_unused_parameters=False,  # every adapter takes part in every step
+        # Every adapter takes part in every step. But to look for what does not keeps DDP from laying gradients out anew
+        # after the first step of a process, and of three ranks or more the layout decides in which order they are summed.
+        ddp_find_unused_parameters=params["train.deterministic"] and runtime.gang.world > 2,
         logging_nan_inf_filter=False,  # it would replace NaN by the last mean, and hide it
         disable_tqdm=True,
         report_to="none",
         push_to_hub=False,
         **(several if runtime.gang.world > 1 else {}),
+        **_parallel(runtime, params),
     )
+
+
+def _parallel(runtime: Runtime, params: dict) -> dict:
+    if params["train.parallel"] == "ddp":
+        return {"gradient_checkpointing": params["train.gradient_checkpointing"]}
+    if runtime.gang.world == 1:
+        raise BadInput(
+            "train.parallel is fsdp, which splits the model over several ranks, and this run has one; "
+            "ask for more GPUs, or use train.parallel=ddp"
+        )
+    split = {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}
+    if params["train.gradient_checkpointing"]:  # theirs would gather each layer twice
+        split["activation_checkpointing"] = True
+    return {"fsdp": True, "fsdp_config": split, "gradient_checkpointing": False}

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from .params import Param
 
+
+def over(table: tuple[Param, ...], *own: Param) -> tuple[Param, ...]:
+    """A table with a recipe's own word on some of its parameters."""
+    named = {p.name: p for p in own}
+    return tuple(named.get(p.name, p) for p in table)
+
+
 TRAIN = (
     Param("train.learning_rate", float, 2e-4, 0, 10),
     Param("train.epochs", float, 1.0, 0.001, 1000),
@@ -18,6 +25,7 @@ TRAIN = (
     Param("train.max_length", int, 1024, 8, 1_048_576),
     Param("train.gradient_checkpointing", bool, False),
     Param("train.precision", str, "auto", choices=("auto", "fp32", "bf16", "fp16")),
+    Param("train.parallel", str, "ddp", choices=("ddp", "fsdp")),
     Param("train.deterministic", bool, False),
     Param("train.logging_steps", int, 1, 1, 1_000_000),
 )
@@ -33,4 +41,16 @@ PEFT = (
 CHECKPOINT = (
     Param("checkpoint.every_steps", int, 50, 1, 100_000_000),
     Param("checkpoint.keep_last", int, 2, 2, 1000),
+    Param("checkpoint.keep_every", int, 0, 0, 100_000_000),
+    Param("checkpoint.keep_best", str, "none", choices=("none", "loss")),
+    Param("checkpoint.on_full_disk", str, "go_on", choices=("go_on", "stop")),
+)
+
+REPORT = (
+    Param("metrics.on_nan", str, "stop", choices=("stop", "roll_back")),
+    Param("metrics.spike_factor", float, 0.0, 0, 1_000_000),
+    Param("metrics.on_spike", str, "go_on", choices=("go_on", "stop", "roll_back")),
+    Param("metrics.max_roll_backs", int, 3, 1, 1000),
+    Param("report.to", str, ""),
+    Param("report.project", str, "forge"),
 )
