@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from gang_of import RUN_ID, SRC, Attempt
 
 from forge_train.rundir import RunDir
@@ -51,6 +52,14 @@ def of_recipe(recipe: str, base: Path, **params) -> dict:
     if recipe == "lora_sft":
         return configuration(base, **params)
     return configuration(base, PAIRS, "preference", recipe, **params)
+
+
+def declared_metrics(recipe: str) -> set[str]:
+    """Names of what a recipe's file says that it reports, with its fragments'."""
+    recipes = SRC.parents[1]
+    own = yaml.safe_load((recipes / f"{recipe}.yaml").read_text())
+    files = [own, *(yaml.safe_load((recipes / "fragments" / f"{name}.yaml").read_text()) for name in own["include"])]
+    return {m["name"] for f in files for m in f.get("metrics", ())}
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
-from conftest import PAIRS, configuration, of_recipe
-from gang_of import SRC, Attempt, curve
+from conftest import PAIRS, configuration, declared_metrics, of_recipe
+from gang_of import Attempt, curve
 
 from forge_train import dpo, rows
 from forge_train.outcome import BadInput
@@ -196,8 +195,7 @@ def test_the_policy_learns_to_prefer_and_reports_what_its_recipe_declares(traine
     first, last = trained.metrics()[0]["values"], trained.metrics()[-1]["values"]
     assert first["loss"] == pytest.approx(0.6931, abs=1e-3), "policy and reference begin equal"
     assert last["loss"] < first["loss"] and last["rewards/margins"] > first["rewards/margins"]
-    declared = {m["name"] for m in yaml.safe_load((SRC.parents[1] / "dpo.yaml").read_text())["metrics"]}
-    assert set(last) <= declared
+    assert set(last) <= declared_metrics("dpo")
     assert {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen"} <= set(last)
 
 

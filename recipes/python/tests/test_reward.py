@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import yaml
-from conftest import of_recipe
-from gang_of import SRC
+from conftest import declared_metrics, of_recipe
 
 pytestmark = pytest.mark.training
 PARAMS = {"train__max_steps": 10, "train__batch_size": 8, "train__learning_rate": 5e-3, "checkpoint__every_steps": 10}
@@ -22,8 +20,8 @@ def test_the_output_is_a_reward_model_that_prefers_what_was_chosen(tiny, attempt
     assert a.wait() == [0], a.logs()
     first, last = a.metrics()[0]["values"], a.metrics()[-1]["values"]
     assert last["loss"] < first["loss"] and last["margin"] > first["margin"]
-    declared = {m["name"] for m in yaml.safe_load((SRC.parents[1] / "reward.yaml").read_text())["metrics"]}
-    assert set(last) <= declared and {"accuracy", "margin", "min_reward", "mean_reward", "max_reward"} <= set(last)
+    assert set(last) <= declared_metrics("reward")
+    assert {"accuracy", "margin", "min_reward", "mean_reward", "max_reward"} <= set(last)
     assert "newly initialized" not in a.logs(), "that the head is new is the point, and no warning"
 
     def load():
