@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/slurm"
 	"github.com/forge-ml/forge-ml/store"
 )
@@ -77,6 +78,7 @@ type Daemon struct {
 
 	kickPlan   chan struct{}
 	kickOutbox chan struct{}
+	batchSlots chan struct{} // held by who hands something to a batch system
 	kickWatch  chan struct{}
 	tail       *tail
 	runIDs     runIDs
@@ -96,6 +98,8 @@ type Daemon struct {
 	requests   atomic.Int64           // being answered now
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
+	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one
+	warmBy     scheduler.Policy         // of warm
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	reports    *reports
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
@@ -120,7 +124,7 @@ const (
 func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d := &Daemon{
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
-		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), kickWatch: make(chan struct{}, 1),
+		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), batchSlots: make(chan struct{}, batchWorkers), kickWatch: make(chan struct{}, 1),
 		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
 		whatIf: make(chan struct{}, 1),
 	}

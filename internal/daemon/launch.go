@@ -29,6 +29,12 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		return err
 	}
 	if c.batch() {
+		select {
+		case d.batchSlots <- struct{}{}:
+			defer func() { <-d.batchSlots }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		if err := d.batchLaunch(ctx, c, r, &l); err != nil {
 			return err
 		}
@@ -46,9 +52,17 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err := d.db.AttemptSubmitted(ctx, a.Run, a.Number, id, row.ID); err != nil {
 		return err
 	}
-	kick(d.kickWatch)
-	kick(d.kickOutbox) // a signal may have waited for the id
+	d.submitted(a)
 	return nil
+}
+
+// submitted wakes those who wait for an attempt to have an id. A signal waits only where an intent was recorded meanwhile: to read the whole
+// outbox after each of thousands of launches would take longer than they do.
+func (d *Daemon) submitted(a forge.Attempt) {
+	kick(d.kickWatch)
+	if now, ok := d.world.attempt(a.Run); !ok || now.Intent != forge.IntentNone {
+		kick(d.kickOutbox)
+	}
 }
 
 func (d *Daemon) find(ctx context.Context, c *Cluster, a forge.Attempt, row store.OutboxRow, key string) error {
@@ -59,8 +73,7 @@ func (d *Daemon) find(ctx context.Context, c *Cluster, a forge.Attempt, row stor
 		if err := d.db.AttemptSubmitted(ctx, a.Run, a.Number, l.ID, row.ID); err != nil {
 			return err
 		}
-		kick(d.kickWatch)
-		kick(d.kickOutbox)
+		d.submitted(a)
 		return nil
 	case forge.LookupAbsent:
 		// It can no longer start, so its GPUs are free; finish.go judges why.

@@ -13,16 +13,21 @@ import (
 // The outbox is what was decided and is not yet done. Its rows are written in the transaction
 // of the decision, and stay until they are done: a crash between the two loses nothing.
 const (
-	outboxEvery   = 2 * time.Second // rows that could not be done are tried again
-	outboxWorkers = 16
+	outboxEvery   = 2 * time.Second  // rows that could not be done are tried again
 	execTimeout   = 30 * time.Second // of one call to an executor
 	worldPatience = time.Second      // from a commit to its deltas
+
+	// Rows mostly wait for commits that they share, so that many at once cost little. What may take long, hashing what a run left, has workers
+	// of its own, and a batch system is not asked by more at once than it can stand.
+	startWorkers  = 64
+	finishWorkers = 32
+	batchWorkers  = 16
 )
 
 func (d *Daemon) outboxLoop(ctx context.Context) {
 	tick := time.NewTicker(outboxEvery)
 	defer tick.Stop()
-	w := &outboxWork{d: d, slots: make(chan struct{}, outboxWorkers), busy: map[int64]bool{}}
+	w := newOutboxWork(d)
 	for {
 		w.step(ctx)
 		select {
@@ -36,14 +41,24 @@ func (d *Daemon) outboxLoop(ctx context.Context) {
 }
 
 type outboxWork struct {
-	d     *Daemon
-	slots chan struct{}
-	wg    sync.WaitGroup
-	mu    sync.Mutex
-	busy  map[int64]bool
+	d             *Daemon
+	start, finish lane
+	wg            sync.WaitGroup
+	mu            sync.Mutex
+	busy          map[int64]bool
 }
 
-// step starts every row that nobody works on. Rows of different attempts go side by side; the
+func newOutboxWork(d *Daemon) *outboxWork {
+	return &outboxWork{d: d, start: lane{most: startWorkers}, finish: lane{most: finishWorkers}, busy: map[int64]bool{}}
+}
+
+// lane is rows in the order in which they came, and how many are worked on at once.
+type lane struct {
+	most, working int
+	rows          []store.OutboxRow
+}
+
+// step hands out every row that nobody works on. Rows of different attempts go side by side; the
 // slow hashing of one finished run keeps no launch waiting.
 func (w *outboxWork) step(ctx context.Context) {
 	rows, err := w.d.db.Outbox(ctx)
@@ -53,38 +68,53 @@ func (w *outboxWork) step(ctx context.Context) {
 		}
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, row := range rows {
-		w.mu.Lock()
-		taken := w.busy[row.ID]
-		w.busy[row.ID] = true
-		w.mu.Unlock()
-		if taken {
+		if w.busy[row.ID] {
 			continue
 		}
-		select {
-		case w.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
+		w.busy[row.ID] = true
+		l := &w.start
+		if row.Kind == store.OutboxFinish {
+			l = &w.finish
 		}
-		w.wg.Go(func() {
-			defer func() {
-				<-w.slots
-				w.mu.Lock()
-				delete(w.busy, row.ID)
-				w.mu.Unlock()
-			}()
-			if err := w.d.work(ctx, row); err != nil && ctx.Err() == nil {
-				a, _ := w.d.world.attempt(row.Run)
-				log := w.d.attemptLog(forge.Attempt{Run: row.Run, Number: row.Attempt, Cluster: a.Cluster})
-				e := log.Warn()
-				if forge.KindOf(err) == forge.KindConflict { // it moved on while we looked
-					e = log.Debug()
-				}
-				e.Err(err).Str("kind", string(row.Kind)).Msg("outbox row not done; it stays")
-				_ = w.d.db.OutboxTried(ctx, row.ID)
-			}
-		})
+		l.rows = append(l.rows, row)
+		if l.working < l.most {
+			l.working++
+			w.wg.Go(func() { w.serve(ctx, l) })
+		}
 	}
+}
+
+// serve works until its lane is empty.
+func (w *outboxWork) serve(ctx context.Context, l *lane) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(l.rows) > 0 && ctx.Err() == nil {
+		row := l.rows[0]
+		l.rows = l.rows[1:]
+		w.mu.Unlock()
+		w.do(ctx, row)
+		w.mu.Lock()
+		delete(w.busy, row.ID)
+	}
+	l.working--
+}
+
+func (w *outboxWork) do(ctx context.Context, row store.OutboxRow) {
+	err := w.d.work(ctx, row)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	a, _ := w.d.world.attempt(row.Run)
+	log := w.d.attemptLog(forge.Attempt{Run: row.Run, Number: row.Attempt, Cluster: a.Cluster})
+	e := log.Warn()
+	if forge.KindOf(err) == forge.KindConflict { // it moved on while we looked
+		e = log.Debug()
+	}
+	e.Err(err).Str("kind", string(row.Kind)).Msg("outbox row not done; it stays")
+	_ = w.d.db.OutboxTried(ctx, row.ID)
 }
 
 // work does one row. An error leaves the row for the next step.
@@ -141,7 +171,7 @@ func (d *Daemon) signal(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		return d.db.OutboxDone(ctx, row.ID)
 	}
 	if a.ExternalID == "" {
-		return nil // launch.go sees the intent before it submits; if it has submitted, the id is about to come
+		return nil // launch.go sees the intent before it submits; if it has submitted, the id is about to come, and launch.go asks for this row again
 	}
 	kind := forge.SignalCheckpoint
 	switch row.Intent {

@@ -63,7 +63,7 @@ func TestALaunchThatTheWorldDoesNotKnowYetIsNotLost(t *testing.T) {
 		t.Fatalf("placed %v, refused %v: %v", placed, refused, err)
 	}
 
-	work := &outboxWork{d: d, slots: make(chan struct{}, outboxWorkers), busy: map[int64]bool{}}
+	work := newOutboxWork(d)
 	work.step(t.Context())
 	time.AfterFunc(50*time.Millisecond, func() {
 		mu.Lock()
