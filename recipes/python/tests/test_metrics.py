@@ -168,7 +168,19 @@ class TestRollBack:
         first.kill()
         second = attempt(config, 2, first.newest()).start()
         assert second.wait() == [0, 0], second.logs()
-        assert second.status().get("skipped_steps") is None or second.status()["skipped_steps"] == [10]
+        assert second.status()["skipped_steps"] == [10]
+        adapter = "adapter_model.safetensors"
+        assert (second.output / adapter).read_bytes() == (from_five.output / adapter).read_bytes()
+
+    def test_an_attempt_that_resumes_before_the_bad_step_skips_it_at_once(self, from_five, attempt, configure):
+        config = configure(**SHORT, metrics__on_nan="roll_back", metrics__max_roll_backs=1)
+        first = attempt(config, 2).start((FAULTS, "nan_then_stop", "1", "9"))
+        assert first.wait() == [85, 85], first.logs()
+        assert first.manifests()[7]["skipped_steps"] == [10]
+        second = attempt(config, 2, first.newest()).start((FAULTS, "nan_loss", "1", "9"))
+        assert second.wait() == [0, 0], second.logs()
+        assert "going back" not in (second.dir / "stderr.0").read_text()
+        assert second.status()["skipped_steps"] == [10]
         adapter = "adapter_model.safetensors"
         assert (second.output / adapter).read_bytes() == (from_five.output / adapter).read_bytes()
 

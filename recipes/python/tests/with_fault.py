@@ -104,6 +104,16 @@ elif FAULT == "nan_from_then_on":
         return real(self, *args, **kwargs) * float("nan")
 
     in_trainer("training_step", always, from_then_on=True)
+elif FAULT == "nan_then_stop":  # after going back, two steps before the bad one comes again
+    in_trainer("training_step", lambda real, self, *a, **k: real(self, *a, **k) * float("nan"))
+    boundary = Runtime.boundary
+
+    def stop(self):
+        if here and self.skipped and self.step == STEP - 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return boundary(self)
+
+    Runtime.boundary = stop
 elif FAULT == "spike":  # the loss only: what it does to the weights is not the point
 
     def high(real, self, *args, **kwargs):

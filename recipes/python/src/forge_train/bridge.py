@@ -61,9 +61,12 @@ class ContractCallback(TrainerCallback, ExportableState):
             self.trainer.set_tokens_seen(attributes["num_tokens"])
             run.skipped = sorted({*run.skipped, *attributes.get("skipped", ())})
             self._watch = mishap.Watch(self._watch.factor, attributes.get("losses"))
+        if run.skipped:
+            run.notes["skipped_steps"] = run.skipped
         self._tokens, self._since = self.trainer.tokens_seen(), time.monotonic()
         run.before_first_step()
         if run.first:
+            self._other_world()
             run.trackers.begin(state.global_step)
             self._size = self._expected(model)
         if lack := self._lack("a checkpoint of this run"):
@@ -71,6 +74,15 @@ class ContractCallback(TrainerCallback, ExportableState):
                 raise DiskFull(f"{lack}; not started (checkpoint.on_full_disk)")
             run.say(f"{lack}; training begins all the same (checkpoint.on_full_disk)")
         self.split.start()
+
+    def _other_world(self) -> None:
+        run = self.runtime
+        was = keep.read(run.run.resume_from).get("world_size") if run.run.resume_from else None
+        if isinstance(was, int) and was != run.gang.world:
+            run.say(
+                f"the checkpoint is of {was} ranks and these are {run.gang.world}: from here on each sees other batches, "
+                "and a rank that is new has no random state of its own"
+            )
 
     def _expected(self, model) -> int:
         """Bytes of a checkpoint: of the last one, else what weights and two moments of AdamW will take."""

@@ -9,7 +9,6 @@ so all stop at the same step.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sys
 import time

@@ -87,7 +87,8 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     recipe.check(params)
     watched = {p.name: p.default for p in (*CHECKPOINT, *REPORT)} | params
     mishap.check(watched)
-    runtime.trackers = report.Trackers(run, watched, runtime.say, report.chosen(watched) if runtime.first else ())
+    trackers = report.chosen(watched)  # on every rank, so that all end alike
+    runtime.trackers = report.Trackers(run, watched, runtime.say, trackers if runtime.first else ())
     runtime.about = _about(recipe, config, params)
     runtime.code |= environment.check()
     run.check_fence()
