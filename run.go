@@ -61,6 +61,19 @@ type RunSpec struct {
 	ResumeFrom   *BranchPoint      `json:"resume_from,omitempty" doc:"Checkpoint of another run that it begins from while it has none of its own"`
 }
 
+// Whole is a parameter that is a whole number, whatever it went through.
+func (s *RunSpec) Whole(param string) (n int64, ok bool) {
+	switch v := s.Params[param].(type) {
+	case int:
+		return int64(v), true
+	case int64:
+		return v, true
+	case float64:
+		return int64(v), v == float64(int64(v))
+	}
+	return 0, false
+}
+
 // The bounds and defaults of a run's spec.
 const (
 	MinPriority         = 0

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -36,6 +36,8 @@ func ChooseResumeContext(ctx context.Context, runDir string, fit Fit, from *forg
 		case gone != nil:
 			removed = append(removed, forge.SkippedSave{Path: gone.Path, Step: gone.Step, Why: "it was removed while it was verified"})
 			continue // whoever removes has saved something newer
+		case r.Path == "" && len(r.Skipped) > 0 && !settled(runDir, fit, r.Skipped):
+			continue // one was listed before it was finished, and the one before it looked at after it was removed
 		case r.Path == "" && from != nil:
 			return branchFrom(ctx, r, fit, *from)
 		}
@@ -46,8 +48,16 @@ func ChooseResumeContext(ctx context.Context, runDir string, fit Fit, from *forg
 		}
 		return r, nil
 	}
-	return forge.Resume{}, fmt.Errorf("checkpoints were removed %d times while they were verified, %s the last: somebody else works in this run's directory",
-		restless, filepath.Base(removed[len(removed)-1].Path))
+	return forge.Resume{}, fmt.Errorf("checkpoints came and went %d times while they were looked at: somebody else works in this run's directory", restless)
+}
+
+// settled says that what was passed over is all that there is, and still looks the same.
+func settled(runDir string, fit Fit, skipped []forge.SkippedSave) bool {
+	saves, err := findSaves(runDir, fit)
+	return err == nil && slices.EqualFunc(saves, skipped, func(s save, was forge.SkippedSave) bool {
+		same := s.checkpoint.Why == was.Why || s.checkpoint.Verdict == forge.VerdictWritten && was.Why != errNoManifest.Error() // its bytes were read, and are not again
+		return s.checkpoint.Path == was.Path && same
+	})
 }
 
 // chooseOwn tries the run's own checkpoints once, until one vanishes under it.

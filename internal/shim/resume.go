@@ -50,8 +50,8 @@ func (s *shim) room() error {
 		return nil
 	}
 	keep := int64(keepsLast)
-	if n, ok := s.launch.Spec.Params["checkpoint.keep_last"].(float64); ok && n >= 1 && n <= 1000 {
-		keep = int64(n)
+	if n, ok := s.launch.Spec.Whole("checkpoint.keep_last"); ok && n >= 1 && n <= 1000 {
+		keep = n
 	}
 	left := fmt.Sprintf("%s has %s left for this run", bound, mib(free))
 	switch {
