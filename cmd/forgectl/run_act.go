@@ -177,7 +177,7 @@ func (a *app) runCheckpoints(ctx context.Context, run string, all bool) error {
 	}
 	t.flush()
 	if removed > 0 && p.people() {
-		fmt.Fprintf(a.Err, "%d older ones were removed by the run itself; --all lists them\n", removed)
+		fmt.Fprintf(a.Err, "removed by the run itself: %d; --all lists them\n", removed)
 	}
 	a.nothing(p, len(saves), "no checkpoints yet", "forgectl run show "+run)
 	return p.done(nil)
