@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -71,6 +73,7 @@ func hold(runDir, path, name string, m SaveManifest) (string, error) {
 	if err := MakeDir(dir); err != nil {
 		return "", err
 	}
+	sweepHeld(dir, time.Now())
 	temp, err := os.MkdirTemp(dir, ".tmp-")
 	if err != nil {
 		return "", err
@@ -108,6 +111,16 @@ func hold(runDir, path, name string, m SaveManifest) (string, error) {
 		return "", err
 	}
 	return held, SyncDir(dir)
+}
+
+// sweepHeld removes what was left half-made long ago: a forged that was killed meanwhile leaves names that keep their bytes on the disk.
+func sweepHeld(dir string, now time.Time) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), ".tmp-") && now.Sub(st.ModTime()) > time.Hour {
+			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 func namesOf(m SaveManifest) []string {

@@ -77,6 +77,11 @@ func TestARunNeverBeginsFromNothingWhenItsBranchPointIsNoGood(t *testing.T) {
 
 func TestWhatARunBeginsFromOutlivesTheRetentionOfTheOther(t *testing.T) {
 	theirs, newest := saved(t)
+	left := filepath.Join(theirs, "held", ".tmp-killed")
+	mustWrite(t, filepath.Join(left, "adapter.bin"), "half of it")
+	if err := os.Chtimes(left, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	from := branch(t, theirs, true)
 	if again := branch(t, theirs, true); again != from {
 		t.Errorf("a second time it is %+v, want %+v", again, from)
