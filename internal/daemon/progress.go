@@ -27,6 +27,7 @@ type cursors struct {
 }
 
 type cursor struct {
+	mu     sync.Mutex // one look at a time
 	offset int64
 	saved  map[string]forge.Checkpoint // as they were recorded, by path
 }
@@ -63,6 +64,8 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 		cur = &cursor{offset: at, saved: map[string]forge.Checkpoint{}}
 		d.cursors.put(key, cur)
 	}
+	cur.mu.Lock()
+	defer cur.mu.Unlock()
 	saves, err := d.newSaves(ctx, c, a, cur, now)
 	if err != nil {
 		return err
