@@ -330,6 +330,10 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 		if err == nil {
 			t.Error("a stream is no path")
 		}
+		_, err = c.Branch(ctx, "alice", q.Launch.Run, c.home("bob")+"/"+run, 1, 10, true)
+		refused(t, err, "run_dir")
+		_, err = c.Branch(ctx, "alice", q.Launch.Run, q.Launch.RunDir, 0, 10, true)
+		refused(t, err, "attempt 0")
 		_, err = c.Read(ctx, "alice", attemptOf(q), forge.StreamMetrics, 0, 1<<30)
 		refused(t, err, "bytes")
 	})

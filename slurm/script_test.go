@@ -75,6 +75,10 @@ func TestJobsLookAsTheyDid(t *testing.T) {
 		"runtime script":        runtimeOf(forge.Runtime{Kind: forge.RuntimeScript, Path: "/sw/env.sh", Setup: []string{"export NCCL_DEBUG=INFO", "ulimit -l unlimited"}}),
 		"runtime apptainer":     runtimeOf(forge.Runtime{Kind: forge.RuntimeApptainer, Image: "/images/torch.sif", Modules: []string{"apptainer"}, Mounts: []string{"/data", "/scratch/hf:/hf:ro"}}),
 		"runtime pyxis":         runtimeOf(forge.Runtime{Kind: forge.RuntimePyxis, Image: "nvcr.io#nvidia/pytorch:25.10-py3", Mounts: []string{"/scratch/hf:/hf"}}),
+		"a container that begins from another run's checkpoint": func(l *forge.Launch, o *Options) {
+			l.Spec.Runtime = &forge.Runtime{Kind: forge.RuntimeApptainer, Image: "/images/torch.sif"}
+			l.Spec.ResumeFrom = &forge.BranchPoint{Run: "01OTHER", Path: "/scratch/forge/01OTHER/held/0001-checkpoint-20-abc"}
+		},
 		"a run's runtime over the cluster's": func(l *forge.Launch, o *Options) {
 			o.With.Runtime = forge.Runtime{Kind: forge.RuntimeVenv, Path: "/sw/venv", Modules: []string{"cuda"}}
 			l.Spec.Runtime = &forge.Runtime{Kind: forge.RuntimeApptainer, Image: "docker://org/train:1"}

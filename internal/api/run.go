@@ -34,6 +34,7 @@ type SubmitRunRequest struct {
 	Preemptible     *bool               `json:"preemptible,omitempty" yaml:"preemptible" doc:"May be stopped for runs of a higher class, and go on later; true unless said otherwise"`
 	Batch           *forge.BatchOptions `json:"batch,omitempty" yaml:"batch" doc:"Words for the batch system of a cluster of kind slurm"`
 	Runtime         *forge.Runtime      `json:"runtime,omitempty" yaml:"runtime" doc:"Software to start in, over the recipe's and the cluster's"`
+	ResumeFrom      string              `json:"resume_from,omitempty" yaml:"resume_from" doc:"RUN@STEP or RUN@latest: begin from that checkpoint of another run"`
 	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
 }
 

@@ -28,6 +28,9 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err != nil {
 		return err
 	}
+	if l.SaveLead, err = d.saveLead(ctx, c, a); err != nil {
+		return err
+	}
 	if c.batch() {
 		select {
 		case d.batchSlots <- struct{}{}:
@@ -35,9 +38,7 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := d.batchLaunch(ctx, c, r, &l); err != nil {
-			return err
-		}
+		d.batchLaunch(c, r, &l)
 	}
 	if err := d.db.AttemptLaunching(ctx, a.Run, a.Number); err != nil {
 		return err

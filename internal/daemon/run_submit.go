@@ -76,6 +76,10 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.resolveAfter(ctx, p, q, &spec); err != nil {
 		return none, nil, err
 	}
+	begins, err := d.resolveBranch(ctx, p, q, &spec)
+	if err != nil {
+		return none, nil, err
+	}
 	if err := d.checkRegister(ctx, p, spec, rec); err != nil {
 		return none, nil, err
 	}
@@ -96,7 +100,7 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 		return none, nil, err
 	}
 	more, err := d.admit(ctx, spec)
-	return spec, append(notes, more...), err
+	return spec, append(append(begins, notes...), more...), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {
