@@ -11,6 +11,8 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     bridge        all of the above as callbacks of a Hugging Face trainer
     start         one rank from its start to its last word; a recipe only builds its trainer
     settings      training parameters as TRL's trainers take them
+    assemble      from a job to its trainer, for the recipes that train with TRL
+    sharded       the model split over the ranks
     adapter       what is trained of the model: LoRA, or all of it
     tables        parameters that recipes share
     checkpoint    manifests that make checkpoints durable; retention

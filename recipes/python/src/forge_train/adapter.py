@@ -1,8 +1,43 @@
-"""What is trained of the model: an adapter (LoRA, or LoRA over a quantised base), or all of it."""
+"""What is trained of the model: an adapter (LoRA, or LoRA over a base in 4 bits), or all of it."""
 
 from __future__ import annotations
 
+import importlib.util
+
 from .outcome import BadInput
+
+
+def check(params: dict) -> None:
+    """Refuse parameters that contradict each other."""
+    if params["peft"] != "qlora":
+        return
+    if params["train.precision"] == "fp16":
+        raise BadInput("peft is qlora, whose adapter is kept in bf16, and train.precision is fp16; use auto or bf16")
+    if params["train.parallel"] == "fsdp":
+        raise BadInput("peft is qlora, whose base is not split, and train.parallel is fsdp; use train.parallel=ddp")
+
+
+def quantization(params: dict, device: str, dtype):
+    """How the base is held: None as it is, else in 4 bits; refused where this node cannot do it."""
+    if params["peft"] != "qlora":
+        return None
+    if device == "cpu":
+        raise BadInput("peft is qlora, which needs a GPU; on CPU slots use peft=lora or peft=none")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BadInput(
+            "peft is qlora, which needs the package bitsandbytes, and this Python environment does not have it; "
+            "install it there, or use peft=lora"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # what is read by its weight, or starts at random, stays as it is
+        llm_int8_skip_modules=["lm_head", "score", "classifier"],
+    )
 
 
 def config(params: dict, model, task: str = "CAUSAL_LM"):
@@ -25,8 +60,8 @@ def _targets(wanted: str, model) -> str | list[str]:
         return "all-linear"
     names = [n.strip() for n in wanted.split(",") if n.strip()]
     have = sorted(
-        {path.rsplit(".", 1)[-1] for path, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")}
-        - {"lm_head"}
+        {path.rsplit(".", 1)[-1] for path, m in model.named_modules() if type(m).__name__ in _LINEAR}
+        - {"lm_head", "score", "classifier"}
     )
     unknown = [n for n in names if n.rsplit(".", 1)[-1] not in have]
     if unknown or not names:
@@ -35,3 +70,6 @@ def _targets(wanted: str, model) -> str | list[str]:
             f"this base model has all-linear or any of {', '.join(have)}"
         )
     return names
+
+
+_LINEAR = ("Linear", "Conv1D", "Linear4bit")

@@ -6,6 +6,7 @@ spend minutes on the shards that are there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -62,14 +63,21 @@ def _read_json(file: Path, base: Path) -> dict:
     return data
 
 
-def load(path: Path, dtype):
-    """The model and its tokenizer, from this directory alone."""
+def load(path: Path, dtype, task: str = "CAUSAL_LM", quantization=None):
+    """The model and its tokenizer, from this directory alone; SEQ_CLS gives it a head of one output."""
+    import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+    local = {"local_files_only": True, "trust_remote_code": False}
+    more = {"num_labels": 1} if task == "SEQ_CLS" else {}
+    if quantization is not None:
+        more |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+    kind = AutoModelForSequenceClassification if task == "SEQ_CLS" else AutoModelForCausalLM
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, **local)
+        with _without_notes(task == "SEQ_CLS"):  # that the head is new is the point
+            model = kind.from_pretrained(path, dtype=dtype, **local, **more)
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as e:
         # Torn weights, weights that do not fit config.json, unknown architectures, code that
         # would have to be trusted. An error number comes from the filesystem, not from the content.
@@ -79,3 +87,16 @@ def load(path: Path, dtype):
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise BadInput(f"base model {path}: the tokenizer has neither a padding nor an end token")
     return model, tokenizer
+
+
+@contextlib.contextmanager
+def _without_notes(on: bool):
+    from transformers.utils import logging
+
+    was = logging.get_verbosity()
+    if on:
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(was)

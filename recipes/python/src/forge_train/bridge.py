@@ -18,15 +18,20 @@ from transformers.trainer_callback import ExportableState
 from . import checkpoint
 from .runtime import Runtime
 
-_REPORTED = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens", "entropy", "epoch")
+_REPORTED = (
+    *("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens", "entropy", "epoch"),
+    *("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"),  # DPO
+    *("logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected"),
+    *("accuracy", "margin", "min_reward", "mean_reward", "max_reward"),  # reward
+)
 
 
 class ContractCallback(TrainerCallback, ExportableState):
     """Stops, saves and reports on behalf of the runtime."""
 
-    def __init__(self, runtime: Runtime, keep_last: int):
+    def __init__(self, runtime: Runtime, params: dict):
         self.runtime = runtime
-        self.keep_last = keep_last
+        self.keep_last = params["checkpoint.keep_last"]
         self.trainer: ContractTrainer | None = None
         self._tokens = 0.0
         self._since = 0.0

@@ -12,10 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import pairs
 from .outcome import BadInput
 
 KINDS = ("messages", "text", "prompt_completion")
-_COLUMNS = {"messages": ("messages",), "text": ("text",), "prompt_completion": ("prompt", "completion")}
+_COLUMNS = {
+    "messages": ("messages",),
+    "text": ("text",),
+    "prompt_completion": ("prompt", "completion"),
+    "preference": ("chosen", "rejected"),  # and prompt, where it is not what both begin with
+}
 _CHUNK = 4096
 
 
@@ -24,13 +30,13 @@ class Rows:
     """A dataset that has been looked at, row by row."""
 
     files: tuple[Path, ...]
-    kind: str
+    columns: tuple[str, ...]
     conversational: bool  # the row's columns hold messages, not text
     count: int
 
     def read(self) -> Iterator[dict]:
         """The rows again, only with the columns that training uses."""
-        keep = _keeper(self.kind, self.conversational)
+        keep = _keeper(self.columns, self.conversational)
         for _, row in _parse(self.files):
             yield keep(row)
 
@@ -41,7 +47,7 @@ class Rows:
 
         message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
         value = message if self.conversational else pa.string()
-        schema = pa.schema([(c, value) for c in _COLUMNS[self.kind]])
+        schema = pa.schema([(c, value) for c in self.columns])
         tables, chunk = [], []
         for row in self.read():
             chunk.append(row)
@@ -56,18 +62,23 @@ def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistan
     """Look at every row of a .jsonl file or a directory of them; raise BadInput for the first that does not do."""
     files = _files(path)
     count = 0
-    conversational = False
+    conversational, columns = False, ()
     for where, row in _parse(files):
         if count == 0:
             kind = _kind_of(where, row, kind, kinds)
-            conversational = kind == "messages" or (kind == "prompt_completion" and isinstance(row.get("prompt"), list))
+            columns = _COLUMNS[kind]
+            if kind == "preference" and "prompt" in row:
+                columns = ("prompt", *columns)
+            conversational = kind == "messages" or isinstance(row.get(columns[0]), list)
             if assistant_only and not conversational:
                 raise BadInput(f"train.assistant_only_loss is on and dataset {path} holds no messages")
-        _check_row(where, row, kind, conversational, assistant_only)
+        _check_row(where, row, kind, columns, conversational, assistant_only)
+        if kind == "preference":
+            pairs.check(where, row, conversational)
         count += 1
     if count == 0:
         raise BadInput(f"dataset {path} is empty: it has no rows")
-    return Rows(files, kind, conversational, count)
+    return Rows(files, columns, conversational, count)
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -122,8 +133,10 @@ def _kind_of(where: str, row: dict, wanted: str, kinds: tuple[str, ...]) -> str:
     )
 
 
-def _check_row(where: str, row: dict, kind: str, conversational: bool, assistant_only: bool) -> None:
-    for column in _COLUMNS[kind]:
+def _check_row(
+    where: str, row: dict, kind: str, columns: tuple[str, ...], conversational: bool, assistant_only: bool
+) -> None:
+    for column in columns:
         if column not in row:
             raise BadInput(
                 f"{where}: column {column} is missing (dataset kind {kind}); "
@@ -136,7 +149,7 @@ def _check_row(where: str, row: dict, kind: str, conversational: bool, assistant
             raise BadInput(f"{where}: {column} must be a text, is {_type(value)}")
         elif not value and column != "prompt":
             raise BadInput(f"{where}: {column} is empty")
-    if assistant_only and not any(m["role"] == "assistant" for m in row[_COLUMNS[kind][-1]]):
+    if assistant_only and not any(m["role"] == "assistant" for m in row[columns[-1]]):
         raise BadInput(f"{where}: train.assistant_only_loss is on and the row has no assistant message")
 
 
@@ -154,8 +167,7 @@ def _check_messages(where: str, column: str, value: object) -> None:
                 raise BadInput(f"{where}: {column}[{i}].{field} must be a text, is {have}")
 
 
-def _keeper(kind: str, conversational: bool) -> Callable[[dict], dict]:
-    columns = _COLUMNS[kind]
+def _keeper(columns: tuple[str, ...], conversational: bool) -> Callable[[dict], dict]:
     if not conversational:
         return lambda row: {c: row[c] for c in columns}
     return lambda row: {c: [{"role": m["role"], "content": m["content"]} for m in row[c]] for c in columns}

@@ -43,7 +43,6 @@ def arguments(runtime: Runtime, params: dict, number_format: str) -> dict:
         max_grad_norm=params["train.max_grad_norm"],
         seed=params["train.seed"],
         max_length=params["train.max_length"],
-        gradient_checkpointing=params["train.gradient_checkpointing"],
         full_determinism=params["train.deterministic"],
         logging_steps=params["train.logging_steps"],
         save_strategy="steps",
@@ -59,4 +58,19 @@ def arguments(runtime: Runtime, params: dict, number_format: str) -> dict:
         report_to="none",
         push_to_hub=False,
         **(several if runtime.gang.world > 1 else {}),
+        **_parallel(runtime, params),
     )
+
+
+def _parallel(runtime: Runtime, params: dict) -> dict:
+    if params["train.parallel"] == "ddp":
+        return {"gradient_checkpointing": params["train.gradient_checkpointing"]}
+    if runtime.gang.world == 1:
+        raise BadInput(
+            "train.parallel is fsdp, which splits the model over several ranks, and this run has one; "
+            "ask for more GPUs, or use train.parallel=ddp"
+        )
+    split = {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}
+    if params["train.gradient_checkpointing"]:  # theirs would gather each layer twice
+        split["activation_checkpointing"] = True
+    return {"fsdp": True, "fsdp_config": split, "gradient_checkpointing": False}

@@ -142,11 +142,15 @@ def import_libraries(quiet: bool) -> None:
 def _write_output(recipe: Recipe, runtime: Runtime, trainer, params: dict, config: dict) -> None:
     """Rank 0 writes the model or adapter, the tokenizer and training.json; all ranks learn how it went."""
     run, failure = runtime.run, None
+    weights = trainer.whole_weights()  # of a split model every rank has a part
     if runtime.first:
         try:
             run.check_fence()
             run.output.mkdir(parents=True, exist_ok=True, mode=0o750)
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(run.output)
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            # a second adapter is DPO's reference, and no result
+            only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+            model.save_pretrained(run.output, state_dict=weights, **only)
             trainer.processing_class.save_pretrained(run.output)
             write_json(
                 run.output / "training.json",

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from .params import Param
 
+
+def over(table: tuple[Param, ...], *own: Param) -> tuple[Param, ...]:
+    """A table with a recipe's own word on some of its parameters."""
+    named = {p.name: p for p in own}
+    return tuple(named.get(p.name, p) for p in table)
+
+
 TRAIN = (
     Param("train.learning_rate", float, 2e-4, 0, 10),
     Param("train.epochs", float, 1.0, 0.001, 1000),
@@ -18,6 +25,7 @@ TRAIN = (
     Param("train.max_length", int, 1024, 8, 1_048_576),
     Param("train.gradient_checkpointing", bool, False),
     Param("train.precision", str, "auto", choices=("auto", "fp32", "bf16", "fp16")),
+    Param("train.parallel", str, "ddp", choices=("ddp", "fsdp")),
     Param("train.deterministic", bool, False),
     Param("train.logging_steps", int, 1, 1, 1_000_000),
 )
