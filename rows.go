@@ -6,6 +6,7 @@ type RowFault string
 // The row faults.
 const (
 	RowSameAnswers RowFault = "chosen_is_rejected"     // the pair says nothing
+	RowNoPrompt    RowFault = "no_common_prompt"       // a pair without a prompt that does not begin alike, or of which one is all beginning
 	RowEmptyAnswer RowFault = "empty_answer"           // nothing but white space is to be learned
 	RowEmptyTurn   RowFault = "empty_turn"             // a turn before the answer with nothing but white space in it
 	RowNoText      RowFault = "no_text"                // a turn with tool calls and no content: the built-in recipes read text only
@@ -14,17 +15,22 @@ const (
 	RowNullKey     RowFault = "null_key"               // a key of a message that is null: written by datasets before 4.7
 )
 
-// RowFaults lists them, those that stop a run first.
-var RowFaults = []RowFault{RowSameAnswers, RowEmptyAnswer, RowNoText, RowRoles, RowOpenEnd, RowEmptyTurn, RowNullKey}
+// RowFaults lists them, the worst first.
+var RowFaults = []RowFault{RowNoText, RowEmptyAnswer, RowSameAnswers, RowNoPrompt, RowRoles, RowOpenEnd, RowEmptyTurn, RowNullKey}
 
-// Stops says that a run of one of forge's own recipes on such rows is refused, and not only warned of.
-func (f RowFault) Stops() bool { return f == RowSameAnswers || f == RowEmptyAnswer || f == RowNoText }
+// Ends says that forge's own recipes end with bad_input at such a row of a dataset of this kind: it is what forge_train's rows and
+// pairs refuse.
+func (f RowFault) Ends(kind DatasetKind) bool {
+	return f == RowNoText || kind == KindPreference && f != RowNullKey
+}
 
 // Words says what is wrong with the rows, after their number.
 func (f RowFault) Words() string {
 	switch f {
 	case RowSameAnswers:
 		return "have the same text as chosen and as rejected"
+	case RowNoPrompt:
+		return "have no prompt, and answers that begin differently or of which one is nothing but what both begin with"
 	case RowEmptyAnswer:
 		return "have an answer of white space only"
 	case RowEmptyTurn:
@@ -68,7 +74,7 @@ type RowFinding struct {
 // RowsSeen is what registration saw in the rows of a dataset, beyond their form.
 type RowsSeen struct {
 	Messages bool         `json:"messages" doc:"The columns hold messages and not text"`
-	Findings []RowFinding `json:"findings" doc:"In a fixed order, those that stop a run first"`
+	Findings []RowFinding `json:"findings" doc:"In a fixed order, the worst first"`
 }
 
 // WeightsSeen is what registration saw in the directory of a base model.

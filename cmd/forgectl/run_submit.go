@@ -56,6 +56,8 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.StringFlag{Name: "reservation", Usage: "Slurm's reservation"},
 			&cli.StringFlag{Name: "nodelist", Usage: "nodes that it must have: gpu-[1-2]"},
 			&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
+			&cli.StringFlag{Name: "secrets-file", Usage: "file of KEY=VALUE lines (HF_TOKEN=…) for the environment of ranks; yours alone, mode 0600, read by the job", DefaultText: "the context's secrets_file"},
+			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
 		},
@@ -103,6 +105,10 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 	text(c, "base", &r.Base)
 	text(c, "register", &r.Register)
 	text(c, "cluster", &r.Cluster)
+	r.NoCheck = c.Bool("no-check")
+	if err := a.secretsFile(c, r); err != nil {
+		return o, err
+	}
 	r.Set = c.StringSlice("set")
 	for _, kv := range r.Set {
 		if err := checkSet(kv); err != nil {

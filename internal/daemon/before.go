@@ -22,7 +22,7 @@ const ownModules = "forge_train."
 // lookBefore says what a run would find out on its GPUs: by what registration has seen, and then by the real tokenizer.
 func (d *Daemon) lookBefore(ctx context.Context, q api.SubmitRunRequest, spec forge.RunSpec, in inputs) ([]string, error) {
 	own := strings.HasPrefix(spec.Entry.Module, ownModules)
-	notes, err := rowsSuit(spec, in.dataset, own && !q.NoCheck)
+	notes, err := rowsSuit(spec, in.dataset, own, q.NoCheck)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (d *Daemon) lookBefore(ctx context.Context, q api.SubmitRunRequest, spec fo
 }
 
 // rowsSuit refuses what registration found in the rows and a recipe of forge's own cannot make sense of, and warns of the rest.
-func rowsSuit(spec forge.RunSpec, v *forge.DatasetVersion, strict bool) (notes []string, err error) {
+func rowsSuit(spec forge.RunSpec, v *forge.DatasetVersion, own, noCheck bool) (notes []string, err error) {
 	if v == nil || v.Seen == nil {
 		return nil, nil
 	}
@@ -51,13 +51,17 @@ func rowsSuit(spec forge.RunSpec, v *forge.DatasetVersion, strict bool) (notes [
 		if int64(len(f.First)) < f.Rows {
 			what += " …"
 		}
-		if !strict || !f.Fault.Stops() {
+		ends := own && f.Fault.Ends(v.Kind)
+		if !ends && !(own && f.Fault == forge.RowEmptyAnswer && !noCheck) {
 			notes = append(notes, what)
 			continue
 		}
-		hint := "correct the rows and register them as a new version; or train on them as they are: --no-check"
+		hint := "correct them, and register them as a new version: forgectl dataset add " + v.Name + " PATH"
 		if cmd := f.Fault.Remedy(); cmd != "" {
-			hint = fmt.Sprintf("leave them out: %s; or train on them as they are: --no-check", cmd)
+			hint = "leave them out: " + cmd + "; then: forgectl dataset add " + v.Name + " out.jsonl"
+		}
+		if !ends {
+			hint += "; or train on them as they are: --no-check"
 		}
 		return nil, forge.Invalidf("dataset", "%s", what).WithHint("%s", hint)
 	}

@@ -3,6 +3,7 @@ package dataset
 import (
 	"bytes"
 	"fmt"
+	"unicode/utf8"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -11,9 +12,10 @@ import (
 type faultSet uint16
 
 const (
-	sameAnswers faultSet = 1 << iota
+	noText faultSet = 1 << iota
 	emptyAnswer
-	noText
+	sameAnswers
+	noPrompt
 	rolesRepeat
 	openEnd
 	emptyTurn
@@ -100,16 +102,64 @@ type turn struct {
 // answer is what is learned of one column: chosen or rejected, kept until both are there.
 type answer []turn
 
-func (a answer) same(b answer) bool {
-	if len(a) != len(b) || len(a) == 0 {
-		return false
+// shared is how many turns both begin with.
+func (a answer) shared(b answer) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n].role == b[n].role && a[n].same(b[n].text) {
+		n++
 	}
-	for i := range a {
-		if a[i].role != b[i].role || !a[i].same(b[i].text) {
-			return false
+	return n
+}
+
+// pair looks at the two answers of a row that has them; the prompt stands before them, or is what both begin with.
+func (s *scanner) pair(sig signature) {
+	a, b := s.chosen, s.rejected
+	if len(a) == 0 || len(b) == 0 {
+		return
+	}
+	n := a.shared(b)
+	switch {
+	case n == len(a) && n == len(b):
+		s.faults |= sameAnswers
+	case sig.has&colPrompt != 0:
+		for _, x := range []answer{a, b} {
+			if sig.list != 0 && !follows(s.asked, x[0].role) {
+				s.faults |= rolesRepeat
+			}
+		}
+	case sig.list != 0:
+		if n == 0 || n == len(a) || n == len(b) {
+			s.faults |= noPrompt
+		}
+		if !follows("", a[0].role) || !follows("", b[0].role) {
+			s.faults |= rolesRepeat
+		}
+	default:
+		x, y := a[0].value(), b[0].value()
+		n := 0
+		for n < min(len(x), len(y)) && x[n] == y[n] {
+			n++
+		}
+		for n > 0 && n < len(x) && !utf8.RuneStart(x[n]) { // a letter is begun with only when it is whole
+			n--
+		}
+		if n == 0 || len(bytes.TrimSpace(x[n:])) == 0 || len(bytes.TrimSpace(y[n:])) == 0 {
+			s.faults |= noPrompt
 		}
 	}
-	return true
+}
+
+// follows says that a turn of this role may come after one of the other; "" is the beginning of the conversation.
+func follows(before, role string) bool {
+	switch role {
+	case "system":
+		return before == ""
+	case "user":
+		return before == "" || before == "system" || before == "assistant"
+	case "assistant":
+		return before == "user" || before == "tool"
+	}
+	return before == "assistant" || before == "tool"
 }
 
 // plain looks at a column that is a string.
@@ -132,13 +182,12 @@ func (s *scanner) keep(c columnSet, t turn) {
 
 // next looks at a turn after the one before it, in the column c.
 func (s *scanner) next(c columnSet, n int, before, t turn) {
-	opens := c == colMessages || c == colPrompt // others go on where the prompt ends
-	switch {
-	case t.role == "system" && n > 0,
-		t.role == "user" && (before.role == "user" || before.role == "tool"),
-		t.role == "assistant" && (before.role == "assistant" || opens && (n == 0 || before.role == "system")),
-		t.role == "tool" && before.role != "assistant" && before.role != "tool" && (n > 0 || opens):
+	opens := c == colMessages || c == colPrompt // what others begin with depends on the prompt
+	if (n > 0 || opens) && !follows(before.role, t.role) {
 		s.faults |= rolesRepeat
+	}
+	if c == colPrompt {
+		s.asked = t.role
 	}
 	if t.null {
 		s.faults |= nullKey
@@ -151,7 +200,7 @@ func (s *scanner) next(c columnSet, n int, before, t turn) {
 
 // empty notes a turn of white space only, where it is not the last one.
 func (s *scanner) empty(t turn) {
-	if (t.role == "user" || t.role == "assistant") && !t.calls && t.blank() {
+	if !t.calls && t.blank() {
 		s.faults |= emptyTurn
 	}
 }

@@ -34,14 +34,21 @@ func TestRowsThatAreWellFormedAndNotWhatWasMeantAreCounted(t *testing.T) {
 		{"a good conversation", messagesRow("system:s user:q assistant:a user:q assistant:a"), nil},
 		{"tools between a question and its answer", messagesRow("user:q assistant:c tool:r tool:r assistant:a"), nil},
 		{"a good pair", pairRow("assistant:a", "assistant:b"), nil},
-		{"a pair that differs only in an escape's spelling of another letter", `{"chosen": "\u0061", "rejected": "b"}`, nil},
-		{"an empty system turn", messagesRow("system: user:q assistant:a"), nil},
+		{"a pair that differs in an escaped letter", `{"prompt": "p", "chosen": "\u0061", "rejected": "b"}`, nil},
+		{"a pair of conversations with what both begin with", `{"chosen": ` + turns("user:q assistant:a") + `, "rejected": ` + turns("user:q assistant:b") + `}`, nil},
+		{"a pair of texts with what both begin with", `{"chosen": "Q: x A: y", "rejected": "Q: x A: z"}`, nil},
 		{"a prompt that ends with the user", `{"prompt": ` + turns("user:q") + `}`, nil},
 
 		{"a pair of the same text", `{"prompt": "p", "chosen": "a", "rejected": "a"}`, []forge.RowFault{forge.RowSameAnswers}},
 		{"a pair of the same text, once escaped", `{"chosen": "a", "rejected": "\u0061"}`, []forge.RowFault{forge.RowSameAnswers}},
 		{"a pair of the same messages, keys in another order", `{"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"content": "a", "role": "assistant"}]}`,
 			[]forge.RowFault{forge.RowSameAnswers}},
+		{"a pair of texts about two things", `{"chosen": "a", "rejected": "b"}`, []forge.RowFault{forge.RowNoPrompt}},
+		{"a pair of letters whose first byte is the same", `{"chosen": "é", "rejected": "è"}`, []forge.RowFault{forge.RowNoPrompt}},
+		{"a pair of which one is what both begin with", `{"chosen": "Q: x A: y", "rejected": "Q: x "}`, []forge.RowFault{forge.RowNoPrompt}},
+		{"conversations about two things", `{"chosen": ` + turns("user:q assistant:a") + `, "rejected": ` + turns("user:r assistant:a") + `}`, []forge.RowFault{forge.RowNoPrompt}},
+		{"an answer of the user after the user's question", pairRow("user:x assistant:a", "assistant:b"), []forge.RowFault{forge.RowRoles}},
+		{"an empty system turn", messagesRow("system: user:q assistant:a"), []forge.RowFault{forge.RowEmptyTurn}},
 		{"an answer of escaped white space", messagesRow(`user:q assistant:\n\t`), []forge.RowFault{forge.RowEmptyAnswer}},
 		{"an answer of exotic white space", `{"prompt": "p", "completion": "\u00a0 \u2003"}`, []forge.RowFault{forge.RowEmptyAnswer}},
 		{"a chosen answer without words", pairRow("assistant:", "assistant:b"), []forge.RowFault{forge.RowEmptyAnswer}},
@@ -52,7 +59,7 @@ func TestRowsThatAreWellFormedAndNotWhatWasMeantAreCounted(t *testing.T) {
 		{"the assistant begins", messagesRow("assistant:a user:q assistant:a"), []forge.RowFault{forge.RowRoles}},
 		{"a system turn in the middle", messagesRow("user:q system:s assistant:a"), []forge.RowFault{forge.RowRoles}},
 		{"the user has the last word", messagesRow("user:q assistant:a user:q"), []forge.RowFault{forge.RowOpenEnd}},
-		{"a rejected answer by the user", pairRow("assistant:a", "user:b"), []forge.RowFault{forge.RowOpenEnd}},
+		{"a rejected answer by the user", pairRow("assistant:a", "user:b"), []forge.RowFault{forge.RowRoles, forge.RowOpenEnd}},
 		{"a key that is null", `{"messages": [{"role": "user", "content": "q", "name": null}, {"role": "assistant", "content": "a"}]}`, []forge.RowFault{forge.RowNullKey}},
 		{"tool calls that are null", `{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "tool_calls": null}]}`, []forge.RowFault{forge.RowNullKey}},
 		{"several at once", messagesRow("user:q user: assistant:a user:q"), []forge.RowFault{forge.RowRoles, forge.RowOpenEnd, forge.RowEmptyTurn}},
@@ -72,7 +79,7 @@ func TestRowsThatAreWellFormedAndNotWhatWasMeantAreCounted(t *testing.T) {
 }
 
 func TestAFindingHasItsNumberAndTheFirstPlaces(t *testing.T) {
-	bad, good := `{"chosen": "a", "rejected": "a"}`+"\n", `{"chosen": "a", "rejected": "b"}`+"\n"
+	bad, good := `{"prompt": "p", "chosen": "a", "rejected": "a"}`+"\n", `{"prompt": "p", "chosen": "a", "rejected": "b"}`+"\n"
 	seen := scan(t, file(t, good+"\n"+strings.Repeat(bad+good, 5))).Seen
 	if len(seen.Findings) != 1 || seen.Messages {
 		t.Fatalf("%+v", seen)
@@ -89,15 +96,17 @@ func TestAFindingHasItsNumberAndTheFirstPlaces(t *testing.T) {
 	}
 }
 
-func TestEveryRowFaultHasWordsAndStandsInTheOrderOfWhatStops(t *testing.T) {
-	stopped := true
-	for _, f := range forge.RowFaults {
-		if f.Words() == string(f) {
-			t.Errorf("%s has no words", f)
+func TestEveryRowFaultHasWordsAndWhatEndsARunStandsFirst(t *testing.T) {
+	for _, kind := range []forge.DatasetKind{forge.KindPreference, forge.KindMessages} {
+		ended := true
+		for _, f := range forge.RowFaults {
+			if f.Words() == string(f) {
+				t.Errorf("%s has no words", f)
+			}
+			if f.Ends(kind) && !ended {
+				t.Errorf("%s ends a run on %s and stands behind one that does not", f, kind)
+			}
+			ended = f.Ends(kind)
 		}
-		if f.Stops() && !stopped {
-			t.Errorf("%s stops a run and stands behind one that does not", f)
-		}
-		stopped = f.Stops()
 	}
 }

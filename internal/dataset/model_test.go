@@ -1,11 +1,11 @@
 package dataset_test
 
 import (
-	"maps"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"

@@ -58,9 +58,7 @@ func (t *table) row(line []byte, at place) *problem {
 	if p := t.add(sig, line, at); p != nil {
 		return p
 	}
-	if s.chosen.same(s.rejected) {
-		s.faults |= sameAnswers
-	}
+	s.pair(sig)
 	t.faults.note(s.faults, at)
 	return nil
 }

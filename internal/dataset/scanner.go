@@ -40,11 +40,12 @@ type scanner struct {
 
 	faults           faultSet
 	chosen, rejected answer
+	asked            string // role of the last turn of the prompt
 }
 
 func (s *scanner) reset(line []byte) {
 	s.b, s.i, s.depth, s.keys = line, 0, 0, s.keys[:0]
-	s.faults, s.chosen, s.rejected = 0, s.chosen[:0], s.rejected[:0]
+	s.faults, s.chosen, s.rejected, s.asked = 0, s.chosen[:0], s.rejected[:0], ""
 }
 
 func (s *scanner) bad(format string, args ...any) *problem {

@@ -16,6 +16,9 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     adapter       what is trained of the model: LoRA, or all of it
     tables        parameters that recipes share
     checkpoint    manifests that make checkpoints durable; retention
+    template      chat templates: the tokenizer's own, or ChatML
+    precheck      a look at the rows by the real tokenizer, before a GPU is asked for
+    sample        which rows are looked at for that
     outcome       which exception means which exit code, in one table
     rundir        the run directory: paths, durable writes, fence
 

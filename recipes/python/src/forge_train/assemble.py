@@ -29,7 +29,8 @@ def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
     number_format = settings.precision(params["train.precision"], device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[number_format]
     set_seed(params["train.seed"])  # a new head starts at random
-    model, tokenizer = base.load(job.base, dtype, task, adapter.quantization(params, device, dtype))
+    quantization = adapter.quantization(params, device, dtype)
+    model, tokenizer = base.load(job.base, dtype, task, quantization, params["train.chat_template"], job.trust)
     return Parts(number_format, model, tokenizer, adapter.config(params, model, task))
 
 

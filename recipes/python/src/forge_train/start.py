@@ -44,6 +44,7 @@ class Job:
     params: dict[str, Any]
     base: Path
     data: rows.Rows
+    trust: bool = False  # the site lets base models bring Python code of their own
 
 
 def main(recipe: Recipe) -> int:
@@ -90,14 +91,15 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     data = rows.inspect(
         data_path, config.get("dataset_kind") or "", recipe.kinds, params.get("train.assistant_only_loss", False)
     )
-    base.inspect(base_path, data.conversational)
+    trust = config.get("trust_remote_code") is True
+    base.inspect(base_path, data.conversational, params["train.chat_template"], trust)
     runtime.stop_if_cancelled()
 
     import_libraries(quiet=gang.rank != 0)
     gang.choose_device()
     gang.join()
     runtime.stop_if_cancelled()
-    trainer = recipe.build(Job(recipe, runtime, params, base_path, data))
+    trainer = recipe.build(Job(recipe, runtime, params, base_path, data, trust))
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
     if runtime.step < runtime.total_steps:
         raise Checkpointed(f"saved at step {runtime.step} of {runtime.total_steps} on request")
