@@ -348,7 +348,7 @@ func (a *app) showDryRun(s api.Submitted) error {
 	}
 	spec := &s.Run.Spec
 	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
-		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register)
+		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile)
 	if p.people() {
 		p.line("")
 	}

@@ -135,7 +135,7 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Gang:     forge.Gang{Nodes: max(1, r.Nodes), GPUsPerNode: max(1, r.GPUsPerNode), CPUsPerGPU: max(1, r.CPUsPerGPU), MemoryMiBPerGPU: r.MemoryMiBPerGPU},
 		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
 		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime,
-		Where: r.Where, Pinned: r.Preemptible != nil && !*r.Preemptible}
+		Where: r.Where, SecretsFile: r.SecretsFile, Pinned: r.Preemptible != nil && !*r.Preemptible}
 	if r.Priority != nil {
 		run.Spec.Priority = *r.Priority
 	}
