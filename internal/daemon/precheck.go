@@ -31,13 +31,14 @@ var precheckParams = []string{"train.max_length", "train.assistant_only_loss", t
 // prechecks remembers what the real tokenizer said, so that who submits twenty runs on the same data waits once.
 type prechecks struct {
 	slots chan struct{}
+	limit time.Duration
 	mu    sync.Mutex
 	of    map[[sha256.Size]byte]precheckAnswer
 	order [][sha256.Size]byte
 }
 
 func newPrechecks() prechecks {
-	return prechecks{slots: make(chan struct{}, precheckAtOnce), of: map[[sha256.Size]byte]precheckAnswer{}}
+	return prechecks{slots: make(chan struct{}, precheckAtOnce), limit: precheckTime, of: map[[sha256.Size]byte]precheckAnswer{}}
 }
 
 // precheckAnswer is what forge_train/precheck.py prints.
@@ -148,9 +149,9 @@ func (a precheckAnswer) judge() ([]string, error) {
 // ask starts the look and reads its answer. It runs in a cleared environment and in a group of its own, and bounds itself.
 func (p *prechecks) ask(ctx context.Context, python, path string, question []byte) (precheckAnswer, error) {
 	var a precheckAnswer
-	ctx, cancel := context.WithTimeout(ctx, precheckTime)
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()
-	late := fmt.Errorf("no answer within %s", precheckTime)
+	late := fmt.Errorf("no answer within %s", p.limit)
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
