@@ -35,6 +35,7 @@ func baseModel(t *testing.T, change map[string]string) string {
 // inputsOf registers a dataset of these rows and a base model, and asks for a run of lora_sft, dpo or another recipe on them.
 func (r *rig) inputsOf(t *testing.T, rows string, model map[string]string) api.SubmitRunRequest {
 	t.Helper()
+	comesTrue(t, "the node is known", func() bool { return len(r.world.nodeList()) > 0 })
 	path := filepath.Join(t.TempDir(), "d.jsonl")
 	if err := os.WriteFile(path, []byte(rows), 0o600); err != nil {
 		t.Fatal(err)
