@@ -23,7 +23,9 @@ def inspect(path: Path, needs_chat_template: bool, chat_template: str = template
         raise BadInput(f"base model {path} is not a directory on this node")
     if (path / "adapter_config.json").is_file():
         of = _read_json(path / "adapter_config.json", path).get("base_model_name_or_path") or "another model"
-        raise BadInput(f"base model {path} is an adapter of {of} and no base model; transformers would load that one instead")
+        raise BadInput(
+            f"base model {path} is an adapter of {of} and no base model; transformers would load that one instead"
+        )
     config = _read_json(path / "config.json", path)
     if config.get("auto_map") and not trust:
         raise BadInput(
@@ -67,7 +69,12 @@ def _read_json(file: Path, base: Path) -> dict:
 
 
 def load(
-    path: Path, dtype, task: str = "CAUSAL_LM", quantization=None, chat_template: str = template.AUTO, trust: bool = False
+    path: Path,
+    dtype,
+    task: str = "CAUSAL_LM",
+    quantization=None,
+    chat_template: str = template.AUTO,
+    trust: bool = False,
 ):
     """The model and its tokenizer, from this directory alone; SEQ_CLS gives it a head of one output."""
     import torch

@@ -102,7 +102,8 @@ def look(config: dict) -> Report:
     if assistant_only and messages and not _marked(tokenizer.chat_template):
         report.fault(
             "params.train.assistant_only_loss",
-            "it is on, and the chat template of the base model does not mark the assistant's turns with {% generation %}",
+            "it is on, and the chat template of the base model does not mark the assistant's turns "
+            "with {% generation %}",
             "turn it off, or use a template that does: --set train.chat_template=chatml",
         )
     if not report.faults:
@@ -164,7 +165,8 @@ def _measure(report: Report, tokenizer, kind: str, sampled: Iterator, recipe: st
         place, why = refused[0]
         report.fault(
             "dataset",
-            f"the chat template of the base model refuses {_of(len(refused), report.rows)}, the first at {place}: {why}",
+            f"the chat template of the base model refuses {_of(len(refused), report.rows)}, "
+            f"the first at {place}: {why}",
             "correct the rows and register them as a new version, or choose another template: "
             "--set train.chat_template=chatml",
         )
@@ -185,8 +187,8 @@ def _judge_lengths(report: Report, lengths: list[int], recipe: str, base_path: P
     report.over_long = sum(n > limit_ for n in lengths) if limit_ else 0
     if report.over_long and report.over_long / len(lengths) >= WARN_SHARE:
         report.warnings.append(
-            f"{_of(report.over_long, len(lengths))} are longer than train.max_length = {limit_} tokens, the longest with "
-            f"{longest} ({report.longest_at}), half of all with {int(statistics.median(lengths))} or less: "
+            f"{_of(report.over_long, len(lengths))} are longer than train.max_length = {limit_} tokens, the longest "
+            f"with {longest} ({report.longest_at}), half of all with {int(statistics.median(lengths))} or less: "
             f"{_FATE.get(recipe, _CUT)}; --set train.max_length={_rounded(longest)} takes them whole"
         )
     context = _context(base_path)
