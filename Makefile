@@ -50,7 +50,7 @@ lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 
 docs: ## Write the pages that are made from the code: API, commands, exit codes, man pages, completion
 	@go run ./contrib/apidoc
-	@UPDATE=1 go test -count=1 -run Pages ./cmd/forgectl >/dev/null
+	@UPDATE=1 go test -count=1 -run Pages ./cmd/forgectl ./recipes >/dev/null
 
 # The checks and the traces lie beside the repository and are no part of it.
 SHARED ?= ../shared

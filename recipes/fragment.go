@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Fragments are parameters that several recipes share, by the name that `include` gives. A site's recipes may include them too.
+// Fragments are parameters that several recipes share, with the metrics that come with them, by the name that `include` gives. A site's recipes may include them too.
 //
 //go:embed fragments/*.yaml
 var fragments embed.FS
@@ -26,37 +26,39 @@ func fragmentNames() []string {
 	return files
 }
 
-// included are the parameters of the fragments that a recipe names, in that order.
-func (d *document) included() (out []Param, err error) {
+// included are the parameters and the metrics of the fragments that a recipe names, in that order.
+func (d *document) included() (out []Param, metrics []metricDoc, err error) {
 	for i, name := range d.Include {
 		field := fmt.Sprintf("include[%d]", i)
 		if slices.Contains(d.Include[:i], name) {
-			return nil, d.fault(field, "%q is named twice", name)
+			return nil, nil, d.fault(field, "%q is named twice", name)
 		}
 		if !slices.Contains(fragmentNames(), name) {
-			return nil, d.fault(field, "there is no fragment %.80q; there are: %s", name, strings.Join(fragmentNames(), ", "))
+			return nil, nil, d.fault(field, "there is no fragment %.80q; there are: %s", name, strings.Join(fragmentNames(), ", "))
 		}
 		path := "fragments/" + name + ".yaml"
 		b, err := fragments.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("built-in %s: %w", path, err)
+			return nil, nil, fmt.Errorf("built-in %s: %w", path, err)
 		}
 		f := document{source: "built-in " + path}
 		var doc struct {
-			Params []paramDoc `yaml:"params"`
+			Params  []paramDoc  `yaml:"params"`
+			Metrics []metricDoc `yaml:"metrics"`
 		}
 		if err := f.decode(b, &doc); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for j, in := range doc.Params {
 			p, err := f.param(fmt.Sprintf("params[%d]", j), in)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			out = append(out, p)
 		}
+		metrics = append(metrics, doc.Metrics...)
 	}
-	return out, nil
+	return out, metrics, nil
 }
 
 // Metric is one number that a recipe's runs report.

@@ -62,15 +62,38 @@ func TestBuiltin(t *testing.T) {
 			t.Errorf("digest %q", r.SHA256)
 		}
 	})
-	t.Run("its training module is part of the package", func(t *testing.T) {
+	t.Run("every training module is part of the package", func(t *testing.T) {
 		dir, err := recipes.ExtractPython(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(filepath.Join(dir, strings.ReplaceAll(r.Entry.Module, ".", "/")+".py")); err != nil {
-			t.Error(err)
+		for _, name := range library(t).Names() {
+			r, err := library(t).Get(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Entry.Module == "" {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(dir, strings.ReplaceAll(r.Entry.Module, ".", "/")+".py")); err != nil {
+				t.Error(err)
+			}
 		}
 	})
+	for _, name := range []string{"dpo", "reward"} {
+		t.Run(name+" takes preference pairs, and names what it reports", func(t *testing.T) {
+			r, err := library(t).Get(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Accepts(forge.KindPreference) || r.Accepts(forge.KindMessages) || !r.NeedsBase || !r.Output || len(r.Metrics) < 10 {
+				t.Errorf("got %+v", r)
+			}
+			if p, _ := r.Param("train.learning_rate"); p.Default == 2e-4 {
+				t.Error("the recipe's own learning rate did not go over the fragment's")
+			}
+		})
+	}
 	t.Run("a caller's change does not reach the library", func(t *testing.T) {
 		r.Params[0].Name, r.Datasets[0] = "broken", "broken"
 		again, err := library(t).Get("lora_sft")
@@ -81,7 +104,7 @@ func TestBuiltin(t *testing.T) {
 	t.Run("an unknown recipe names those that exist and the nearest", func(t *testing.T) {
 		_, err := library(t).Get("lora-sft")
 		var fe *forge.Error
-		if !errors.As(err, &fe) || fe.Kind != forge.KindNotFound || !strings.Contains(err.Error(), "there are: lora_sft") || !strings.Contains(fe.Hint, "lora_sft") {
+		if !errors.As(err, &fe) || fe.Kind != forge.KindNotFound || !strings.Contains(err.Error(), "there are: dpo, lora_sft, reward") || !strings.Contains(fe.Hint, "lora_sft") {
 			t.Errorf("got %#v", err)
 		}
 	})
@@ -93,7 +116,7 @@ func TestSiteRecipes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := l.Names(); !slices.Equal(got, []string{"lora_sft", "mine"}) {
+		if got := l.Names(); !slices.Equal(got, []string{"dpo", "lora_sft", "mine", "reward"}) {
 			t.Fatalf("names %v", got)
 		}
 		r, _ := l.Get("mine")

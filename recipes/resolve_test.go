@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -222,24 +221,4 @@ func FuzzResolveSet(f *testing.F) {
 			t.Fatalf("%v became %v: %v", params, again, err)
 		}
 	})
-}
-
-func TestNamesOfLoraSFT(t *testing.T) {
-	// forge_train.lora_sft reads exactly these; a change here must change it there.
-	want := []string{
-		"checkpoint.every_steps", "checkpoint.keep_last",
-		"lora.alpha", "lora.dropout", "lora.r", "lora.target_modules", "peft",
-		"train.assistant_only_loss", "train.batch_size", "train.deterministic", "train.epochs",
-		"train.gradient_accumulation_steps", "train.gradient_checkpointing", "train.learning_rate",
-		"train.logging_steps", "train.lr_scheduler", "train.max_grad_norm", "train.max_length", "train.max_steps",
-		"train.packing", "train.precision", "train.seed", "train.warmup_ratio", "train.weight_decay",
-	}
-	var got []string
-	for _, p := range loraSFT(t).Params {
-		got = append(got, p.Name)
-	}
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
-	}
 }

@@ -140,11 +140,11 @@ func (d *document) runtime(*Recipe) error {
 }
 
 func (d *document) params(r *Recipe) error {
-	included, err := d.included()
+	included, metrics, err := d.included()
 	if err != nil {
 		return err
 	}
-	r.Params = included
+	r.Params, d.Metrics = included, append(d.Metrics, metrics...)
 	if len(d.Params) > maxParams {
 		return d.fault("params", "has %d entries; at most %d are allowed", len(d.Params), maxParams)
 	}

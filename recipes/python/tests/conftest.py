@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from gang_of import RUN_ID, SRC, Attempt
 
+from forge_train.rundir import RunDir
+
 DATA = SRC.parent / "data" / "support_chat.jsonl"
+PAIRS = SRC.parent / "data" / "support_preference.jsonl"
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,21 @@ def configuration(
     }
 
 
+def of_recipe(recipe: str, base: Path, **params) -> dict:
+    """A config.json of any recipe, over the dataset that is shipped for it."""
+    if recipe == "lora_sft":
+        return configuration(base, **params)
+    return configuration(base, PAIRS, "preference", recipe, **params)
+
+
+def declared_metrics(recipe: str) -> set[str]:
+    """Names of what a recipe's file says that it reports, with its fragments'."""
+    recipes = SRC.parents[1]
+    own = yaml.safe_load((recipes / f"{recipe}.yaml").read_text())
+    files = [own, *(yaml.safe_load((recipes / "fragments" / f"{name}.yaml").read_text()) for name in own["include"])]
+    return {m["name"] for f in files for m in f.get("metrics", ())}
+
+
 @pytest.fixture
 def attempt(tmp_path):
     """attempt(config, world, resume): the next attempt of this test's run, not yet started."""
@@ -55,3 +74,22 @@ def attempt(tmp_path):
     yield make
     for a in made:
         a.kill()
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDir:
+    attempt = tmp_path / "01J" / "attempts" / "0002"
+    (attempt / "checkpoints").mkdir(parents=True)
+    (tmp_path / "01J" / "fence").write_text("2\n")
+    (attempt / "config.json").write_text("{}")
+    return RunDir.from_environment({"FORGE_CONFIG": str(attempt / "config.json"), "FORGE_ATTEMPT": "2"})
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A filesystem of 8 MiB of its own (this needs root)."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True, timeout=30)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True, timeout=30)

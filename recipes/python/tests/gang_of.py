@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ from forked import Forked
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 RUN_ID = "01JTEST00000000000000000000"
+CLOCK = re.compile(r"time/|tokens_per_second$|gpu/")  # metrics that no two runs share
 
 
 class Attempt:
@@ -149,10 +152,27 @@ class Attempt:
         )
 
 
+# What must not differ by a byte between an interrupted run and an undisturbed one. Not among them, because they
+# hold names of this attempt or the order of a set: manifest, training_args.bin, adapter_config.json, training.json.
+EXACT = re.compile(
+    r"^((adapter_)?model.*\.safetensors|optimizer\.pt|scheduler\.pt|rng_state.*\.pth|trainer_state\.json|.*\.distcp)$"
+)
+
+
+def digests(a: Attempt) -> dict[str, str]:
+    """SHA-256 of the last checkpoint's files and of the output's."""
+    return {
+        p.relative_to(a.dir).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for root in (a.newest(), a.output)
+        for p in sorted(root.rglob("*"))
+        if EXACT.match(p.name)
+    }
+
+
 def curve(*attempts: Attempt) -> dict[int, dict[str, float]]:
     """Metrics by step, the newest attempt's line of each; without what depends on the clock."""
     steps = {}
     for a in attempts:
         for m in a.metrics():
-            steps[m["step"]] = {k: v for k, v in m["values"].items() if k != "tokens_per_second"}
+            steps[m["step"]] = {k: v for k, v in m["values"].items() if not CLOCK.match(k)}
     return steps

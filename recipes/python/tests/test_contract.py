@@ -8,68 +8,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from gang_of import SRC
+from threads import Threads
 
-from forge_train import checkpoint, environment, lora_sft, outcome, rundir
+from forge_train import dpo, environment, lora_sft, outcome, reward, rundir
 from forge_train.gang import Gang
 from forge_train.outcome import BadInput, Cancelled, Checkpointed, NodeEnvironment, NotANumber, Superseded
 from forge_train.rundir import RunDir
 from forge_train.runtime import CANCEL, FENCED, GO_ON, NOT_FINITE, SAVE, Runtime
-
-
-@pytest.fixture
-def run(tmp_path) -> RunDir:
-    attempt = tmp_path / "01J" / "attempts" / "0002"
-    (attempt / "checkpoints").mkdir(parents=True)
-    (tmp_path / "01J" / "fence").write_text("2\n")
-    (attempt / "config.json").write_text("{}")
-    return RunDir.from_environment({"FORGE_CONFIG": str(attempt / "config.json"), "FORGE_ATTEMPT": "2"})
-
-
-class Threads:
-    """Gangs of one process: the ranks are threads that meet at a barrier."""
-
-    def __init__(self, world: int):
-        self.barrier = threading.Barrier(world, timeout=20)
-        self.slots: list = [None] * world
-        self.world = world
-
-    def gang(self, rank: int) -> Gang:
-        gang = Gang(rank, self.world)
-        gang.gather = lambda value: self.exchange(rank, value)
-        gang.agree = lambda value: max(self.exchange(rank, value))
-        return gang
-
-    def exchange(self, rank: int, value):
-        self.slots[rank] = value
-        self.barrier.wait()
-        values = list(self.slots)
-        self.barrier.wait()
-        return values
-
-    def each(self, act) -> list:
-        """act(gang) on every rank; what each returned or raised."""
-        results: list = [None] * self.world
-
-        def body(rank: int):
-            try:
-                results[rank] = act(self.gang(rank))
-            except Exception as e:
-                results[rank] = e
-
-        threads = [threading.Thread(target=body, args=(r,)) for r in range(self.world)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join(30)
-        return results
 
 
 class TestRunDir:
@@ -304,91 +255,6 @@ class TestLastWord:
         assert Runtime(run, Gang()).finish(NotANumber("x")) == 90
 
 
-def fake_save(run: RunDir, step: int, world: int = 1) -> Path:
-    root = checkpoint.directory(run, step)
-    (root / "sub").mkdir(parents=True)
-    (root / "adapter_model.safetensors").write_bytes(b"weights" * step)
-    (root / "sub" / "more.bin").write_bytes(b"")
-    for rank in range(world):
-        (root / (f"rng_state_{rank}.pth" if world > 1 else "rng_state.pth")).write_bytes(b"rng%d" % rank)
-    return root
-
-
-class TestManifest:
-    def test_lists_every_file_with_size_digest_and_the_rank_that_wrote_it(self, run):
-        root = fake_save(run, 40, world=2)
-        assert Threads(2).each(lambda g: checkpoint.commit(run, g, 40)) == [None, None]
-        manifest = json.loads((root / rundir.MANIFEST).read_text())
-        assert {k: manifest[k] for k in ("layout", "run_id", "attempt", "step", "world_size")} == {
-            "layout": 1,
-            "run_id": "01J",
-            "attempt": 2,
-            "step": 40,
-            "world_size": 2,
-        }
-        files = {f["path"]: f for f in manifest["files"]}
-        assert set(files) == {"adapter_model.safetensors", "sub/more.bin", "rng_state_0.pth", "rng_state_1.pth"}
-        for path, f in files.items():
-            data = (root / path).read_bytes()
-            assert (f["size"], f["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-        assert {p: f["rank"] for p, f in files.items() if f["rank"]} == {"rng_state_1.pth": 1}
-
-    def test_says_how_long_the_save_took_when_its_beginning_is_known(self, run):
-        for step, began in ((5, None), (10, time.monotonic() - 90)):
-            fake_save(run, step)
-            checkpoint.commit(run, Gang(), step, began)
-        manifests = [json.loads((checkpoint.directory(run, s) / rundir.MANIFEST).read_text()) for s in (5, 10)]
-        assert "seconds" not in manifests[0]
-        assert 90 <= manifests[1]["seconds"] < 120
-
-    def test_everything_is_flushed_before_the_manifest_gets_its_name(self, run, monkeypatch):
-        root = fake_save(run, 5)
-        flushed: list[str] = []
-        at_rename: list[set[str]] = []
-        real = os.fsync, os.rename
-        monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), real[0](fd)))
-        monkeypatch.setattr(os, "rename", lambda a, b: (at_rename.append(set(flushed)), real[1](a, b)))
-        checkpoint.commit(run, Gang(), 5)
-        everything = {str(root), str(root.parent), *(str(p) for p in root.rglob("*") if p.name != rundir.MANIFEST)}
-        assert everything <= at_rename[0]
-
-    def test_behind_the_fence_there_is_none_and_every_rank_knows(self, run):
-        root = fake_save(run, 5, world=2)
-        run.fence.write_text("3\n")
-        assert [type(r) for r in Threads(2).each(lambda g: checkpoint.commit(run, g, 5))] == [Superseded] * 2
-        assert not (root / rundir.MANIFEST).exists()
-
-    def test_a_file_that_one_rank_cannot_read_fails_the_save_on_all(self, run, monkeypatch):
-        root = fake_save(run, 5, world=2)
-        real = checkpoint.describe
-        monkeypatch.setattr(
-            checkpoint,
-            "describe",
-            lambda root, files, rank: real(root, files if rank == 0 else [root / "gone"], rank),
-        )
-        results = Threads(2).each(lambda g: checkpoint.commit(run, g, 5))
-        assert all(isinstance(r, OSError) and "rank 1" in str(r) for r in results)
-        assert not (root / rundir.MANIFEST).exists()
-
-    def test_retention_keeps_the_newest_durable_ones_and_at_least_two(self, run):
-        for step in (5, 10, 15, 20):
-            fake_save(run, step)
-            checkpoint.commit(run, Gang(), step)
-        fake_save(run, 25)  # torn: no manifest; must not push out a good one
-        assert checkpoint.retain(run, 3) == [5]
-        assert checkpoint.retain(run, 0) == [10]
-        assert sorted(p.name for p in run.checkpoints.iterdir()) == ["checkpoint-15", "checkpoint-20", "checkpoint-25"]
-
-    def test_what_is_removed_loses_its_manifest_first(self, run, monkeypatch):
-        for step in (5, 10, 15):
-            fake_save(run, step)
-            checkpoint.commit(run, Gang(), step)
-        monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda root: None)  # killed right here
-        checkpoint.retain(run, 2)
-        assert (checkpoint.directory(run, 5) / "adapter_model.safetensors").exists()
-        assert not (checkpoint.directory(run, 5) / rundir.MANIFEST).exists()
-
-
 class TestGang:
     @pytest.mark.parametrize("env", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x"}, {"WORLD_SIZE": "0"}])
     def test_a_rank_outside_its_world_is_refused(self, env):
@@ -428,7 +294,7 @@ class TestEnvironment:
 
     def test_what_is_checked_before_the_imports_needs_the_standard_library_alone(self):
         code = (
-            "import sys; from forge_train import lora_sft; "
+            "import sys; from forge_train import dpo, lora_sft, reward; "
             "print([m for m in ('torch', 'numpy', 'transformers') if m in sys.modules])"
         )
         out = subprocess.run(
@@ -437,7 +303,7 @@ class TestEnvironment:
         assert out.stdout.strip() == "[]"
 
 
-RECIPES = [lora_sft]
+RECIPES = [lora_sft, dpo, reward]
 
 
 class TestRecipe:

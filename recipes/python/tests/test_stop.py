@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from gang_of import SRC
+
+from forge_train import keep
 
 FAULTS = str(Path(__file__).with_name("with_fault.py"))
 pytestmark = pytest.mark.training
@@ -30,6 +33,7 @@ def test_one_rank_is_signalled_and_all_save_at_the_same_step(attempt, configure,
     assert ranks["rng_state_0.pth"] == 0 and ranks["rng_state_1.pth"] == 1 and ranks["optimizer.pt"] == 0
     assert (a.status()["outcome"], a.status()["step"]) == ("checkpointed", step)
     assert a.metrics()[-1]["step"] == step
+    assert 0 < manifest["seconds"] <= manifest["signal_seconds"] == a.status()["signal_seconds"] < 30
 
 
 def test_the_stop_file_alone_is_enough(attempt, configure):
@@ -37,7 +41,17 @@ def test_the_stop_file_alone_is_enough(attempt, configure):
     a.until_step(3)
     (a.dir / "stop").write_text('{"signal": "checkpoint", "intent": "checkpoint_preempt"}')
     assert a.wait(30) == [85, 85], a.logs()
-    assert len(a.manifests()) == 1
+    (manifest,) = a.manifests().values()
+    assert 0 < manifest["signal_seconds"] < 30
+
+
+def test_a_grace_that_is_too_short_costs_one_interval_and_the_last_word_says_so(attempt, configure):
+    a = attempt(configure(**SHORT)).start((FAULTS, "killed_in_the_save", "0", "13"))
+    assert a.wait() == [-signal.SIGKILL], a.logs()
+    assert sorted(a.manifests()) == [5, 10]
+    status = a.status()
+    assert (status["outcome"], status["reason"], status["step"]) == ("failed", "grace", 13)
+    assert "the save of step 13 had begun and was not done: the last checkpoint of this attempt is of step 10" in status["message"]
 
 
 def test_cancel_ends_soon_and_saves_nothing(attempt, configure):
@@ -114,11 +128,47 @@ def test_a_base_model_full_of_nan(attempt, configure, tiny, tmp_path):
     assert a.metrics() == [] and a.manifests() == {}
 
 
-def test_a_disk_that_fills_up_on_one_rank_ends_all_and_names_the_step(attempt, configure):
+def test_a_disk_that_fills_up_on_one_rank_fails_that_save_and_training_goes_on(attempt, configure):
     a = attempt(configure(**SHORT), 2).start((FAULTS, "full_disk", "1", "10"))
+    assert a.wait() == [0, 0], a.logs()
+    assert sorted(a.manifests()) == [20, 24]
+    said = (a.dir / "stderr.0").read_text()
+    assert "step 10" in said and "No space left" in said and "newest: 5" in said
+    assert a.status()["failed_saves"] == 1
+    assert [m["step"] for m in a.metrics() if m["values"].get("failed_saves")] == list(range(11, 25))
+
+
+def test_a_disk_that_fills_up_on_one_rank_ends_all_where_the_run_wants_it(attempt, configure):
+    a = attempt(configure(**SHORT, checkpoint__on_full_disk="stop"), 2).start((FAULTS, "full_disk", "1", "10"))
     assert a.wait() == [1, 1], a.logs()
     assert sorted(a.manifests()) == [5]
-    assert "step 10" in a.status()["message"] and "No space left" in a.status()["message"]
+    assert not (a.checkpoints / "checkpoint-10").exists(), "what was torn is removed"
+    status = a.status()
+    assert status["reason"] == "disk_full" and "step 10" in status["message"] and "No space left" in status["message"]
+
+
+def test_a_disk_that_is_really_full_costs_the_saves_meanwhile_and_nothing_else(attempt, configure, small_disk, tmp_path):
+    (tmp_path / "run").symlink_to(small_disk)
+    a = attempt(configure(**LONG | {"checkpoint__every_steps": 5})).start()
+    a.until(lambda: a.manifests(), "a first checkpoint")
+    ballast = small_disk / "ballast"
+    with open(ballast, "wb") as f:
+        f.write(bytes(disk_room(small_disk)))
+    said = a.dir / "stderr.0"
+    a.until(lambda: said.read_text().count("there is no room for the checkpoint") >= 1, "a save that was not begun")
+    kept = a.manifests()
+    assert len(kept) == 2 and all(keep.whole(a.checkpoints / f"checkpoint-{s}") for s in kept)
+    ballast.unlink()
+    a.until(lambda: max(a.manifests()) > max(kept), "saves again")
+    a.ranks[0].send_signal(signal.SIGTERM)
+    assert a.wait(30) == [85], a.logs()
+    assert a.status()["failed_saves"] >= 1
+    assert [m["step"] for m in a.metrics()] == list(range(1, a.status()["step"] + 1)), "no step is lost or doubled"
+
+
+def disk_room(path: Path) -> int:
+    s = os.statvfs(path)
+    return s.f_bavail * s.f_frsize
 
 
 def test_a_port_that_is_taken_is_a_failed_rendezvous(attempt, configure):

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from forge_train import checkpoint, start
+from forge_train import checkpoint, settings, start
 from forge_train.runtime import Runtime
 
 FAULT, RANK, STEP = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -54,8 +54,8 @@ def in_commit(act, before: bool):
     checkpoint.describe = describe
 
 
-def in_trainer(name: str, act):
-    """At the next call of a trainer's method once STEP is reached."""
+def in_trainer(name: str, act, from_then_on: bool = False):
+    """At every call of a trainer's method while STEP steps are done, or from then on."""
     real_import = start.import_libraries
 
     def import_libraries(quiet):
@@ -65,13 +65,27 @@ def in_trainer(name: str, act):
         real = getattr(Trainer, name)
 
         def method(self, *args, **kwargs):
-            if here and self.state.global_step == STEP:
+            done = self.state.global_step
+            if here and (done == STEP or from_then_on and done > STEP):
                 return act(real, self, *args, **kwargs)
             return real(self, *args, **kwargs)
 
         setattr(Trainer, name, method)
 
     start.import_libraries = import_libraries
+
+
+def after_import(act):
+    """import_libraries, and then act on the Trainer."""
+    real = start.import_libraries
+
+    def import_libraries(quiet):
+        real(quiet)
+        from transformers import Trainer
+
+        act(Trainer)
+
+    return import_libraries
 
 
 if FAULT == "fence_at_step":
@@ -84,6 +98,18 @@ elif FAULT == "die_before_manifest":
     in_commit(die, before=True)
 elif FAULT == "die_while_writing":  # adapter and optimizer are written, the random state is not
     in_trainer("_save_rng_state", lambda real, self, *a, **k: die())
+elif FAULT == "nan_from_then_on":
+
+    def always(real, self, *args, **kwargs):
+        return real(self, *args, **kwargs) * float("nan")
+
+    in_trainer("training_step", always, from_then_on=True)
+elif FAULT == "spike":  # the loss only: what it does to the weights is not the point
+
+    def high(real, self, *args, **kwargs):
+        return real(self, *args, **kwargs) * 100
+
+    in_trainer("training_step", high)
 elif FAULT == "nan_loss":
     in_trainer("training_step", lambda real, self, *a, **k: real(self, *a, **k) * float("nan"))
 elif FAULT == "infinite_gradients":
@@ -96,8 +122,23 @@ elif FAULT == "full_disk":
         return real(root, files, rank)
 
     checkpoint.describe = full
+elif FAULT == "killed_in_the_save":  # that a signal asked for: the grace was too short
+
+    def ask():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        in_commit(die, before=True)
+
+    at_boundary(ask)
 elif FAULT == "signal_at_step":
     at_boundary(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+elif FAULT == "skip_rng":  # three restores that are not whole, to see that a comparison of runs tells
+    start.import_libraries = after_import(lambda trainer: setattr(trainer, "_load_rng_state", lambda self, *a: None))
+elif FAULT == "skip_optimizer":
+    start.import_libraries = after_import(
+        lambda trainer: setattr(trainer, "_load_optimizer_and_scheduler", lambda self, *a: None)
+    )
+elif FAULT == "skip_sampler":
+    settings.arguments = lambda *a, real=settings.arguments: real(*a) | {"ignore_data_skip": True}
 else:
     raise SystemExit(f"unknown fault {FAULT}")
 

@@ -15,10 +15,15 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     sharded       the model split over the ranks
     adapter       what is trained of the model: LoRA, or all of it
     tables        parameters that recipes share
-    checkpoint    manifests that make checkpoints durable; retention
     template      chat templates: the tokenizer's own, or ChatML
     precheck      a look at the rows by the real tokenizer, before a GPU is asked for
     sample        which rows are looked at for that
+    checkpoint    manifests that make checkpoints durable
+    keep          which checkpoints stay, and which one is gone back to
+    disk          which errors mean a full disk, and how much room there is
+    metrics       what a run reports, and how it gets to metrics.jsonl
+    mishap        losses that are no numbers or leap: end, or go back and skip the batch
+    report        the same metrics for W&B, TensorBoard and MLflow
     outcome       which exception means which exit code, in one table
     rundir        the run directory: paths, durable writes, fence
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import adapter, base, settings
+from . import adapter, base, settings, sharded
 from .outcome import BadInput
 from .start import Job
 
@@ -26,8 +26,11 @@ def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
     from transformers import set_seed
 
     params, device = job.params, job.runtime.gang.device
+    sharded.check_resume(job.runtime.run.resume_from, params)
     number_format = settings.precision(params["train.precision"], device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[number_format]
+    if params["peft"] == "none":
+        dtype = torch.float32  # weights that are trained; a step of 1e-5 is lost in bf16. Autocast computes in the format
     set_seed(params["train.seed"])  # a new head starts at random
     quantization = adapter.quantization(params, device, dtype)
     model, tokenizer = base.load(job.base, dtype, task, quantization, params["train.chat_template"], job.trust)
@@ -39,10 +42,9 @@ def trainer(job: Job, have: Parts, kind: type, arguments: type, own: dict, **mor
     from transformers import PrinterCallback, set_seed
 
     from .bridge import ContractCallback, ContractTrainer
-    from .sharded import Sharded
 
     params = job.params
-    made = type("Trainer", (ContractTrainer, Sharded, kind), {"__doc__": f"{kind.__name__} under the rank contract."})
+    made = type("Trainer", (ContractTrainer, sharded.Sharded, kind), {"__doc__": f"{kind.__name__} under the rank contract."})
     set_seed(params["train.seed"])  # the adapter starts at random; TRL before 1.16 seeds only after that
     try:
         trainer = made(

@@ -4,7 +4,7 @@ transformers writes a checkpoint in place, file by file, without fsync; a crash 
 directory that looks finished. So after it has written, each rank flushes and hashes the
 files that it wrote itself (on a network filesystem rank 0 may not see them yet), the lists
 are gathered, and rank 0 flushes the directories, reads the fence, and writes the manifest
-last. A directory without one does not count.
+last. A directory without one does not count. What stays of them: keep.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from . import disk
 from .gang import Gang
-from .outcome import Superseded
-from .rundir import LAYOUT, MANIFEST, RunDir, sync_directory, sync_file, sync_tree, timestamp, write_json
+from .outcome import DiskFull, Superseded
+from .rundir import LAYOUT, MANIFEST, RunDir, sync_file, sync_tree, timestamp, write_json
 
-_RNG_OF_RANK = re.compile(r"^rng_state_(\d+)\.pth$")
-_NAME = re.compile(r"^checkpoint-(\d+)$")
+# Files that carry their rank in their names: random states, and shards of torch.distributed.checkpoint (FSDP).
+_OF_RANK = re.compile(r"^(?:rng_state_(\d+)\.pth|__(\d+)_\d+\.distcp)$")
+# Files that only the same number of ranks can read: DeepSpeed's, and FSDP's state dicts by rank.
+_BOUND = re.compile(r"zero_pp_rank_|_rank\d+\.(bin|pt)$|^rank\d+-of-\d+-")
 
 
 def directory(run: RunDir, step: int) -> Path:
@@ -29,42 +34,82 @@ def directory(run: RunDir, step: int) -> Path:
     return run.checkpoints / f"checkpoint-{step}"
 
 
-def commit(run: RunDir, gang: Gang, step: int, began: float | None = None) -> None:
-    """Make the checkpoint of this step durable; every rank calls it after writing.
+def commit(
+    run: RunDir,
+    gang: Gang,
+    step: int,
+    began: float | None = None,
+    asked: float | None = None,
+    more: Mapping[str, Any] = {},
+    failed: OSError | None = None,
+) -> dict[str, Any]:
+    """Make the checkpoint of this step durable; every rank calls it after writing. Rank 0 gets the manifest.
 
-    began is when writing it began, by time.monotonic; with it the manifest says how long the whole save took.
-    Raises on every rank alike: Superseded when a newer attempt holds the fence, OSError when
-    any rank could not flush or read its files.
+    By time.monotonic: began is when writing it began, asked when this rank learned of the stop that wants it.
+    more goes into the manifest as it is; failed is why this rank could not even write.
+    Raises on every rank alike: Superseded when a newer attempt holds the fence, DiskFull and OSError when
+    any rank could not write, flush or read its files. What is torn then is removed where that is possible.
     """
     root = directory(run, step)
-    try:
-        mine: list[dict] | str = describe(root, own_files(root, gang.rank), gang.rank)
-    except OSError as e:
-        mine = f"rank {gang.rank}: {e}"
-    lists = gang.gather(mine)
-    said = next((m for m in lists if isinstance(m, str)), "")
-    fenced = False
-    if not said and gang.rank == 0:
+    error, files = failed, []
+    if error is None:
         try:
-            _write_manifest(run, root, step, gang.world, [f for files in lists for f in files], began)
+            files = describe(root, own_files(root, gang.rank), gang.rank)
+        except OSError as e:
+            error = e
+    age = None if asked is None else time.monotonic() - asked
+    brought = gang.gather((files, _words(error, gang.rank), disk.is_full(error), age))
+    gathered = time.monotonic()
+    said = next((words for _, words, _, _ in brought if words), "")
+    full, fenced = any(b[2] for b in brought), False
+    manifest: dict[str, Any] = {}
+    if not said and gang.rank == 0:
+        ages = [b[3] for b in brought if b[3] is not None]
+        manifest = _manifest(run, step, gang.world, [f for b in brought for f in b[0]]) | dict(more)
+        try:
+            sync_tree(root)
+            now = time.monotonic()
+            if began is not None:
+                manifest["seconds"] = round(now - began, 3)
+            if ages:
+                manifest["signal_seconds"] = round(max(ages) + now - gathered, 3)
+            run.check_fence()
+            write_json(root / MANIFEST, manifest)
         except Superseded as e:
             said, fenced = str(e), True
         except OSError as e:
-            said = f"rank 0: {e}"
-    said, fenced = gang.gather((said, fenced))[0]
+            said, full = _words(e, 0), disk.is_full(e)
+    if said and not fenced and gang.rank == 0:
+        discard(root)  # every rank has gathered: nobody writes into it any more
+    said, full, fenced = gang.gather((said, full, fenced))[0]
     if fenced:
         raise Superseded(said)
     if said:
-        raise OSError(f"checkpoint of step {step} could not be made durable: {said}")
+        message = f"checkpoint of step {step} could not be made durable: {said}"
+        raise DiskFull(message) if full else OSError(message)
+    return manifest
+
+
+def _words(error: OSError | None, rank: int) -> str:
+    return "" if error is None else f"rank {rank}: {error}"
+
+
+def discard(root: Path) -> None:
+    """Remove a checkpoint as far as that is possible, its manifest first: what is half removed must not look damaged."""
+    try:
+        (root / MANIFEST).unlink(missing_ok=True)
+    except OSError:
+        pass
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def own_files(root: Path, rank: int) -> list[Path]:
-    """The files that a rank wrote: rank r its random state, rank 0 everything else."""
+    """The files that a rank wrote: rank r its random state and its shards, rank 0 everything else."""
     files = []
     for parent, _, names in os.walk(root):
         for name in names:
-            match = _RNG_OF_RANK.match(name)
-            owner = int(match.group(1)) if match else 0
+            match = _OF_RANK.match(name)
+            owner = int(match.group(1) or match.group(2)) if match else 0
             if owner == rank and name != MANIFEST:
                 files.append(Path(parent, name))
     return sorted(files)
@@ -75,13 +120,16 @@ def describe(root: Path, files: list[Path], rank: int) -> list[dict]:
     entries = []
     for path in files:
         sync_file(path)
-        with open(path, "rb") as f:
-            digest = hashlib.file_digest(f, "sha256") if hasattr(hashlib, "file_digest") else _digest(f)
-            size = f.tell()
-        entries.append(
-            {"path": path.relative_to(root).as_posix(), "size": size, "sha256": digest.hexdigest(), "rank": rank}
-        )
+        digest, size = digest_of(path)
+        entries.append({"path": path.relative_to(root).as_posix(), "size": size, "sha256": digest, "rank": rank})
     return entries
+
+
+def digest_of(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a file."""
+    with open(path, "rb") as f:
+        digest = hashlib.file_digest(f, "sha256") if hasattr(hashlib, "file_digest") else _digest(f)
+        return digest.hexdigest(), f.tell()
 
 
 def _digest(f):  # Python 3.10 has no hashlib.file_digest
@@ -91,10 +139,7 @@ def _digest(f):  # Python 3.10 has no hashlib.file_digest
     return digest
 
 
-def _write_manifest(
-    run: RunDir, root: Path, step: int, world: int, files: list[dict], began: float | None = None
-) -> None:
-    sync_tree(root)
+def _manifest(run: RunDir, step: int, world: int, files: list[dict]) -> dict[str, Any]:
     manifest = {
         "layout": LAYOUT,
         "run_id": run.run_id,
@@ -104,26 +149,6 @@ def _write_manifest(
         "saved_at": timestamp(),
         "files": sorted(files, key=lambda f: f["path"]),
     }
-    if began is not None:
-        manifest["seconds"] = round(time.monotonic() - began, 3)
-    run.check_fence()
-    write_json(root / MANIFEST, manifest)
-
-
-def retain(run: RunDir, keep: int) -> list[int]:
-    """Remove this attempt's older checkpoints; return the steps removed.
-
-    Only checkpoints with a manifest count towards keep, so a torn one never pushes out a
-    good one, and at least two stay. The manifest goes first: a half-removed checkpoint must
-    not look like a damaged one. Earlier attempts' checkpoints are not this attempt's to touch.
-    """
-    steps = sorted(
-        int(m.group(1)) for p in run.checkpoints.iterdir() if (m := _NAME.match(p.name)) and (p / MANIFEST).is_file()
-    )
-    removed = steps[: -max(keep, 2)]
-    for step in removed:
-        root = directory(run, step)
-        (root / MANIFEST).unlink()
-        sync_directory(root)
-        shutil.rmtree(root)
-    return removed
+    if not any(_BOUND.search(Path(f["path"]).name) for f in files):
+        manifest["any_world_size"] = True
+    return manifest

@@ -12,7 +12,7 @@ from . import adapter, assemble
 from .outcome import BadInput
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, TRAIN, over
+from .tables import CHECKPOINT, PEFT, REPORT, TRAIN, over
 
 # what label_smoothing means to a loss, it means to these; the others would ignore it
 _SMOOTHED = ("robust", "exo_pair")
@@ -30,6 +30,7 @@ PARAMS = (
     Param("dpo.label_smoothing", float, 0.0, 0, 0.499),
     Param("dpo.reference", str, "disabled_adapter", choices=("disabled_adapter", "second_adapter")),
     *CHECKPOINT,
+    *REPORT,
 )
 
 

@@ -11,7 +11,7 @@ from . import adapter, assemble
 from .outcome import BadInput
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, TRAIN
+from .tables import CHECKPOINT, PEFT, REPORT, TRAIN
 
 PARAMS = (
     *PEFT,
@@ -19,6 +19,7 @@ PARAMS = (
     Param("train.packing", bool, False),
     Param("train.assistant_only_loss", bool, False),
     *CHECKPOINT,
+    *REPORT,
 )
 
 

@@ -56,6 +56,18 @@ class NotANumber(Ended):
     reason = "nan"
 
 
+class Spiked(NotANumber):
+    """The loss is a number and far above what it was."""
+
+    reason = "spike"
+
+
+class DiskFull(Ended):
+    """A checkpoint could not be saved for want of space or quota; the older ones are whole."""
+
+    reason = "disk_full"
+
+
 class Superseded(Ended):
     """A newer attempt holds the fence."""
 
@@ -77,6 +89,14 @@ class Checkpointed(Ended):
     code = CHECKPOINTED
     outcome = "checkpointed"
     reason = "checkpoint"
+
+
+class RollBack(Exception):
+    """No end: training goes back to the last good checkpoint and skips the batch of this step."""
+
+    def __init__(self, step: int, why: str):
+        super().__init__(why)
+        self.step = step
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from . import adapter, assemble
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, TRAIN, over
+from .tables import CHECKPOINT, PEFT, REPORT, TRAIN, over
 
 PARAMS = (
     *PEFT,
     *over(TRAIN, Param("train.learning_rate", float, 1e-4, 0, 10)),
     Param("reward.center_coefficient", float, 0.0, 0, 1000),
     *CHECKPOINT,
+    *REPORT,
 )
 
 

@@ -96,6 +96,13 @@ class RunDir:
             return "checkpoint"  # somebody wants a stop; the milder reading loses nothing
         return "cancel" if signal in ("cancel", "kill") else "checkpoint"
 
+    def stop_age(self) -> float:
+        """Seconds since the stop file was written, by the clock of its filesystem; 0 when nobody can say."""
+        try:
+            return max(0.0, time.time() - self.stop.stat().st_mtime)
+        except OSError:
+            return 0.0
+
 
 def read_fence(path: Path) -> int:
     """Read the highest attempt allowed.

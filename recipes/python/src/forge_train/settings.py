@@ -52,7 +52,9 @@ def arguments(runtime: Runtime, params: dict, number_format: str) -> dict:
         fp16=number_format == "fp16",
         use_cpu=cpu,
         dataloader_pin_memory=not cpu,
-        ddp_find_unused_parameters=False,  # every adapter takes part in every step
+        # Every adapter takes part in every step. But to look for what does not keeps DDP from laying gradients out anew
+        # after the first step of a process, and of three ranks or more the layout decides in which order they are summed.
+        ddp_find_unused_parameters=params["train.deterministic"] and runtime.gang.world > 2,
         logging_nan_inf_filter=False,  # it would replace NaN by the last mean, and hide it
         disable_tqdm=True,
         report_to="none",

@@ -1,10 +1,28 @@
 """The model split over the ranks: FSDP2, and what transformers needs for it on CPU ranks.
 
 A checkpoint of a split model is one of torch.distributed.checkpoint: pytorch_model_fsdp_0/ and optimizer_0/, each with
-__R_0.distcp written by rank R and a .metadata written by rank 0. Any number of ranks can read it.
+__R_0.distcp written by rank R and a .metadata written by rank 0. Any number of ranks of FSDP can read it.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
+
+from .outcome import BadInput
+
+_WEIGHTS = "pytorch_model_fsdp_0"
+
+
+def check_resume(checkpoint: Path | None, params: dict) -> None:
+    """A checkpoint of a split model is read by a split model only, and a whole one by a whole one."""
+    if checkpoint is None:
+        return
+    was = "fsdp" if (checkpoint / _WEIGHTS).is_dir() else "ddp"
+    if was != params["train.parallel"]:
+        raise BadInput(
+            f"checkpoint {checkpoint} was saved with train.parallel={was} and this attempt has "
+            f"train.parallel={params['train.parallel']}; give it {was}"
+        )
 
 
 class Sharded:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, base, environment, rows
+from . import __version__, base, environment, mishap, report, rows
 from .gang import Gang
 from .outcome import FAILED, BadInput, Checkpointed, Ended, NodeEnvironment, Superseded
 from .params import Param, read_params
 from .rundir import RunDir, sync_tree, write_json
 from .runtime import Runtime
+from .tables import CHECKPOINT, REPORT
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     config = run.read_config()
     params = read_params(recipe.params, config.get("params") or {})
     recipe.check(params)
+    watched = {p.name: p.default for p in (*CHECKPOINT, *REPORT)} | params
+    mishap.check(watched)
+    runtime.trackers = report.Trackers(run, watched, runtime.say, report.chosen(watched) if runtime.first else ())
+    runtime.about = _about(recipe, config, params)
     runtime.code |= environment.check()
     run.check_fence()
     base_path, data_path = _input(recipe, config, "base"), _input(recipe, config, "dataset")
@@ -99,8 +104,7 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     gang.choose_device()
     gang.join()
     runtime.stop_if_cancelled()
-    trainer = recipe.build(Job(recipe, runtime, params, base_path, data, trust))
-    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    trainer = mishap.train(Job(recipe, runtime, params, base_path, data, trust))
     if runtime.step < runtime.total_steps:
         raise Checkpointed(f"saved at step {runtime.step} of {runtime.total_steps} on request")
     _write_output(recipe, runtime, trainer, params, config)
@@ -115,6 +119,16 @@ def _input(recipe: Recipe, config: dict, name: str) -> Path:
     if not os.path.isabs(path):
         raise BadInput(f"{name} path {path} is not absolute")
     return Path(path)
+
+
+def _about(recipe: Recipe, config: dict, params: dict) -> dict[str, Any]:
+    """What the manifest of every checkpoint says of what it was made from."""
+    about = {"recipe": recipe.name, "parallel": params.get("train.parallel", "ddp")}
+    for name in ("base", "dataset"):
+        value = config.get(name)
+        if isinstance(value, dict) and value.get("sha256"):
+            about[f"{name}_sha256"] = value["sha256"]
+    return about
 
 
 def import_libraries(quiet: bool) -> None:

@@ -42,4 +42,16 @@ PEFT = (
 CHECKPOINT = (
     Param("checkpoint.every_steps", int, 50, 1, 100_000_000),
     Param("checkpoint.keep_last", int, 2, 2, 1000),
+    Param("checkpoint.keep_every", int, 0, 0, 100_000_000),
+    Param("checkpoint.keep_best", str, "none", choices=("none", "loss")),
+    Param("checkpoint.on_full_disk", str, "go_on", choices=("go_on", "stop")),
+)
+
+REPORT = (
+    Param("metrics.on_nan", str, "stop", choices=("stop", "roll_back")),
+    Param("metrics.spike_factor", float, 0.0, 0, 1_000_000),
+    Param("metrics.on_spike", str, "go_on", choices=("go_on", "stop", "roll_back")),
+    Param("metrics.max_roll_backs", int, 3, 1, 1000),
+    Param("report.to", str, ""),
+    Param("report.project", str, "forge"),
 )
