@@ -31,6 +31,7 @@ const (
 	EventRunResumed        EventType = "run.resumed"
 	EventRunCheckpoint     EventType = "run.checkpoint"
 	EventCheckpointSkipped EventType = "run.checkpoint_skipped"
+	EventRunRoom           EventType = "run.room" // little space is left for its saves
 	EventAttemptEnded      EventType = "run.attempt_ended"
 	EventRunRequeued       EventType = "run.requeued"
 	EventRunHeld           EventType = "run.held"
@@ -78,7 +79,7 @@ var EventTypes = []EventType{
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
-	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

@@ -110,11 +110,13 @@ type Observation struct {
 
 // Resume is the shim's choice of a checkpoint, and what it passed over.
 type Resume struct {
-	Step    int64         `json:"step"` // 0: from the start
+	Step    int64         `json:"step"`          // 0: from the start
+	Run     RunID         `json:"run,omitempty"` // of a branch point: the other run that wrote it
 	Attempt int           `json:"attempt,omitempty"`
 	Path    string        `json:"path,omitempty"`
 	SHA256  string        `json:"sha256,omitempty"`
 	Skipped []SkippedSave `json:"skipped,omitempty"`
+	Room    string        `json:"room,omitempty"` // what is wrong with the space that is left for saves
 }
 
 // SkippedSave is a checkpoint that was there and not good enough.

@@ -59,6 +59,20 @@ type RunSpec struct {
 	Eval         bool              `json:"eval,omitempty" doc:"By its recipe's kind; counts in the quota class of evals"`
 	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
 	SecretsFile  string            `json:"secrets_file,omitempty" doc:"Path of a file of the job's owner with KEY=VALUE lines for the environment of ranks; its content stands nowhere"`
+	ResumeFrom   *BranchPoint      `json:"resume_from,omitempty" doc:"Checkpoint of another run that it begins from while it has none of its own"`
+}
+
+// Whole is a parameter that is a whole number, whatever it went through.
+func (s *RunSpec) Whole(param string) (n int64, ok bool) {
+	switch v := s.Params[param].(type) {
+	case int:
+		return int64(v), true
+	case int64:
+		return v, true
+	case float64:
+		return int64(v), v == float64(int64(v))
+	}
+	return 0, false
 }
 
 // The bounds and defaults of a run's spec.

@@ -33,6 +33,7 @@ const (
 	verbAct         = "act"
 	verbRead        = "read"
 	verbCheckpoints = "checkpoints"
+	verbBranch      = "branch"
 	verbCheckInputs = "check-inputs"
 	verbRemains     = "remains"
 	verbPing        = "ping"
@@ -43,6 +44,7 @@ const (
 	maxRequest    = 64 << 20
 	maxAnswer     = 64 << 20
 	callTimeout   = 45 * time.Second
+	branchTimeout = 60 * time.Second
 	hashTimeout   = 6 * time.Hour // of verifying checkpoints and inputs
 	helperSlack   = 2 * time.Second
 	callsAtOnce   = 8 // of one account
@@ -134,6 +136,13 @@ type (
 		Offset int64
 		Max    int
 	}
+	askBranch struct {
+		Run     forge.RunID
+		RunDir  string
+		Attempt int
+		Step    int64
+		Keep    bool
+	}
 	askCheckpoints struct {
 		Run    forge.RunID
 		RunDir string
@@ -191,6 +200,11 @@ func (h *AsUser) Checkpoints(ctx context.Context, account string, run forge.RunI
 		limit = hashTimeout
 	}
 	return ask[[]forge.Checkpoint](ctx, h, account, verbCheckpoints, limit, askCheckpoints{run, runDir, verify})
+}
+
+// Branch has a checkpoint verified, and kept for another run.
+func (h *AsUser) Branch(ctx context.Context, account string, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error) {
+	return ask[forge.Checkpoint](ctx, h, account, verbBranch, branchTimeout, askBranch{run, runDir, attempt, step, keep})
 }
 
 // CheckInputs has a registered artefact held against the disk, as the one who will read it. Where it is not known who that

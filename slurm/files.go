@@ -24,6 +24,15 @@ func (e *Executor) Checkpoints(ctx context.Context, run forge.RunID, runDir stri
 	return e.hand.Checkpoints(ctx, account, run, runDir, verify)
 }
 
+// Branch makes a checkpoint of a run ready for another run to begin from.
+func (e *Executor) Branch(ctx context.Context, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error) {
+	account, err := e.accountOf(runDir)
+	if err != nil {
+		return forge.Checkpoint{}, err
+	}
+	return e.hand.Branch(ctx, account, run, runDir, attempt, step, keep)
+}
+
 // CheckInputs holds a registered artefact against the disk, as forged's own account sees it.
 func (e *Executor) CheckInputs(ctx context.Context, m forge.Manifest) error {
 	return e.hand.CheckInputs(ctx, "", m)

@@ -198,6 +198,14 @@ var duties = map[string]duty{
 		func(ctx context.Context, h *helper, q askCheckpoints) ([]forge.Checkpoint, error) {
 			return h.own.Checkpoints(ctx, "", q.Run, q.RunDir, q.Verify)
 		}),
+	verbBranch: dutyOf(func(h *helper, q *askBranch) error {
+		if q.Attempt < 1 || q.Step < 0 {
+			return refuse("step", "step %d of attempt %d: want attempts from 1, steps from 0", q.Step, q.Attempt)
+		}
+		return h.checkRunDir(q.RunDir, q.Run)
+	}, func(ctx context.Context, h *helper, q askBranch) (forge.Checkpoint, error) {
+		return h.own.Branch(ctx, "", q.Run, q.RunDir, q.Attempt, q.Step, q.Keep)
+	}),
 	verbCheckInputs: dutyOf((*helper).checkManifest, func(ctx context.Context, h *helper, m forge.Manifest) (nothing, error) {
 		return nothing{}, h.own.CheckInputs(ctx, "", m)
 	}),

@@ -30,6 +30,8 @@ type Hand interface {
 	// Read, Checkpoints and CheckInputs are forge's Files, where the files lie.
 	Read(ctx context.Context, account string, at rundir.Attempt, stream string, offset int64, max int) (forge.Chunk, error)
 	Checkpoints(ctx context.Context, account string, run forge.RunID, runDir string, verify bool) ([]forge.Checkpoint, error)
+	// Branch verifies one checkpoint and, where keep says so, keeps it from the retention of its run: see rundir.Branch.
+	Branch(ctx context.Context, account string, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error)
 	CheckInputs(ctx context.Context, account string, m forge.Manifest) error
 	// Remains lists the run directories below a run root.
 	Remains(ctx context.Context, account string, runRoot string) ([]forge.Remains, error)

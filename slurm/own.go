@@ -222,6 +222,16 @@ func (h *Own) Checkpoints(ctx context.Context, account string, run forge.RunID, 
 	return h.files.Checkpoints(ctx, run, runDir, verify)
 }
 
+// Branch makes a checkpoint ready for another run.
+func (h *Own) Branch(ctx context.Context, account string, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error) {
+	if err := h.only(account); err != nil {
+		return forge.Checkpoint{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, branchTimeout/2) // the rest is for the answer
+	defer cancel()
+	return rundir.Branch(ctx, runDir, run, attempt, step, keep)
+}
+
 // CheckInputs holds a registered artefact against the disk.
 func (h *Own) CheckInputs(ctx context.Context, account string, m forge.Manifest) error {
 	if err := h.only(account); err != nil {

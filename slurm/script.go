@@ -122,6 +122,9 @@ func (o Options) plan(l forge.Launch) (Partition, software, error) {
 	for _, m := range l.Inputs {
 		reads = append(reads, m.Root)
 	}
+	if from := l.Spec.ResumeFrom; from != nil {
+		reads = append(reads, from.Path)
+	}
 	return p, softwareOf(run, o.With.Python, []string{l.RunDir}, reads), nil
 }
 

@@ -222,9 +222,20 @@ func (t *tx) started(r *runRow, a *attemptRow, at time.Time, resume *forge.Resum
 			return err
 		}
 	}
+	if resume.Room != "" {
+		if err := t.runEvent(r, forge.Event{Type: forge.EventRunRoom, Attempt: a.Number,
+			Message: fmt.Sprintf("attempt %d of %s: %s", a.Number, r.name(), resume.Room)}); err != nil {
+			return err
+		}
+	}
 	a.ResumeStep, a.ResumeFrom = resume.Step, clean(resume.Path)
 	if resume.Path == "" {
 		return nil
+	}
+	if resume.Run != "" {
+		return t.runEvent(r, forge.Event{Type: forge.EventRunResumed, Attempt: a.Number,
+			Message: fmt.Sprintf("attempt %d of %s began from verified step %d of another run (%s)", a.Number, r.name(), resume.Step, resume.Path),
+			Data:    map[string]any{"path": resume.Path, "step": resume.Step, "run": string(resume.Run), "attempt": resume.Attempt, "sha256": resume.SHA256}})
 	}
 	return t.runEvent(r, forge.Event{Type: forge.EventRunResumed, Attempt: a.Number,
 		Message: fmt.Sprintf("attempt %d of %s resumed from verified %s", a.Number, r.name(), inRun(a.RunDir, resume.Path)),

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -17,21 +18,27 @@ type checkpointRow struct {
 	Step     int64         `bun:"step,pk"`
 	Path     string        `bun:"path"`
 	World    int           `bun:"world"`
+	AnyWorld bool          `bun:"any_world"`
 	Bytes    int64         `bun:"bytes"`
 	SHA256   string        `bun:"sha256"`
 	Verdict  forge.Verdict `bun:"verdict"`
 	Why      string        `bun:"why"`
 	SavedAt  stamp         `bun:"saved_at"`
+	TookMS   int64         `bun:"took_ms"`
+	SignalMS int64         `bun:"signal_ms"`
 	Verified stamp         `bun:"verified_at"`
+	Removed  stamp         `bun:"removed_at"`
 }
 
 func (r *checkpointRow) forge() (forge.Checkpoint, error) {
-	return forge.Checkpoint{Run: r.Run, Attempt: r.Attempt, Step: r.Step, Path: r.Path, World: r.World, Bytes: r.Bytes, SHA256: r.SHA256,
-		Verdict: r.Verdict, Why: r.Why, SavedAt: r.SavedAt.time(), Verified: r.Verified.time()}, nil
+	return forge.Checkpoint{Run: r.Run, Attempt: r.Attempt, Step: r.Step, Path: r.Path, World: r.World, AnyWorld: r.AnyWorld, Bytes: r.Bytes, SHA256: r.SHA256,
+		Verdict: r.Verdict, Why: r.Why, SavedAt: r.SavedAt.time(), Took: duration(r.TookMS), Signal: duration(r.SignalMS), Verified: r.Verified.time(), Removed: r.Removed.time()}, nil
 }
 
+func duration(ms int64) forge.Duration { return forge.Duration(time.Duration(ms) * time.Millisecond) }
+
 // checkpoints stores what was seen of a run's checkpoints and brings saved_step of the run and of
-// the given attempt up to date. It changes these two rows only; the caller saves them. A torn one does not count as
+// the given attempt up to date. It changes these two rows only; the caller saves them. A torn or foreign one does not count as
 // saved. A look without hashing never takes back that the same bytes were once verified.
 func (t *tx) checkpoints(r *runRow, a *attemptRow, seen []forge.Checkpoint) error {
 	if len(seen) == 0 {
@@ -48,7 +55,7 @@ func (t *tx) checkpoints(r *runRow, a *attemptRow, seen []forge.Checkpoint) erro
 		if err != nil {
 			return err
 		}
-		if !fresh || c.Verdict == forge.VerdictTorn {
+		if !fresh || !c.Usable() {
 			continue
 		}
 		if err := t.runEvent(r, forge.Event{Type: forge.EventRunCheckpoint, Attempt: c.Attempt,
@@ -57,13 +64,13 @@ func (t *tx) checkpoints(r *runRow, a *attemptRow, seen []forge.Checkpoint) erro
 		}
 	}
 	return t.one(`SELECT coalesce(max(step), 0), coalesce(max(step) FILTER (WHERE attempt = ?), 0) FROM checkpoints
-		WHERE run = ? AND verdict <> 'torn'`, []any{a.Number, string(r.ID)}, &r.SavedStep, &a.SavedStep)
+		WHERE run = ? AND verdict NOT IN ('torn', 'foreign')`, []any{a.Number, string(r.ID)}, &r.SavedStep, &a.SavedStep)
 }
 
 // checkpoint stores one and says whether it was new.
 func (t *tx) checkpoint(r *runRow, c forge.Checkpoint) (bool, error) {
-	row := checkpointRow{Run: r.ID, Attempt: c.Attempt, Step: c.Step, Path: clean(c.Path), World: c.World, Bytes: c.Bytes, SHA256: c.SHA256,
-		Verdict: c.Verdict, Why: clean(c.Why), SavedAt: stampOf(c.SavedAt), Verified: stampOf(c.Verified)}
+	row := checkpointRow{Run: r.ID, Attempt: c.Attempt, Step: c.Step, Path: clean(c.Path), World: c.World, AnyWorld: c.AnyWorld, Bytes: c.Bytes, SHA256: c.SHA256,
+		Verdict: c.Verdict, Why: clean(c.Why), SavedAt: stampOf(c.SavedAt), TookMS: c.Took.D().Milliseconds(), SignalMS: c.Signal.D().Milliseconds(), Verified: stampOf(c.Verified), Removed: stampOf(c.Removed)}
 	if row.Verdict == "" {
 		row.Verdict = forge.VerdictWritten
 	}
@@ -76,12 +83,40 @@ func (t *tx) checkpoint(r *runRow, c forge.Checkpoint) (bool, error) {
 	case err != nil:
 		return false, err
 	case row.Verdict == forge.VerdictWritten && old.Verdict != forge.VerdictWritten && old.SHA256 == row.SHA256:
-		return false, nil
+		if old.Removed == row.Removed {
+			return false, nil
+		}
+		removed := row.Removed
+		row = old
+		row.Removed = removed
 	case row == old:
 		return false, nil
 	}
 	_, err = t.NewUpdate().Model(&row).WherePK().Exec(t.ctx)
 	return false, err
+}
+
+// goneSaves notes which of a run's checkpoints are not among all that lie there: its ranks keep the newest ones and remove the others. What
+// is seen again is there again.
+func (t *tx) goneSaves(r *runRow, all []forge.Checkpoint) error {
+	var rows []checkpointRow
+	if err := t.NewSelect().Model(&rows).Where("c.run = ?", r.ID).Where("c.removed_at = 0").Scan(t.ctx); err != nil {
+		return err
+	}
+	there := make(map[string]bool, len(all))
+	for _, c := range all {
+		there[clean(c.Path)] = true
+	}
+	for _, row := range rows {
+		if there[row.Path] {
+			continue
+		}
+		if _, err := t.exec(`UPDATE checkpoints SET removed_at = ? WHERE run = ? AND step = ? AND attempt = ?`,
+			int64(stampOf(t.now)), string(row.Run), row.Step, row.Attempt); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Checkpoints lists a run's checkpoints, highest step first, at equal steps the newest attempt first: the order

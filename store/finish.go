@@ -90,7 +90,7 @@ type End struct {
 	Avoid       []forge.NodeName
 	Fruitless   int
 	Retries     int
-	Checkpoints []forge.Checkpoint
+	Checkpoints []forge.Checkpoint  // all that there are; nil: nobody has looked
 	Blamed      []Blame             // nodes that may have had their part in it
 	Model       *forge.ModelVersion // registered with the run's end; Name from the spec's register when empty
 	At          time.Time
@@ -139,6 +139,11 @@ func (t *tx) endAttempt(r *runRow, a *attemptRow, e End) (*forge.ModelVersion, e
 	}
 	if err := t.checkpoints(r, a, e.Checkpoints); err != nil {
 		return nil, err
+	}
+	if e.Checkpoints != nil {
+		if err := t.goneSaves(r, e.Checkpoints); err != nil {
+			return nil, err
+		}
 	}
 	a.State, a.Reason, a.Detail, a.EndedAt = forge.AttemptEnded, e.Reason, clean(e.Detail), stampOf(e.At)
 	if err := t.saveAttempt(a); err != nil {

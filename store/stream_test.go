@@ -120,6 +120,16 @@ func TestProgress(t *testing.T) {
 		if n := eventTypes(t, s)[forge.EventRunCheckpoint]; n != 2 {
 			t.Fatalf("got %d run.checkpoint events, want 2", n)
 		}
+		if run := see(forge.Checkpoint{Attempt: 1, Step: 30, Verdict: forge.VerdictForeign, Why: "of another recipe"}); run.SavedStep != 10 {
+			t.Fatalf("saved step %d, want 10 without the foreign one", run.SavedStep)
+		}
+		gone := time.Now()
+		see(forge.Checkpoint{Attempt: 1, Step: 10, Verdict: forge.VerdictWritten, Took: forge.Duration(time.Second), Removed: gone})
+		all, err = s.acme.Checkpoints(ctx, s.run.ID)
+		must(t, err)
+		if last := all[len(all)-1]; last.Step != 10 || last.Verdict != forge.VerdictVerified || !last.Removed.Equal(gone) {
+			t.Fatalf("the removed one is %+v", last)
+		}
 		before, err := s.db.World(ctx)
 		must(t, err)
 		see(forge.Checkpoint{Attempt: 1, Step: 20, Verdict: forge.VerdictTorn, Why: "short"})

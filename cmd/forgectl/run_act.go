@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -127,16 +129,20 @@ func (a *app) runWhy(ctx context.Context, run string) error {
 }
 
 func (a *app) runCheckpointsCommand() *cli.Command {
-	return &cli.Command{Name: "checkpoints", Usage: "list a run's checkpoints, highest step first", ArgsUsage: "RUN", Action: func(c *cli.Context) error {
-		args, err := positionals(c, "RUN")
-		if err != nil {
-			return err
-		}
-		return a.runCheckpoints(c.Context, args[0])
-	}}
+	return &cli.Command{Name: "checkpoints", Usage: "list a run's checkpoints, highest step first", ArgsUsage: "RUN",
+		Description: "Verdicts: verified (every byte was read), written (its manifest is there, its bytes are read before use), torn, foreign; WHY says what is wrong.\n\n" +
+			"forgectl run submit RECIPE --resume-from RUN@STEP begins another run from one of them.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "those that the run has removed, too"}},
+		Action: func(c *cli.Context) error {
+			args, err := positionals(c, "RUN")
+			if err != nil {
+				return err
+			}
+			return a.runCheckpoints(c.Context, args[0], c.Bool("all"))
+		}}
 }
 
-func (a *app) runCheckpoints(ctx context.Context, run string) error {
+func (a *app) runCheckpoints(ctx context.Context, run string, all bool) error {
 	cl, err := a.connect()
 	if err != nil {
 		return err
@@ -146,14 +152,33 @@ func (a *app) runCheckpoints(ctx context.Context, run string) error {
 		return err
 	}
 	p := a.printer()
+	removed := len(saves)
+	if !all {
+		saves = slices.DeleteFunc(saves, func(s forge.Checkpoint) bool { return !s.Removed.IsZero() })
+	}
+	removed -= len(saves)
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, each(saves)))
 	}
-	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS:1", ">SIZE:2", "SAVED:3", "WHY", "PATH")
+	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS:1", ">SIZE:2", "SAVED:3", "WHY", "PATH", ">TOOK:4", "KEPT:5")
 	for _, s := range saves {
-		t.row(strconv.FormatInt(s.Step, 10), strconv.Itoa(s.Attempt), string(s.Verdict), strconv.Itoa(s.World), p.bytes(s.Bytes), p.time(s.SavedAt), p.orDash(s.Why), s.Path)
+		kept, took := "", ""
+		switch {
+		case !s.Removed.IsZero():
+			kept = "removed"
+		case s.Kept:
+			kept = "for ever"
+		}
+		if s.SaveTime() > 0 {
+			took = forge.Duration(s.SaveTime().Round(10 * time.Millisecond)).String()
+		}
+		t.row(strconv.FormatInt(s.Step, 10), strconv.Itoa(s.Attempt), string(s.Verdict), strconv.Itoa(s.World), p.bytes(s.Bytes), p.time(s.SavedAt), p.orDash(s.Why), s.Path,
+			p.orDash(took), p.orDash(kept))
 	}
 	t.flush()
+	if removed > 0 && p.people() {
+		fmt.Fprintf(a.Err, "removed by the run itself: %d; --all lists them\n", removed)
+	}
 	a.nothing(p, len(saves), "no checkpoints yet", "forgectl run show "+run)
 	return p.done(nil)
 }

@@ -42,6 +42,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.IntFlag{Name: "max-retries", Usage: "how often a failure of the program is tried again"},
 			&cli.StringFlag{Name: "register", Usage: "register the output as a version of this model"},
 			&cli.StringSliceFlag{Name: "after", Usage: "a run that must complete first; may be given more than once"},
+			&cli.StringFlag{Name: "resume-from", Usage: "RUN@STEP or RUN@latest: begin from that checkpoint of another run"},
 			&cli.StringFlag{Name: "cluster", Usage: "only this cluster"},
 			&cli.StringSliceFlag{Name: "gpu-type", Usage: "only GPUs of this type: h100; may be given more than once, for any of them"},
 			&cli.StringFlag{Name: "gpu-memory", Usage: "only GPUs with at least so much memory: 80G"},
@@ -108,6 +109,10 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 	r.NoCheck = c.Bool("no-check")
 	if err := a.secretsFile(c, r); err != nil {
 		return o, err
+	}
+	text(c, "resume-from", &r.ResumeFrom)
+	if c.IsSet("resume-from") && r.ResumeFrom == "" {
+		return o, forge.Invalidf("resume-from", "is empty; it would train from the start").WithHint("forgectl run checkpoints RUN lists what there is")
 	}
 	r.Set = c.StringSlice("set")
 	for _, kv := range r.Set {
@@ -348,7 +353,7 @@ func (a *app) showDryRun(s api.Submitted) error {
 	}
 	spec := &s.Run.Spec
 	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
-		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile)
+		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile, "began from", branchText(spec.ResumeFrom))
 	if p.people() {
 		p.line("")
 	}

@@ -87,6 +87,7 @@ var benches = []bench{
 	{[]string{"plan_curve"}, planCurve},
 	{[]string{"replay_16k"}, replay16k},
 	{[]string{"kueue_load"}, kueueLoad},
+	{[]string{"verify_rate"}, verifyRate},
 }
 
 func main() {

@@ -20,7 +20,7 @@ func closedSets() map[string][]string {
 		"PII status":     stringsOf([]forge.PIIStatus{forge.PIINotScanned, forge.PIIScanning, forge.PIIClean, forge.PIIFindings, forge.PIIRedacted, forge.PIIWaived}),
 		"dataset kind":   stringsOf([]forge.DatasetKind{forge.KindMessages, forge.KindText, forge.KindPromptCompletion, forge.KindPreference, forge.KindPrompt}),
 		"node state":     stringsOf([]forge.NodeState{forge.NodeReady, forge.NodeDrained, forge.NodeUnknown}),
-		"checkpoint":     stringsOf([]forge.Verdict{forge.VerdictWritten, forge.VerdictVerified, forge.VerdictTorn}),
+		"checkpoint":     stringsOf([]forge.Verdict{forge.VerdictWritten, forge.VerdictVerified, forge.VerdictTorn, forge.VerdictForeign}),
 		"kind of slot":   stringsOf([]forge.GPUKind{forge.GPUDevice, forge.GPUCPUSlot}),
 		"kind of model":  stringsOf([]forge.ModelKind{forge.ModelBase, forge.ModelTrained}),
 		"launch mode":    stringsOf([]forge.LaunchMode{forge.LaunchRank, forge.LaunchNode}),

@@ -30,22 +30,29 @@ func (d *Daemon) observeBatch(ctx context.Context, a forge.Attempt, o forge.Obse
 	return d.db.AttemptBatch(ctx, a.Run, a.Number, job, o.Placement)
 }
 
-// batchLaunch adds to a launch what clusters with a batch system need: forge's order as nice, the nodes to leave out, and
-// how long before the limit a save has to begin.
-func (d *Daemon) batchLaunch(ctx context.Context, c *Cluster, r forge.Run, l *forge.Launch) error {
+// batchLaunch adds to a launch what clusters with a batch system need: forge's order as nice, and the nodes to leave out.
+func (d *Daemon) batchLaunch(c *Cluster, r forge.Run, l *forge.Launch) {
 	l.User = r.User
 	l.Nice = c.nice(r)
 	l.Exclude = exclude(d.world.nodesOf(c.Name), r, l.Placement)
-	saves, err := c.Files.Checkpoints(ctx, r.ID, l.RunDir, false)
+}
+
+// saveLead is how long before its time limit an attempt begins to save, by what the run's saves have taken so far: twice the slowest. Where a
+// batch system kills at the limit that is never nothing; our own limit has the grace behind it, and nothing is
+// taken from the first attempt for a save that nobody has measured.
+func (d *Daemon) saveLead(ctx context.Context, c *Cluster, a forge.Attempt) (forge.Duration, error) {
+	saves, err := d.db.CheckpointsOf(ctx, a.Run) // recorded when the attempt before ended, those that are gone too
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var slowest time.Duration
 	for _, s := range saves {
-		slowest = max(slowest, s.Took.D())
+		slowest = max(slowest, s.SaveTime())
 	}
-	l.SaveLead = forge.Duration(leastLead + 2*slowest)
-	return nil
+	if c.batch() {
+		return forge.Duration(leastLead + 2*slowest), nil
+	}
+	return forge.Duration(2 * slowest), nil
 }
 
 // exclude names the nodes that the batch system shall leave out: those that are drained here, and those

@@ -49,6 +49,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if !kept && checkpointed[reason] && len(obs.Exits) > 0 {
 		detail += "; no checkpoint of this attempt verifies" // e.g. asked before its first step
 	}
+	detail += lostSteps(reason, a, saves)
 	attempts, err := d.db.AttemptsOf(ctx, a.Run)
 	if err != nil {
 		return err
@@ -72,6 +73,27 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		d.pauseIfMany(ctx, a.Cluster, now)
 	}
 	return nil
+}
+
+// lostSteps says what has to be done again after a stop that had asked for a save, because the save was not durable within the grace.
+func lostSteps(reason forge.EndReason, a forge.Attempt, saves []forge.Checkpoint) string {
+	if !checkpointed[reason] && reason != forge.EndTimeLimit {
+		return ""
+	}
+	newest := a.ResumeStep
+	for _, s := range saves {
+		if s.Verdict == forge.VerdictVerified {
+			newest = max(newest, s.Step)
+		}
+	}
+	switch lost := a.LastStep - newest; {
+	case lost <= 0:
+		return ""
+	case newest == 0:
+		return fmt.Sprintf("; its %d steps are done again: nothing was saved", lost)
+	default:
+		return fmt.Sprintf("; the %d steps since step %d are done again", lost, newest)
+	}
 }
 
 // checkpointed are the ends whose words may say that something was saved.

@@ -28,10 +28,11 @@ func (d *Daemon) launch(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err != nil {
 		return err
 	}
+	if l.SaveLead, err = d.saveLead(ctx, c, a); err != nil {
+		return err
+	}
 	if c.batch() {
-		if err := d.batchLaunch(ctx, c, r, &l); err != nil {
-			return err
-		}
+		d.batchLaunch(c, r, &l)
 	}
 	if err := d.db.AttemptLaunching(ctx, a.Run, a.Number); err != nil {
 		return err

@@ -28,7 +28,7 @@ type cursors struct {
 
 type cursor struct {
 	offset int64
-	saved  map[string]bool // checkpoint paths recorded
+	saved  map[string]forge.Checkpoint // as they were recorded, by path
 }
 
 func (c *cursors) get(key string) (*cursor, bool) {
@@ -60,10 +60,10 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 		if err != nil {
 			return err
 		}
-		cur = &cursor{offset: at, saved: map[string]bool{}}
+		cur = &cursor{offset: at, saved: map[string]forge.Checkpoint{}}
 		d.cursors.put(key, cur)
 	}
-	saves, err := d.newSaves(ctx, c, a, cur)
+	saves, err := d.newSaves(ctx, c, a, cur, now)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 		}
 		cur.offset += int64(used)
 		for _, s := range saves {
-			cur.saved[s.Path] = true
+			cur.saved[s.Path] = s
 		}
 		saves = nil
 		if !all && int64(len(chunk.Data)) < readChunk || used == 0 {
@@ -99,7 +99,7 @@ func (d *Daemon) progress(ctx context.Context, c *Cluster, a forge.Attempt, all 
 // catchUp reads what an earlier attempt wrote after it was given up, as far as this one has resumed from it: its ranks may have gone on
 // on a node that was lost, until the fence stopped them. Without it the steps between its last look and that save would be missing.
 func (d *Daemon) catchUp(ctx context.Context, c *Cluster, a forge.Attempt, r forge.Resume, now time.Time) error {
-	if r.Attempt == 0 || r.Attempt >= a.Number {
+	if r.Run != "" || r.Attempt == 0 || r.Attempt >= a.Number {
 		return nil
 	}
 	all, err := d.db.AttemptsOf(ctx, a.Run)
@@ -133,14 +133,26 @@ func (d *Daemon) catchUp(ctx context.Context, c *Cluster, a forge.Attempt, r for
 	}
 }
 
-func (d *Daemon) newSaves(ctx context.Context, c *Cluster, a forge.Attempt, cur *cursor) ([]forge.Checkpoint, error) {
+// newSaves are what is there and not recorded as it is now, and what was and is gone.
+func (d *Daemon) newSaves(ctx context.Context, c *Cluster, a forge.Attempt, cur *cursor, now time.Time) ([]forge.Checkpoint, error) {
 	list, err := c.Files.Checkpoints(ctx, a.Run, a.RunDir, false)
 	if err != nil {
 		return nil, err
 	}
 	var fresh []forge.Checkpoint
+	there := map[string]bool{}
 	for _, s := range list {
-		if s.Attempt == a.Number && s.Verdict != forge.VerdictTorn && !cur.saved[s.Path] {
+		if s.Attempt != a.Number {
+			continue
+		}
+		there[s.Path] = true
+		if old, ok := cur.saved[s.Path]; !ok || old.SHA256 != s.SHA256 || old.Verdict != s.Verdict || !old.Removed.IsZero() {
+			fresh = append(fresh, s)
+		}
+	}
+	for path, s := range cur.saved {
+		if !there[path] && s.Removed.IsZero() { // ranks keep the newest ones
+			s.Removed = now
 			fresh = append(fresh, s)
 		}
 	}

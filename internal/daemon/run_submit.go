@@ -80,6 +80,10 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.resolveAfter(ctx, p, q, &spec); err != nil {
 		return none, nil, err
 	}
+	begins, err := d.resolveBranch(ctx, p, q, &spec)
+	if err != nil {
+		return none, nil, err
+	}
 	if err := d.checkRegister(ctx, p, spec, rec); err != nil {
 		return none, nil, err
 	}
@@ -104,7 +108,7 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 		return none, nil, err
 	}
 	looked, err := d.lookBefore(ctx, q, spec, in)
-	return spec, append(append(notes, more...), looked...), err
+	return spec, slices.Concat(begins, notes, more, looked), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {

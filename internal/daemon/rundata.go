@@ -261,7 +261,13 @@ func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string)
 	if err != nil {
 		return nil, err
 	}
-	return t.Checkpoints(ctx, r.ID)
+	saves, err := t.Checkpoints(ctx, r.ID)
+	if every, ok := r.Spec.Whole("checkpoint.keep_every"); ok && every >= 1 {
+		for i := range saves {
+			saves[i].Kept = saves[i].Usable() && saves[i].Step > 0 && saves[i].Step%every == 0
+		}
+	}
+	return saves, err
 }
 
 // Queue lists the tenant's runs in the order of the plan, limit of them at most; the load of others is counted

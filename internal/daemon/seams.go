@@ -37,6 +37,13 @@ type Files interface {
 	CheckInputs(ctx context.Context, m forge.Manifest) error
 }
 
+// Brancher is what files may add: a checkpoint of one run that another begins from.
+type Brancher interface {
+	// Branch verifies a checkpoint, as far as there is time, and where keep says so makes that the other run's retention leaves it. Path
+	// of the answer is where to read it. KindNotFound when it is gone, KindPrecondition when it cannot be kept there.
+	Branch(ctx context.Context, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error)
+}
+
 // Waker is what an executor may add: a hint to look now.
 type Waker interface {
 	Wake() <-chan struct{}

@@ -2,6 +2,7 @@ package direct
 
 import (
 	"context"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
@@ -22,6 +23,19 @@ func (e *Executor) Checkpoints(ctx context.Context, run forge.RunID, runDir stri
 		return nil, err
 	}
 	return e.files.Checkpoints(ctx, run, runDir, verify)
+}
+
+// branchTimeout bounds the reading of a checkpoint while somebody waits for the answer to a submission; what is not read then the shim reads.
+const branchTimeout = 30 * time.Second
+
+// Branch makes a checkpoint of a run ready for another run to begin from.
+func (e *Executor) Branch(ctx context.Context, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error) {
+	if err := e.confined(runDir); err != nil {
+		return forge.Checkpoint{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, branchTimeout)
+	defer cancel()
+	return rundir.Branch(ctx, runDir, run, attempt, step, keep)
 }
 
 // CheckInputs holds a registered artefact against this host's disk.

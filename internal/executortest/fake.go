@@ -321,7 +321,7 @@ func (f *Fake) Checkpoints(_ context.Context, run forge.RunID, _ string, verify 
 func (f *Fake) chooseResume(run forge.RunID) forge.Resume {
 	var r forge.Resume
 	for _, c := range f.saves[run] {
-		if c.Verdict != forge.VerdictTorn {
+		if c.Verdict != forge.VerdictTorn && c.Verdict != forge.VerdictForeign {
 			r.Step, r.Attempt, r.Path, r.SHA256 = c.Step, c.Attempt, c.Path, c.SHA256
 			return r
 		}

@@ -21,6 +21,7 @@ type Save struct {
 	Attempt int
 	Step    int64
 	World   int
+	Recipe  string            // in the manifest; one of forge's own promises the files of its trainer
 	Files   map[string]string // path to content
 }
 
@@ -28,7 +29,7 @@ type Save struct {
 func (s Save) Write(checkpointDir string) error {
 	dir := filepath.Join(checkpointDir, fmt.Sprintf("checkpoint-%d", s.Step))
 	m := rundir.SaveManifest{
-		Layout: rundir.Layout, Run: s.Run, Attempt: s.Attempt, Step: s.Step, World: s.World, SavedAt: time.Now().UTC(),
+		Layout: rundir.Layout, Run: s.Run, Attempt: s.Attempt, Step: s.Step, World: s.World, Recipe: s.Recipe, SavedAt: time.Now().UTC(),
 	}
 	for _, path := range slices.Sorted(maps.Keys(s.Files)) {
 		content := s.Files[path]

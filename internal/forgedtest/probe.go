@@ -28,6 +28,8 @@ params:
   - {name: fail_at, type: int, default: 0, min: 0, max: 1000000, doc: Step at which fail_rank exits with fail_code}
   - {name: fail_rank, type: int, default: 0, min: 0, max: 1024, doc: Rank that fails}
   - {name: fail_code, type: int, default: 1, min: 0, max: 255, doc: Its exit code}
+  - {name: save_ms, type: int, default: 0, min: 0, max: 60000, unit: ms, doc: Time of a save}
+  - {name: keep_last, type: int, default: 0, min: 0, max: 1000, doc: Checkpoints of an attempt that stay; 0 keeps all}
   - {name: deaf, type: int, default: 0, min: 0, max: 1, doc: 1 ignores the signal to save until it is killed}
 `, filepath.Join(s.o.Bin, "proberank"))
 	return os.WriteFile(filepath.Join(s.RecipesDir(), "probe.yaml"), []byte(text), 0o644)

@@ -80,7 +80,7 @@ type (
 	Dir struct {
 		Fence    int
 		Starts   []Start          // from proberank: each time a rank really began
-		Verified map[string]int64 // checkpoint directories that verify, and their step
+		Verified map[string]int64 // checkpoint directories that verify, and their step; the branch point's too
 	}
 	Start struct{ Attempt, Rank int }
 	Proc  struct {
@@ -241,7 +241,25 @@ func readDir(ctx context.Context, dir string, run forge.RunID) (Dir, error) {
 			d.Verified[s.Path] = s.Step
 		}
 	}
-	return d, nil
+	return d, branchPoint(ctx, dir, d)
+}
+
+// branchPoint adds the checkpoint of another run that this one was told to begin from.
+func branchPoint(ctx context.Context, dir string, d Dir) error {
+	b, err := os.ReadFile(rundir.SpecPath(dir))
+	if err != nil {
+		return nil // never launched whole
+	}
+	var spec forge.RunSpec
+	if err := json.Unmarshal(b, &spec); err != nil || spec.ResumeFrom == nil {
+		return err
+	}
+	from := *spec.ResumeFrom
+	c, err := rundir.Verify(ctx, rundir.Fit{Run: from.Run}, forge.Checkpoint{Attempt: from.Attempt, Step: from.Step, Path: from.Path})
+	if err == nil && c.Verdict == forge.VerdictVerified && c.SHA256 == from.SHA256 {
+		d.Verified[c.Path] = c.Step
+	}
+	return err
 }
 
 // marked lists the living processes that carry the mark of an attempt.

@@ -35,6 +35,9 @@ func save(t *testing.T, runDir string, n int, step int64) {
 	}
 }
 
+// two is what an attempt of run R with two ranks goes on from.
+var two = rundir.Fit{Run: "R", World: 2}
+
 // edit changes the manifest of a checkpoint.
 func edit(t *testing.T, dir string, change func(m *rundir.SaveManifest)) {
 	t.Helper()
@@ -57,7 +60,7 @@ func edit(t *testing.T, dir string, change func(m *rundir.SaveManifest)) {
 func TestResume(t *testing.T) {
 	t.Run("from the highest verified step over all attempts", func(t *testing.T) {
 		dir, newest := saved(t)
-		r := rundir.ChooseResume(dir, "R", 2)
+		r := rundir.ChooseResume(dir, two)
 		if r.Step != 20 || r.Attempt != 2 || r.Path != newest || len(r.SHA256) != 64 || len(r.Skipped) != 0 {
 			t.Errorf("%+v", r)
 		}
@@ -65,19 +68,19 @@ func TestResume(t *testing.T) {
 	t.Run("from the newest attempt at equal steps", func(t *testing.T) {
 		dir, _ := saved(t)
 		save(t, dir, 3, 20)
-		if r := rundir.ChooseResume(dir, "R", 2); r.Step != 20 || r.Attempt != 3 {
+		if r := rundir.ChooseResume(dir, two); r.Step != 20 || r.Attempt != 3 {
 			t.Errorf("%+v", r)
 		}
 	})
 	t.Run("from the start when there is nothing", func(t *testing.T) {
-		if r := rundir.ChooseResume(filepath.Join(t.TempDir(), "R"), "R", 2); r.Step != 0 || r.Path != "" || len(r.Skipped) != 0 {
+		if r := rundir.ChooseResume(filepath.Join(t.TempDir(), "R"), two); r.Step != 0 || r.Path != "" || len(r.Skipped) != 0 {
 			t.Errorf("%+v", r)
 		}
 	})
 	t.Run("steps are numbers, not names", func(t *testing.T) {
 		dir, _ := saved(t)
 		save(t, dir, 2, 100)
-		if r := rundir.ChooseResume(dir, "R", 2); r.Step != 100 {
+		if r := rundir.ChooseResume(dir, two); r.Step != 100 {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -85,7 +88,7 @@ func TestResume(t *testing.T) {
 		dir, _ := saved(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if r, err := rundir.ChooseResumeContext(ctx, dir, "R", 2); !errors.Is(err, context.Canceled) || r.Path != "" {
+		if r, err := rundir.ChooseResumeContext(ctx, dir, two, nil); !errors.Is(err, context.Canceled) || r.Path != "" {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})
@@ -185,7 +188,7 @@ func TestTornCheckpointIsSkippedForTheOneBeforeIt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir, newest := saved(t)
 			c.tear(t, newest)
-			r := rundir.ChooseResume(dir, "R", 2)
+			r := rundir.ChooseResume(dir, two)
 			if r.Step != 10 || r.Attempt != 1 {
 				t.Errorf("resumes from step %d of attempt %d, want 10 of 1", r.Step, r.Attempt)
 			}

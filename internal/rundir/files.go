@@ -92,8 +92,9 @@ func (f *Files) Checkpoints(ctx context.Context, run forge.RunID, runDir string,
 	if err != nil || !verify {
 		return list, err
 	}
+	fit := fitIn(runDir, run)
 	for i, c := range list {
-		if c.Verdict == forge.VerdictTorn {
+		if c.Verdict != forge.VerdictWritten {
 			continue
 		}
 		stamp, err := Stamp(c.Path) // before the hashing, so that a change during it is seen later
@@ -108,14 +109,14 @@ func (f *Files) Checkpoints(ctx context.Context, run forge.RunID, runDir string,
 			list[i] = known
 			continue
 		}
-		if list[i], err = Verify(ctx, run, c); err != nil {
+		if list[i], err = Verify(ctx, fit, c); err != nil {
 			return nil, err
 		}
 		if list[i].Verdict == forge.VerdictVerified {
 			f.remember(key, list[i])
 		}
 	}
-	return list, nil
+	return slices.DeleteFunc(list, func(c forge.Checkpoint) bool { return !c.Removed.IsZero() }), nil
 }
 
 func (f *Files) remember(key string, c forge.Checkpoint) {

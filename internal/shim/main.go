@@ -254,6 +254,10 @@ func (s *shim) adopt() error {
 	s.gang.began = s.began
 	s.gang.limit = l.Spec.TimeLimit.D()
 	s.gang.grace = l.Spec.Grace.D()
+	if lead := min(l.SaveLead.D(), s.gang.limit/2); s.job == nil && lead > 0 {
+		// Our own limit, with the grace behind it: what saves have taken comes off its front.
+		s.gang.limit, s.gang.limitGrace = s.gang.limit-lead, lead+s.gang.grace
+	}
 	if s.job != nil {
 		s.gang.limit, s.gang.limitGrace = saveIn(s.gang.limit, l.SaveLead.D(), s.began, s.job.ends)
 	}

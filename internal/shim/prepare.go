@@ -159,19 +159,13 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 	if s.node > 0 {
 		return s.awaitNodeZero(ctx)
 	}
-	world := 0 // under a launcher of the user's own only it knows the number of ranks
-	if s.launch.Spec.Launch != forge.LaunchNode {
-		for _, n := range s.perNode {
-			world += n
-		}
+	if err := s.chooseResume(ctx); err != nil {
+		return err
+	}
+	if err := s.room(); err != nil {
+		return err
 	}
 	var err error
-	if s.resume, err = rundir.ChooseResumeContext(ctx, s.at.RunDir, s.launch.Run, world); err != nil {
-		return refuse(forge.StopLaunch, "checkpoints cannot be listed: %v", err)
-	}
-	for _, skip := range s.resume.Skipped {
-		s.log.Warn().Str("checkpoint", skip.Path).Str("why", skip.Why).Msg("checkpoint skipped")
-	}
 	if s.master.Port, err = reservePort(s.launch.Options.PortMin, s.launch.Options.PortMax, s.self.PID); err != nil {
 		return refuse(forge.StopLaunch, "%v", err)
 	}

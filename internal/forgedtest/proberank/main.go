@@ -50,6 +50,8 @@ type manifest struct {
 	Step      int64     `json:"step"`
 	WorldSize int       `json:"world_size"`
 	SavedAt   time.Time `json:"saved_at"`
+	Seconds   float64   `json:"seconds"`
+	Signal    float64   `json:"signal_seconds,omitempty"`
 	Files     []file    `json:"files"`
 }
 
@@ -59,6 +61,7 @@ type rank struct {
 	world   int
 	step    int64
 	chain   uint64
+	saved   []int64 // steps of this attempt's checkpoints that are there
 	stopped chan os.Signal
 }
 
@@ -121,7 +124,7 @@ func (r *rank) run() (int, error) {
 				return code, err
 			}
 			if every > 0 && r.step%every == 0 {
-				if code, err := r.save(); code != 0 || err != nil {
+				if code, err := r.save(time.Time{}); code != 0 || err != nil {
 					return code, err
 				}
 			}
@@ -188,7 +191,9 @@ func (r *rank) report(total int64) (int, error) {
 	return 0, appendLine(os.Getenv("FORGE_METRICS"), string(b))
 }
 
-func (r *rank) save() (int, error) {
+func (r *rank) save(asked time.Time) (int, error) {
+	began := time.Now()
+	time.Sleep(time.Duration(r.cfg.num("save_ms")) * time.Millisecond)
 	dir := filepath.Join(os.Getenv("FORGE_CHECKPOINT_DIR"), fmt.Sprintf("checkpoint-%d", r.step))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return 1, err
@@ -201,12 +206,33 @@ func (r *rank) save() (int, error) {
 		return exitSuperseded, r.status("superseded")
 	}
 	sum := sha256.Sum256(data)
-	b, err := json.Marshal(manifest{Layout: 1, RunID: r.cfg.RunID, Attempt: r.cfg.Attempt, Step: r.step, WorldSize: r.world, SavedAt: time.Now().UTC(),
+	signal := 0.0
+	if !asked.IsZero() {
+		signal = time.Since(asked).Seconds()
+	}
+	b, err := json.Marshal(manifest{Seconds: time.Since(began).Seconds(), Signal: signal, Layout: 1, RunID: r.cfg.RunID, Attempt: r.cfg.Attempt, Step: r.step, WorldSize: r.world, SavedAt: time.Now().UTC(),
 		Files: []file{{Path: "state.bin", Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}}})
 	if err != nil {
 		return 1, err
 	}
-	return 0, durable(filepath.Join(dir, "forge_manifest.json"), b)
+	if err := durable(filepath.Join(dir, "forge_manifest.json"), b); err != nil {
+		return 1, err
+	}
+	return 0, r.retain()
+}
+
+// retain removes what is older than the newest checkpoints of this attempt, the manifest of each first.
+func (r *rank) retain() error {
+	keep := int(r.cfg.num("keep_last"))
+	if r.saved = append(r.saved, r.step); keep == 0 || len(r.saved) <= keep {
+		return nil
+	}
+	dir := filepath.Join(os.Getenv("FORGE_CHECKPOINT_DIR"), fmt.Sprintf("checkpoint-%d", r.saved[0]))
+	r.saved = r.saved[1:]
+	if err := os.Remove(filepath.Join(dir, "forge_manifest.json")); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 func (r *rank) stop() (int, error) {
@@ -218,7 +244,7 @@ func (r *rank) stop() (int, error) {
 		return exitCancelled, nil
 	}
 	if r.rank == 0 {
-		if code, err := r.save(); code != 0 || err != nil {
+		if code, err := r.save(time.Now()); code != 0 || err != nil {
 			return code, err
 		}
 		if err := r.status("checkpointed"); err != nil {
