@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/slurm"
 	"github.com/forge-ml/forge-ml/store"
 )
@@ -98,6 +99,8 @@ type Daemon struct {
 	requests   atomic.Int64           // being answered now
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
+	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one
+	warmBy     scheduler.Policy         // of warm
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	reports    *reports
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
