@@ -51,6 +51,7 @@ type DatasetVersion struct {
 	Manifest  Manifest         `json:"manifest"`
 	License   string           `json:"license" doc:"SPDX expression, NOASSERTION when not given"`
 	PII       PIIStatus        `json:"pii"`
+	Seen      *RowsSeen        `json:"seen,omitempty" doc:"What registration saw in the rows; absent where it was before registration looked"`
 	Parent    DatasetVersionID `json:"parent,omitempty"`
 	CreatedBy string           `json:"created_by"`
 	CreatedAt time.Time        `json:"created_at"`

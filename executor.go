@@ -54,6 +54,7 @@ type RankConfig struct {
 	Base          *InputRef      `json:"base,omitempty"`
 	CheckpointDir string         `json:"checkpoint_dir"`
 	OutputDir     string         `json:"output_dir"`
+	TrustRemote   bool           `json:"trust_remote_code,omitempty"` // the site lets base models bring code of their own
 }
 
 // Lookup is the answer of Find.

@@ -50,6 +50,7 @@ type ModelVersion struct {
 	Bytes     int64          `json:"bytes"`
 	Manifest  Manifest       `json:"manifest"`
 	License   string         `json:"license"`
+	Seen      *WeightsSeen   `json:"seen,omitempty" doc:"Of base models: what import saw; absent where it was before import looked"`
 	Lineage   *Lineage       `json:"lineage,omitempty" doc:"Present on trained versions"`
 	CreatedBy string         `json:"created_by"`
 	CreatedAt time.Time      `json:"created_at"`

@@ -58,6 +58,7 @@ type RunSpec struct {
 	Pinned       bool              `json:"pinned,omitempty" doc:"Must not be preempted; false unless asked for"`
 	Eval         bool              `json:"eval,omitempty" doc:"By its recipe's kind; counts in the quota class of evals"`
 	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
+	SecretsFile  string            `json:"secrets_file,omitempty" doc:"Path of a file of the job's owner with KEY=VALUE lines for the environment of ranks; its content stands nowhere"`
 	ResumeFrom   *BranchPoint      `json:"resume_from,omitempty" doc:"Checkpoint of another run that it begins from while it has none of its own"`
 }
 

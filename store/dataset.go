@@ -48,6 +48,7 @@ type datasetVersionRow struct {
 	License   string                 `bun:"license"`
 	PII       forge.PIIStatus        `bun:"pii"`
 	Parent    forge.DatasetVersionID `bun:"parent,nullzero"`
+	Looked    string                 `bun:"looked"`
 	CreatedBy string                 `bun:"created_by"`
 	CreatedAt stamp                  `bun:"created_at"`
 
@@ -60,6 +61,9 @@ func (r *datasetVersionRow) forge() (forge.DatasetVersion, error) {
 	v := forge.DatasetVersion{ID: r.ID, Dataset: r.Dataset, Tenant: r.Tenant, Name: r.Name, Number: r.Number, Kind: r.Kind, Rows: r.Rows,
 		Bytes: r.Bytes, SHA256: r.SHA256, License: r.License, PII: r.PII, Parent: r.Parent, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.time()}
 	if err := decode(r.Columns, &v.Columns); err != nil {
+		return v, err
+	}
+	if err := decode(r.Looked, &v.Seen); err != nil {
 		return v, err
 	}
 	var err error
@@ -148,6 +152,11 @@ func (t *tx) addDataset(v *forge.DatasetVersion) error {
 		Bytes: v.Bytes, SHA256: v.SHA256, Artifact: file.ID, License: clean(v.License), PII: v.PII, Parent: v.Parent,
 		CreatedBy: clean(v.CreatedBy), CreatedAt: stampOf(t.now)}
 	v.CreatedAt = row.CreatedAt.time()
+	if v.Seen != nil {
+		if row.Looked, err = encode(1, v.Seen); err != nil {
+			return err
+		}
+	}
 	if _, err := t.NewInsert().Model(&row).Exec(t.ctx); err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ type modelVersionRow struct {
 	License   string               `bun:"license"`
 	Run       forge.RunID          `bun:"run,nullzero"`
 	Lineage   string               `bun:"lineage"`
+	Looked    string               `bun:"looked"`
 	CreatedBy string               `bun:"created_by"`
 	CreatedAt stamp                `bun:"created_at"`
 
@@ -58,6 +59,9 @@ func (r *modelVersionRow) forge() (forge.ModelVersion, error) {
 	v := forge.ModelVersion{ID: r.ID, Model: r.Model, Tenant: r.Tenant, Name: r.Name, Number: r.Number, Kind: r.Kind, Stage: r.Stage,
 		SHA256: r.SHA256, Bytes: r.Bytes, License: r.License, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.time()}
 	if err := decode(r.Lineage, &v.Lineage); err != nil {
+		return v, err
+	}
+	if err := decode(r.Looked, &v.Seen); err != nil {
 		return v, err
 	}
 	var err error
@@ -134,6 +138,11 @@ func (t *tx) addModelVersion(v *forge.ModelVersion, run *runRow) error {
 		Message: fmt.Sprintf("model %s@%d registered (%s)", v.Name, v.Number, v.Kind)}
 	if v.Lineage != nil {
 		if row.Lineage, err = encode(1, v.Lineage); err != nil {
+			return err
+		}
+	}
+	if v.Seen != nil {
+		if row.Looked, err = encode(1, v.Seen); err != nil {
 			return err
 		}
 	}

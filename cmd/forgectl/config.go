@@ -31,8 +31,9 @@ type target struct {
 	Key         string `yaml:"key,omitempty"`
 	KeyFile     string `yaml:"key_file,omitempty"`
 	Tenant      string `yaml:"tenant,omitempty"`
-	CA          string `yaml:"ca,omitempty"`          // file of certificates that may sign the server's
-	Fingerprint string `yaml:"fingerprint,omitempty"` // SHA-256 of the server's certificate
+	CA          string `yaml:"ca,omitempty"`           // file of certificates that may sign the server's
+	SecretsFile string `yaml:"secrets_file,omitempty"` // of runs that name none
+	Fingerprint string `yaml:"fingerprint,omitempty"`  // SHA-256 of the server's certificate
 }
 
 // configPath is where the file is; empty when nothing says where.
@@ -95,7 +96,7 @@ func configError(path string, err error) error {
 		return forge.Invalidf("config", "%s: %s", path, firstLine(err.Error()))
 	}
 	return forge.Invalidf("config", "%s line %d: %s", path, ye.GetToken().Position.Line, firstLine(ye.GetMessage())).
-		WithHint("the file has current, and contexts: NAME: with server, key or key_file, tenant, ca, fingerprint")
+		WithHint("the file has current, and contexts: NAME: with server, key or key_file, tenant, ca, fingerprint, secrets_file")
 }
 
 func (c *config) names() []string {

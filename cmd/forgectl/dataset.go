@@ -75,6 +75,9 @@ func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
 	if err != nil {
 		return err
 	}
+	for _, f := range findings(v) {
+		fmt.Fprintf(a.Err, "warning: %s\n", f)
+	}
 	p := a.printer()
 	switch p.mode {
 	case modeJSON:
@@ -87,6 +90,22 @@ func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
 		p.line("next: forgectl run submit lora_sft --dataset %s@%d --base MODEL", clean(v.Name), v.Number)
 	}
 	return p.done(nil)
+}
+
+// findings says what registration found in rows that are well-formed.
+func findings(v forge.DatasetVersion) []string {
+	if v.Seen == nil {
+		return nil
+	}
+	var out []string
+	for _, f := range v.Seen.Findings {
+		more := ""
+		if int64(len(f.First)) < f.Rows {
+			more = " …"
+		}
+		out = append(out, clean(fmt.Sprintf("%d of %d rows %s: %s%s", f.Rows, v.Rows, f.Fault.Words(), strings.Join(f.First, ", "), more)))
+	}
+	return out
 }
 
 func (a *app) datasetList(ctx context.Context) error {
@@ -159,7 +178,7 @@ func (a *app) datasetShow(ctx context.Context, name string) error {
 		}
 		p.fields("kind", string(v.Kind), "columns", strings.Join(v.Columns, ", "), "rows", strconv.FormatInt(v.Rows, 10), "size", p.bytes(v.Bytes),
 			"sha256", v.SHA256, "path", v.Manifest.Root, "files", strconv.Itoa(len(v.Manifest.Files)), "license", v.License, "pii", string(v.PII),
-			"parent", string(v.Parent), "created", p.time(v.CreatedAt), "by", v.CreatedBy)
+			"parent", string(v.Parent), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "))
 	}
 	return p.done(nil)
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // didYouMean names what a word was meant to be, where one of the known ones is near enough to be
@@ -18,6 +20,31 @@ func didYouMean(word string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// nearest lists up to n of the known words that a word may have been meant to be: those that it is a part of, or that are a few slips
+// of the hand away; the nearest first.
+func nearest(word string, known []string, n int) []string {
+	type scored struct {
+		word string
+		far  int
+	}
+	var all []scored
+	for _, k := range known {
+		d := distance(word, k)
+		if len(word) > 2 && (strings.Contains(k, word) || strings.Contains(word, k)) {
+			d = min(d, 1)
+		}
+		if d <= max(2, len(k)/3) {
+			all = append(all, scored{k, d})
+		}
+	}
+	slices.SortFunc(all, func(a, b scored) int { return cmp.Or(a.far-b.far, strings.Compare(a.word, b.word)) })
+	var out []string
+	for _, s := range all[:min(n, len(all))] {
+		out = append(out, s.word)
+	}
+	return out
 }
 
 // distance counts the insertions, deletions, changes and swaps of neighbours between two words.

@@ -20,8 +20,8 @@ const (
 // plot draws a curve of buckets in braille dots (two by four a character), with the range of
 // values on the left and that of steps below. Where a bucket covers many steps its range from
 // min to max is drawn too, so that a spike between two buckets is seen. Values that are not
-// numbers are left out. It returns lines of at most the given width, and nothing else happens.
-func plot(title string, buckets []forge.MetricBucket, sz plotSize) []string {
+// numbers are left out. The unit stands over the values. It returns lines of at most the given width, and nothing else happens.
+func plot(title, unit string, buckets []forge.MetricBucket, sz plotSize) []string {
 	var pts []forge.MetricBucket
 	for _, b := range buckets {
 		if finite(b.Last) && finite(b.Min) && finite(b.Max) {
@@ -41,6 +41,9 @@ func plot(title string, buckets []forge.MetricBucket, sz plotSize) []string {
 		lo, hi = lo-pad, hi+pad
 	}
 	rows := sz.height - 3 // title, axis, steps
+	if unit != "" {
+		rows = max(1, rows-1)
+	}
 	labels := make([]string, rows)
 	labelWidth := 0
 	for _, r := range []int{0, rows / 2, rows - 1} {
@@ -49,7 +52,10 @@ func plot(title string, buckets []forge.MetricBucket, sz plotSize) []string {
 	}
 	c := newCanvas(sz.width-labelWidth-2, rows)
 	drawCurve(c, pts, lo, hi)
-	out := []string{title + " " + axisNumber(pts[len(pts)-1].Last)}
+	out := []string{strings.TrimRight(title+" "+axisNumber(pts[len(pts)-1].Last)+" "+unit, " ")}
+	if unit != "" {
+		out = append(out, strings.Repeat(" ", max(0, labelWidth-utf8.RuneCountInString(unit)))+unit)
+	}
 	for r := range rows {
 		tick := "│"
 		if labels[r] != "" {

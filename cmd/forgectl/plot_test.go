@@ -37,7 +37,7 @@ func TestPlot(t *testing.T) {
 		"tiny":     {curve(60, falling), plotSize{1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines := plot("loss", c.pts, c.sz)
+			lines := plot("loss", "", c.pts, c.sz)
 			for _, l := range lines {
 				if n := utf8.RuneCountInString(l); n > max(c.sz.width, minPlotWidth) {
 					t.Errorf("%d characters wide: %q", n, l)

@@ -45,6 +45,7 @@ type runFile struct {
 	Preemptible  *bool               `yaml:"preemptible"`
 	Batch        *forge.BatchOptions `yaml:"batch"`
 	Runtime      *forge.Runtime      `yaml:"runtime"`
+	SecretsFile  string              `yaml:"secrets_file"`
 	ResumeFrom   string              `yaml:"resume_from"`
 }
 
@@ -108,7 +109,7 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 	}
 	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
-		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, ResumeFrom: f.ResumeFrom}
+		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, SecretsFile: f.SecretsFile, ResumeFrom: f.ResumeFrom}
 	if err := where(&r, f.Where, path); err != nil {
 		return r, err
 	}
@@ -184,7 +185,7 @@ func yamlError(path string, err error) error {
 	if name, ok := strings.CutPrefix(firstLine(ye.GetMessage()), "unknown field "); ok {
 		return forge.Invalidf("file", "%s: unknown field %s", where, name).
 			WithHint("a run file takes name, recipe, dataset, base, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
-				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime, resume_from; parameters of the recipe go under params")
+				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime, secrets_file, resume_from; parameters of the recipe go under params")
 	}
 	return e
 }

@@ -184,7 +184,7 @@ func progress(d api.RunDetail, why string, now time.Time) string {
 func liveView(d api.RunDetail, why string, curve []forge.MetricBucket, now time.Time, width int) []string {
 	lines := []string{cut(progress(d, why, now), width)}
 	if len(curve) > 1 {
-		lines = append(lines, plot(plotKey, curve, plotSize{width: width, height: followPlot})...)
+		lines = append(lines, plot(plotKey, "", curve, plotSize{width: width, height: followPlot})...)
 	}
 	return lines
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,8 +62,8 @@ func (a *app) runMetrics(ctx context.Context, o metricsOptions) error {
 		return err
 	}
 	for _, k := range o.query.Keys {
-		if len(m.Keys) > 0 && !slices.Contains(m.Keys, k) {
-			return forge.Invalidf("key", "run %s reports no %q; it reports %s", o.run, k, strings.Join(m.Keys, ", "))
+		if err := a.knowsKey(m, o.run, k); err != nil {
+			return err
 		}
 	}
 	p := a.printer()
@@ -70,28 +72,60 @@ func (a *app) runMetrics(ctx context.Context, o metricsOptions) error {
 		return p.done(p.json(m))
 	case o.plot:
 		for _, k := range o.query.Keys {
-			for _, l := range plot(clean(k), m.Curves[k], plotSize{width: a.Width, height: plotHeight}) {
+			for _, l := range plot(clean(k), clean(m.Units[k]), m.Curves[k], plotSize{width: a.Width, height: plotHeight}) {
 				p.line("%s", l)
 			}
 		}
 	case len(o.query.Keys) > 0:
-		t := p.table("KEY", ">STEP", ">SPAN", ">MIN", ">MAX", ">LAST")
+		t := p.table("KEY", ">STEP", ">SPAN", ">MIN", ">MAX", ">LAST", "UNIT:1")
 		for _, k := range o.query.Keys {
 			for _, b := range m.Curves[k] {
-				t.row(k, strconv.FormatInt(b.Step, 10), strconv.FormatInt(b.Span, 10), number(b.Min), number(b.Max), number(b.Last))
+				t.row(k, strconv.FormatInt(b.Step, 10), strconv.FormatInt(b.Span, 10), number(b.Min), number(b.Max), number(b.Last), p.orDash(m.Units[k]))
 			}
 		}
 		t.flush()
 	default:
-		t := p.table("KEY", ">LAST", ">MIN", ">MAX")
+		t := p.table("KEY", ">LAST", ">MIN", ">MAX", "UNIT:1")
 		for _, k := range m.Keys {
 			lo, hi := extent(m.Curves[k])
-			t.row(k, number(m.Last[k]), lo, hi)
+			t.row(k, number(m.Last[k]), lo, hi, p.orDash(m.Units[k]))
 		}
 		t.flush()
 	}
 	a.nothing(p, len(m.Keys), "no metrics yet", "forgectl run why "+o.run)
 	return p.done(nil)
+}
+
+// knowsKey refuses a key that neither the run has reported nor its recipe names, with those that may have been meant.
+func (a *app) knowsKey(m api.Metrics, run, key string) error {
+	if slices.Contains(m.Keys, key) {
+		return nil
+	}
+	if _, named := m.Units[key]; named {
+		if len(m.Keys) > 0 {
+			fmt.Fprintf(a.Err, "run %s has not reported %s yet\n", run, clean(key))
+		}
+		return nil
+	}
+	known := slices.Concat(m.Keys, slices.Collect(maps.Keys(m.Units)))
+	if len(known) == 0 { // nothing is known of a program of somebody's own before it says something
+		return nil
+	}
+	known = slices.Compact(sorted(known))
+	with := func(keys []string) string {
+		words := make([]string, len(keys))
+		for i, k := range keys {
+			if words[i] = clean(k); m.Units[k] != "" {
+				words[i] += " (" + clean(m.Units[k]) + ")"
+			}
+		}
+		return strings.Join(words, ", ")
+	}
+	meant := ""
+	if near := nearest(key, known, 3); len(near) > 0 {
+		meant = "; did you mean " + with(near) + "?"
+	}
+	return forge.Invalidf("key", "run %s has no metric %q%s", run, key, meant).WithHint("it has %s", with(known))
 }
 
 func extent(curve []forge.MetricBucket) (lo, hi string) {

@@ -57,6 +57,8 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.StringFlag{Name: "reservation", Usage: "Slurm's reservation"},
 			&cli.StringFlag{Name: "nodelist", Usage: "nodes that it must have: gpu-[1-2]"},
 			&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
+			&cli.StringFlag{Name: "secrets-file", Usage: "file of KEY=VALUE lines (HF_TOKEN=…) for the environment of ranks; yours alone, mode 0600, read by the job", DefaultText: "the context's secrets_file"},
+			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
 		},
@@ -104,6 +106,10 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 	text(c, "base", &r.Base)
 	text(c, "register", &r.Register)
 	text(c, "cluster", &r.Cluster)
+	r.NoCheck = c.Bool("no-check")
+	if err := a.secretsFile(c, r); err != nil {
+		return o, err
+	}
 	text(c, "resume-from", &r.ResumeFrom)
 	if c.IsSet("resume-from") && r.ResumeFrom == "" {
 		return o, forge.Invalidf("resume-from", "is empty; it would train from the start").WithHint("forgectl run checkpoints RUN lists what there is")
@@ -347,7 +353,7 @@ func (a *app) showDryRun(s api.Submitted) error {
 	}
 	spec := &s.Run.Spec
 	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
-		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "began from", branchText(spec.ResumeFrom))
+		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile, "began from", branchText(spec.ResumeFrom))
 	if p.people() {
 		p.line("")
 	}

@@ -86,11 +86,13 @@ func share(slots ...int) []forge.Share {
 }
 
 func seedMetrics() api.Metrics {
-	m := api.Metrics{Step: 34, TotalSteps: 60, Keys: []string{"loss", "learning_rate"}, Curves: map[string][]forge.MetricBucket{}, Last: map[string]float64{"loss": 2.5, "learning_rate": 1e-4}}
+	m := api.Metrics{Step: 34, TotalSteps: 60, Keys: []string{"loss", "learning_rate", "num_tokens"}, Curves: map[string][]forge.MetricBucket{}, Last: map[string]float64{"loss": 2.5, "learning_rate": 1e-4, "num_tokens": 3400},
+		Units: map[string]string{"loss": "", "num_tokens": "tokens", "tokens_per_second": "tokens/s"}}
 	for step := int64(1); step <= 34; step++ {
 		l := 2 + 2*math.Exp(-float64(step)/8)
 		m.Curves["loss"] = append(m.Curves["loss"], forge.MetricBucket{Step: step, Span: 1, Min: l, Max: l, Last: l})
 		m.Curves["learning_rate"] = append(m.Curves["learning_rate"], forge.MetricBucket{Step: step, Span: 1, Min: 1e-4, Max: 1e-4, Last: 1e-4})
+		m.Curves["num_tokens"] = append(m.Curves["num_tokens"], forge.MetricBucket{Step: step, Span: 1, Min: float64(step) * 100, Max: float64(step) * 100, Last: float64(step) * 100})
 	}
 	return m
 }

@@ -34,6 +34,8 @@ type SubmitRunRequest struct {
 	Preemptible     *bool               `json:"preemptible,omitempty" yaml:"preemptible" doc:"May be stopped for runs of a higher class, and go on later; true unless said otherwise"`
 	Batch           *forge.BatchOptions `json:"batch,omitempty" yaml:"batch" doc:"Words for the batch system of a cluster of kind slurm"`
 	Runtime         *forge.Runtime      `json:"runtime,omitempty" yaml:"runtime" doc:"Software to start in, over the recipe's and the cluster's"`
+	SecretsFile     string              `json:"secrets_file,omitempty" yaml:"secrets_file" doc:"Path of a file of KEY=VALUE lines that only the job reads: 0600, and its owner's who runs the job"`
+	NoCheck         bool                `json:"no_check,omitempty" yaml:"-" doc:"Do not look at rows and tokenizer first; what registration found wrong with rows is a warning"`
 	ResumeFrom      string              `json:"resume_from,omitempty" yaml:"resume_from" doc:"RUN@STEP or RUN@latest: begin from that checkpoint of another run"`
 	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
 }

@@ -66,4 +66,5 @@ type Metrics struct {
 	Keys       []string                        `json:"keys"`
 	Curves     map[string][]forge.MetricBucket `json:"curves"`
 	Last       map[string]float64              `json:"last"`
+	Units      map[string]string               `json:"units,omitempty" doc:"By key, of all keys that the run's recipe names, reported or not; empty: a plain number"`
 }

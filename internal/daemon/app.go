@@ -46,7 +46,8 @@ type Cluster struct {
 	Files     Files
 	RunRoot   string
 	PollEvery time.Duration
-	Modules   bool // recipes with a Python module can run here
+	Modules   bool   // recipes with a Python module can run here
+	Python    string // kind direct: the interpreter of the training environment, on this host
 
 	Binding    forge.Binding // "": forge.BindPlan
 	AsUser     bool          // jobs and run directories belong to people, and RunRoot has their account in it
@@ -88,6 +89,7 @@ type Daemon struct {
 	cursors    cursors
 	reading    registrations
 	desk       mungeDesk
+	pre        prechecks
 	accounts   accounts
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]
@@ -126,7 +128,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), batchSlots: make(chan struct{}, batchWorkers), kickWatch: make(chan struct{}, 1),
 		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
-		whatIf: make(chan struct{}, 1),
+		whatIf: make(chan struct{}, 1), pre: newPrechecks(),
 	}
 	d.meter = newMeter(o.Version)
 	d.forecasts.failed = func(err error) {

@@ -41,7 +41,7 @@ func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
 func (c *Cluster) follow(cl ClusterConfig) {
 	c.PollEvery = cl.PollEvery.D()
 	if cl.Kind != KindSlurm {
-		c.Modules = cl.Python != ""
+		c.Modules, c.Python = cl.Python != "", cl.Python
 		return
 	}
 	c.Modules = cl.Python != "" || cl.Runtime.Kind != "" // or the run brings its own: checkPlaceable

@@ -181,7 +181,9 @@ func (c Config) resolve() (Config, error) {
 		c.Listen.Munge.Names = nil
 	}
 	if p, err := c.Policy.policy(); err == nil { // else validate says so
+		trust := c.Policy.TrustRemoteCode
 		c.Policy = policyConfig(p)
+		c.Policy.TrustRemoteCode = trust
 	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))

@@ -10,7 +10,7 @@ import (
 )
 
 // PolicyConfig chooses the order of the queue: a preset, and what of it the site wants otherwise. Its keys are those of scheduler.Policy,
-// which says what each means. Zero has a meaning in most of them, so that what is not given is a null pointer.
+// which says what each means, but for the last. Zero has a meaning in most of them, so that what is not given is a null pointer.
 type PolicyConfig struct {
 	Preset           string             `yaml:"preset"`
 	Order            *scheduler.OrderBy `yaml:"order"`
@@ -35,6 +35,9 @@ type PolicyConfig struct {
 	ReplanEvery      *forge.Duration    `yaml:"replan_every"`
 	Probe            *forge.Duration    `yaml:"probe"`
 	Spread           *string            `yaml:"spread"`
+
+	// TrustRemoteCode is not the queue's: base models may bring Python code that their ranks then run.
+	TrustRemoteCode bool `yaml:"trust_remote_code"`
 }
 
 // sitePresets are the presets that a site may run by. The others let somebody wait for ever, and are there to be compared with.

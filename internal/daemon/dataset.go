@@ -56,7 +56,7 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 		return none, err
 	}
 	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Bytes,
-		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent}
+		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent, Seen: &rep.Seen}
 	if v.License == "" {
 		v.License = noLicense
 	}

@@ -27,6 +27,13 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 	if err := s.d.mayRead(r.Path); err != nil {
 		return none, err
 	}
+	info, err := dataset.InspectModel(r.Path)
+	if err != nil {
+		return none, err
+	}
+	if err := s.d.suits(r.Path, info); err != nil { // before an hour of reading
+		return none, err
+	}
 	read, end := s.d.reading.begin(p, time.Now())
 	defer end()
 	m, info, err := dataset.HashModel(ctx, r.Path, read)
@@ -36,16 +43,27 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 	if err := s.d.mayReadAll(m); err != nil {
 		return none, err
 	}
-	if !info.HasTokenizer {
-		return none, forge.Invalidf("path", "%s has weights and no tokenizer; nothing could be trained on it", r.Path).
-			WithHint("copy tokenizer.json and tokenizer_config.json of the model into it")
+	if err := s.d.suits(r.Path, info); err != nil {
+		return none, err
 	}
 	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, Stage: forge.StageStaging, SHA256: m.Digest(), Bytes: m.Bytes(),
-		Manifest: m, License: r.License}
+		Manifest: m, License: r.License, Seen: &info.WeightsSeen}
 	if v.License == "" {
 		v.License = noLicense
 	}
 	return s.d.db.For(p).AddModelVersion(ctx, v)
+}
+
+// suits refuses a directory that nothing here could be trained on.
+func (d *Daemon) suits(path string, info dataset.ModelInfo) error {
+	if err := d.mayTrust("path", path, &info.WeightsSeen); err != nil {
+		return err
+	}
+	if !info.HasTokenizer {
+		return forge.Invalidf("path", "%s has weights and no tokenizer; nothing could be trained on it", path).
+			WithHint("copy tokenizer.json and tokenizer_config.json of the model into it")
+	}
+	return nil
 }
 
 // RegisterModel registers the output of a run that completed without --register.

@@ -70,7 +70,11 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if spec.Gang, err = resolveGang(q, rec.Gang); err != nil {
 		return none, nil, err
 	}
-	if err := d.resolveInputs(ctx, p, q, rec, &spec); err != nil {
+	in, err := d.resolveInputs(ctx, p, q, rec, &spec)
+	if err != nil {
+		return none, nil, err
+	}
+	if spec.SecretsFile, err = d.secretsFile(q.SecretsFile); err != nil {
 		return none, nil, err
 	}
 	if err := d.resolveAfter(ctx, p, q, &spec); err != nil {
@@ -100,7 +104,11 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 		return none, nil, err
 	}
 	more, err := d.admit(ctx, spec)
-	return spec, append(append(begins, notes...), more...), err
+	if err != nil {
+		return none, nil, err
+	}
+	looked, err := d.lookBefore(ctx, q, spec, in)
+	return spec, slices.Concat(begins, notes, more, looked), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {
@@ -150,51 +158,53 @@ func resolveGang(q api.SubmitRunRequest, g forge.Gang) (forge.Gang, error) {
 	return g, nil
 }
 
-func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, rec recipes.Recipe, spec *forge.RunSpec) error {
+func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, rec recipes.Recipe, spec *forge.RunSpec) (in inputs, err error) {
 	t := d.db.For(p)
 	switch {
 	case q.Dataset == "" && rec.NeedsDataset:
-		return forge.Invalidf("dataset", "recipe %s needs a dataset of kind %s", rec.Name, kindList(rec.Datasets)).WithHint("forgectl dataset list")
+		return in, forge.Invalidf("dataset", "recipe %s needs a dataset of kind %s", rec.Name, kindList(rec.Datasets)).WithHint("forgectl dataset list")
 	case q.Dataset != "":
 		ref, err := forge.ParseRef(q.Dataset)
 		if err != nil {
-			return forge.Invalidf("dataset", "%v", err)
+			return in, forge.Invalidf("dataset", "%v", err)
 		}
 		v, err := t.DatasetVersion(ctx, ref)
 		if err != nil {
-			return asField(err, "dataset")
+			return in, asField(err, "dataset")
 		}
 		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
 		if err := dataset.Accepts(rec.Datasets, v.Kind); err != nil {
-			return forge.Invalidf("dataset", "%s does not suit recipe %s: %v", name, rec.Name, err)
+			return in, forge.Invalidf("dataset", "%s does not suit recipe %s: %v", name, rec.Name, err)
 		}
 		if err := d.checkInputs(ctx, v.Manifest); err != nil {
-			return forge.Invalidf("dataset", "%s: %v", name, err).WithHint("register the changed data as a new version: forgectl dataset add %s %s", v.Name, v.Manifest.Root)
+			return in, forge.Invalidf("dataset", "%s: %v", name, err).WithHint("register the changed data as a new version: forgectl dataset add %s %s", v.Name, v.Manifest.Root)
 		}
+		in.dataset = &v
 		spec.Dataset = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
 	}
 	switch {
 	case q.Base == "" && rec.NeedsBase:
-		return forge.Invalidf("base", "recipe %s needs a base model", rec.Name).WithHint("forgectl model list")
+		return in, forge.Invalidf("base", "recipe %s needs a base model", rec.Name).WithHint("forgectl model list")
 	case q.Base != "":
 		ref, err := forge.ParseRef(q.Base)
 		if err != nil {
-			return forge.Invalidf("base", "%v", err)
+			return in, forge.Invalidf("base", "%v", err)
 		}
 		v, err := t.ModelVersion(ctx, ref)
 		if err != nil {
-			return asField(err, "base")
+			return in, asField(err, "base")
 		}
 		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
 		if v.Kind != forge.ModelBase {
-			return forge.Invalidf("base", "%s is a %s model; want a base model", name, v.Kind).WithHint("forgectl model import NAME PATH registers one")
+			return in, forge.Invalidf("base", "%s is a %s model; want a base model", name, v.Kind).WithHint("forgectl model import NAME PATH registers one")
 		}
 		if err := d.checkInputs(ctx, v.Manifest); err != nil {
-			return forge.Invalidf("base", "%s: %v", name, err).WithHint("import the changed weights as a new version: forgectl model import %s %s", v.Name, v.Manifest.Root)
+			return in, forge.Invalidf("base", "%s: %v", name, err).WithHint("import the changed weights as a new version: forgectl model import %s %s", v.Name, v.Manifest.Root)
 		}
+		in.base = &v
 		spec.Base = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
 	}
-	return nil
+	return in, nil
 }
 
 func kindList(kinds []forge.DatasetKind) string {

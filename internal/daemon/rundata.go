@@ -245,7 +245,14 @@ func (s rundata) Metrics(ctx context.Context, p forge.Principal, run string, q a
 	if err != nil {
 		return api.Metrics{}, err
 	}
-	return api.Metrics{Step: r.Step, TotalSteps: r.TotalSteps, Keys: m.Keys, Curves: m.Curves, Last: m.Last}, nil
+	out := api.Metrics{Step: r.Step, TotalSteps: r.TotalSteps, Keys: m.Keys, Curves: m.Curves, Last: m.Last}
+	if rec, err := s.d.live().recipes.Get(r.Spec.Recipe); err == nil && len(rec.Metrics) > 0 { // a recipe may be gone since
+		out.Units = make(map[string]string, len(rec.Metrics))
+		for _, m := range rec.Metrics {
+			out.Units[m.Name] = m.Unit
+		}
+	}
+	return out, nil
 }
 
 func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string) ([]forge.Checkpoint, error) {

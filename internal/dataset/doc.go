@@ -25,8 +25,12 @@
 // Refused is what would stop or silently bend a training run hours later: bytes that Python
 // cannot decode, rows that do not parse, rows of another kind than the first. Blank lines are
 // skipped, as trainers do. Errors name the file, the line and what is wrong, and never quote
-// content: only column names and roles leave the file. Duplicated rows, personal data and
-// chosen = rejected are matters of quality, not of form, and are not looked at here.
+// content: only column names and roles leave the file.
+//
+// What is well-formed and still not what was meant (chosen = rejected, an answer of white space,
+// roles that do not alternate) is counted with its first few places and registered: a recipe of
+// forge's own refuses some of it at submit, other programs may want it. Duplicated rows and
+// personal data are not looked at here.
 //
 // Everything is plain Go without cgo, because forgectl uses it for a look before the upload.
 package dataset

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,10 +17,8 @@ import (
 
 // ModelInfo is what registration needs to know of a base model beside its bytes.
 type ModelInfo struct {
-	Architecture    string // config.json's first, "" when it names none
-	HasTokenizer    bool
-	HasChatTemplate bool
-	Shards          int // safetensors files that make up the weights
+	forge.WeightsSeen
+	HasTokenizer bool
 }
 
 // maxConfig bounds the JSON files that are parsed whole.
@@ -37,7 +36,7 @@ func HashModel(ctx context.Context, dir string, progress func(done, total int64)
 		return fail(err)
 	}
 	if !fi.IsDir() {
-		return fail(forge.Invalidf("path", "%s is not a directory; a base model is one, with config.json and safetensors", dir))
+		return fail(noModelDir(dir))
 	}
 	info, err := inspect(dir)
 	if err != nil {
@@ -66,19 +65,36 @@ func HashModel(ctx context.Context, dir string, progress func(done, total int64)
 	return man, info, nil
 }
 
+// InspectModel reads only the small files: what can be refused without reading the weights is refused at once.
+func InspectModel(dir string) (ModelInfo, error) {
+	dir, fi, err := statRoot(dir)
+	if err != nil {
+		return ModelInfo{}, err
+	}
+	if !fi.IsDir() {
+		return ModelInfo{}, noModelDir(dir)
+	}
+	return inspect(dir)
+}
+
+func noModelDir(dir string) error {
+	return forge.Invalidf("path", "%s is not a directory; a base model is one, with config.json and safetensors", dir)
+}
+
 // inspect reads the small files before the large ones are hashed, so that a wrong directory is
 // refused at once.
 func inspect(dir string) (ModelInfo, error) {
 	var info ModelInfo
 	var config struct {
-		Architectures []string `json:"architectures"`
+		Architectures []string        `json:"architectures"`
+		AutoMap       json.RawMessage `json:"auto_map"`
 	}
 	path := filepath.Join(dir, "config.json")
+	if exists(dir, "adapter_config.json") { // also beside a config.json: transformers would load the adapter's base in its place
+		return info, isAdapter(dir)
+	}
 	if !exists(dir, "config.json") {
 		e := forge.Invalidf("path", "%s does not exist: %s is no base model", path, dir)
-		if exists(dir, "adapter_config.json") {
-			return info, e.WithHint("This is an adapter; a base model is the directory that it was trained on")
-		}
 		return info, e.WithHint("Want a directory as transformers' save_pretrained writes it: config.json, safetensors, tokenizer files")
 	}
 	if err := readJSON(path, &config); err != nil {
@@ -93,19 +109,61 @@ func inspect(dir string) (ModelInfo, error) {
 	}
 	info.HasTokenizer = exists(dir, "tokenizer.json") || exists(dir, "tokenizer.model") || exists(dir, "spiece.model") ||
 		exists(dir, "vocab.json") && exists(dir, "merges.txt") || exists(dir, "vocab.txt")
-	info.HasChatTemplate = exists(dir, "chat_template.jinja") || exists(dir, "chat_template.json")
+	info.RemoteCode = says(config.AutoMap)
+	info.ChatTemplate = exists(dir, "chat_template.jinja") || exists(dir, "chat_template.json")
+	return info, inspectTokenizer(dir, &info)
+}
+
+// inspectTokenizer reads what the tokenizer's own files say.
+func inspectTokenizer(dir string, info *ModelInfo) error {
 	if exists(dir, "tokenizer_config.json") {
 		var tc struct {
 			ChatTemplate json.RawMessage `json:"chat_template"`
+			AutoMap      json.RawMessage `json:"auto_map"`
 		}
 		if err := readJSON(filepath.Join(dir, "tokenizer_config.json"), &tc); err != nil {
-			return info, err
+			return err
 		}
-		if s := string(tc.ChatTemplate); s != "" && s != "null" && s != `""` && s != "[]" {
-			info.HasChatTemplate = true
+		info.ChatTemplate = info.ChatTemplate || says(tc.ChatTemplate)
+		info.RemoteCode = info.RemoteCode || says(tc.AutoMap)
+	}
+	if !exists(dir, "tokenizer.json") {
+		return nil
+	}
+	var tj struct {
+		Added []struct {
+			Content string `json:"content"`
+		} `json:"added_tokens"`
+	}
+	if err := readJSON(filepath.Join(dir, "tokenizer.json"), &tj); err != nil {
+		return err
+	}
+	marks := map[string]bool{"<|im_start|>": false, "<|im_end|>": false}
+	for _, t := range tj.Added {
+		if _, is := marks[t.Content]; is {
+			marks[t.Content] = true
 		}
 	}
-	return info, nil
+	info.ChatML = marks["<|im_start|>"] && marks["<|im_end|>"]
+	return nil
+}
+
+// says tells a value from one that stands for none.
+func says(v json.RawMessage) bool {
+	s := string(bytes.TrimSpace(v))
+	return s != "" && s != "null" && s != `""` && s != "[]" && s != "{}"
+}
+
+// isAdapter says whose adapter a directory holds.
+func isAdapter(dir string) error {
+	var of struct {
+		Base string `json:"base_model_name_or_path"`
+	}
+	e := forge.Invalidf("path", "%s holds an adapter (adapter_config.json) and no base model", dir)
+	if err := readJSON(filepath.Join(dir, "adapter_config.json"), &of); err == nil && of.Base != "" {
+		e = forge.Invalidf("path", "%s holds an adapter (adapter_config.json) of the base %.200q, and no base model", dir, of.Base)
+	}
+	return e.WithHint("A base model is the directory that the adapter was trained on; or merge the two: model.merge_and_unload().save_pretrained(DIR)")
 }
 
 func exists(dir, name string) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,7 +76,7 @@ func TestHashModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := (dataset.ModelInfo{Architecture: "LlamaForCausalLM", HasTokenizer: true, HasChatTemplate: true, Shards: 1}); info != want {
+		if want := (dataset.ModelInfo{WeightsSeen: forge.WeightsSeen{Architecture: "LlamaForCausalLM", ChatTemplate: true, Shards: 1}, HasTokenizer: true}); info != want {
 			t.Errorf("got %+v, want %+v", info, want)
 		}
 		var names []string
@@ -112,7 +113,29 @@ func TestHashModel(t *testing.T) {
 			"a template by key": {"tokenizer_config.json", `{"chat_template": [{"name": "default"}]}`, false, true},
 		} {
 			_, info, err := dataset.HashModel(t.Context(), model(t, map[string]string{"config.json": `{}`, "model.safetensors": weights("a"), c.file: c.content}), nil)
-			if err != nil || info.HasTokenizer != c.tok || info.HasChatTemplate != c.chat || info.Architecture != "" {
+			if err != nil || info.HasTokenizer != c.tok || info.ChatTemplate != c.chat || info.Architecture != "" {
+				t.Errorf("%s: %v, %+v", name, err, info)
+			}
+		}
+	})
+
+	t.Run("code of its own and the marks of ChatML are seen in any of their files", func(t *testing.T) {
+		marks := `{"added_tokens": [{"id": 1, "content": "<|im_start|>"}, {"id": 2, "content": "<|im_end|>"}]}`
+		for name, c := range map[string]struct {
+			put          map[string]string
+			code, chatML bool
+		}{
+			"neither":               {nil, false, false},
+			"code of the model":     {map[string]string{"config.json": `{"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}}`}, true, false},
+			"code of the tokenizer": {map[string]string{"tokenizer_config.json": `{"auto_map": {"AutoTokenizer": ["x.X", null]}}`}, true, false},
+			"an empty map":          {map[string]string{"config.json": `{"auto_map": {}}`}, false, false},
+			"the marks":             {map[string]string{"tokenizer.json": marks}, false, true},
+			"one mark":              {map[string]string{"tokenizer.json": strings.Replace(marks, "im_end", "im_stop", 1)}, false, false},
+		} {
+			files := single()
+			maps.Copy(files, c.put)
+			info, err := dataset.InspectModel(model(t, files))
+			if err != nil || info.RemoteCode != c.code || info.ChatML != c.chatML {
 				t.Errorf("%s: %v, %+v", name, err, info)
 			}
 		}
@@ -146,7 +169,9 @@ func TestHashModelRefuses(t *testing.T) {
 		says []string
 	}{
 		{"no config", single(), files{"config.json": "-"}, []string{"config.json does not exist", "is no base model", "hint:save_pretrained"}},
-		{"an adapter", files{"adapter_config.json": "{}"}, nil, []string{"config.json does not exist", "hint:adapter"}},
+		{"an adapter", files{"adapter_config.json": "{}"}, nil, []string{"holds an adapter", "no base model", "hint:adapter"}},
+		{"an adapter beside a model, whose base transformers would load instead", single(), files{"adapter_config.json": `{"base_model_name_or_path": "meta/llama"}`},
+			[]string{"holds an adapter", `of the base "meta/llama"`, "hint:merge_and_unload"}},
 		{"a config that is no JSON", single(), files{"config.json": `{"architectures": [}`}, []string{"config.json: malformed JSON at byte 20"}},
 		{"a config that is no object", single(), files{"config.json": `[]`}, []string{"config.json"}},
 		{"a broken tokenizer config", single(), files{"tokenizer_config.json": `{`}, []string{"tokenizer_config.json: malformed JSON"}},

@@ -31,6 +31,7 @@ type table struct {
 	sig     signature // of the first row
 	first   place
 	columns map[string]struct{}
+	faults  faults
 }
 
 func newTable() *table { return &table{columns: map[string]struct{}{}} }
@@ -54,7 +55,12 @@ func (t *table) row(line []byte, at place) *problem {
 	if s.i < len(line) {
 		return s.bad("after the object comes %s; one object a line", s.found())
 	}
-	return t.add(sig, line, at)
+	if p := t.add(sig, line, at); p != nil {
+		return p
+	}
+	s.pair(sig)
+	t.faults.note(s.faults, at)
+	return nil
 }
 
 func (t *table) add(sig signature, line []byte, at place) *problem {
@@ -145,10 +151,11 @@ func (s *scanner) cell(c columnSet) (list bool, p *problem) {
 	start := s.i
 	switch {
 	case s.peek() == '"' && c != colMessages:
-		raw, _, p := s.str()
+		raw, escaped, p := s.str()
 		if p == nil && len(raw) == 0 && c != colPrompt {
 			p = &problem{at: start, why: fmt.Sprintf("%s is empty", c)}
 		}
+		s.plain(c, text{raw, escaped})
 		return false, p
 	case s.peek() == '[' && c != colText:
 		return true, s.messages(c)
@@ -169,6 +176,7 @@ func (s *scanner) cell(c columnSet) (list bool, p *problem) {
 // messages reads a list of {role, content}.
 func (s *scanner) messages(c columnSet) *problem {
 	start, assistant := s.i, false
+	var last turn
 	if p := s.enter(); p != nil {
 		return p
 	}
@@ -178,43 +186,48 @@ func (s *scanner) messages(c columnSet) *problem {
 		case p != nil:
 			return p
 		case more:
-			role, p := s.message(c, n)
+			t, p := s.message(c, n)
 			if p != nil {
 				return p
 			}
-			assistant = assistant || role == "assistant"
+			if n > 0 {
+				s.empty(last)
+			}
+			s.next(c, n, last, t)
+			last, assistant = t, assistant || t.role == "assistant"
 		case n == 0:
 			return &problem{at: start, why: fmt.Sprintf("%s is an empty list", c)}
 		case c == colMessages && !assistant:
 			return &problem{at: start, why: "messages has no assistant turn, so there is nothing to learn from"}
 		default:
+			s.end(c, last)
 			return nil
 		}
 	}
 }
 
-// message reads one turn and returns its role.
-func (s *scanner) message(c columnSet, n int) (role string, p *problem) {
+// message reads one turn.
+func (s *scanner) message(c columnSet, n int) (t turn, p *problem) {
 	start := s.i
-	not := func(at int, format string, args ...any) (string, *problem) {
-		return "", &problem{at: at, why: fmt.Sprintf("%s[%d]: ", c, n) + fmt.Sprintf(format, args...)}
+	not := func(at int, format string, args ...any) (turn, *problem) {
+		return turn{}, &problem{at: at, why: fmt.Sprintf("%s[%d]: ", c, n) + fmt.Sprintf(format, args...)}
 	}
 	if s.peek() != '{' {
 		if p := s.value(); p != nil {
-			return "", p
+			return turn{}, p
 		}
 		return not(start, "is %s; want an object {role, content}", kindOfValue(s.b[start]))
 	}
 	o, p := s.enterObject()
 	if p != nil {
-		return "", p
+		return turn{}, p
 	}
 	var content, calls byte // first byte of the value: 0 absent, 'n' null
 	var contentAt int
 	for {
 		key, p := s.member(&o)
 		if p != nil {
-			return "", p
+			return turn{}, p
 		}
 		if key == nil {
 			break
@@ -228,14 +241,17 @@ func (s *scanner) message(c columnSet, n int) (role string, p *problem) {
 			p = s.value()
 		}
 		if p != nil {
-			return "", p
+			return turn{}, p
+		}
+		if first == 'n' && string(key) != "content" {
+			t.null = true
 		}
 		switch string(key) {
 		case "role":
 			if escaped {
 				raw = unescape(s.b[at:s.i])
 			}
-			if role = roleOf(raw); role == "" {
+			if t.role = roleOf(raw); t.role == "" {
 				if first != '"' {
 					return not(at, "role is %s; want one of %s", kindOfValue(first), allRoles)
 				}
@@ -243,14 +259,16 @@ func (s *scanner) message(c columnSet, n int) (role string, p *problem) {
 			}
 		case "content":
 			content, contentAt = first, at
+			t.text = text{raw, escaped}
 		case "tool_calls":
 			if calls = first; first == '[' && isEmptyArray(s.b[at:s.i]) {
 				calls = 0
 			}
+			t.calls = calls == '['
 		}
 	}
 	switch {
-	case role == "":
+	case t.role == "":
 		return not(start, "has no role; want one of %s", allRoles)
 	case content == '"':
 	case (content == 0 || content == 'n') && calls == '[':
@@ -259,7 +277,7 @@ func (s *scanner) message(c columnSet, n int) (role string, p *problem) {
 	default:
 		return not(contentAt, "content is %s; want a string (lists of parts, as for images, are not supported)", kindOfValue(content))
 	}
-	return role, nil
+	return t, nil
 }
 
 const allRoles = "system, user, assistant, tool"

@@ -27,6 +27,7 @@ type Report struct {
 	Columns  []string // of all rows together, sorted
 	Rows     int64
 	Bytes    int64
+	Seen     forge.RowsSeen
 	Ignored  []string // what else lies below the directory and is no part of the dataset, sorted
 }
 
@@ -55,6 +56,7 @@ func Scan(ctx context.Context, path string, o Options) (Report, error) {
 		return Report{}, err
 	}
 	rep.Kind, rep.Columns, rep.Rows, rep.Bytes = t.kind, t.sortedColumns(), t.rows, rep.Manifest.Bytes()
+	rep.Seen = forge.RowsSeen{Messages: t.sig.list != 0 || t.kind == forge.KindMessages, Findings: t.faults.findings()}
 	return rep, nil
 }
 

@@ -37,9 +37,16 @@ type scanner struct {
 	i     int
 	depth int
 	keys  [][]byte // of the objects that are open, innermost last
+
+	faults           faultSet
+	chosen, rejected answer
+	asked            string // role of the last turn of the prompt
 }
 
-func (s *scanner) reset(line []byte) { s.b, s.i, s.depth, s.keys = line, 0, 0, s.keys[:0] }
+func (s *scanner) reset(line []byte) {
+	s.b, s.i, s.depth, s.keys = line, 0, 0, s.keys[:0]
+	s.faults, s.chosen, s.rejected, s.asked = 0, s.chosen[:0], s.rejected[:0], ""
+}
 
 func (s *scanner) bad(format string, args ...any) *problem {
 	return &problem{at: s.i, malformed: true, why: fmt.Sprintf(format, args...)}

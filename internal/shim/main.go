@@ -43,6 +43,7 @@ type shim struct {
 	perNode   []int
 	master    rundir.Master
 	resume    forge.Resume
+	secrets   []string // KEY=VALUE for ranks, of the user's own file; never written anywhere
 	gang      gang
 	peers     peers
 	oom       oomCounter

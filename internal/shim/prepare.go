@@ -150,6 +150,12 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 			return refuse(cause, "%v", err)
 		}
 	}
+	if path := s.launch.Spec.SecretsFile; path != "" {
+		var err error
+		if s.secrets, err = readSecrets(path); err != nil {
+			return err
+		}
+	}
 	if s.node > 0 {
 		return s.awaitNodeZero(ctx)
 	}

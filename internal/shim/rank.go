@@ -74,6 +74,9 @@ func (s *shim) startRanks() error {
 			master: s.master, resume: s.resume.Path, home: home(), own: os.Environ(), job: s.job, ifname: ifname, cpus: len(cpus[local]),
 		})
 		s.writeEnv(m.rank, env)
+		if env, err = withSecrets(env, s.secrets); err != nil {
+			return err
+		}
 		if err := withCPUs(cpus[local], func() error { return s.startRank(m, argv, env) }); err != nil {
 			return err
 		}

@@ -135,7 +135,7 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Gang:     forge.Gang{Nodes: max(1, r.Nodes), GPUsPerNode: max(1, r.GPUsPerNode), CPUsPerGPU: max(1, r.CPUsPerGPU), MemoryMiBPerGPU: r.MemoryMiBPerGPU},
 		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
 		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime,
-		Where: r.Where, Pinned: r.Preemptible != nil && !*r.Preemptible}
+		Where: r.Where, SecretsFile: r.SecretsFile, Pinned: r.Preemptible != nil && !*r.Preemptible}
 	if r.ResumeFrom != "" {
 		run.Spec.ResumeFrom = &forge.BranchPoint{Run: "R3", Number: 3, Attempt: 1, Step: 20, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SHA256: "5d41402a"}
 	}

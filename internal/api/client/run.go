@@ -15,10 +15,15 @@ import (
 
 func runPath(run, rest string) string { return "/v1/runs/" + url.PathEscape(run) + rest }
 
+// submitTimeout is longer than forged has a tokenizer look at rows.
+const submitTimeout = 90 * time.Second
+
 // SubmitRun submits a run.
 func (c *Client) SubmitRun(ctx context.Context, r api.SubmitRunRequest) (api.Submitted, error) {
 	var out api.Submitted
-	err := c.ask(ctx, http.MethodPost, "/v1/runs", nil, r, &out)
+	ctx, cancel := context.WithTimeout(ctx, max(c.opts.Timeout, submitTimeout))
+	defer cancel()
+	err := c.askLong(ctx, http.MethodPost, "/v1/runs", nil, r, &out)
 	return out, err
 }
 

@@ -115,16 +115,30 @@ def test_parameter(attempt, configure, params, words):
         ("config.json", ["has no config.json"]),
         ("model.safetensors", ["has no weights"]),
         ("tokenizer.json", ["has no tokenizer"]),
-        ("chat_template.jinja", ["no chat template", "chat_template.jinja"]),
+        ("chat_template.jinja", ["no chat template", "chat_template.jinja", "train.chat_template=chatml"]),
     ],
 )
 def test_base_model_that_lacks_a_file(attempt, tiny, tmp_path, lost, words):
     shutil.copytree(tiny, tmp_path / "base")
     (tmp_path / "base" / lost).unlink()
-    message = refused(attempt, configuration(tmp_path / "base"))
+    message = refused(attempt, configuration(tmp_path / "base", train__chat_template="tokenizer"))
     assert str(tmp_path / "base") in message
     for word in words:
         assert word in message
+
+
+def test_an_adapter_in_place_of_a_base_model(attempt, tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "base")
+    (tmp_path / "base" / "adapter_config.json").write_text('{"base_model_name_or_path": "meta/llama"}')
+    assert "is an adapter of meta/llama and no base model" in refused(attempt, configuration(tmp_path / "base"))
+
+
+def test_base_model_with_code_of_its_own(attempt, tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "base")
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"auto_map": {"AutoModelForCausalLM": "evil.Evil"}}))
+    message = refused(attempt, configuration(tmp_path / "base"))
+    assert "Python code of its own" in message and "policy.trust_remote_code is false" in message
 
 
 def test_base_model_that_lacks_a_shard(attempt, tiny, tmp_path):

@@ -15,6 +15,9 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     sharded       the model split over the ranks
     adapter       what is trained of the model: LoRA, or all of it
     tables        parameters that recipes share
+    template      chat templates: the tokenizer's own, or ChatML
+    precheck      a look at the rows by the real tokenizer, before a GPU is asked for
+    sample        which rows are looked at for that
     checkpoint    manifests that make checkpoints durable
     keep          which checkpoints stay, and which one is gone back to
     disk          which errors mean a full disk, and how much room there is

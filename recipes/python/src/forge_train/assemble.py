@@ -32,7 +32,8 @@ def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
     if params["peft"] == "none":
         dtype = torch.float32  # weights that are trained; a step of 1e-5 is lost in bf16. Autocast computes in the format
     set_seed(params["train.seed"])  # a new head starts at random
-    model, tokenizer = base.load(job.base, dtype, task, adapter.quantization(params, device, dtype))
+    quantization = adapter.quantization(params, device, dtype)
+    model, tokenizer = base.load(job.base, dtype, task, quantization, params["train.chat_template"], job.trust)
     return Parts(number_format, model, tokenizer, adapter.config(params, model, task))
 
 

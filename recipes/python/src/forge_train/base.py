@@ -10,17 +10,28 @@ import contextlib
 import json
 from pathlib import Path
 
+from . import template
 from .outcome import BadInput
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 
 
-def inspect(path: Path, needs_chat_template: bool) -> None:
-    """Raise BadInput for the first thing that a base model directory lacks."""
+def inspect(path: Path, needs_chat_template: bool, chat_template: str = template.AUTO, trust: bool = False) -> None:
+    """Raise BadInput for the first thing that a base model directory lacks, or that this site does not take."""
     if not path.is_dir():
         raise BadInput(f"base model {path} is not a directory on this node")
-    _read_json(path / "config.json", path)
+    if (path / "adapter_config.json").is_file():
+        of = _read_json(path / "adapter_config.json", path).get("base_model_name_or_path") or "another model"
+        raise BadInput(
+            f"base model {path} is an adapter of {of} and no base model; transformers would load that one instead"
+        )
+    config = _read_json(path / "config.json", path)
+    if config.get("auto_map") and not trust:
+        raise BadInput(
+            f"base model {path} brings Python code of its own (auto_map in config.json), which this site does not run: "
+            "policy.trust_remote_code is false"
+        )
     index = next((path / f"{w}.index.json" for w in _WEIGHTS if (path / f"{w}.index.json").is_file()), None)
     if index is not None:
         shards = sorted(set(_read_json(index, path).get("weight_map", {}).values()))
@@ -35,18 +46,12 @@ def inspect(path: Path, needs_chat_template: bool) -> None:
         )
     if not any((path / t).is_file() for t in _TOKENIZERS):
         raise BadInput(f"base model {path} has no tokenizer: want one of {', '.join(_TOKENIZERS)}")
-    if needs_chat_template and not _has_chat_template(path):
+    if needs_chat_template and template.lacking(path, chat_template, lambda file: _read_json(file, path)):
         raise BadInput(
             f"base model {path}: the tokenizer has no chat template, and the dataset is of messages. "
-            "Put a chat_template.jinja into the model's directory, or give the dataset as text"
+            "Take the built-in one with train.chat_template=chatml, put a chat_template.jinja into the model's "
+            "directory, or give the dataset as text"
         )
-
-
-def _has_chat_template(path: Path) -> bool:
-    if (path / "chat_template.jinja").is_file() or (path / "chat_template.json").is_file():
-        return True
-    config = path / "tokenizer_config.json"
-    return config.is_file() and bool(_read_json(config, path).get("chat_template"))
 
 
 def _read_json(file: Path, base: Path) -> dict:
@@ -63,13 +68,20 @@ def _read_json(file: Path, base: Path) -> dict:
     return data
 
 
-def load(path: Path, dtype, task: str = "CAUSAL_LM", quantization=None):
+def load(
+    path: Path,
+    dtype,
+    task: str = "CAUSAL_LM",
+    quantization=None,
+    chat_template: str = template.AUTO,
+    trust: bool = False,
+):
     """The model and its tokenizer, from this directory alone; SEQ_CLS gives it a head of one output."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local = {"local_files_only": True, "trust_remote_code": trust}
     more = {"num_labels": 1} if task == "SEQ_CLS" else {}
     if quantization is not None:
         more |= {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
@@ -84,6 +96,7 @@ def load(path: Path, dtype, task: str = "CAUSAL_LM", quantization=None):
         if isinstance(e, OSError) and e.errno is not None:
             raise
         raise BadInput(f"base model {path} cannot be loaded: {e}") from e
+    template.apply(tokenizer, chat_template)
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise BadInput(f"base model {path}: the tokenizer has neither a padding nor an end token")
     return model, tokenizer

@@ -60,7 +60,7 @@ class Rows:
 
 def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistant_only: bool = False) -> Rows:
     """Look at every row of a .jsonl file or a directory of them; raise BadInput for the first that does not do."""
-    files = _files(path)
+    files = files_of(path)
     count = 0
     conversational, columns = False, ()
     for where, row in _parse(files):
@@ -81,7 +81,7 @@ def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistan
     return Rows(files, columns, conversational, count)
 
 
-def _files(path: Path) -> tuple[Path, ...]:
+def files_of(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,)
     if not path.is_dir():

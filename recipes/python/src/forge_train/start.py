@@ -45,6 +45,7 @@ class Job:
     params: dict[str, Any]
     base: Path
     data: rows.Rows
+    trust: bool = False  # the site lets base models bring Python code of their own
 
 
 def main(recipe: Recipe) -> int:
@@ -96,14 +97,15 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     data = rows.inspect(
         data_path, config.get("dataset_kind") or "", recipe.kinds, params.get("train.assistant_only_loss", False)
     )
-    base.inspect(base_path, data.conversational)
+    trust = config.get("trust_remote_code") is True
+    base.inspect(base_path, data.conversational, params["train.chat_template"], trust)
     runtime.stop_if_cancelled()
 
     import_libraries(quiet=gang.rank != 0)
     gang.choose_device()
     gang.join()
     runtime.stop_if_cancelled()
-    trainer = mishap.train(Job(recipe, runtime, params, base_path, data))
+    trainer = mishap.train(Job(recipe, runtime, params, base_path, data, trust))
     if runtime.step < runtime.total_steps:
         raise Checkpointed(f"saved at step {runtime.step} of {runtime.total_steps} on request")
     _write_output(recipe, runtime, trainer, params, config)

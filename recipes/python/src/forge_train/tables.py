@@ -28,6 +28,7 @@ TRAIN = (
     Param("train.parallel", str, "ddp", choices=("ddp", "fsdp")),
     Param("train.deterministic", bool, False),
     Param("train.logging_steps", int, 1, 1, 1_000_000),
+    Param("train.chat_template", str, "auto", choices=("auto", "tokenizer", "chatml")),
 )
 
 PEFT = (
