@@ -30,6 +30,7 @@ type Services struct {
 	Clusters Clusters
 	Nodes    Nodes
 	Events   Events
+	Recipes  Recipes
 }
 
 // Auth says who is asking.
@@ -89,6 +90,12 @@ type Models interface {
 	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
 	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)
+}
+
+// Recipes shows what can be trained. Recipes are the site's: every tenant sees all.
+type Recipes interface {
+	Recipes(ctx context.Context, p forge.Principal) ([]RecipeRow, error)
+	Recipe(ctx context.Context, p forge.Principal, name string) (Recipe, error)
 }
 
 // Progresses says how far a registration is that is being carried out for the principal: key is the Idempotency-Key

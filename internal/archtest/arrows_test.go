@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"internal/direct":     {"internal/rundir", "internal/crash", "nvml"},
 	"internal/agent":      {"internal/rundir"},
 	"internal/shim":       {"internal/rundir", "internal/crash", "nvml"},
-	"internal/api":        {},
+	"internal/api":        {"recipes"},
 	"internal/api/server": {"internal/api"},
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {

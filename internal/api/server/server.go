@@ -119,6 +119,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.logins()
 	srv.clusters()
 	srv.events()
+	srv.recipes()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}
