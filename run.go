@@ -58,6 +58,7 @@ type RunSpec struct {
 	Pinned       bool              `json:"pinned,omitempty" doc:"Must not be preempted; false unless asked for"`
 	Eval         bool              `json:"eval,omitempty" doc:"By its recipe's kind; counts in the quota class of evals"`
 	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
+	Source       *Source           `json:"source,omitempty" doc:"Snapshot of a working directory that the command starts in"`
 }
 
 // The bounds and defaults of a run's spec.

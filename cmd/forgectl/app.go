@@ -22,6 +22,7 @@ type app struct {
 	wide    bool
 	timeout time.Duration // of one request; 0 is the client's own
 	cfg     *config       // once it was read
+	behind  []string      // arguments that stood behind --
 }
 
 // run is forgectl without the process around it.
@@ -38,6 +39,7 @@ func run(ctx context.Context, args []string, io Streams) int {
 	}
 	tree := a.tree()
 	line, err := arrange(tree, args)
+	a.behind = line.behind
 	if err == nil {
 		err = tree.RunContext(ctx, line.args)
 	}

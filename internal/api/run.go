@@ -34,6 +34,10 @@ type SubmitRunRequest struct {
 	Preemptible     *bool               `json:"preemptible,omitempty" yaml:"preemptible" doc:"May be stopped for runs of a higher class, and go on later; true unless said otherwise"`
 	Batch           *forge.BatchOptions `json:"batch,omitempty" yaml:"batch" doc:"Words for the batch system of a cluster of kind slurm"`
 	Runtime         *forge.Runtime      `json:"runtime,omitempty" yaml:"runtime" doc:"Software to start in, over the recipe's and the cluster's"`
+	Command         []string            `json:"command,omitempty" yaml:"command" maxItems:"1024" doc:"The program and its arguments, without a shell; for recipes that need one"`
+	Launch          forge.LaunchMode    `json:"launch,omitempty" yaml:"launch" enum:"rank,node" doc:"One process per GPU, or one per node; for recipes that need a command"`
+	Source          *forge.Source       `json:"source,omitempty" yaml:"-" doc:"Snapshot that the command starts in: POST /v1/snapshots"`
+	Workdir         string              `json:"-" yaml:"workdir"` // forgectl's: it uploads what is there and sends the source
 	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
 }
 

@@ -76,6 +76,8 @@ var rules = map[string]access{
 	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
 	"register-model": {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
 
+	"add-snapshot": {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent
+
 	"get-progress": {role: forge.RoleMember, target: "registration", ok: []int{404}}, // none is under way; of others: internal/daemon/registration_test.go
 
 	"list-keys":  {role: forge.RoleViewer, ok: []int{200}},

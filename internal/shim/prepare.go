@@ -153,6 +153,9 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 	if s.node > 0 {
 		return s.awaitNodeZero(ctx)
 	}
+	if err := s.unpack(ctx); err != nil {
+		return err
+	}
 	world := 0 // under a launcher of the user's own only it knows the number of ranks
 	if s.launch.Spec.Launch != forge.LaunchNode {
 		for _, n := range s.perNode {

@@ -50,7 +50,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"GET /v1/recipes", "GET /v1/recipes/{name}", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
