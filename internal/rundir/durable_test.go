@@ -426,3 +426,29 @@ func TestOfManyShimsOfANodeOneLeavesTheMark(t *testing.T) {
 		t.Errorf("a shim that takes the lock does not see the mark: %v", err)
 	}
 }
+
+// A program that writes ten gigabytes without an end of a line costs whoever reads it no more than one read.
+func TestALineOfTenGigabytesIsReadPieceByPiece(t *testing.T) {
+	l := rundir.LaunchFile{Launch: forge.Launch{Run: "R", Attempt: 1, RunDir: filepath.Join(t.TempDir(), "R")}}
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	at := rundir.At(l.RunDir, 1)
+	if err := rundir.MakeDir(at.RankDir(0)); err != nil {
+		t.Fatal(err)
+	}
+	const size = 10 << 30
+	if err := os.WriteFile(at.StdoutPath(0), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(at.StdoutPath(0), size); err != nil { // sparse: it takes no room
+		t.Fatal(err)
+	}
+	var files rundir.Files
+	for _, offset := range []int64{0, size / 2, size - 10} {
+		c, err := files.Read(t.Context(), at, "stdout.0", offset, size)
+		if want := min(4<<20, size-offset); err != nil || int64(len(c.Data)) != want || c.Next != offset+want || c.Size != size {
+			t.Errorf("from %d: %d bytes, next %d, %v", offset, len(c.Data), c.Next, err)
+		}
+	}
+}
