@@ -340,11 +340,25 @@ func (s sight) silentNodes(o *forge.Observation) string {
 	return "; no last word from " + strings.Join(names, ", ")
 }
 
+// missed are nodes that another one waited for in vain, and that have left no last word since.
+func (s sight) missed() (out []int) {
+	for _, x := range s.records.Exits {
+		for _, n := range x.Gone {
+			if _, ok := s.records.Exits[n]; !ok {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}
+
 // cancelled: by us, by Slurm itself for want of a dependency, or by a person.
 func (s sight) cancelled(o *forge.Observation, say func(forge.StopCause, string, ...any)) {
 	switch {
 	case s.asked():
 		say(forge.StopIntent, "CANCELLED as forged asked")
+	case len(s.missed()) > 0:
+		say(forge.StopNodeLost, "cancelled by forged, since a node gave no sign of life%s", s.silentNodes(o))
 	case strings.HasPrefix(s.job.Reason, "Dependency"):
 		say(forge.StopRefused, "CANCELLED by Slurm")
 	case s.job.Nodes != "" && s.job.ByUID <= 0 && !s.begun():

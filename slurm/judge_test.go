@@ -256,6 +256,16 @@ func TestWhoCancelledIt(t *testing.T) {
 			t.Errorf("a person's cancel is not believed: %+v", o)
 		}
 	})
+	t.Run("we did, since a node of it was gone and Slurm had not noticed: the run goes on elsewhere", func(t *testing.T) {
+		w := aGang().job("CANCELLED", "").claimed().live().exit(0, forge.StopRankExit, forge.RankExit{}).after(settleWithin)
+		x := w.records.Exits[0]
+		x.Gone = []int{1}
+		w.records.Exits[0] = x
+		o, _ := judge(w.sight)
+		if reason, why := forge.Judge(forge.Evidence{State: o.State, Cause: o.Cause, Detail: o.Detail, Exits: o.Exits, Ranks: 2, ByUID: o.ByUID}); reason != forge.EndNodeLost || len(o.Suspects) != 1 || o.Suspects[0] != "n4" {
+			t.Errorf("%s (%s), suspects %v", reason, why, o.Suspects)
+		}
+	})
 	t.Run("we did, and then it is no stranger", func(t *testing.T) {
 		w := aGang().job("CANCELLED", "").claimed().live().after(settleWithin)
 		w.books, w.records.Stop = true, &rundir.Stop{Signal: forge.SignalKill, At: noon.Add(-time.Minute)}

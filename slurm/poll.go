@@ -202,6 +202,10 @@ func (e *Executor) act(a *attempt, q Action, why string) {
 // was asked to save is worth waiting for.
 func (e *Executor) endStubborn(a *attempt, s sight, o forge.Observation) {
 	stop, l := s.records.Stop, s.records.Launched
+	if len(s.missed()) > 0 && o.State == forge.ObservStopping && s.job.phase() == phaseActive {
+		e.act(a, Action{Verb: ActCancel, JobIDs: []string{s.job.ID}}, "a job one of whose nodes is gone, which Slurm has not noticed, is cancelled")
+		return
+	}
 	if stop == nil || l == nil || o.State != forge.ObservStopping || s.complete() || s.job.phase() != phaseActive {
 		return
 	}

@@ -79,6 +79,7 @@ type attempt struct {
 	made      time.Time     // when its launch was written
 	ours      map[int]bool  // nodes whose shim this process started, and it lives
 	watched   map[int]bool  // nodes whose shim's end wakes us
+	left      *rundir.Sweep // what outlives its shims
 }
 
 // New prepares the executor; Close ends its watching, never an attempt.
@@ -188,7 +189,8 @@ func (e *Executor) learn(l forge.Launch, made time.Time) *attempt {
 	if a := e.known[id]; a != nil {
 		return a
 	}
-	a := &attempt{at: at, run: l.Run, runNumber: l.Number, perNode: perNode, grace: l.Spec.Grace.D(), made: made, ours: map[int]bool{}, watched: map[int]bool{}}
+	a := &attempt{at: at, run: l.Run, runNumber: l.Number, perNode: perNode, grace: l.Spec.Grace.D(), made: made, ours: map[int]bool{}, watched: map[int]bool{},
+		left: rundir.NewSweep(rundir.Marker{Run: l.Run, Attempt: at.Number, Node: -1})}
 	e.known[id] = a
 	return a
 }

@@ -114,6 +114,7 @@ func (e *Executor) look(a *attempt, o *forge.Observation) error {
 		}
 		if v.live != nil {
 			live++
+			a.left.Expect(v.live.Processes()...)
 			if v.live.StartedAt.After(o.StartedAt) {
 				o.StartedAt = v.live.StartedAt
 			}
@@ -207,12 +208,12 @@ func (e *Executor) startedHere(a *attempt) bool {
 }
 
 // release looks for proof that nothing of the attempt runs any more. What is left although its shim
-// has ended is ours by its marker, and is ended.
+// has ended is ours by its marker or by having been met, and is ended.
 func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 	if held > 0 {
 		return nil
 	}
-	left, err := rundir.Marker{Run: a.run, Attempt: a.at.Number, Node: -1}.Kill()
+	left, err := a.left.Kill()
 	if err != nil {
 		e.logOf(a).Warn().Err(err).Msg("leftovers")
 		return nil

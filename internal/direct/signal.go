@@ -56,7 +56,7 @@ func (e *Executor) Signal(ctx context.Context, id forge.ExternalID, s forge.Sign
 				errs = append(errs, fmt.Errorf("signal shim of node %d: %w", node, err))
 			}
 		case lock.Dead() && s == forge.SignalKill:
-			_, err := rundir.Marker{Run: a.run, Attempt: a.at.Number, Node: -1}.Kill()
+			_, err := a.left.Kill()
 			errs = append(errs, err)
 		}
 	}

@@ -376,7 +376,7 @@ func TestProcess(t *testing.T) {
 	if ok, _ := rebooted.Alive(); ok {
 		t.Error("a process of another boot counts as alive")
 	}
-	if n, err := mark.Kill(); n != 1 || err != nil {
+	if n, err := rundir.NewSweep(mark).Kill(); n != 1 || err != nil {
 		t.Errorf("kill: %d, %v", n, err)
 	}
 	// Not collected yet: a zombie keeps its pid and start time, and is dead all the same.
@@ -388,7 +388,7 @@ func TestProcess(t *testing.T) {
 			t.Fatal("killed, and still alive")
 		}
 	}
-	if n, err := mark.Kill(); n != 0 || err != nil {
+	if n, err := rundir.NewSweep(mark).Kill(); n != 0 || err != nil {
 		t.Errorf("kill of a zombie: %d, %v", n, err)
 	}
 	_ = cmd.Wait()

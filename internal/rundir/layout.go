@@ -53,6 +53,7 @@ func (a Attempt) MetricsPath() string   { return a.path("metrics.jsonl") }
 func (a Attempt) HeartbeatPath() string { return a.path("heartbeat") }
 func (a Attempt) StatusPath() string    { return a.path("status.json") }
 func (a Attempt) CheckpointDir() string { return a.path("checkpoints") }
+func (a Attempt) WaitsPath() string     { return a.path("nodes", "waits") }
 func (a Attempt) OutputDir() string     { return a.path("output") }
 func (a Attempt) OutputPath() string    { return a.path("output.json") }
 func (a Attempt) WorkDir() string       { return a.path("work") } // where a command starts that came with its directory
@@ -64,6 +65,7 @@ func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("
 func (a Attempt) LockPath(node int) string { return filepath.Join(a.NodeDir(node), "shim.lock") }
 func (a Attempt) LivePath(node int) string { return filepath.Join(a.NodeDir(node), "live.json") }
 func (a Attempt) ExitPath(node int) string { return filepath.Join(a.NodeDir(node), "exit.json") }
+func (a Attempt) BeatPath(node int) string { return filepath.Join(a.NodeDir(node), "beat") }
 func (a Attempt) LogPath(node int) string  { return filepath.Join(a.NodeDir(node), "shim.log") }
 
 // RankDir belongs to one global rank.

@@ -3,7 +3,6 @@ package rundir
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -63,22 +62,6 @@ func (m Marker) Processes() ([]Process, error) {
 		out = append(out, Process{PID: pid, StartTime: st.start, BootID: boot})
 	}
 	return out, nil
-}
-
-// Kill sends KILL to every process with the marker and says how many it met. Zero is the proof
-// that none is left; after more than zero, ask again.
-func (m Marker) Kill() (int, error) {
-	procs, err := m.Processes()
-	if err != nil {
-		return 0, err
-	}
-	var errs []error
-	for _, p := range procs {
-		if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			errs = append(errs, fmt.Errorf("kill %d: %w", p.PID, err))
-		}
-	}
-	return len(procs), errors.Join(errs...)
 }
 
 // environ reads the environment a process was started with into buf. A process whose first thread has

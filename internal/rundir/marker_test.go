@@ -63,7 +63,7 @@ func TestAMarkerFindsAndEndsWhatIsHardToSee(t *testing.T) {
 					t.Fatalf("found %+v, %v; its stat is %s", found, err, st)
 				}
 			}
-			if n, err := mark.Kill(); n != 1 || err != nil {
+			if n, err := rundir.NewSweep(mark).Kill(); n != 1 || err != nil {
 				t.Errorf("kill: %d, %v", n, err)
 			}
 			_ = cmd.Wait() // and it is gone, or this does not return

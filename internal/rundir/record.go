@@ -79,6 +79,15 @@ type Live struct {
 	Slots []int          `json:"slots,omitempty"` // GPUs of the node, by the batch system's own numbers
 }
 
+// Processes are the ranks, which may have lost their marker and run on.
+func (l Live) Processes() []Process {
+	out := make([]Process, len(l.Ranks))
+	for i, r := range l.Ranks {
+		out[i] = Process{PID: r.PID, StartTime: r.StartTime, BootID: l.BootID}
+	}
+	return out
+}
+
 // LiveRank is one started rank.
 type LiveRank struct {
 	Rank      int    `json:"rank"`
@@ -92,7 +101,8 @@ type Exit struct {
 	Detail    string           `json:"detail,omitempty"`
 	ByUID     int              `json:"by_uid"` // -1: nobody, or not known
 	Ranks     []forge.RankExit `json:"ranks"`
-	Leftovers int              `json:"leftovers"` // processes that outlived their ranks and were ended
+	Leftovers int              `json:"leftovers"`      // processes that outlived their ranks and were ended
+	Gone      []int            `json:"gone,omitempty"` // other nodes that gave no sign of life while this one waited for them
 	EndedAt   time.Time        `json:"ended_at"`
 }
 

@@ -55,7 +55,7 @@ func (s *shim) end(why error) int {
 			}
 		}
 	}
-	x.Leftovers = s.swept
+	x.Leftovers, x.Gone = s.swept, s.peers.quiet.gone
 	slices.SortFunc(x.Ranks, func(a, b forge.RankExit) int { return cmp.Compare(a.Rank, b.Rank) })
 	x.EndedAt = time.Now().UTC()
 	if err := s.lastWord(x); err != nil {
@@ -92,6 +92,7 @@ func (s *shim) sweep(patience time.Duration) bool {
 	if len(s.perNode) > 1 {
 		marker.Node = s.node // two shims of a gang may share a host
 	}
+	left := rundir.NewSweep(marker)
 	known := map[int]bool{}
 	for pause := time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		var children []int
@@ -99,7 +100,7 @@ func (s *shim) sweep(patience time.Duration) bool {
 		if !s.reap() { // the kernel says cheaper than /proc that there is no child
 			children, cerr = rundir.Children(s.self.PID)
 		}
-		marked, merr := marker.Processes()
+		marked, merr := left.Left()
 		if cerr == nil && merr == nil && len(children)+len(marked) == 0 {
 			return true
 		}

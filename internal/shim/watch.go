@@ -54,6 +54,9 @@ func (s *shim) watch() {
 			now := time.Now()
 			s.look()
 			s.gang.tick(s.statSigns(), now)
+			if s.node == 0 && s.gang.running() == 0 {
+				s.peers.wait(now)
+			}
 			if l, detail := s.peers.look(now); l > levelNone {
 				s.gang.peer(l, detail, now)
 			}
@@ -95,6 +98,7 @@ type peers struct {
 	ended   map[int]bool
 	locks   bool // a lock that is free is evidence: all shims are on this host
 	zero    bool // every rank of every node that has ended exited 0
+	quiet   silence
 }
 
 // look says whether another node's end is to end this one too. A node that is gone without a record
@@ -107,6 +111,7 @@ func (p *peers) look(now time.Time) (level, string) {
 	if p.ended == nil {
 		p.ended = map[int]bool{}
 	}
+	p.beat(now)
 	worst, words := levelNone, ""
 	for node := range p.n {
 		if node == p.self || p.ended[node] {
@@ -126,6 +131,10 @@ func (p *peers) look(now time.Time) (level, string) {
 		case os.IsNotExist(err) && gone:
 			p.ended[node] = true
 			l, detail = levelEnd, fmt.Sprintf("the shim of node %d is gone", node)
+		case os.IsNotExist(err) && p.silent(node, now):
+			p.ended[node] = true
+			p.quiet.gone = append(p.quiet.gone, node)
+			l, detail = levelEnd, fmt.Sprintf("node %d has given no sign of life for %s since the ranks of node 0 ended well", node, silentAfter)
 		}
 		p.zero = p.zero && l == levelNone
 		if l > worst {
