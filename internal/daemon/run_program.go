@@ -8,6 +8,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/workdir"
 	"github.com/forge-ml/forge-ml/recipes"
 )
 
@@ -51,7 +52,10 @@ func (d *Daemon) resolveProgram(p forge.Principal, spec *forge.RunSpec, q api.Su
 	if err := d.resolveSource(p, spec, q); err != nil {
 		return nil, err
 	}
-	return notes, d.bindProgram(spec)
+	if err := d.bindProgram(spec); err != nil {
+		return nil, err
+	}
+	return notes, d.checkCrossing(p, spec, q.DryRun)
 }
 
 func checkCommand(words []string) error {
@@ -134,6 +138,22 @@ func (d *Daemon) bindProgram(spec *forge.RunSpec) error {
 		return forge.Invalidf("cluster", "is missing: not every cluster runs programs of its users; name one of %s", joined(fit))
 	}
 	spec.Cluster = fit[0]
+	return nil
+}
+
+// maxCrossing is the largest archive that goes through the helper of identity as_user, which takes a whole submission at once.
+const maxCrossing = 40 << 20
+
+// checkCrossing refuses at submit what the helper would refuse at launch.
+func (d *Daemon) checkCrossing(p forge.Principal, spec *forge.RunSpec, dry bool) error {
+	c := d.live().clusters[spec.Cluster]
+	if spec.Source == nil || dry || c == nil || !c.AsUser {
+		return nil
+	}
+	if n := (snapshots{d}).size(p.Tenant, spec.Source.SHA256); n > maxCrossing {
+		return forge.Invalidf("source", "the archive of the working directory has %d bytes; cluster %s, where jobs belong to their users, takes at most %d", n, c.Name, int64(maxCrossing)).
+			WithHint("name in %s what the run does not need", workdir.IgnoreFile)
+	}
 	return nil
 }
 

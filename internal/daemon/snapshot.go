@@ -175,6 +175,16 @@ func (s snapshots) info(t forge.TenantID, digest string) (api.Snapshot, error) {
 		WithHint("forgectl run submit script --workdir DIR uploads it")
 }
 
+// size is how large an archive is; 0: nobody knows.
+func (s snapshots) size(t forge.TenantID, digest string) int64 {
+	for _, where := range []string{"used", "new"} {
+		if st, err := os.Stat(s.dir(t, where, digest, snapshotArchive)); err == nil {
+			return st.Size()
+		}
+	}
+	return 0
+}
+
 // file is where the archive is that a run uses.
 func (s snapshots) file(t forge.TenantID, digest string) string {
 	if !digestForm.MatchString(digest) {

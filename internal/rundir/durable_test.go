@@ -3,6 +3,7 @@ package rundir_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -450,5 +451,34 @@ func TestALineOfTenGigabytesIsReadPieceByPiece(t *testing.T) {
 		if want := min(4<<20, size-offset); err != nil || int64(len(c.Data)) != want || c.Next != offset+want || c.Size != size {
 			t.Errorf("from %d: %d bytes, next %d, %v", offset, len(c.Data), c.Next, err)
 		}
+	}
+}
+
+func TestTheArchiveOfAWorkingDirectoryIsPutOnceAndForAllAttempts(t *testing.T) {
+	dir := t.TempDir()
+	kept := filepath.Join(dir, "kept")
+	if err := os.WriteFile(kept, []byte("archive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := rundir.LaunchFile{Launch: forge.Launch{Run: "R", Attempt: 1, RunDir: filepath.Join(dir, "R"), SourceFile: kept, Spec: forge.RunSpec{Source: &forge.Source{SHA256: "x"}}}}
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	l.Attempt, l.Archive = 2, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("another")), nil }
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(rundir.SourcePath(l.RunDir)); err != nil || string(b) != "archive" {
+		t.Errorf("%q, %v", b, err)
+	}
+	l.RunDir, l.Attempt = filepath.Join(dir, "S"), 1
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(rundir.SourcePath(l.RunDir)); err != nil || string(b) != "another" {
+		t.Errorf("from a reader: %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(rundir.At(l.RunDir, 1).LaunchPath()); err != nil || strings.Contains(string(b), kept) {
+		t.Errorf("forged's own path is in the launch: %s, %v", b, err)
 	}
 }

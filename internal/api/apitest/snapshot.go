@@ -31,6 +31,7 @@ func (f *Fake) AddSnapshot(_ context.Context, p forge.Principal, digest string, 
 		f.snapshots = map[string]api.Snapshot{}
 	}
 	f.snapshots[string(p.Tenant)+digest] = api.Snapshot{SHA256: digest, Bytes: int64(len(b)), Files: 1}
+	f.remember(p, digest)
 	return f.snapshots[string(p.Tenant)+digest], nil
 }
 
