@@ -36,7 +36,7 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 		return out, err
 	}
 	if spec.Source != nil {
-		if err := (snapshots{s.d}).keep(p.Tenant, spec.Source.SHA256); err != nil {
+		if err := snapshots(s).keep(p.Tenant, spec.Source.SHA256); err != nil {
 			return api.Submitted{}, err
 		}
 	}
