@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate demo demo-front demo-slurm demo-queue run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-fast: bootstrap ## Run what takes under two minutes
 
 test-long: bootstrap ## Run everything, and what is marked long
 	@go run ./contrib/testreport long
+
+test-gpu: build ## Check against a real NVIDIA driver and GPU, and train on it; no part of make test
+	@FORGE_BIN=$(CURDIR)/bin FORGE_PYTHON=$${FORGE_PYTHON:-$$(contrib/python-env/install)} go test -tags=e2e,gpu -count=1 -v -timeout 15m -run RealGPU ./internal/e2e/
 
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint

@@ -86,13 +86,27 @@ func (v *Violation) Error() string {
 // *Violation per fault. It is written apart from the planner on purpose: it looks everything up
 // in the snapshot itself, by the plainest means there are.
 func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
-	c := checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: map[forge.RunID]forge.PendingRun{},
+	c := checked(s, p, plan)
+	c.reasons()
+	return errors.Join(c.faults...)
+}
+
+// CheckDecisions is CheckPlan for what Planner.Decide decides: all that becomes of it is judged, reasons are not there.
+func CheckDecisions(s forge.Snapshot, p Policy, plan forge.Plan) error {
+	return errors.Join(checked(s, p, plan).faults...)
+}
+
+func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
+	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: make(map[forge.RunID]*forge.PendingRun, len(s.Pending)), stopped: map[forge.RunID][]forge.Preempt{},
 		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
 	for _, n := range s.Nodes {
 		c.nodes[checkNode{n.Cluster, n.Name}] = n
 	}
-	for _, r := range s.Pending {
-		c.pending[r.ID] = r
+	for i := range s.Pending {
+		c.pending[s.Pending[i].ID] = &s.Pending[i]
+	}
+	for _, p := range plan.Preempt {
+		c.stopped[p.For] = append(c.stopped[p.For], p)
 	}
 	for _, a := range s.Active {
 		for _, sh := range a.Placement {
@@ -114,11 +128,11 @@ func CheckPlan(s forge.Snapshot, p Policy, plan forge.Plan) error {
 	c.placements()
 	c.amounts()
 	c.bounds()
-	c.reasons()
+	c.wakes()
 	c.preemptions()
 	c.headNotDelayed()
 	c.queues()
-	return errors.Join(c.faults...)
+	return c
 }
 
 type checkNode struct {
@@ -136,7 +150,8 @@ type checker struct {
 	s         forge.Snapshot
 	plan      forge.Plan
 	nodes     map[checkNode]forge.Node
-	pending   map[forge.RunID]forge.PendingRun
+	pending   map[forge.RunID]*forge.PendingRun
+	stopped   map[forge.RunID][]forge.Preempt // by whom it is for
 	heldBy    map[checkSlot]forge.RunID
 	claims    map[checkSlot]forge.RunID
 	usedCPU   map[checkNode]int
@@ -189,7 +204,7 @@ func (c *checker) reasons() {
 	for _, h := range c.plan.Hold {
 		for _, id := range h.Runs {
 			answers[id]++
-			if _, ok := c.pending[id]; !ok {
+			if _, ok := c.waiting(id); !ok {
 				c.fault(PropRunPending, id, "held, and not pending")
 			}
 			if h.Text == "" || !known[h.Code] {
@@ -207,12 +222,7 @@ func (c *checker) reasons() {
 		case n > 1:
 			c.fault(PropHoldOnce, r.ID, "placed or held %d times", n)
 		}
-		backsOff := r.Cancel == "" && r.Hold == nil && !c.waitsForRuns(r) && r.NotBefore.After(c.s.Now)
-		if backsOff && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(r.NotBefore)) {
-			c.fault(PropWake, r.ID, "may start at %s, and the plan wakes at %s", r.NotBefore, c.plan.WakeAt)
-		}
 	}
-	c.wakes()
 }
 
 // wakes: what changes by the clock alone and could change the plan is looked at in time.
@@ -223,6 +233,11 @@ func (c *checker) wakes() {
 	by := func(t time.Time, run forge.RunID, what string) {
 		if t.After(c.s.Now) && (c.plan.WakeAt.IsZero() || c.plan.WakeAt.After(t)) {
 			c.fault(PropWake, run, "%s at %s, and the plan wakes at %s", what, t, c.plan.WakeAt)
+		}
+	}
+	for i := range c.s.Pending {
+		if r := &c.s.Pending[i]; r.NotBefore.After(c.s.Now) && r.Cancel == "" && r.Hold == nil && !c.waitsForRuns(*r) {
+			by(r.NotBefore, r.ID, "may start")
 		}
 	}
 	for _, a := range c.s.Active {
@@ -256,9 +271,16 @@ func (c *checker) waitsForRuns(r forge.PendingRun) bool {
 	return false
 }
 
+func (c *checker) waiting(id forge.RunID) (forge.PendingRun, bool) {
+	if r := c.pending[id]; r != nil {
+		return *r, true
+	}
+	return forge.PendingRun{}, false
+}
+
 // pendingReady is a pending run that nothing but room keeps from starting.
 func (c *checker) pendingReady(id forge.RunID) (forge.PendingRun, bool) {
-	r, ok := c.pending[id]
+	r, ok := c.waiting(id)
 	if !ok {
 		return r, false
 	}

@@ -79,6 +79,11 @@ func (c *checker) isPaused(name forge.ClusterName) bool {
 	return slices.ContainsFunc(c.s.Paused, func(p forge.PausedCluster) bool { return p.Cluster == name })
 }
 
+// avoids says whether the run is to go elsewhere while elsewhere could hold it: it failed on the node, or others did.
+func avoids(r forge.PendingRun, n forge.Node) bool {
+	return n.Suspect != "" || slices.Contains(r.Avoid, n.Name)
+}
+
 // couldRunWithout says whether ready nodes that the run does not avoid could hold it when empty.
 func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
 	for _, t := range c.typesOf() {
@@ -86,11 +91,11 @@ func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
 			continue
 		}
 		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {
-			return n.State == forge.NodeReady && !slices.Contains(r.Avoid, n.Name)
+			return n.State == forge.NodeReady && !avoids(r, n)
 		})
 		if c.isEager(t.cluster) {
 			nodes = c.nodesThatHold(r, t, false, func(n forge.Node) bool {
-				return n.State != forge.NodeDrained && !slices.Contains(r.Avoid, n.Name)
+				return n.State != forge.NodeDrained && !avoids(r, n)
 			})
 		}
 		if areEnough(r, nodes) {
@@ -110,7 +115,7 @@ func (c *checker) choices(r forge.PendingRun) map[gangType][]forge.Node {
 			continue
 		}
 		nodes := c.nodesThatHold(r, t, true, func(n forge.Node) bool {
-			return n.State == forge.NodeReady && !(without && slices.Contains(r.Avoid, n.Name))
+			return n.State == forge.NodeReady && !(without && avoids(r, n))
 		})
 		if areEnough(r, nodes) {
 			out[t] = nodes
@@ -127,8 +132,8 @@ func (c *checker) headNotDelayed() {
 	}
 	var queue []*forge.PendingRun
 	for _, k := range c.line() {
-		if r, ok := c.pending[k.id]; ok && k.waits {
-			queue = append(queue, &r)
+		if r := c.pending[k.id]; r != nil && k.waits {
+			queue = append(queue, r)
 		}
 	}
 	where := map[forge.RunID]forge.Place{}

@@ -30,7 +30,7 @@ type contender struct {
 
 // contenders lists all runs, ordered by nothing yet.
 func (c *checker) contenders() []contender {
-	var out []contender
+	out := make([]contender, 0, len(c.s.Pending)+len(c.s.Active))
 	for _, r := range c.s.Pending {
 		ready, _ := c.mayStart(r)
 		k := contender{id: r.ID, waits: true, tenant: r.Tenant, user: r.User, eval: r.Eval, gpus: r.Gang.GPUs(), tier: 1 + c.band(r.Tenant), class: r.Priority,
@@ -137,14 +137,14 @@ func (c *checker) line() []contender {
 	}
 	all := c.contenders()
 	c.entitle(all)
-	c.tiers = map[forge.RunID]int{}
+	c.tiers, c.inLine = make(map[forge.RunID]int, len(all)), make([]contender, 0, len(all))
 	for _, k := range all {
 		c.tiers[k.id] = k.tier
 		if k.waits || c.policy.PreemptInOrder && !k.fixed {
 			c.inLine = append(c.inLine, k)
 		}
 	}
-	sort.Slice(c.inLine, func(i, j int) bool { return comesFirst(c.inLine[i], c.inLine[j]) })
+	sort.Slice(c.inLine, func(i, j int) bool { return comesFirst(&c.inLine[i], &c.inLine[j]) })
 	if c.policy.Order == OrderService && (c.policy.AgeAfter > 0 || c.policy.Guard > 0) {
 		work := int64(0)
 		for _, k := range all {
@@ -161,14 +161,14 @@ func (c *checker) line() []contender {
 			}
 		}
 	}
-	c.position = map[forge.RunID]int{}
+	c.position = make(map[forge.RunID]int, len(c.inLine))
 	for i, k := range c.inLine {
 		c.position[k.id] = i
 	}
 	return c.inLine
 }
 
-func comesFirst(a, b contender) bool {
+func comesFirst(a, b *contender) bool {
 	switch {
 	case a.tier != b.tier:
 		return a.tier < b.tier
@@ -185,15 +185,16 @@ func comesFirst(a, b contender) bool {
 // entitle finds the runs that the guaranteed quota of their tenant holds: of higher classes first, of one class those that run. Evals have a
 // quota of their own, and whoever could not start whatever is free takes nobody's part.
 func (c *checker) entitle(all []contender) {
+	by := map[forge.TenantID][]*contender{}
+	for i := range all {
+		if k := &all[i]; !k.eval && k.ready {
+			by[k.tenant] = append(by[k.tenant], k)
+		}
+	}
 	for _, t := range c.s.Tenants {
+		own := by[t.Tenant]
 		if t.Quota.GPUs <= 0 {
 			continue
-		}
-		var own []*contender
-		for i := range all {
-			if k := &all[i]; k.tenant == t.Tenant && !k.eval && k.ready {
-				own = append(own, k)
-			}
 		}
 		sort.Slice(own, func(i, j int) bool {
 			a, b := own[i], own[j]
@@ -203,7 +204,7 @@ func (c *checker) entitle(all []contender) {
 			if a.waits != b.waits {
 				return b.waits
 			}
-			return comesFirst(*a, *b)
+			return comesFirst(a, b)
 		})
 		left := t.Quota.GPUs
 		for _, k := range own {

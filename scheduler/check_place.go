@@ -11,7 +11,7 @@ func (c *checker) placements() {
 	placed := map[forge.RunID]bool{}
 	takenBy := map[checkSlot]forge.RunID{}
 	for _, p := range c.plan.Place {
-		r, ok := c.pending[p.Run]
+		r, ok := c.waiting(p.Run)
 		if !ok {
 			c.fault(PropRunPending, p.Run, "placed, and not pending")
 			continue
@@ -183,8 +183,8 @@ func (c *checker) amounts() {
 func (c *checker) lastResorts(p forge.Place, r forge.PendingRun) {
 	kind := c.kindFor(r)
 	for _, sh := range p.Shares {
-		if slices.Contains(r.Avoid, sh.Node) && c.couldRunWithout(r, kind) {
-			c.fault(PropAvoid, p.Run, "on %s, where it failed, and other nodes could hold it", sh.Node)
+		if avoids(r, c.nodes[checkNode{p.Cluster, sh.Node}]) && c.couldRunWithout(r, kind) {
+			c.fault(PropAvoid, p.Run, "on %s, which it avoids, and other nodes could hold it", sh.Node)
 		}
 		for _, g := range c.nodes[checkNode{p.Cluster, sh.Node}].GPUs {
 			if slices.Contains(sh.Slots, g.Slot) && g.Kind != kind {

@@ -150,19 +150,12 @@ func (c *checker) claimsOf(p forge.Preempt, victim forge.ActiveAttempt, r forge.
 
 // givesWay: a claim may go to its own run, or to one that is of a higher class and comes before it.
 func (c *checker) givesWay(claimant forge.RunID, r forge.PendingRun) bool {
-	x, waits := c.pending[claimant]
+	x, waits := c.waiting(claimant)
 	return claimant == r.ID || waits && r.Priority-x.Priority >= max(1, c.policy.PreemptGap) && c.isBefore(r.ID, claimant)
 }
 
 // stops are the preemptions of the plan for a run.
-func (c *checker) stops(run forge.RunID) (out []forge.Preempt) {
-	for _, p := range c.plan.Preempt {
-		if p.For == run {
-			out = append(out, p)
-		}
-	}
-	return out
-}
+func (c *checker) stops(run forge.RunID) []forge.Preempt { return c.stopped[run] }
 
 // notInVain: with every victim for the run gone and every placement of this plan there, the gang fits on what
 // is claimed for it alone. And with any one of the victims still there it fits nowhere.

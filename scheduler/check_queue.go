@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -51,13 +52,28 @@ func (c *checker) couldQueue(r forge.PendingRun, name forge.ClusterName) bool {
 			continue
 		}
 		nodes := c.nodesThatHold(r, t, false, func(n forge.Node) bool {
-			return n.State != forge.NodeDrained && !(without && slices.Contains(r.Avoid, n.Name))
+			return n.State != forge.NodeDrained && !(without && avoids(r, n))
 		})
 		if areEnough(r, nodes) {
 			return true
 		}
 	}
 	return false
+}
+
+// readyAndLeft are the runs that nothing but room keeps from starting and that do not start.
+func (c *checker) readyAndLeft() iter.Seq[forge.PendingRun] {
+	starts := map[forge.RunID]bool{}
+	for _, p := range c.plan.Place {
+		starts[p.Run] = true
+	}
+	return func(yield func(forge.PendingRun) bool) {
+		for _, r := range c.s.Pending {
+			if ready, _ := c.mayStart(r); ready && !starts[r.ID] && !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // queues judges what is handed over as a whole: how much of whom, in which order, and instead of what.
@@ -83,7 +99,7 @@ func (c *checker) queue(q forge.ClusterQueue) {
 	}
 	last := map[who]forge.PendingRun{} // of each user, who was handed over and is furthest behind
 	for _, p := range c.plan.Place {
-		r, ok := c.pending[p.Run]
+		r, ok := c.waiting(p.Run)
 		if !ok || !p.HandOver || p.Cluster != q.Cluster {
 			continue
 		}
@@ -95,20 +111,17 @@ func (c *checker) queue(q forge.ClusterQueue) {
 			last[w] = r
 		}
 	}
-	for _, h := range c.plan.Hold {
-		for _, id := range h.Runs {
-			r, ready := c.pendingReady(id)
-			w := who{r.Tenant, r.User}
-			// What waits for others to save, or whose claims were just lost, has its place elsewhere.
-			if !ready || c.isClaimant(id) || len(c.stops(id)) > 0 || !c.couldQueue(r, q.Cluster) || c.everything().over(r) {
-				continue
-			}
-			if b, ok := last[w]; ok && c.isBefore(r.ID, b.ID) {
-				c.fault(PropHandOverOrder, id, "waits, and %s behind it was handed over to %s", b.ID, q.Cluster)
-			}
-			if q.MaxPending <= 0 || waiting[w] < q.MaxPending {
-				c.fault(PropHandOverDue, id, "waits, and the queue of %s has room for it", q.Cluster)
-			}
+	for r := range c.readyAndLeft() {
+		w := who{r.Tenant, r.User}
+		// What waits for others to save, or whose claims were just lost, has its place elsewhere.
+		if c.isClaimant(r.ID) || len(c.stops(r.ID)) > 0 || !c.couldQueue(r, q.Cluster) || c.everything().over(r) {
+			continue
+		}
+		if b, ok := last[w]; ok && c.isBefore(r.ID, b.ID) {
+			c.fault(PropHandOverOrder, r.ID, "waits, and %s behind it was handed over to %s", b.ID, q.Cluster)
+		}
+		if q.MaxPending <= 0 || waiting[w] < q.MaxPending {
+			c.fault(PropHandOverDue, r.ID, "waits, and the queue of %s has room for it", q.Cluster)
 		}
 	}
 }
@@ -123,15 +136,13 @@ func (c *checker) notEarly() {
 	for _, kept := range c.setAside {
 		there = append(there, kept)
 	}
-	for _, h := range c.plan.Hold {
-		for _, id := range h.Runs {
-			if r, ready := c.pendingReady(id); ready && len(c.choices(r)) > 0 {
-				return
-			}
+	for r := range c.readyAndLeft() {
+		if len(c.choices(r)) > 0 {
+			return
 		}
 	}
 	for _, p := range c.plan.Place {
-		r, ok := c.pending[p.Run]
+		r, ok := c.waiting(p.Run)
 		if !ok || !p.HandOver {
 			continue
 		}

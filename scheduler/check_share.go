@@ -138,7 +138,7 @@ func (t *tally) count(tenant forge.TenantID, user string, gpus int, eval bool) {
 }
 
 func (t *tally) add(run forge.RunID) {
-	if r, ok := t.c.pending[run]; ok && !t.added[run] {
+	if r, ok := t.c.waiting(run); ok && !t.added[run] {
 		t.added[run] = true
 		t.count(r.Tenant, r.User, r.Gang.GPUs(), r.Eval)
 	}
@@ -168,12 +168,12 @@ func (t *tally) over(r forge.PendingRun) bool {
 // bounds: nobody gets more at once than may be, those included who wait for others to stop.
 func (c *checker) bounds() {
 	for _, p := range c.plan.Place {
-		if r, ok := c.pending[p.Run]; ok && c.everything().over(r) {
+		if r, ok := c.waiting(p.Run); ok && c.everything().over(r) {
 			c.fault(PropBound, p.Run, "its tenant or user has then more than it may have at once")
 		}
 	}
 	for i, p := range c.plan.Preempt {
-		if r, ok := c.pending[p.For]; ok && (i == 0 || c.plan.Preempt[i-1].For != p.For) && c.everything().over(r) {
+		if r, ok := c.waiting(p.For); ok && (i == 0 || c.plan.Preempt[i-1].For != p.For) && c.everything().over(r) {
 			c.fault(PropBound, p.For, "GPUs are freed for it, and its tenant or user has then more than it may have at once")
 		}
 	}

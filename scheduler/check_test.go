@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,8 +156,14 @@ func TestCheckPlanCatches(t *testing.T) {
 			start(s, p, "low", "main", "n2", 2)
 			s.Active[0].Placement[0].CPUs = 64
 		}},
-		scheduler.PropMemory:  {"more memory than there is": func(s *forge.Snapshot, p *forge.Plan) { s.Nodes[3].MemoryMiB = 1024 }},
-		scheduler.PropAvoid:   {"a node where it failed": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "head", "main", "n1", 0, 1, 2, 3) }},
+		scheduler.PropMemory: {"more memory than there is": func(s *forge.Snapshot, p *forge.Plan) { s.Nodes[3].MemoryMiB = 1024 }},
+		scheduler.PropAvoid: {
+			"a node where it failed": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "head", "main", "n1", 0, 1, 2, 3) },
+			"a node where others failed": func(s *forge.Snapshot, p *forge.Plan) {
+				s.Nodes[1].Suspect = "2 different runs failed there within a day"
+				start(s, p, "low", "main", "n2", 2)
+			},
+		},
 		scheduler.PropCPUSlot: {"CPU slots for a run that GPUs can hold": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n1", 4, 5) }},
 		scheduler.PropHeadDelayed: {
 			"a run without a limit on what the head waits for": func(s *forge.Snapshot, p *forge.Plan) {
@@ -372,6 +379,7 @@ func TestCheckPlanCatches(t *testing.T) {
 		"a run comes later in the order once it had more": preset("las"), "critical runs are looked for now and then": preset("default"),
 		"a run of a higher class": preset("default"), "one that came before and is as wide": preset("default"), "one with less left": preset("srsf"), "a narrower one that fits nowhere else": preset("default"),
 	}
+	saysOnly := map[scheduler.Property]bool{scheduler.PropReason: true, scheduler.PropHoldOnce: true, scheduler.PropPreemptSaid: true}
 	for _, prop := range scheduler.Properties {
 		if len(cases[prop]) == 0 {
 			t.Errorf("no violation of %s is planted", prop)
@@ -391,6 +399,13 @@ func TestCheckPlanCatches(t *testing.T) {
 				err := scheduler.CheckPlan(s, policy, plan)
 				if got := violated(err); !slices.Contains(got, prop) {
 					t.Errorf("got %v (%v)\n%s", got, err, tell(plan))
+				}
+				if saysOnly[prop] || strings.Contains(name, "held") {
+					return
+				}
+				plan.Hold = nil
+				if got := violated(scheduler.CheckDecisions(s, policy, plan)); !slices.Contains(got, prop) {
+					t.Errorf("without its reasons it passes, but for %v", got)
 				}
 			})
 		}

@@ -23,8 +23,8 @@
 //
 // What is never used: sick GPUs, nodes that are not ready, paused clusters, slots of active
 // attempts (also while their node does not answer: unknown is not gone), slots claimed for
-// another run. Nodes that a run's last infrastructure failures came from are used only when no
-// set of other ready nodes could hold the gang even if empty. CPU slots are used only when no
+// another run. Nodes that a run's last infrastructure failures came from, and those that there is evidence
+// against (Node.Suspect), are used only when no set of other ready nodes could hold the gang even if empty. CPU slots are used only when no
 // GPUs that could hold the gang exist: a node whose driver died must not train on its CPUs.
 //
 // Order and backfill. Runs are tried in order. The first that does not fit reserves, in the
@@ -66,6 +66,6 @@
 // shapes cost one sort and a map look-up each.
 //
 // CheckPlan (check*.go) judges a plan against its snapshot, property by property, and shares no
-// code with the planner, so that a bug here is not a bug there. The daemon calls it before every
-// apply.
+// code with the planner, so that a bug here is not a bug there. The daemon calls CheckDecisions, which is
+// that without the reasons, before every apply.
 package scheduler

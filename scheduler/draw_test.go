@@ -36,6 +36,9 @@ func tenanted(t *rapid.T, s forge.Snapshot) forge.Snapshot {
 		if one(4) {
 			n.Failures = rng.IntN(3)
 		}
+		if one(6) {
+			n.Suspect = "2 different runs failed there within a day"
+		}
 		mib := []int64{40 << 10, 80 << 10}[rng.IntN(2)]
 		for j := range n.GPUs {
 			n.GPUs[j].MemoryMiB, n.GPUs[j].Island = mib, rng.IntN(3)

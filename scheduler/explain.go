@@ -64,14 +64,23 @@ func Queued(a forge.Attempt, system string) string {
 // despite says when a run goes to a node that it should avoid: no others could hold it.
 func despite(s forge.Snapshot, pl forge.Place) string {
 	i := slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == pl.Run })
-	var again []string
+	var again, suspect []string
 	for _, sh := range pl.Shares {
 		if i >= 0 && slices.Contains(s.Pending[i].Avoid, sh.Node) {
 			again = append(again, string(sh.Node))
+		} else if slices.ContainsFunc(s.Nodes, func(n forge.Node) bool { return n.Cluster == pl.Cluster && n.Name == sh.Node && n.Suspect != "" }) {
+			suspect = append(suspect, string(sh.Node))
 		}
 	}
-	if len(again) == 0 {
-		return ""
+	var t strings.Builder
+	if len(again) > 0 {
+		t.WriteString("; it failed on " + strings.Join(again, ", ") + " before")
 	}
-	return fmt.Sprintf("; it failed on %s before, and no other nodes could hold it", strings.Join(again, ", "))
+	if len(suspect) > 0 {
+		t.WriteString("; runs failed on " + strings.Join(suspect, ", ") + " lately")
+	}
+	if t.Len() > 0 {
+		t.WriteString(", and no other nodes could hold it")
+	}
+	return t.String()
 }

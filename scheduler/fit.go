@@ -92,7 +92,7 @@ func (pl *planner) findIn(e *entry, sh *shape, p *pool, allowed func(*bin) bool)
 	for _, worse := range []bool{false, true} {
 		among := better
 		if worse {
-			if len(sh.avoid) == 0 {
+			if !sh.shuns(p) {
 				break
 			}
 			among = eligible

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -155,14 +156,14 @@ func (pl *Planner) make(now time.Time) *planner {
 // Snapshot is the world as the planner knows it.
 func (pl *Planner) Snapshot(now time.Time) forge.Snapshot {
 	s := forge.Snapshot{Revision: pl.revision, Now: now, Queues: pl.queues, Tenants: pl.tenants, Arrived: slices.Clone(pl.w.arrivals.list)}
-	for _, e := range pl.w.waiting {
+	byID := func(a, b *entry) int { return strings.Compare(string(a.id), string(b.id)) } // entries: runs are much to move
+	s.Pending = make([]forge.PendingRun, 0, len(pl.w.waiting))
+	for _, e := range slices.SortedFunc(slices.Values(pl.w.waiting), byID) {
 		s.Pending = append(s.Pending, *e.pend)
 	}
-	for _, e := range pl.w.running {
+	for _, e := range slices.SortedFunc(slices.Values(pl.w.running), byID) {
 		s.Active = append(s.Active, *e.act)
 	}
-	slices.SortFunc(s.Pending, func(a, b forge.PendingRun) int { return cmp.Compare(a.ID, b.ID) })
-	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
 	s.Nodes = slices.SortedFunc(maps.Values(pl.nodes), compareNodes)
 	for run, list := range pl.w.claims {
 		for _, k := range list {

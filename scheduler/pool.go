@@ -21,6 +21,7 @@ type pool struct {
 	counts  []int  // how many bins each of free has
 	ready   set    // bins on nodes that take work
 	failing bool   // some of the nodes had failures of late
+	suspect set    // bins on nodes that there is evidence against; nil when there are none
 	all     set
 	ill     set     // bins with GPUs that are sick
 	classes []class // every bin is in one
@@ -120,7 +121,7 @@ func (p *pool) named(n forge.NodeName) int {
 
 // index makes the sets of a pool whose bins are all there.
 func (p *pool) index() {
-	p.most, p.classes, p.failing = 0, nil, false
+	p.most, p.classes, p.failing, p.suspect = 0, nil, false, nil
 	for _, b := range p.bins {
 		p.most = max(p.most, b.healthy)
 	}
@@ -141,6 +142,12 @@ func (p *pool) index() {
 			p.ready.add(i)
 		}
 		p.failing = p.failing || b.node.Failures > 0
+		if b.node.Suspect != "" {
+			if p.suspect == nil {
+				p.suspect = newSet(len(p.bins))
+			}
+			p.suspect.add(i)
+		}
 	}
 }
 

@@ -160,6 +160,10 @@ func TestEveryPlanIsSafe(t *testing.T) {
 		if err := scheduler.CheckPlan(s, p, plan); err != nil {
 			t.Fatalf("%v\n%s\n%+v\n%s", err, tell(plan), p, describe(s))
 		}
+		plan.Hold = nil
+		if err := scheduler.CheckDecisions(s, p, plan); err != nil {
+			t.Fatalf("without its reasons: %v", err)
+		}
 	})
 }
 

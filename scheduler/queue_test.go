@@ -41,8 +41,10 @@ func TestExplain(t *testing.T) {
 	s := story(t, `
 node main/n1 gpus=4xA100
 node main/n2 gpus=2xA100
+node side/m1 gpus=5xH100 suspect=yes
 active x main on=n2:0 ends=1h
 run a gang=1x3 avoid=n1
+run d gang=1x5
 run b gang=2x2
 run c gang=1x1 hold=later`)
 	p := fair
@@ -51,6 +53,7 @@ run c gang=1x1 hold=later`)
 		text string
 	}{
 		"a":     {"", "starts now on n1 of cluster main; it failed on n1 before, and no other nodes could hold it"},
+		"d":     {"", "starts now on m1 of cluster side; runs failed on m1 lately, and no other nodes could hold it"},
 		"b":     {forge.HoldCapacity, "needs 2 GPUs on each of 2 nodes; most free now: 1 on n1, 1 on n2"},
 		"c":     {forge.HoldUser, "held by ada: later"},
 		"ghost": {"", "does not wait"},

@@ -172,7 +172,7 @@ func shortOf(n *node, want need) string {
 	return " (but only " + strings.Join(parts, " and ") + ")"
 }
 
-// outText names what would count and does not: nodes that are not ready, that the run avoids,
+// outText names what would count and does not: nodes that are not ready, that are avoided,
 // sick GPUs.
 func (w *world) outText(sh *shape, names func(*bin) string) string {
 	var down, avoided listed
@@ -193,7 +193,7 @@ func (w *world) outText(sh *shape, names func(*bin) string) string {
 		t.WriteString("; avoided after a failure there: " + avoided.text())
 	}
 	if sh.lastResort {
-		t.WriteString("; nodes where it failed count again, since no others could hold it")
+		t.WriteString("; avoided nodes count again, since no others could hold it")
 	}
 	if sick > 0 {
 		t.WriteString("; sick: " + count(sick, slotWord(sh.pools[0].kind)))

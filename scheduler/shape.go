@@ -139,7 +139,7 @@ func (w *world) reshape(sh *shape, nodes []forge.Node) {
 	}
 	usable := func() []*pool { return keep(open, func(p *pool) bool { return w.enough(sh, p, sh.usable(p)) }) }
 	sh.pools = usable()
-	if len(sh.pools) == 0 && len(sh.avoid) > 0 {
+	if len(sh.pools) == 0 && slices.ContainsFunc(open, sh.shuns) {
 		sh.lastResort = true
 		sh.pools = usable()
 	}
@@ -223,15 +223,31 @@ func (sh *shape) asked(p *pool) set {
 	if c.GPUMemoryMiB > 0 {
 		out = out.and(p.withMemory(c.GPUMemoryMiB))
 	}
-	return p.less(out, c.Exclude)
+	return out.without(p.on(c.Exclude))
 }
 
-// less takes the bins on these nodes out.
-func (p *pool) less(bins set, names []forge.NodeName) set {
+// on are the bins on these nodes.
+func (p *pool) on(names []forge.NodeName) set {
+	out := newSet(len(p.bins))
 	for _, n := range names {
 		if i := p.named(n); i >= 0 {
-			bins.remove(i)
+			out.add(i)
 		}
+	}
+	return out
+}
+
+// shuns says whether there may be nodes of a pool that the run keeps away from while others could hold it: where it failed, and those that
+// there is evidence against.
+func (sh *shape) shuns(p *pool) bool { return len(sh.avoid) > 0 || p.suspect != nil }
+
+// without leaves the nodes that the run keeps away from out.
+func (sh *shape) without(p *pool, bins set) set {
+	if p.suspect != nil {
+		bins = bins.without(p.suspect)
+	}
+	if len(sh.avoid) > 0 {
+		bins = bins.without(p.on(sh.avoid))
 	}
 	return bins
 }
@@ -242,20 +258,12 @@ func (sh *shape) welcome(p *pool) set {
 	if sh.lastResort {
 		return out
 	}
-	return p.less(out, sh.avoid)
+	return sh.without(p, out)
 }
 
 // usable are the bins of a pool that could take a part of the gang if they were empty now.
 func (sh *shape) usable(p *pool) set {
 	return sh.welcome(p).and(p.holding(sh.need, p.cluster.queue != nil))
-}
-
-// without leaves avoided bins out.
-func (sh *shape) without(p *pool, bins set) set {
-	if len(sh.avoid) == 0 {
-		return bins
-	}
-	return p.less(bins.clone(), sh.avoid)
 }
 
 // of is the set of the bins of a pool that the shape may use.

@@ -72,7 +72,7 @@ func storyNode(t testing.TB, name string, opt map[string]string, version int64) 
 	if !ok {
 		t.Fatalf("node %q", name)
 	}
-	node := forge.Node{Cluster: forge.ClusterName(c), Name: forge.NodeName(n), CPUs: 64, MemoryMiB: 256 << 10, State: forge.NodeReady, Version: version, Reason: opt["reason"]}
+	node := forge.Node{Cluster: forge.ClusterName(c), Name: forge.NodeName(n), CPUs: 64, MemoryMiB: 256 << 10, State: forge.NodeReady, Version: version, Reason: opt["reason"], Suspect: opt["suspect"]}
 	if v := opt["cpus"]; v != "" {
 		node.CPUs = atoi(t, v)
 	}
@@ -268,7 +268,7 @@ func describe(s forge.Snapshot) string {
 		for _, g := range n.GPUs {
 			fmt.Fprintf(&b, " %d:%s%s", g.Slot, g.Type, strings.ReplaceAll(g.Sick, " ", ""))
 		}
-		fmt.Fprintf(&b, " %v failures=%d\n", n.Labels, n.Failures)
+		fmt.Fprintf(&b, " %v failures=%d suspect=%v\n", n.Labels, n.Failures, n.Suspect != "")
 	}
 	for _, a := range s.Active {
 		fmt.Fprintf(&b, "active %s.%d %s %s/%s prio=%d intent=%q came=-%s started=-%s ends=%s preempted=%d:-%s pinned=%v eval=%v %s", a.Run, a.Number, a.Cluster, a.Tenant, a.User, a.Priority, a.Intent,

@@ -231,6 +231,7 @@ type timekeeper struct {
 
 type timed struct {
 	started, ends time.Time
+	ranks         int
 	stopped       bool
 }
 
@@ -252,7 +253,7 @@ func (x *timekeeper) Submit(_ context.Context, l forge.Launch) (forge.ExternalID
 	defer x.mu.Unlock()
 	id := forge.ExternalID("timed:" + l.Key)
 	if x.attempts[id] == nil {
-		a := &timed{started: time.Now()}
+		a := &timed{started: time.Now(), ranks: l.Spec.Gang.GPUs()}
 		for _, c := range kueueClasses {
 			if c.gpus == l.Spec.Gang.GPUs() {
 				a.ends = a.started.Add(c.runtime)
@@ -298,7 +299,9 @@ func (x *timekeeper) Poll(_ context.Context, ids []forge.ExternalID) ([]forge.Ob
 					code = 85
 				}
 				o.State, o.Cause, o.Released = forge.ObservExited, forge.StopRankExit, true
-				o.Exits = []forge.RankExit{{Code: code}}
+				for rank := range a.ranks {
+					o.Exits = append(o.Exits, forge.RankExit{Rank: rank, Code: code})
+				}
 			}
 		}
 		out[i] = o

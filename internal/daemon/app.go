@@ -16,6 +16,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/slurm"
 	"github.com/forge-ml/forge-ml/store"
 )
@@ -97,13 +98,14 @@ type Daemon struct {
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now
 	lookLock   sync.Mutex
+	looked     looked                   // under lookLock
+	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one
+	warmBy     scheduler.Policy         // of warm
+	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	reports    *reports
+	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	snapshotLock sync.Mutex // orders the removal of old snapshots and the use of them
-
-	looked   looked                   // under lookLock
-	settling atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	reports  *reports
-	damage   atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server

@@ -17,6 +17,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/executortest"
+	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -201,7 +202,7 @@ func TestSixtyFourSubmittersAtFullSpeedDoNotStarveDecisions(t *testing.T) {
 	r.sameWorld(t)
 }
 
-// sameWorld compares the world that was folded from deltas with a fresh read of the tables.
+// sameWorld compares the world that was folded from deltas with a fresh read of the tables, and with what the planner was told of it.
 func (r *rig) sameWorld(t *testing.T) {
 	t.Helper()
 	r.stop()
@@ -214,7 +215,14 @@ func (r *rig) sameWorld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Unix(1_000_000_000, 0)
+	now := time.Now()
+	r.world.estimate(now)
+	if r.warm == nil {
+		r.warm = scheduler.NewPlanner(r.policy())
+	}
+	r.world.tell(r.warm, now)
+	wantKnown(t, r.warm, r.world, r.policy(), now)
+	now = time.Unix(1_000_000_000, 0)
 	fresh := newWorld(w, r.runByID)
 	fresh.setQueues(queuesOf(r.live()))
 	r.world.mu.Lock()

@@ -12,6 +12,9 @@
 // after a kill -9. watch.go only records what executors say; that an attempt has ended for good
 // is again an outbox row (finish), because hashing and judging take their time.
 //
+// One planner is kept warm. The world names what changed (world_changes.go), and plan.go tells the planner of it before it decides; a plan from
+// nothing, of a snapshot of the world, is what outlooks are made of and what a plan that was refused is made again from.
+//
 // What runs have left is estimated in the world, from its deltas and from the steps that watch.go reads: estimate.go, pace.go.
 // Those estimates have the plan loop wake when time alone changes one.
 //

@@ -32,6 +32,7 @@ type estimates struct {
 	recipes map[string]bool // whether runs of a recipe told, of whomever was heard last: for a tenant of whom nothing was heard
 	arrived []forge.Arrival // by time, then run
 	lent    atomic.Bool     // a snapshot has it: it is not written to any more
+	changes *changes        // of the world
 }
 
 // teller is whose runs say how far they are, or do not: what a program writes is seen only once it runs.
@@ -51,8 +52,8 @@ type watched struct {
 	lost    time.Duration
 }
 
-func newEstimates(p scheduler.Policy) *estimates {
-	e := &estimates{by: estimate.New(estimate.Params{}), watched: map[forge.RunID]*watched{}, tells: map[teller]bool{}, recipes: map[string]bool{}}
+func newEstimates(p scheduler.Policy, c *changes) *estimates {
+	e := &estimates{changes: c, by: estimate.New(estimate.Params{}), watched: map[forge.RunID]*watched{}, tells: map[teller]bool{}, recipes: map[string]bool{}}
 	e.follow(p)
 	return e
 }
@@ -185,6 +186,7 @@ func (e *estimates) steps(a *forge.Attempt, r *forge.Run, rows []forge.MetricRow
 	}
 	news = !e.by.Work(a.Run).Known
 	e.by.Progress(a.Run, now, w.pace.times(r.TotalSteps-rows[len(rows)-1].Step))
+	e.changes.run(a.Run)
 	e.arrive()
 	return news
 }
@@ -205,9 +207,11 @@ func (e *estimates) arrive() {
 		} else {
 			e.arrived = slices.Insert(e.arrived, i, a)
 		}
+		e.changes.arrival(a)
 	}
 	if n := len(e.arrived) - mostArrived; n > mostArrived/10 {
 		e.arrived = slices.Delete(e.arrived, 0, n)
+		e.changes.everything() // a planner forgets no arrival
 	}
 }
 
@@ -236,6 +240,7 @@ func (d *world) estimate(now time.Time) {
 		return
 	}
 	for _, id := range e.by.Advance(now) {
+		d.changes.run(id)
 		i, waits := d.waits(id)
 		if waits {
 			d.pending[i].Work = e.by.Work(id)
@@ -316,7 +321,7 @@ func (d *Daemon) readPast(ctx context.Context) (p past, err error) {
 func (d *world) learn(p scheduler.Policy, was past, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e := newEstimates(p)
+	e := newEstimates(p, &d.changes)
 	slices.SortFunc(was.lived, func(a, b store.Lived) int { return cmp.Compare(a.Run, b.Run) })
 	for _, l := range was.lived {
 		e.by.Came(l.Run, l.SubmittedAt, estimate.Like{Tenant: l.Tenant, Recipe: l.Recipe, Model: l.Base, GPUs: l.GPUs}, false)

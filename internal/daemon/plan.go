@@ -71,34 +71,9 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	}
 	d.lookLock.Lock()
 	defer d.lookLock.Unlock()
-	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
-	at, preemptible := d.world.preemptible(policy)
-	var handable bool
-	if at.handable, handable = d.world.handable(); d.world.full() {
-		switch {
-		case !preemptible && !handable:
-			return time.Time{}
-		case d.looked.stands(at, policy, now):
-			return d.looked.again
-		}
-	}
-	snap := d.world.snapshot(now)
-	plan := scheduler.Plan(snap, policy)
-	d.looked = looked{}
+	plan := d.decide(ctx, now)
 	if len(plan.Place)+len(plan.Preempt) == 0 {
-		d.looked = looked{true, at, policy, plan.WakeAt}
 		return plan.WakeAt
-	}
-	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
-	// Runs that take their turns one after the other are planned more simply: that does meanwhile.
-	if err := scheduler.CheckPlan(snap, policy, plan); err != nil {
-		d.refusePlan(ctx, err)
-		plan = scheduler.PlanInTurn(snap, policy)
-		if scheduler.CheckPlan(snap, policy, plan) != nil {
-			return now.Add(planAnyway)
-		}
-	} else {
-		d.planFault.Store(nil)
 	}
 	met := d.meetOwners(ctx, &plan)
 	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: d.runDir})
@@ -122,11 +97,58 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 			again = now.Add(time.Millisecond)
 		}
 		e.Str("why", r.Why).Msg("decision refused")
+		d.warm = nil // the world moved on; but one that had missed something would decide the same for ever
 	}
 	if len(placed) > 0 || len(plan.Preempt) > 0 {
 		kick(d.kickOutbox)
 	}
 	return again
+}
+
+// decide makes a plan that may be carried out; one that decides nothing has when to look again.
+func (d *Daemon) decide(ctx context.Context, now time.Time) forge.Plan {
+	policy := d.policy() // once: a reload between planning and checking would make a good plan look bad
+	at, preemptible := d.world.preemptible(policy)
+	var handable bool
+	at.handable, handable = d.world.handable()
+	pl := d.planner(policy, now) // after the stamp, which must not be of later
+	if d.world.full() {
+		switch {
+		case !preemptible && !handable:
+			return forge.Plan{}
+		case d.looked.stands(at, policy, now):
+			return forge.Plan{WakeAt: d.looked.again}
+		}
+	}
+	plan := pl.Decide(now)
+	d.looked = looked{}
+	if len(plan.Place)+len(plan.Preempt) == 0 {
+		d.looked = looked{true, at, policy, plan.WakeAt}
+		return plan
+	}
+	// A plan that breaks an invariant is a bug of ours; it must not become an allocation.
+	// Runs that take their turns one after the other are planned more simply: that does meanwhile.
+	if err := scheduler.CheckDecisions(pl.Snapshot(now), policy, plan); err != nil {
+		d.refusePlan(ctx, err)
+		d.warm = nil // it may be what the planner believes
+		snap := d.world.snapshot(now)
+		plan = scheduler.PlanInTurn(snap, policy)
+		if scheduler.CheckPlan(snap, policy, plan) != nil {
+			return forge.Plan{WakeAt: now.Add(planAnyway)}
+		}
+	} else {
+		d.planFault.Store(nil)
+	}
+	return plan
+}
+
+// planner is the one that is kept from plan to plan, told of all that happened meanwhile. Another policy has another one.
+func (d *Daemon) planner(p scheduler.Policy, now time.Time) *scheduler.Planner {
+	if d.warm == nil || d.warmBy != p {
+		d.warm, d.warmBy = scheduler.NewPlanner(p), p
+	}
+	d.world.tell(d.warm, now)
+	return d.warm
 }
 
 // refusePlan says once for each kind of fault that planning stands still, and keeps readyz red.

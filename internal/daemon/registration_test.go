@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,8 +78,11 @@ func TestARegistrationSaysHowFarItIsToItsOwnerAlone(t *testing.T) {
 	} {
 		t.Run(c.op, func(t *testing.T) {
 			began := time.Now().Add(-time.Second)
+			var mu sync.Mutex // several files are read at once
 			var seen []api.Progress
 			ctx := lookedAt{t.Context(), func() {
+				mu.Lock()
+				defer mu.Unlock()
 				var g api.Progress
 				if call(t.Context(), "GET", "/v1/progress/once-"+c.op, max, "", "", &g) != http.StatusOK || g.BytesDone == 0 {
 					return // not begun yet, or not read anything yet

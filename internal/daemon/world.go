@@ -22,9 +22,9 @@ type world struct {
 	revision  int64
 	runs      map[forge.RunID]forge.Run // not terminal
 	settled   map[forge.RunID]dependency
-	waiters   map[forge.RunID]int        // how many pending runs name it in After
-	pending   []waiting                  // sorted by id; runs in state pending without an open attempt
-	queued    [forge.MaxPriority + 1]int // how many of pending have each priority
+	waiters   map[forge.RunID]map[forge.RunID]bool // the runs that name it in After and have not ended
+	pending   []waiting                            // sorted by id; runs in state pending without an open attempt
+	queued    [forge.MaxPriority + 1]int           // how many of pending have each priority
 	attempts  map[forge.RunID]forge.Attempt
 	stopped   map[forge.RunID]preempted    // runs that were preempted
 	moved     int64                        // grows when what runs, nodes, claims or pauses change
@@ -37,6 +37,7 @@ type world struct {
 	estimates *estimates                          // how much work runs have left
 	demand    demand                              // who waits for a place in a cluster's own queue
 	lookup    func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
+	changes   changes                             // that the planner was not told of yet
 }
 
 // waiting is one entry of the sorted list that planning looks at, ready for a snapshot but for the
@@ -66,7 +67,7 @@ type dependency struct {
 func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world {
 	d := &world{
 		revision: w.Revision, lookup: lookup,
-		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]int{},
+		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]map[forge.RunID]bool{},
 		attempts: map[forge.RunID]forge.Attempt{}, stopped: map[forge.RunID]preempted{}, nodes: map[nodeKey]forge.Node{},
 		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
 		ents: entitlements{tenants: map[forge.TenantID]forge.TenantAccount{}, users: map[waiter]forge.Quota{}, halfLife: forge.DefaultHalfLife},
@@ -123,8 +124,10 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			d.moved++
 		case x.Node != nil:
 			d.moved++
-			d.nodes[nodeKey{x.Node.Cluster, x.Node.Name}] = *x.Node
+			k := nodeKey{x.Node.Cluster, x.Node.Name}
+			d.nodes[k] = *x.Node
 			d.listed.Store(nil)
+			d.changes.node(k)
 			replan = true
 		case x.Claim != nil:
 			d.moved++
@@ -133,6 +136,7 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			} else {
 				d.claims[x.Claim.Claim] = true
 			}
+			d.changes.claim(x.Claim.Claim)
 			replan = true
 		case x.Paused != nil:
 			d.moved++
@@ -141,6 +145,7 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			} else {
 				d.paused[x.Paused.Cluster] = x.Paused.Reason
 			}
+			d.changes.cluster(x.Paused.Cluster)
 			replan = true
 		case x.Tenant != nil:
 			if d.putTenant(*x.Tenant) {
@@ -167,7 +172,15 @@ func (d *world) putRun(r forge.Run) {
 	before, known := d.runs[r.ID]
 	if !known && !r.State.Terminal() {
 		for _, a := range r.Spec.After {
-			d.waiters[a]++
+			if d.waiters[a] == nil {
+				d.waiters[a] = map[forge.RunID]bool{}
+			}
+			d.waiters[a][r.ID] = true
+		}
+	}
+	if !known || before.State != r.State {
+		for id := range d.waiters[r.ID] {
+			d.changes.run(id)
 		}
 	}
 	if r.State.Terminal() {
@@ -175,13 +188,13 @@ func (d *world) putRun(r forge.Run) {
 		delete(d.stopped, r.ID)
 		if known {
 			for _, a := range before.Spec.After {
-				if d.waiters[a]--; d.waiters[a] <= 0 {
+				if delete(d.waiters[a], r.ID); len(d.waiters[a]) == 0 {
 					delete(d.waiters, a)
 					delete(d.settled, a)
 				}
 			}
 		}
-		if d.waiters[r.ID] > 0 {
+		if len(d.waiters[r.ID]) > 0 {
 			d.settled[r.ID] = dependency{r.Number, r.State}
 		}
 		d.estimates.run(&r)
@@ -221,6 +234,7 @@ func (d *world) putAttempt(a forge.Attempt) {
 // index keeps the sorted list of runs that planning looks at. ULIDs grow, so that a new run
 // is nearly always appended.
 func (d *world) index(id forge.RunID) {
+	d.changes.run(id)
 	r, ok := d.runs[id]
 	_, busy := d.attempts[id] // also one that exited and is not yet ended: the next attempt waits for its verdict
 	want := ok && r.State == forge.RunPending && !busy
@@ -256,31 +270,19 @@ func (d *world) waits(id forge.RunID) (int, bool) {
 func (d *world) snapshot(now time.Time) forge.Snapshot {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	return d.take(now)
+}
+
+// take is snapshot for whoever holds mu.
+func (d *world) take(now time.Time) forge.Snapshot {
 	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Tenants: d.shares(now), Pending: make([]forge.PendingRun, 0, len(d.pending))}
-	suspects := d.suspects()
 	for i := range d.pending {
-		p := d.pending[i].PendingRun
-		p.After, p.Avoid = d.dependencies(d.pending[i].after), avoiding(p.Avoid, suspects)
-		s.Pending = append(s.Pending, p)
+		s.Pending = append(s.Pending, d.asPending(i))
 	}
 	for _, a := range d.attempts {
-		if !a.State.Open() {
-			continue
+		if a.State.Open() {
+			s.Active = append(s.Active, d.asActive(&a, now))
 		}
-		r := d.runs[a.Run]
-		x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
-			Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
-			Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last, SubmittedAt: r.SubmittedAt, Gang: r.Spec.Gang, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
-		x.Work = d.estimates.work(a.Run)
-		if r.Spec.TimeLimit > 0 && !a.Queued() {
-			// Until all ranks have started the clock has not: the limit counts from then.
-			from := a.StartedAt
-			if from.IsZero() {
-				from = now
-			}
-			x.EndsBy = from.Add(r.Spec.TimeLimit.D() + r.Spec.Grace.D())
-		}
-		s.Active = append(s.Active, x)
 	}
 	s.Arrived = d.estimates.lend()
 	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
@@ -295,38 +297,44 @@ func (d *world) snapshot(now time.Time) forge.Snapshot {
 	return s
 }
 
+// asPending is an entry of the list as planning sees it.
+func (d *world) asPending(i int) forge.PendingRun {
+	p := d.pending[i].PendingRun
+	p.After = d.dependencies(d.pending[i].after)
+	return p
+}
+
+// asActive is an open attempt as planning sees it.
+func (d *world) asActive(a *forge.Attempt, now time.Time) forge.ActiveAttempt {
+	r := d.runs[a.Run]
+	x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
+		Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
+		Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last, SubmittedAt: r.SubmittedAt, Gang: r.Spec.Gang, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
+	x.Work = d.estimates.work(a.Run)
+	if limited(a, &r) {
+		from := a.StartedAt
+		if from.IsZero() {
+			from = now
+		}
+		x.EndsBy = from.Add(r.Spec.TimeLimit.D() + r.Spec.Grace.D())
+	}
+	return x
+}
+
+// limited says that an attempt ends by a time limit of forge's own, wherever it runs.
+func limited(a *forge.Attempt, r *forge.Run) bool { return r.Spec.TimeLimit > 0 && !a.Queued() }
+
+// drifts says that when an attempt ends by moves with the time: until all ranks have started the clock has not, and the limit counts from then.
+func (d *world) drifts(id forge.RunID) bool {
+	a, ok := d.attempts[id]
+	r := d.runs[id]
+	return ok && a.State.Open() && a.StartedAt.IsZero() && limited(&a, &r)
+}
+
 func pendingRun(r forge.Run) forge.PendingRun {
 	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, User: r.User, Batch: !r.Spec.Batch.Empty(), Number: r.Number, Version: r.Version, Attempt: r.Attempt,
 		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
 		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel, Eval: r.Spec.Eval, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
-}
-
-// suspects are the nodes that there is evidence against, by name: every run goes elsewhere while elsewhere fits.
-func (d *world) suspects() (out []forge.NodeName) {
-	for _, n := range d.nodes {
-		if n.Suspect != "" {
-			out = append(out, n.Name)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// avoiding is what a run avoids by what it went through itself, and by what others did. Most have nothing of their own, and share the list.
-func avoiding(own, suspects []forge.NodeName) []forge.NodeName {
-	switch {
-	case len(suspects) == 0:
-		return own
-	case len(own) == 0:
-		return suspects
-	}
-	out := slices.Clone(own)
-	for _, n := range suspects {
-		if !slices.Contains(out, n) {
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 func (d *world) dependencies(after []forge.RunID) []forge.Dependency {

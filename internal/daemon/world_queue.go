@@ -50,6 +50,7 @@ func (d *world) setQueues(queues []forge.ClusterQueue) {
 		d.demand.add(&d.pending[i].PendingRun, 1)
 	}
 	d.moved++
+	d.changes.everything()
 }
 
 // batch says that it has a batch system, whoever chooses its nodes.
