@@ -28,6 +28,9 @@ type Launch struct {
 	Alike    []string   `json:"alike,omitempty"`     // the values that its nodes have of the label in Spec.Where.Within
 	SaveLead Duration   `json:"save_lead,omitempty"` // how long before the limit a save must begin
 	Report   *ReportTo  `json:"report,omitempty"`
+
+	// SourceFile is where forged keeps the archive of Spec.Source; it is put into the run directory. "": there is none, or forged has lost it.
+	SourceFile string `json:"-"`
 }
 
 // ReportTo is where a shim may say "look now", once its ranks have started and once they have ended. It tells nothing and is told

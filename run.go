@@ -60,6 +60,7 @@ type RunSpec struct {
 	Runtime      *Runtime          `json:"runtime,omitempty" doc:"Recipe's and run's part of the software to start in, over the cluster's"`
 	SecretsFile  string            `json:"secrets_file,omitempty" doc:"Path of a file of the job's owner with KEY=VALUE lines for the environment of ranks; its content stands nowhere"`
 	ResumeFrom   *BranchPoint      `json:"resume_from,omitempty" doc:"Checkpoint of another run that it begins from while it has none of its own"`
+	Source       *Source           `json:"source,omitempty" doc:"Snapshot of a working directory that the command starts in"`
 }
 
 // Whole is a parameter that is a whole number, whatever it went through.

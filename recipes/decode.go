@@ -27,6 +27,7 @@ type document struct {
 	Datasets     []string      `yaml:"datasets"`
 	NeedsDataset bool          `yaml:"needs_dataset"`
 	NeedsBase    bool          `yaml:"needs_base"`
+	NeedsCommand bool          `yaml:"needs_command"`
 	Output       bool          `yaml:"output"`
 	Gang         gangDoc       `yaml:"gang"`
 	Limits       limitsDoc     `yaml:"limits"`
@@ -77,11 +78,17 @@ type metricDoc struct {
 
 // parse reads one recipe file. Errors name the file, the line and the field.
 func parse(source string, b []byte) (Recipe, error) {
+	_, r, err := read(source, b)
+	return r, err
+}
+
+func read(source string, b []byte) (document, Recipe, error) {
 	doc := document{source: source}
 	if err := doc.decode(b, &doc); err != nil {
-		return Recipe{}, err
+		return doc, Recipe{}, err
 	}
-	return doc.recipe()
+	r, err := doc.recipe()
+	return doc, r, err
 }
 
 // decode reads the one YAML document of a file into what is given, and keeps the tree for line numbers.

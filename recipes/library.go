@@ -26,6 +26,7 @@ const (
 // Library is an immutable set of recipes by name.
 type Library struct {
 	recipes map[string]Recipe
+	site    map[string]string // file that a recipe came from, where it is not built in
 }
 
 // Builtin returns the recipes that are part of the program.
@@ -88,8 +89,12 @@ func (l Library) With(dir string) (Library, error) {
 		from[r.Name] = path
 		out.recipes[r.Name] = r
 	}
+	out.site = from
 	return out, nil
 }
+
+// Site says whether a recipe is the site's own.
+func (l Library) Site(name string) bool { return l.site[name] != "" }
 
 // Get returns a recipe. KindNotFound names those that exist and the nearest.
 func (l Library) Get(name string) (Recipe, error) {

@@ -16,6 +16,7 @@ type Recipe struct {
 	Kind         Kind                `json:"kind,omitempty" doc:"eval: its runs count in the quota class of evals; absent: train"`
 	Launch       forge.LaunchMode    `json:"launch"`
 	Entry        forge.Entry         `json:"entry"`
+	NeedsCommand bool                `json:"needs_command,omitempty" doc:"Its runs bring the program themselves; entry is empty"`
 	Datasets     []forge.DatasetKind `json:"datasets,omitempty" doc:"Kinds of dataset that it accepts"`
 	NeedsDataset bool                `json:"needs_dataset"`
 	NeedsBase    bool                `json:"needs_base"`

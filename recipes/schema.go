@@ -30,7 +30,7 @@ var datasetKinds = []forge.DatasetKind{forge.KindMessages, forge.KindText, forge
 // recipe checks the document and turns it into a Recipe; the first fault is returned, since a
 // later one often follows from it.
 func (d *document) recipe() (Recipe, error) {
-	r := Recipe{Name: d.Name, Doc: strings.TrimSpace(d.Doc), NeedsDataset: d.NeedsDataset, NeedsBase: d.NeedsBase, Output: d.Output, Runtime: d.Runtime}
+	r := Recipe{Name: d.Name, Doc: strings.TrimSpace(d.Doc), NeedsDataset: d.NeedsDataset, NeedsBase: d.NeedsBase, NeedsCommand: d.NeedsCommand, Output: d.Output, Runtime: d.Runtime}
 	if err := forge.CheckName(d.Name); err != nil {
 		return Recipe{}, d.fault("name", "%w", err)
 	}
@@ -65,8 +65,11 @@ func (d *document) entry(r *Recipe) error {
 	}
 	e := d.Entry
 	switch {
+	case d.NeedsCommand && (e.Module != "" || len(e.Command) > 0):
+		return d.fault("entry", "is given, and needs_command says that each run brings the program; give one of them")
+	case d.NeedsCommand:
 	case e.Module == "" && len(e.Command) == 0:
-		return d.fault("entry", "is missing; give a module or a command")
+		return d.fault("entry", "is missing; give a module or a command, or needs_command: true")
 	case e.Module != "" && len(e.Command) > 0:
 		return d.fault("entry", "gives both a module and a command; give one")
 	case e.Module != "" && !moduleName.MatchString(e.Module):

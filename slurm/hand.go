@@ -42,6 +42,7 @@ type SubmitRequest struct {
 	Launch rundir.LaunchFile `json:"launch"`
 	Job    Job               `json:"job"`
 	Owner  Owner             `json:"owner"`
+	Source []byte            `json:"source,omitempty"` // archive of the run's working directory, for a hand that cannot open forged's own file
 	Refuse string            `json:"refuse,omitempty"` // why there is no job to be had of it: it is recorded as refused, and Slurm is not asked
 }
 

@@ -1,8 +1,10 @@
 package slurm
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -54,6 +56,9 @@ func (h *Own) Submit(ctx context.Context, account string, q SubmitRequest) (Subm
 	own, err := q.Owner.resolve()
 	if err != nil {
 		return SubmitAnswer{}, err
+	}
+	if q.Source != nil {
+		q.Launch.Archive = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(q.Source)), nil }
 	}
 	err = rundir.PrepareFor(q.Launch, own)
 	switch {

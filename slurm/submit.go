@@ -2,6 +2,9 @@ package slurm
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -33,6 +36,11 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 		q.Job, q.Refuse = Job{}, cut(err.Error(), 1000)
 	case err != nil:
 		return "", err
+	}
+	if _, own := e.hand.(*Own); !own && l.SourceFile != "" && q.Refuse == "" { // its owner cannot open what is forged's
+		if q.Source, err = os.ReadFile(l.SourceFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
 	}
 	id := externalID(l.Account, at)
 	defer e.lockKey(id)()

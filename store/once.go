@@ -75,3 +75,13 @@ func (t *Tenant) Earlier(ctx context.Context) (string, error) {
 	}
 	return ref, sameRequest(t.p, request)
 }
+
+// Noted is for a request that made nothing in the database: what it made is named by ref, and whoever repeats it is answered by that.
+func (t *Tenant) Noted(ctx context.Context, ref string) error {
+	if t.p.Once.Key == "" {
+		return nil
+	}
+	return t.db.write(ctx, t.p.Once.Op, func(tx *tx) error {
+		return tx.once(t.p, func() (string, error) { return ref, nil }, func(string) error { return nil })
+	})
+}

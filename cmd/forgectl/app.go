@@ -22,6 +22,7 @@ type app struct {
 	wide    bool
 	timeout time.Duration // of one request; 0 is the client's own
 	cfg     *config       // once it was read
+	behind  []string      // arguments that stood behind --
 }
 
 // run is forgectl without the process around it.
@@ -38,6 +39,7 @@ func run(ctx context.Context, args []string, io Streams) int {
 	}
 	tree := a.tree()
 	line, err := arrange(tree, args)
+	a.behind = line.behind
 	if err == nil {
 		err = tree.RunContext(ctx, line.args)
 	}
@@ -68,7 +70,7 @@ func (a *app) tree() *cli.App {
 		},
 		Before: func(*cli.Context) error { return a.checkOutput() },
 		Commands: []*cli.Command{
-			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(),
+			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(),
 			a.eventsCommand(), a.tenantCommand(), a.userCommand(), a.keyCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(),
 			a.simulateCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},

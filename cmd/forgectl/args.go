@@ -13,6 +13,7 @@ import (
 type arranged struct {
 	args    []string // program, global flags, command path, its flags, "--", positionals
 	command string   // "run submit", for messages
+	behind  []string // positionals that stood behind --
 }
 
 // arrange puts flags before positionals. The parser (package flag beneath urfave/cli) stops at
@@ -25,19 +26,20 @@ func arrange(app *cli.App, args []string) (arranged, error) {
 		return out, nil
 	}
 	level, local := app.Commands, []cli.Flag(nil)
-	var globals, path, flags, rest []string
+	var globals, path, flags, rest, behind []string
 	done := func() arranged {
 		all := slices.Concat(args[:1], globals, path, flags)
 		if len(rest) > 0 {
 			all = append(append(all, "--"), rest...)
 		}
-		return arranged{args: all, command: strings.Join(path, " ")}
+		return arranged{args: all, command: strings.Join(path, " "), behind: behind}
 	}
 	for i := 1; i < len(args); i++ {
 		word := args[i]
 		switch {
 		case word == "--":
-			rest = append(rest, args[i+1:]...)
+			behind = args[i+1:]
+			rest = append(rest, behind...)
 			return done(), nil
 		case word == "-h" || word == "--help" || word == "-help" || word == "help" && len(level) > 0:
 			flags = append(flags, "--help")

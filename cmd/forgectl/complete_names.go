@@ -157,18 +157,7 @@ func runNames(ctx context.Context, cl *client.Client, _ string) ([]candidate, er
 	}), err
 }
 
-// recipeNames are those that runs were made of lately: the API has no list of recipes yet, and the
-// first of all is part of the program.
 func recipeNames(ctx context.Context, cl *client.Client, _ string) ([]candidate, error) {
-	names := []string{"lora_sft"}
-	l, err := cl.RunRows(ctx, api.RunFilter{Limit: completeMost})
-	for _, r := range l.Items {
-		if !slices.Contains(names, r.Recipe) {
-			names = append(names, r.Recipe)
-		}
-	}
-	if err != nil {
-		err = nil // what is known without the server stays
-	}
-	return words(sorted(names)), err
+	items, err := cl.Recipes(ctx)
+	return each1(items, func(r api.RecipeRow) candidate { return candidate{r.Name, r.Doc} }), err
 }

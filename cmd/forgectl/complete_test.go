@@ -58,7 +58,7 @@ func TestCandidates(t *testing.T) {
 		{"--output=js", "--output=json"},
 		{"run list --state ru", "running"},
 		{"run list --state=ru", "--state=running"},
-		{"run submit ", "lora_sft"},
+		{"run submit lora", "lora_sft"}, {"recipe show scr", "script"}, {"recipe lint ", filesMark},
 		{"run submit lora_sft --dataset ch", "chat"},
 		{"run submit lora_sft --dataset chat@", "chat@1"},
 		{"run submit lora_sft --base ", "tiny"},

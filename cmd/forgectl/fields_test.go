@@ -33,6 +33,7 @@ var jsonForms = []struct {
 	{"dataset list", reflect.TypeFor[forge.Dataset]()}, {"dataset show chat", reflect.TypeFor[forge.Dataset]()},
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
 	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
+	{"recipe list", reflect.TypeFor[api.RecipeRow]()}, {"recipe show lora_sft", reflect.TypeFor[api.Recipe]()},
 	{"node show box", reflect.TypeFor[api.NodeDetail]()},
 	{"tenant list", reflect.TypeFor[forge.Tenant]()}, {"tenant show default", reflect.TypeFor[forge.Tenant]()},
 	{"user list", reflect.TypeFor[forge.User]()}, {"user show ada", reflect.TypeFor[forge.User]()},

@@ -47,6 +47,9 @@ type runFile struct {
 	Runtime      *forge.Runtime      `yaml:"runtime"`
 	SecretsFile  string              `yaml:"secrets_file"`
 	ResumeFrom   string              `yaml:"resume_from"`
+	Command      []string            `yaml:"command"`
+	Launch       forge.LaunchMode    `yaml:"launch"`
+	Workdir      string              `yaml:"workdir"` // relative to where forgectl is started
 }
 
 // runWhere is forge.Constraints with memory in the forms of the flag.
@@ -109,7 +112,8 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 	}
 	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
-		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, SecretsFile: f.SecretsFile, ResumeFrom: f.ResumeFrom}
+		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, SecretsFile: f.SecretsFile, ResumeFrom: f.ResumeFrom,
+		Command: f.Command, Launch: f.Launch, Workdir: f.Workdir}
 	if err := where(&r, f.Where, path); err != nil {
 		return r, err
 	}
@@ -185,7 +189,7 @@ func yamlError(path string, err error) error {
 	if name, ok := strings.CutPrefix(firstLine(ye.GetMessage()), "unknown field "); ok {
 		return forge.Invalidf("file", "%s: unknown field %s", where, name).
 			WithHint("a run file takes name, recipe, dataset, base, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
-				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime, secrets_file, resume_from; parameters of the recipe go under params")
+				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime, secrets_file, resume_from, command, launch, workdir; parameters of the recipe go under params")
 	}
 	return e
 }

@@ -16,13 +16,15 @@ import (
 )
 
 func (a *app) runSubmitCommand() *cli.Command {
-	return &cli.Command{Name: "submit", Usage: "submit a run", ArgsUsage: "RECIPE [-- OPTION OF sbatch]…",
+	return &cli.Command{Name: "submit", Usage: "submit a run", ArgsUsage: "RECIPE [-- COMMAND…]",
 		Description: "forgectl run submit lora_sft --dataset chat@1 --base tiny --set lora.r=16 --gpus-per-node 2 --time 30m\n\n" +
 			"Times: minutes (90), Slurm's form (1-12:00:00) or Go's (36h). Memory: MiB, or 512M, 2G.\n" +
 			"What is not given is the recipe's default. Flags win over the run file.\n\n" +
 			"On a cluster of kind slurm: forgectl run submit lora_sft --cluster hpc --partition gpu --account lab -- --comment=paper\n" +
-			"What follows -- goes to sbatch as it is, where the site allows it.",
-		Flags: []cli.Flag{
+			"What follows -- and begins with a dash goes to sbatch as it is, where the site allows it.\n\n" +
+			"A program of your own: forgectl run submit script --workdir . --gpus-per-node 2 --launch node -- torchrun train.py --lr 1e-4\n" +
+			"What follows -- is the program and its arguments, without a shell. A job script: forgectl run submit script --sbatch my.sbatch",
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields; - reads standard input"},
 			&cli.StringFlag{Name: "name", Usage: "a name for people"},
 			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
@@ -61,7 +63,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
-		},
+		}, scriptFlags()...),
 		Action: func(c *cli.Context) error {
 			o, err := a.parseSubmit(c)
 			if err != nil {
@@ -74,6 +76,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 type submitOptions struct {
 	request api.SubmitRunRequest
 	wait    bool
+	source  sourceOptions
 }
 
 func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
@@ -85,18 +88,34 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		}
 	}
 	r := &o.request
-	words, raw := splitRaw(c.Args().Slice())
+	words := c.Args().Slice()
+	words = words[:len(words)-len(a.behind)]
+	raw, command := behindDashes(a.behind)
 	if len(words) > 0 || r.Recipe == "" {
 		switch {
 		case len(words) == 0:
 			return o, forge.Invalidf("", "RECIPE is missing").WithHint("usage: forgectl run submit RECIPE")
 		case len(words) > 1:
-			return o, forge.Invalidf("", "%q is one argument too many", words[1]).WithHint("usage: forgectl run submit RECIPE [-- OPTION OF sbatch]…")
+			return o, forge.Invalidf("", "%q is one argument too many", words[1]).WithHint("usage: forgectl run submit RECIPE [-- COMMAND…]; a program of yours follows --: run submit script -- python train.py")
 		case words[0] == "":
 			return o, forge.Invalidf("", "RECIPE is empty").WithHint("usage: forgectl run submit RECIPE")
 		}
 		r.Recipe = words[0]
 	}
+	var script *jobScript
+	if c.IsSet("sbatch") {
+		text(c, "workdir", &r.Workdir)
+		var err error
+		if script, err = a.useJobScript(c.String("sbatch"), r, a.behind); err != nil { // its header has the options of sbatch
+			return o, err
+		}
+		raw, command = nil, nil
+	}
+	var err error
+	if o.source, err = programFlags(c, r, command); err != nil {
+		return o, err
+	}
+	o.source.sbatch = script
 	batchFlags(c, r, raw)
 	if err := whereFlags(c, r); err != nil {
 		return o, err
@@ -163,15 +182,6 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		return o, forge.Invalidf("wait", "cannot be used with --dry-run: nothing is submitted")
 	}
 	return o, nil
-}
-
-// splitRaw parts what stands before -- from what follows it: no recipe begins with a dash, and the options do.
-func splitRaw(args []string) (words, raw []string) {
-	i := slices.IndexFunc(args, func(s string) bool { return strings.HasPrefix(s, "-") })
-	if i < 0 {
-		return args, nil
-	}
-	return args[:i], args[i:]
 }
 
 // batchFlags lays the words for Slurm over those of the run file.
@@ -283,9 +293,14 @@ func (a *app) runSubmit(ctx context.Context, o submitOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.request.Workdir != "" {
+		if o.request.Source, err = a.takeSource(ctx, cl, o); err != nil {
+			return err
+		}
+	}
 	s, err := cl.SubmitRun(ctx, o.request)
 	if err != nil {
-		return err
+		return o.source.lineOf(err)
 	}
 	for _, w := range s.Warnings {
 		fmt.Fprintf(a.Err, "warning: %s\n", clean(w))
@@ -353,7 +368,8 @@ func (a *app) showDryRun(s api.Submitted) error {
 	}
 	spec := &s.Run.Spec
 	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
-		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile, "began from", branchText(spec.ResumeFrom))
+		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile,
+		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom))
 	if p.people() {
 		p.line("")
 	}

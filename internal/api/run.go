@@ -37,6 +37,10 @@ type SubmitRunRequest struct {
 	SecretsFile     string              `json:"secrets_file,omitempty" yaml:"secrets_file" doc:"Path of a file of KEY=VALUE lines that only the job reads: 0600, and its owner's who runs the job"`
 	NoCheck         bool                `json:"no_check,omitempty" yaml:"-" doc:"Do not look at rows and tokenizer first; what registration found wrong with rows is a warning"`
 	ResumeFrom      string              `json:"resume_from,omitempty" yaml:"resume_from" doc:"RUN@STEP or RUN@latest: begin from that checkpoint of another run"`
+	Command         []string            `json:"command,omitempty" yaml:"command" maxItems:"1024" doc:"The program and its arguments, without a shell; for recipes that need one"`
+	Launch          forge.LaunchMode    `json:"launch,omitempty" yaml:"launch" enum:"rank,node" doc:"One process per GPU, or one per node; for recipes that need a command"`
+	Source          *forge.Source       `json:"source,omitempty" yaml:"-" doc:"Snapshot that the command starts in: POST /v1/snapshots"`
+	Workdir         string              `json:"-" yaml:"workdir"` // forgectl's: it uploads what is there and sends the source
 	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -30,6 +31,9 @@ type Services struct {
 	Clusters Clusters
 	Nodes    Nodes
 	Events   Events
+	Recipes  Recipes
+
+	Snapshots Snapshots
 }
 
 // Auth says who is asking.
@@ -89,6 +93,19 @@ type Models interface {
 	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
 	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)
+}
+
+// Recipes shows what can be trained. Recipes are the site's: every tenant sees all.
+type Recipes interface {
+	Recipes(ctx context.Context, p forge.Principal) ([]RecipeRow, error)
+	Recipe(ctx context.Context, p forge.Principal, name string) (Recipe, error)
+}
+
+// Snapshots keeps working directories that runs start in.
+type Snapshots interface {
+	// AddSnapshot reads an archive to its end. KindInvalid for one that has another digest, that is too large, or that is no snapshot.
+	AddSnapshot(ctx context.Context, p forge.Principal, sha256 string, body io.Reader) (Snapshot, error)
+	Snapshot(ctx context.Context, p forge.Principal, sha256 string) (Snapshot, error)
 }
 
 // Progresses says how far a registration is that is being carried out for the principal: key is the Idempotency-Key

@@ -21,21 +21,22 @@ var arrows = map[string][]string{
 	"recipes":             {},
 	"web":                 {},
 	"internal/rundir":     {},
+	"internal/workdir":    {},
 	"internal/crash":      {},
 	"internal/dataset":    {},
 	"internal/gate":       {},
 	"internal/direct":     {"internal/rundir", "internal/crash", "nvml"},
 	"internal/agent":      {"internal/rundir"},
-	"internal/shim":       {"internal/rundir", "internal/crash", "nvml"},
-	"internal/api":        {},
+	"internal/shim":       {"internal/rundir", "internal/crash", "internal/workdir", "nvml"},
+	"internal/api":        {"recipes"},
 	"internal/api/server": {"internal/api"},
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {
 		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/gate",
-		"nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
+		"internal/workdir", "nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
 	},
 	"cmd/forged":   {"internal/daemon", "internal/shim", "nvml", "slurm"},
-	"cmd/forgectl": {"internal/api", "internal/api/client", "internal/dataset", "recipes", "scheduler/sim"},
+	"cmd/forgectl": {"internal/api", "internal/api/client", "internal/dataset", "internal/workdir", "recipes", "scheduler/sim"},
 }
 
 // free are the rooms that may import anything and that nothing else may import: tests and

@@ -56,6 +56,8 @@ type Cluster struct {
 
 	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
 	UserRuntime bool           // runs may name the software that they start in
+
+	UserPrograms bool // runs may bring the program that they are
 }
 
 // Daemon is a running forged.
@@ -105,6 +107,8 @@ type Daemon struct {
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	reports    *reports
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
+
+	snapshotLock sync.Mutex // orders the removal of old snapshots and the use of them
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -230,6 +234,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)
+	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered

@@ -39,7 +39,7 @@ func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
 
 // follow takes over what a reload may change.
 func (c *Cluster) follow(cl ClusterConfig) {
-	c.PollEvery = cl.PollEvery.D()
+	c.PollEvery, c.UserPrograms = cl.PollEvery.D(), cl.UserPrograms != nil && *cl.UserPrograms
 	if cl.Kind != KindSlurm {
 		c.Modules, c.Python = cl.Python != "", cl.Python
 		return

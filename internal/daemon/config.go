@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
 )
 
 // Config is config.yaml: strict, every default a named constant. `forged config show` prints
@@ -66,6 +67,7 @@ type RetryConfig struct {
 // LimitsConfig bounds what the API accepts.
 type LimitsConfig struct {
 	MaxBodyBytes      int64    `yaml:"max_body_bytes"`
+	MaxSnapshotBytes  int64    `yaml:"max_snapshot_bytes"`  // files of a working directory that a run brings
 	RequestsPerSecond *float64 `yaml:"requests_per_second"` // of one key; 0: any number
 	Burst             int      `yaml:"burst"`               // of one key, at once
 	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
@@ -186,6 +188,7 @@ func (c Config) resolve() (Config, error) {
 		c.Policy.TrustRemoteCode = trust
 	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
+	def(&c.Limits.MaxSnapshotBytes, api.DefaultMaxSnapshot)
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
@@ -229,6 +232,9 @@ func (c Config) validate() error {
 		bad("policy", "%v", err)
 	} else if err := p.Validate(); err != nil {
 		bad("policy", "%v", err)
+	}
+	if n := c.Limits.MaxSnapshotBytes; n < 1<<20 || n > 10<<30 {
+		bad("limits.max_snapshot_bytes", "%d: want 1048576 (1 MiB) to 10737418240 (10 GiB)", n)
 	}
 	if c.Limits.MaxBodyBytes < 1024 {
 		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)

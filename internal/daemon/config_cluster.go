@@ -35,7 +35,8 @@ type ClusterConfig struct {
 	// ArtifactRoot is where registered outputs of a cluster whose run_root is scratch space belong.
 	ArtifactRoot string        `yaml:"artifact_root"`
 	Runtime      forge.Runtime `yaml:"runtime"`
-	Slurm        *SlurmConfig  `yaml:"slurm"` // kind slurm only, and there always
+	UserPrograms *bool         `yaml:"user_programs"` // runs may bring the program that they are
+	Slurm        *SlurmConfig  `yaml:"slurm"`         // kind slurm only, and there always
 }
 
 func (c *ClusterConfig) resolve(stateDir string) error {
@@ -54,8 +55,10 @@ func (c *ClusterConfig) resolve(stateDir string) error {
 		s := *c.Slurm
 		s.resolve(self, c.RunRoot)
 		c.Slurm = &s
+		def(&c.UserPrograms, s.UserRuntime)
 		return nil
 	}
+	def(&c.UserPrograms, new(false)) // it would run as forged's own account
 	def(&c.RunRoot, filepath.Join(stateDir, "runs"))
 	if c.Node == "" {
 		host, err := os.Hostname()

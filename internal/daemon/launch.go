@@ -118,6 +118,9 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		}
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
+	if src := r.Spec.Source; src != nil {
+		l.SourceFile = snapshots{d}.file(r.Tenant, src.SHA256)
+	}
 	there := d.world.nodesOf(a.Cluster)
 	if c := d.live().clusters[a.Cluster]; c != nil && c.batch() {
 		l.Spec.Where, l.Alike = whereOn(there, r.Spec.Where)

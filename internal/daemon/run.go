@@ -35,6 +35,11 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 		}
 		return out, err
 	}
+	if spec.Source != nil {
+		if err := snapshots(s).keep(p.Tenant, spec.Source.SHA256); err != nil {
+			return api.Submitted{}, err
+		}
+	}
 	return s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
 }
 

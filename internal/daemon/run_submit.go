@@ -96,10 +96,15 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err := d.checkCluster(spec); err != nil {
 		return none, nil, err
 	}
+	words, err := d.resolveProgram(p, &spec, q, rec)
+	if err != nil {
+		return none, nil, err
+	}
 	notes, err := d.resolveWhere(&spec, q.Where)
 	if err != nil {
 		return none, nil, err
 	}
+	notes = append(words, notes...)
 	if err := d.checkPlaceable(spec); err != nil {
 		return none, nil, err
 	}

@@ -65,6 +65,9 @@ var rules = map[string]access{
 	"get-run-priority":     {role: forge.RoleMember, target: "run", query: "priority=40", ok: []int{200}, own: true},
 	"release-run":          {role: forge.RoleMember, target: "run", ok: []int{200}, own: true, first: "/hold"},
 
+	"list-recipes": {role: forge.RoleViewer, ok: []int{200}},
+	"get-recipe":   {role: forge.RoleViewer, target: "recipe", ok: []int{200}},
+
 	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
 	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","path":"DIR/NEW.jsonl","parent":"ID@1"}`, ok: []int{201}},
@@ -72,6 +75,8 @@ var rules = map[string]access{
 	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
 	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
 	"register-model": {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
+
+	"add-snapshot": {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent
 
 	"get-progress": {role: forge.RoleMember, target: "registration", ok: []int{404}}, // none is under way; of others: internal/daemon/registration_test.go
 
@@ -301,6 +306,8 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.name()
 	case "cluster":
 		return "local"
+	case "recipe":
+		return "probe"
 	case "node":
 		var nodes api.List[api.NodeView]
 		m.do(ctx, "GET", "/v1/nodes", m.op, "", &nodes)
@@ -312,7 +319,7 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 // absent is a name of the kind that is nobody's.
 func absent(kind string) string {
 	switch kind {
-	case "dataset", "model", "self", "cluster":
+	case "dataset", "model", "self", "cluster", "recipe":
 		return "nobody-s"
 	}
 	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -411,7 +418,7 @@ func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
 				m.t.Errorf("%s, a colleague's: %d %s", w.name, status, body)
 			}
 		}
-		if rule.target == "" || rule.target == "cluster" || rule.target == "node" {
+		if slices.Contains([]string{"", "cluster", "node", "recipe"}, rule.target) { // the site's, and nobody's
 			continue
 		}
 		away := m.in[m.b][forge.RoleAdmin]

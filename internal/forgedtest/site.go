@@ -96,7 +96,7 @@ func New(ctx context.Context, o Options) (*Site, error) {
 	}
 	clusters := o.Clusters
 	if clusters == "" {
-		clusters = fmt.Sprintf("  - name: local\n    kind: direct\n    node: host-1\n    cpu_slots: %d\n    cpus: %d\n    memory: 64G\n    network: %s\n    poll_every: %s\n%s%s",
+		clusters = fmt.Sprintf("  - name: local\n    kind: direct\n    node: host-1\n    cpu_slots: %d\n    cpus: %d\n    memory: 64G\n    network: %s\n    poll_every: %s\n    user_programs: true\n%s%s",
 			o.CPUSlots, max(o.CPUSlots, 1), o.Network, o.PollEvery, python, env)
 	}
 	policy := "policy: {preset: fair}\n" // stories are told in the order of arrival, unless they are about another

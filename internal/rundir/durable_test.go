@@ -3,6 +3,7 @@ package rundir_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -424,5 +425,60 @@ func TestOfManyShimsOfANodeOneLeavesTheMark(t *testing.T) {
 	}
 	if _, err := rundir.AcquireLock(a.LockPath(0), rundir.Process{PID: 1, StartTime: 1}); !errors.Is(err, rundir.ErrLockUsed) {
 		t.Errorf("a shim that takes the lock does not see the mark: %v", err)
+	}
+}
+
+// A program that writes ten gigabytes without an end of a line costs whoever reads it no more than one read.
+func TestALineOfTenGigabytesIsReadPieceByPiece(t *testing.T) {
+	l := rundir.LaunchFile{Launch: forge.Launch{Run: "R", Attempt: 1, RunDir: filepath.Join(t.TempDir(), "R")}}
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	at := rundir.At(l.RunDir, 1)
+	if err := rundir.MakeDir(at.RankDir(0)); err != nil {
+		t.Fatal(err)
+	}
+	const size = 10 << 30
+	if err := os.WriteFile(at.StdoutPath(0), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(at.StdoutPath(0), size); err != nil { // sparse: it takes no room
+		t.Fatal(err)
+	}
+	var files rundir.Files
+	for _, offset := range []int64{0, size / 2, size - 10} {
+		c, err := files.Read(t.Context(), at, "stdout.0", offset, size)
+		if want := min(4<<20, size-offset); err != nil || int64(len(c.Data)) != want || c.Next != offset+want || c.Size != size {
+			t.Errorf("from %d: %d bytes, next %d, %v", offset, len(c.Data), c.Next, err)
+		}
+	}
+}
+
+func TestTheArchiveOfAWorkingDirectoryIsPutOnceAndForAllAttempts(t *testing.T) {
+	dir := t.TempDir()
+	kept := filepath.Join(dir, "kept")
+	if err := os.WriteFile(kept, []byte("archive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := rundir.LaunchFile{Launch: forge.Launch{Run: "R", Attempt: 1, RunDir: filepath.Join(dir, "R"), SourceFile: kept, Spec: forge.RunSpec{Source: &forge.Source{SHA256: "x"}}}}
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	l.Attempt, l.Archive = 2, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("another")), nil }
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(rundir.SourcePath(l.RunDir)); err != nil || string(b) != "archive" {
+		t.Errorf("%q, %v", b, err)
+	}
+	l.RunDir, l.Attempt = filepath.Join(dir, "S"), 1
+	if err := rundir.Prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(rundir.SourcePath(l.RunDir)); err != nil || string(b) != "another" {
+		t.Errorf("from a reader: %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(rundir.At(l.RunDir, 1).LaunchPath()); err != nil || strings.Contains(string(b), kept) {
+		t.Errorf("forged's own path is in the launch: %s, %v", b, err)
 	}
 }

@@ -27,6 +27,9 @@ func SpecPath(runDir string) string { return filepath.Join(runDir, "spec.json") 
 // FencePath holds the highest attempt allowed.
 func FencePath(runDir string) string { return filepath.Join(runDir, "fence") }
 
+// SourcePath is the archive of the run's working directory, the same for all its attempts.
+func SourcePath(runDir string) string { return filepath.Join(runDir, "source.tar.gz") }
+
 func layoutPath(runDir string) string  { return filepath.Join(runDir, "layout") }
 func attemptsDir(runDir string) string { return filepath.Join(runDir, "attempts") }
 
@@ -53,6 +56,7 @@ func (a Attempt) CheckpointDir() string { return a.path("checkpoints") }
 func (a Attempt) WaitsPath() string     { return a.path("nodes", "waits") }
 func (a Attempt) OutputDir() string     { return a.path("output") }
 func (a Attempt) OutputPath() string    { return a.path("output.json") }
+func (a Attempt) WorkDir() string       { return a.path("work") } // where a command starts that came with its directory
 
 // NodeDir belongs to the shim of the node with this index in the placement.
 func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("%04d", node)) }

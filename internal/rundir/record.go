@@ -3,6 +3,7 @@ package rundir
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ const (
 type LaunchFile struct {
 	forge.Launch
 	Options LaunchOptions `json:"options"`
+	// Archive opens the archive of Spec.Source where it is no file that the one who prepares could open; nil: SourceFile.
+	Archive func() (io.ReadCloser, error) `json:"-"`
 }
 
 // LaunchOptions is how this cluster starts ranks.
@@ -162,6 +165,9 @@ func PrepareFor(l LaunchFile, o Owner) error {
 	}
 	made, err := makeDirs(a, o)
 	if err != nil {
+		return err
+	}
+	if err := putSource(l); err != nil {
 		return err
 	}
 	var set []Content

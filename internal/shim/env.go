@@ -72,6 +72,10 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	env["LOCAL_WORLD_SIZE"] = strconv.Itoa(s.perNode[s.node])
 	env["NNODES"] = strconv.Itoa(len(s.perNode))
 	env["GPUS_PER_NODE"] = strconv.Itoa(len(l.Placement[s.node].Slots))
+	if l.Spec.Launch == forge.LaunchNode { // torchrun takes what is not on its command line from these
+		env["PET_NNODES"], env["PET_NODE_RANK"], env["PET_NPROC_PER_NODE"] = env["NNODES"], strconv.Itoa(s.node), env["GPUS_PER_NODE"]
+		env["PET_MASTER_ADDR"], env["PET_MASTER_PORT"] = s.master.Addr, strconv.Itoa(s.master.Port)
+	}
 	env["MASTER_ADDR"] = s.master.Addr
 	env["MASTER_PORT"] = strconv.Itoa(s.master.Port)
 	if len(s.perNode) == 1 {

@@ -2,6 +2,8 @@ package shim
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -172,6 +174,9 @@ func (g *gang) tick(s signs, now time.Time) {
 	}
 	if !g.killAt.IsZero() && !now.Before(g.killAt) && g.level < levelKill {
 		g.level = levelKill
+		if late := g.outstayed(); late != "" {
+			g.detail = sentence(g.detail, late)
+		}
 	}
 }
 
@@ -203,6 +208,23 @@ func (g *gang) orders() []order {
 		m.notified = g.level
 	}
 	return out
+}
+
+// outstayed names who has to be killed: that a program does not listen is for its user to know.
+func (g *gang) outstayed() string {
+	var late []string
+	for _, m := range g.members {
+		if m.pid != 0 && !m.ended {
+			late = append(late, strconv.Itoa(m.rank))
+		}
+	}
+	if len(late) == 0 {
+		return ""
+	}
+	if len(late) > 8 {
+		late = append(late[:8], "…")
+	}
+	return "killed at the end of the grace, by which it had not ended: rank " + strings.Join(late, ", ")
 }
 
 // running counts the local ranks that have started and not ended.

@@ -159,6 +159,9 @@ func (s *shim) prepareSteps(ctx context.Context) error {
 	if s.node > 0 {
 		return s.awaitNodeZero(ctx)
 	}
+	if err := s.unpack(ctx); err != nil {
+		return err
+	}
 	if err := s.chooseResume(ctx); err != nil {
 		return err
 	}

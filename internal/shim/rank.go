@@ -107,7 +107,7 @@ func (s *shim) writeEnv(rank int, env []string) {
 }
 
 func (s *shim) startRank(m *member, argv, env []string) error {
-	path, err := lookPath(argv[0], env, s.at.Dir())
+	path, err := lookPath(argv[0], env, s.startDir())
 	if err != nil {
 		return refuse(forge.StopNodeEnv, "cannot start %s: %v", argv[0], err)
 	}
@@ -125,7 +125,7 @@ func (s *shim) startRank(m *member, argv, env []string) error {
 	}
 	m.started = time.Now().UTC()
 	m.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Dir:   s.at.Dir(),
+		Dir:   s.startDir(),
 		Env:   env,
 		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},

@@ -42,7 +42,8 @@ type Fake struct {
 	clusters []api.ClusterView
 	seat     api.RunSeat
 
-	batchQueue string // has all that wait
+	snapshots  map[string]api.Snapshot // by tenant and digest
+	batchQueue string                  // has all that wait
 	checks     []api.Check
 	failures   map[string]api.NodeDetail // by node
 	notReady   []string
@@ -80,7 +81,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, Priority: f, RunData: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, Priority: f, RunData: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Snapshots: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

@@ -119,14 +119,14 @@ func mayAskFor(p forge.Principal, priority int) error {
 	return nil
 }
 
-// SubmitRun implements api.Runs. It knows the recipe lora_sft and two parameters of it.
+// SubmitRun implements api.Runs. It knows the recipe lora_sft and two parameters of it, and script.
 func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRequest) (api.Submitted, error) {
 	leave, err := f.enter("SubmitRun")
 	if err != nil {
 		return api.Submitted{}, err
 	}
 	defer leave()
-	if r.Recipe != "lora_sft" {
+	if r.Recipe != "lora_sft" && r.Recipe != "script" {
 		return api.Submitted{}, forge.Invalidf("recipe", "there is no recipe %q; there are: lora_sft", r.Recipe)
 	}
 	run := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.Actor(), State: forge.RunPending, SubmittedAt: f.now}
@@ -138,6 +138,12 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Where: r.Where, SecretsFile: r.SecretsFile, Pinned: r.Preemptible != nil && !*r.Preemptible}
 	if r.ResumeFrom != "" {
 		run.Spec.ResumeFrom = &forge.BranchPoint{Run: "R3", Number: 3, Attempt: 1, Step: 20, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SHA256: "5d41402a"}
+	}
+	if r.Recipe == "script" {
+		run.Spec.Entry, run.Spec.Params, run.Spec.Origins = forge.Entry{Command: r.Command}, map[string]any{}, map[string]string{}
+		if run.Spec.Source = r.Source; r.Launch != "" {
+			run.Spec.Launch = r.Launch
+		}
 	}
 	if r.Priority != nil {
 		run.Spec.Priority = *r.Priority

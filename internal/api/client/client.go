@@ -113,7 +113,14 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 		target += "?" + q.Encode()
 	}
 	var body io.Reader
-	if in != nil {
+	file, upload := in.(archive)
+	if upload {
+		f, err := file.open()
+		if err != nil {
+			return nil, fmt.Errorf("archive: %w", err)
+		}
+		body = f // closed by the transport
+	} else if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return nil, forge.Invalidf("", "the request cannot be written as JSON: %w", err)
@@ -124,7 +131,11 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 	if err != nil {
 		return nil, fmt.Errorf("request %s: %w", path, err)
 	}
-	if in != nil {
+	switch {
+	case upload:
+		r.Header.Set("Content-Type", api.SnapshotType)
+		r.ContentLength = file.size
+	case in != nil:
 		r.Header.Set("Content-Type", "application/json")
 	}
 	if c.opts.Key != "" {

@@ -29,6 +29,10 @@ func (s *server) body(next http.Handler) http.Handler {
 			s.reject(w, r, err)
 			return
 		}
+		if r.Method == http.MethodPost && r.URL.Path == api.SnapshotPath && r.Body != nil && r.Body != http.NoBody {
+			s.upload(w, r, next)
+			return
+		}
 		var b []byte
 		if r.Body != nil && r.Body != http.NoBody {
 			rc := http.NewResponseController(w)

@@ -50,7 +50,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
@@ -176,6 +176,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
 		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
+		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
+		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
@@ -187,7 +189,11 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 			if c.path != "" {
 				path = c.path
 			}
-			status, _, body := s.call(t, method, path, c.body, api.HeaderKey, apitest.OperatorSecret)
+			headers := []string{api.HeaderKey, apitest.OperatorSecret}
+			if strings.HasPrefix(path, api.SnapshotPath) {
+				headers = append(headers, "Content-Type", api.SnapshotType)
+			}
+			status, _, body := s.call(t, method, path, c.body, headers...)
 			r := ops[c.op].Responses[fmt.Sprint(status)]
 			if status/100 != 2 || r == nil {
 				t.Fatalf("got %d: %s", status, body)

@@ -21,6 +21,7 @@ type spec struct {
 	created               bool         // answers 201
 	errors                []forge.Kind // besides those that every operation may answer
 	responses             map[string]*huma.Response
+	upload                bool // its body is an archive
 	once                  bool // takes an Idempotency-Key
 	open                  bool // under /v1 and needs no key: it is how one comes by a key
 }
@@ -106,6 +107,9 @@ func (op spec) huma(s *server, fields []string) huma.Operation {
 		// would stay on the connection and cancel the context of a handler that takes longer.
 		BodyReadTimeout: -1,
 		Metadata:        map[string]any{fieldsKey: fields},
+	}
+	if op.upload {
+		o.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{api.SnapshotType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}
 	}
 	if op.created {
 		o.DefaultStatus = http.StatusCreated

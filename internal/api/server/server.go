@@ -30,6 +30,8 @@ type Options struct {
 	Commit  string
 	// MaxBody bounds a request body, in bytes.
 	MaxBody int64
+	// MaxSnapshot bounds the files of an uploaded archive, in bytes.
+	MaxSnapshot int64
 	// BodyTimeout bounds the time in which a body must have arrived.
 	BodyTimeout time.Duration
 	// Heartbeat is the pause between comments on a quiet event stream.
@@ -62,6 +64,9 @@ type Observation struct {
 func (o Options) withDefaults() Options {
 	if o.MaxBody <= 0 {
 		o.MaxBody = DefaultMaxBody
+	}
+	if o.MaxSnapshot <= 0 {
+		o.MaxSnapshot = api.DefaultMaxSnapshot
 	}
 	if o.BodyTimeout <= 0 {
 		o.BodyTimeout = DefaultBodyTimeout
@@ -119,6 +124,8 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.logins()
 	srv.clusters()
 	srv.events()
+	srv.recipes()
+	srv.snapshots()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}

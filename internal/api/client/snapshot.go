@@ -1,0 +1,23 @@
+package client
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/forge-ml/forge-ml/internal/api"
+)
+
+// archive is a body that is sent as it is, and once more when its answer was lost.
+type archive struct {
+	size int64
+	open func() (io.ReadCloser, error)
+}
+
+// AddSnapshot uploads the archive of a working directory. It waits as long as that takes.
+func (c *Client) AddSnapshot(ctx context.Context, sha256 string, size int64, open func() (io.ReadCloser, error)) (api.Snapshot, error) {
+	var out api.Snapshot
+	err := c.askLong(ctx, http.MethodPost, api.SnapshotPath, url.Values{"sha256": {sha256}}, archive{size, open}, &out)
+	return out, err
+}
