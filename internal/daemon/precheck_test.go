@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +25,8 @@ func interpreter(t *testing.T, r *rig, shell string) (dir string) {
 	s := *r.live()
 	c := *s.clusters["local"]
 	c.Python = path
-	s.clusters["local"] = &c // the rig's only one
+	s.clusters = maps.Clone(s.clusters) // the loops read the one in force
+	s.clusters["local"] = &c            // the rig's only one
 	r.settings.Store(&s)
 	return dir
 }
