@@ -226,10 +226,30 @@ func (s *shim) reap() (childless bool) {
 		now := time.Now().UTC()
 		for _, m := range s.gang.members {
 			if m.pid == pid && !m.ended {
+				if s.job != nil && s.gang.cause == "" && obeyed(ws) {
+					s.hearTerm()
+				}
 				s.gang.exited(m, ws, s.oom.struck(), now)
 				s.recordExit(m.exit)
 			}
 		}
+	}
+}
+
+// termLag is how much later than its ranks a shim may hear of a TERM that a batch system sends to all of them.
+const termLag = 300 * time.Millisecond
+
+// obeyed says that a rank ended as one does that was asked to.
+func obeyed(ws syscall.WaitStatus) bool {
+	return ws.Signaled() && ws.Signal() == syscall.SIGTERM || ws.Exited() && (ws.ExitStatus() == forge.ExitCheckpointed || ws.ExitStatus() == 128+int(syscall.SIGTERM))
+}
+
+// hearTerm waits for the TERM that such an end may have come from: it is the cause, and the end what followed.
+func (s *shim) hearTerm() {
+	select {
+	case <-s.events.term:
+		s.terminated()
+	case <-time.After(termLag):
 	}
 }
 
