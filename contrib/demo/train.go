@@ -221,7 +221,7 @@ func (t *training) script(ctx context.Context) error {
 		return err
 	}
 	if err := t.show(ctx, "run", "submit", "script", "--cluster", hpcName, "--nodes", fmt.Sprint(torchNodes), "--gpus-per-node", fmt.Sprint(torchGPUs), "--cpus-per-gpu", "1", "--mem-per-gpu", "1G",
-		"--time", "10m", "--launch", "node", "--workdir", work, "--", "torchrun", "train.py"); err != nil {
+		"--time", "10m", "--max-retries", "1", "--launch", "node", "--workdir", work, "--", "torchrun", "train.py"); err != nil {
 		return err
 	}
 	var r api.RunDetail
@@ -250,7 +250,10 @@ func (t *training) script(ctx context.Context) error {
 	if err := t.show(ctx, "run", "show", "4"); err != nil {
 		return err
 	}
-	if err := t.claim(r.State == forge.RunCompleted && r.Attempt == 2 && r.Attempts[1].ResumeStep == 10 && len(r.Attempts[0].Placement) == torchNodes, "forgectl run show 4",
+	if r.Attempt != 2 || len(r.Attempts) != 2 {
+		return fmt.Errorf("the program is %s in attempt %d: %+v", r.State, r.Attempt, r.Attempts)
+	}
+	if err := t.claim(r.State == forge.RunCompleted && r.Attempts[1].ResumeStep == 10 && len(r.Attempts[0].Placement) == torchNodes, "forgectl run show 4",
 		"a program that never heard of forge but for where to save: %s on %s, in attempt %d, from step %d", r.State, placedOn(r.Attempts[1]), r.Attempt, r.Attempts[1].ResumeStep); err != nil {
 		return err
 	}
