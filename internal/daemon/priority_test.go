@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -124,7 +123,10 @@ func TestAnotherPriority(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.fake.Silence(false)
-		r.await(t, run.ID, "told", func(forge.Run) bool { return slices.Equal(r.fake.Nices(key), []int{100}) }) // (100 - 90) × 10
+		r.await(t, run.ID, "told", func(forge.Run) bool { // (100 - 90) × 10; before that it may have been told of 80
+			said := r.fake.Nices(key)
+			return len(said) > 0 && said[len(said)-1] == 100
+		})
 		r.await(t, run.ID, "done", func(forge.Run) bool { rows, err := r.db.Outbox(t.Context()); return err == nil && len(rows) == 0 })
 		r.fake.Allocate(key, on("n1")...)
 		r.fake.Start(key)

@@ -4,9 +4,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/executortest"
 	"github.com/forge-ml/forge-ml/recipes"
 	"github.com/forge-ml/forge-ml/slurm"
 )
@@ -19,10 +21,12 @@ func (r *rig) beside(users bool, names ...forge.ClusterName) {
 		clusters[n] = c
 	}
 	s.clusters, s.order = clusters, slices.Clone(s.order)
+	dumb := executortest.NewFake() // the daemon's loops may ask it
+	dumb.Silence(true)
 	for _, n := range names {
 		o := slurm.Options{Cluster: n, Shim: "/opt/forged", With: slurm.With{
 			Runtime: forge.Runtime{Kind: forge.RuntimeVenv, Path: "/sw/venv", Modules: []string{"cuda"}}, Allow: []string{"comment"}, Partitions: []slurm.Partition{{Name: "gpu"}}}}
-		s.clusters[n] = &Cluster{Name: n, Kind: KindSlurm, RunRoot: "/scratch", Slurm: &o, UserRuntime: users}
+		s.clusters[n] = &Cluster{Name: n, Kind: KindSlurm, RunRoot: "/scratch", Slurm: &o, UserRuntime: users, Executor: dumb, Files: dumb, PollEvery: time.Hour}
 		s.order = append(s.order, n)
 	}
 	r.settings.Store(&s)
