@@ -140,7 +140,7 @@ func (t *queueDay) overtake(ctx context.Context) error {
 	if err := t.untilOn(ctx, t.bob, first, "its end", ended); err != nil {
 		return err
 	}
-	long, err := t.probe(ctx, t.ada, 4, longSteps, 50, "--name", "long")
+	long, err := t.probe(ctx, t.ada, 4, longSteps, 50, "--name", "long", "--set", "save_ms=300") // long enough for a look at who waits for it
 	if err != nil {
 		return err
 	}
