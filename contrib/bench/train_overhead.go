@@ -15,8 +15,8 @@ import (
 
 const (
 	overheadPairs = 8
-	overheadFrom  = 50  // the step that is measured from: imports, first batches and allocations are over
-	overheadTo    = 350 // and to
+	overheadFrom  = 20  // the step that is measured from: imports, first batches and allocations are over
+	overheadTo    = 220 // and to
 	overheadRest  = 10  // steps after it, so that nothing of the end is in it
 	overheadBound = 15 * time.Minute
 	overheadLimit = 1.03
@@ -24,7 +24,7 @@ const (
 )
 
 // overheadCPU is the user and system time that a step of lora_sft takes, in the steady state: of the rank and its shim as a forged of this machine runs them, against
-// the process of the bare TRL script, in 8 interleaved pairs. The clock is read between two steps of the same process (when it has reported step 50 and step 350), so
+// the process of the bare TRL script, in 8 interleaved pairs. The clock is read between two steps of the same process (when it has reported step 20 and step 220), so
 // that nothing of the start is in it; neither side saves meanwhile. The value is the median of the pairs' ratios; the interval is for their mean.
 func overheadCPU(ctx context.Context, e env) ([]figure, error) {
 	ctx, cancel := context.WithTimeout(ctx, overheadBound)

@@ -1,6 +1,8 @@
-"""The same training as a person writes it with TRL, without any of forge's code: python bare_trl.py RECIPE BASE DATA DIR [STEPS].
+"""The same training as a person writes it with TRL, without any of forge's code.
 
-Prints one JSON list, the log of every step. test_fidelity.py and contrib/bench hold the recipes against it; fidelity.json has its numbers as parameters.
+python bare_trl.py RECIPE BASE DATA DIR [STEPS] prints one JSON list, the log of every step.
+test_fidelity.py and contrib/bench hold the recipes against it,
+with its numbers as parameters in fidelity.json.
 """
 
 from __future__ import annotations
