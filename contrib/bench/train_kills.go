@@ -43,7 +43,7 @@ const (
 	killsLook     = 5 * time.Millisecond
 	killsTold     = 10 * time.Second
 	killsLeaveFor = 10 * time.Second // after its end
-	downAtMost    = 500 * time.Millisecond
+	downAtMost    = 300 * time.Millisecond
 )
 
 // kills50 is a run of 200 steps of lora_sft that is killed 50 times, and one that is not: what differs between them, and what was left.
@@ -65,7 +65,7 @@ func kills50(ctx context.Context, e env) ([]figure, error) {
 	k := &killing{name: "kills_50", e: e, kills: kills, steps: steps, slack: slack, start: 8 * time.Second, program: "forge_train.lora_sft", site: s.Site}
 	submit := func() (forge.Run, error) { return s.train(ctx, "lora_sft", params) }
 	last := fmt.Sprint("checkpoints/checkpoint-", steps)
-	return k.figure(ctx, submit, submit, "output/adapter_model.safetensors", last+"/optimizer.pt", last+"/scheduler.pt", last+"/rng_state_0.pth")
+	return k.figure(ctx, submit, submit, "output/adapter_model.safetensors", last+"/optimizer.pt", last+"/scheduler.pt", last+"/rng_state.pth")
 }
 
 // kills1000 is the same with a program that saves and resumes, and has no torch to import.
