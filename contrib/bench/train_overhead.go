@@ -40,10 +40,10 @@ func overheadCPU(ctx context.Context, e env) ([]figure, error) {
 	params["train.max_steps"], params["checkpoint.every_steps"] = overheadTo+overheadRest, 1_000_000
 	var ratios, logs, ours, theirs []float64
 	pair := func(n int) error {
-		var bare, run float64
+		var bare, run, shim float64
 		sides := []func() error{
 			func() (err error) { bare, err = s.bareCPU(ctx, n); return err },
-			func() (err error) { run, err = s.runCPU(ctx, params); return err },
+			func() (err error) { run, shim, err = s.runCPU(ctx, params); return err },
 		}
 		for i := range sides { // who is first alternates
 			if err := sides[(i+n)%len(sides)](); err != nil {
@@ -52,7 +52,7 @@ func overheadCPU(ctx context.Context, e env) ([]figure, error) {
 		}
 		ours, theirs = append(ours, run), append(theirs, bare)
 		ratios, logs = append(ratios, run/bare), append(logs, math.Log(run/bare))
-		fmt.Fprintf(os.Stderr, "overhead_cpu: pair %d of %d: %.3f ms-cpu a step, bare %.3f, ratio %.4f\n", n+1, overheadPairs, run, bare, run/bare)
+		fmt.Fprintf(os.Stderr, "overhead_cpu: pair %d of %d: %.3f ms-cpu a step (the shim %.3f of it), bare %.3f, ratio %.4f\n", n+1, overheadPairs, run, shim, bare, run/bare)
 		return nil
 	}
 	for n := range overheadPairs {
@@ -103,14 +103,14 @@ func (s *school) bareCPU(ctx context.Context, n int) (float64, error) {
 	if err = errors.Join(err, measured, out.Close()); err != nil {
 		return 0, fmt.Errorf("the bare script: %w\n%s", err, &diagnostics)
 	}
-	return ms, nil
+	return ms[0], nil
 }
 
-// runCPU does the same with a run, and measures its rank and its shim.
-func (s *school) runCPU(ctx context.Context, params map[string]any) (float64, error) {
+// runCPU does the same with a run, and measures its rank and its shim: what both take, and the shim's part.
+func (s *school) runCPU(ctx context.Context, params map[string]any) (both, shim float64, err error) {
 	run, err := s.train(ctx, "lora_sft", params)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	dir := attemptDir(s.Site, run.ID, 1)
 	ms, err := perStep(ctx, filepath.Join(dir, "metrics.jsonl"), `"loss"`, nil, func() ([]int, error) {
@@ -121,41 +121,44 @@ func (s *school) runCPU(ctx context.Context, params map[string]any) (float64, er
 		return []int{l.Pid, l.Ranks[0].Pid}, nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	_, err = completed(ctx, s.Site, run)
-	return ms, err
+	return ms[0] + ms[1], ms[0], err
 }
 
-// perStep is the CPU time of a step of processes that write a line with a word for each.
-func perStep(ctx context.Context, path, word string, ended <-chan struct{}, pids func() ([]int, error)) (float64, error) {
-	var at [2]int64
+// perStep is the CPU time of a step, in milliseconds, of each of some processes that write a line with a word for each.
+func perStep(ctx context.Context, path, word string, ended <-chan struct{}, pids func() ([]int, error)) (ms []float64, err error) {
+	var at [2][]int64
 	for i, steps := range []int{overheadFrom, overheadTo} {
 		for n := 0; n < steps; {
 			select {
 			case <-ctx.Done():
-				return 0, ctx.Err()
+				return nil, ctx.Err()
 			case <-ended:
-				return 0, fmt.Errorf("it ended after %d steps", n)
+				return nil, fmt.Errorf("it ended after %d steps", n)
 			case <-time.After(5 * time.Millisecond): // much less than a step
 			}
 			b, err := os.ReadFile(path)
 			if err != nil && !os.IsNotExist(err) {
-				return 0, err
+				return nil, err
 			}
 			n = bytes.Count(b, []byte(word))
 		}
 		all, err := pids()
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		for _, pid := range all {
 			ticks, err := cpuTicks(pid)
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			at[i] += ticks
+			at[i] = append(at[i], ticks)
 		}
 	}
-	return float64(at[1]-at[0]) * 1000 / clockTicks / (overheadTo - overheadFrom), nil
+	for i := range at[0] {
+		ms = append(ms, float64(at[1][i]-at[0][i])*1000/clockTicks/(overheadTo-overheadFrom))
+	}
+	return ms, nil
 }
