@@ -210,9 +210,11 @@ func (t *tx) dropClaimsOn(n forge.Node, slots []int) error {
 	if len(slots) == 0 {
 		return nil
 	}
-	return t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("c.for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ? AND slot IN (?))", n.Cluster, n.Name, bun.List(slots))
-	})
+	list, err := encode(len(slots), slots)
+	if err != nil {
+		return err
+	}
+	return t.dropClaims(`for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ? AND slot IN (SELECT value FROM json_each(?)))`, string(n.Cluster), string(n.Name), list)
 }
 
 // normalNode gives equal nodes one form: slots ascending, text that can be stored.

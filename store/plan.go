@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/uptrace/bun"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -251,16 +250,16 @@ func (a *applying) checkShare(r *runRow, l *clusterLoad, cluster forge.ClusterNa
 	if used := l.memory[s.Node]; used+s.MemoryMiB > n.MemoryMiB {
 		return stale("node %s has %s of %s memory free; %s needs %s", n.Name, forge.FormatMiB(n.MemoryMiB-used), forge.FormatMiB(n.MemoryMiB), r.name(), forge.FormatMiB(s.MemoryMiB))
 	}
-	var other claimRow
-	err := a.NewSelect().Model(&other).Where("c.cluster = ?", cluster).Where("c.node = ?", s.Node).Where("c.slot IN (?)", bun.List(s.Slots)).
-		Where("c.for_run <> ?", r.ID).Limit(1).Scan(a.ctx)
-	if err == nil {
-		return stale("slot %d of %s is claimed for another run", other.Slot, s.Node)
+	others, err := a.claims(`cluster = ? AND node = ? AND for_run <> ?`, string(cluster), string(s.Node), string(r.ID))
+	if err != nil {
+		return err
 	}
-	if absent(err) {
-		return nil
+	for _, o := range others {
+		if slices.Contains(s.Slots, o.Slot) {
+			return stale("slot %d of %s is claimed for another run", o.Slot, s.Node)
+		}
 	}
-	return err
+	return nil
 }
 
 func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error) {
@@ -273,7 +272,7 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 	if a.opt.RunDir != nil {
 		row.RunDir = clean(a.opt.RunDir(r.ID, p.Cluster))
 	}
-	if _, err := a.NewInsert().Model(row).Exec(a.ctx); err != nil {
+	if err := a.tx.insertAttempt(row); err != nil {
 		return none, err
 	}
 	for _, s := range p.Shares {
@@ -288,7 +287,7 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 		return none, err
 	}
 	// The gang starts: what was claimed for it is either in the placement or not needed any more.
-	if err := a.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
+	if err := a.dropClaims(claimsFor, string(r.ID)); err != nil {
 		return none, err
 	}
 	r.Attempt, r.NotBefore = p.Attempt, 0

@@ -60,6 +60,7 @@ type bench struct {
 type env struct {
 	bin     string
 	verbose bool
+	shrink  int // kueue_load has that many times fewer tenants and nodes
 }
 
 var benches = []bench{
@@ -94,6 +95,7 @@ func main() {
 	var e env
 	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
 	flag.BoolVar(&e.verbose, "v", false, "print the parts of a figure too")
+	flag.IntVar(&e.shrink, "shrink", 1, "kueue_load with this many times fewer tenants and nodes, to look at it: it prints no figure then")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to a file")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()

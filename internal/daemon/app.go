@@ -100,6 +100,7 @@ type Daemon struct {
 	planned    atomic.Int64           // turns of the plan loop
 	refused    atomic.Pointer[string] // why the last reload was
 	requests   atomic.Int64           // being answered now
+	ground     atomic.Pointer[terrain] // see terrain.go
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
 	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one
