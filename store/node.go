@@ -51,14 +51,21 @@ func (r *nodeRow) forge() (forge.Node, error) {
 	return n, decode(r.Labels, &n.Labels)
 }
 
-// loadNodes reads nodes with their GPUs, sorted by cluster and name; an empty cluster means all.
-func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName) ([]forge.Node, error) {
+// loadNodes reads nodes with their GPUs, sorted by cluster and name; an empty cluster means all, and with names only those of a cluster.
+func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName, only ...forge.NodeName) ([]forge.Node, error) {
 	var rows []nodeRow
 	var gpus []gpuRow
 	qn := db.NewSelect().Model(&rows).Order("n.cluster", "n.name")
 	qg := db.NewSelect().Model(&gpus).Order("g.cluster", "g.node", "g.slot")
 	if cluster != "" {
 		qn, qg = qn.Where("n.cluster = ?", cluster), qg.Where("g.cluster = ?", cluster)
+	}
+	if len(only) > 0 {
+		names, err := encode(len(only), only)
+		if err != nil {
+			return nil, err
+		}
+		qn, qg = qn.Where("n.name IN (SELECT value FROM json_each(?))", names), qg.Where("g.node IN (SELECT value FROM json_each(?))", names)
 	}
 	if err := qn.Scan(ctx); err != nil {
 		return nil, err

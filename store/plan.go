@@ -47,7 +47,7 @@ func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]f
 	}
 	err := db.write(ctx, op, func(t *tx) error {
 		placed, refused = nil, nil
-		a := &applying{tx: t, opt: opt, loads: map[forge.ClusterName]*clusterLoad{}}
+		a := &applying{tx: t, opt: opt, named: named(plan), loads: map[forge.ClusterName]*clusterLoad{}}
 		for _, p := range plan.Place {
 			var attempt forge.Attempt
 			err := t.sub(func() (err error) {
@@ -93,10 +93,38 @@ func refuse(all []forge.Refusal, run forge.RunID, err error) ([]forge.Refusal, e
 type applying struct {
 	*tx
 	opt   ApplyOptions
+	named map[forge.ClusterName][]forge.NodeName
 	loads map[forge.ClusterName]*clusterLoad
 }
 
-// clusterLoad is what a cluster's nodes have and what open attempts use of it.
+// named lists the nodes that a plan rests on: reading all of a site of thousands for the one that a run was placed on would hold up every
+// other write. Of a cluster of which it names none, all are read.
+func named(plan forge.Plan) map[forge.ClusterName][]forge.NodeName {
+	type node struct {
+		cluster forge.ClusterName
+		name    forge.NodeName
+	}
+	seen, out := map[node]bool{}, map[forge.ClusterName][]forge.NodeName{}
+	add := func(n node) {
+		if !seen[n] {
+			seen[n] = true
+			out[n.cluster] = append(out[n.cluster], n.name)
+		}
+	}
+	for _, p := range plan.Place {
+		for _, s := range p.Shares {
+			add(node{p.Cluster, s.Node})
+		}
+	}
+	for _, p := range plan.Preempt {
+		for _, c := range p.Claims {
+			add(node{c.Cluster, c.Node})
+		}
+	}
+	return out
+}
+
+// clusterLoad is what those of a cluster's nodes that the plan names have and what open attempts use of it.
 type clusterLoad struct {
 	paused string
 	nodes  map[forge.NodeName]forge.Node
@@ -116,7 +144,7 @@ func (a *applying) load(cluster forge.ClusterName) (*clusterLoad, error) {
 		return l, nil
 	}
 	l := &clusterLoad{nodes: map[forge.NodeName]forge.Node{}, cpus: map[forge.NodeName]int{}, memory: map[forge.NodeName]int64{}}
-	nodes, err := loadNodes(a.ctx, a.Conn, cluster)
+	nodes, err := loadNodes(a.ctx, a.Conn, cluster, a.named[cluster]...)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // The outbox is what was decided and is not yet done. Its rows are written in the transaction
 // of the decision, and stay until they are done: a crash between the two loses nothing.
 const (
-	outboxEvery   = 2 * time.Second  // rows that could not be done are tried again
+	outboxEvery   = 2 * time.Second // rows that could not be done are tried again
 	outboxMaxGap  = 100 * time.Millisecond
 	execTimeout   = 30 * time.Second // of one call to an executor
 	worldPatience = time.Second      // from a commit to its deltas
