@@ -62,6 +62,7 @@ type env struct {
 	verbose     bool
 	seed        uint64
 	kills       int
+	shrink      int // kueue_load has that many times fewer tenants and nodes
 }
 
 var benches = []bench{
@@ -106,6 +107,7 @@ func main() {
 	flag.StringVar(&e.python, "python", "", "interpreter of the training environment; empty installs one, or finds it")
 	flag.Uint64Var(&e.seed, "seed", 0, "what chance follows from; 0 is the clock")
 	flag.IntVar(&e.kills, "kills", 0, "so many kills instead of kills_50's and kills_1000's own number")
+	flag.IntVar(&e.shrink, "shrink", 1, "kueue_load with this many times fewer tenants and nodes, to look at it: it prints no figure then")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to a file")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()
