@@ -38,10 +38,13 @@ func ExplainIn(s forge.Snapshot, plan forge.Plan, run forge.RunID) forge.Held {
 }
 
 // Queued says why an attempt waits that was handed over to a cluster's own queue, and that this queue decides. system is what
-// people call the batch system.
-func Queued(a forge.Attempt, system string) string {
+// people call the batch system; trouble is why it could not be handed over so far, where that is known.
+func Queued(a forge.Attempt, system, trouble string) string {
 	if a.Intent != forge.IntentNone {
 		return fmt.Sprintf("is taken back from the queue of cluster %s", a.Cluster)
+	}
+	if a.Batch == nil && trouble != "" {
+		return fmt.Sprintf("could not be handed over to cluster %s so far, which is tried again: %s", a.Cluster, trouble)
 	}
 	if a.Batch == nil {
 		return fmt.Sprintf("is being handed over to cluster %s, where %s decides the order", a.Cluster, system)

@@ -89,6 +89,7 @@ func (e *Executor) askSoon() {
 func (e *Executor) ask(begun time.Time) {
 	out, err := squeue(e.ctx, e.o.Tools, e.users())
 	took := time.Since(begun)
+	l := parseSqueue(out, e.ours)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k := &e.asker
@@ -100,7 +101,6 @@ func (e *Executor) ask(begun time.Time) {
 	}
 	k.answered, k.troubles, k.words = begun, 0, ""
 	k.pause = max(e.o.PollEvery, min(answerShare*took, maxPause))
-	l := parseSqueue(out, e.ours)
 	changed := e.take(l, begun)
 	e.forget(time.Now())
 	lost, strangers := e.lost(), e.strangers(l)
@@ -266,19 +266,19 @@ func (e *Executor) askFor(lost []*attempt, begun time.Time) (changed bool) {
 	for _, a := range lost {
 		names = append(names, a.name)
 	}
-	out, err := squeue(e.ctx, e.o.Tools, nil, "--name="+strings.Join(names, ","))
+	out, err := squeue(e.ctx, e.o.Tools, e.users(), "--name="+strings.Join(names, ","))
 	if err != nil {
 		return false
 	}
 	byName := parseSqueue(out, e.ours)
 	books, known := e.sacct(names, begun)
-	asked := 0
+	asked, away := 0, false
 	for _, a := range lost {
 		e.mu.Lock()
 		job, _ := a.choose(e.owned(a, byName.jobs[a.name]))
 		id := a.jobID()
 		if job == nil || job.State == "CANCELLED" {
-			if b := books[a.name].latest(id); b != nil && b.phase() == phaseOver {
+			if b := jobs(e.owned(a, books[a.name])).latest(id); b != nil && b.phase() == phaseOver {
 				job = b
 			}
 		}
@@ -287,13 +287,14 @@ func (e *Executor) askFor(lost []*attempt, begun time.Time) (changed bool) {
 			a.heard(job, begun)
 		}
 		e.mu.Unlock()
-		if job != nil || id != "" && asked >= askedByID {
+		if job != nil || id != "" && (away || asked >= askedByID) {
 			continue
 		}
-		answer := presence{gone: true}
+		answer := presence{gone: byName.garble == 0}
 		if id != "" {
 			asked++
 			answer = e.showJob(a.name, id)
+			away = answer.away // twenty that each wait for their time-out would be minutes in which nothing else is asked
 		}
 		e.mu.Lock()
 		switch {
@@ -329,13 +330,14 @@ func (a *attempt) jobID() string {
 type presence struct {
 	job  *entry
 	gone bool // it has no such job, or another one by that id
+	away bool // nobody answers
 }
 
 // showJob asks for one job by its id. Ids are used again: only a job of the right name is the right one.
 func (e *Executor) showJob(name, id string) presence {
 	out, err := e.o.Tools.Run(e.ctx, "", "scontrol", "--oneliner", "show", "job", id)
 	if err != nil {
-		return presence{gone: strings.Contains(wordsOf(err), "Invalid job id")}
+		return presence{gone: strings.Contains(wordsOf(err), "Invalid job id"), away: TroubleOf(err) == TroubleAway}
 	}
 	p := pairs(out)
 	j := entry{ID: p.get("JobId"), Name: p.get("JobName"), State: p.get("JobState"), Reason: p.get("Reason"), Partition: p.get("Partition"), Nodes: p.get("NodeList"), ByUID: -1}

@@ -35,7 +35,7 @@ func thousands(t testing.TB, n int) (*Executor, []forge.ExternalID) {
 		for r := range 16 {
 			must(t, os.MkdirAll(at.RankDir(r), 0o750))
 		}
-		fmt.Fprintf(&listing, "%d|RUNNING|0|0|1795648537|1795648538|1827184538|main|root|n[1-2]|None|%s\n", i+1, JobName("hpc", run, 1))
+		fmt.Fprintf(&listing, "%d|RUNNING|0|0|1795648537|1795648538|1827184538|N/A|main|root|n[1-2]|None|%s\n", i+1, JobName("hpc", run, 1))
 		ids = append(ids, externalID("", at))
 	}
 	must(t, os.WriteFile(filepath.Join(bin, "jobs"), []byte(listing.String()), 0o600))
@@ -154,6 +154,44 @@ func TestALookAtRunningAttemptsReadsNothingAgain(t *testing.T) {
 		must(t, err)
 		if o[0].State != forge.ObservExited || !o[0].Released {
 			t.Errorf("%+v", o[0])
+		}
+	})
+	t.Run("nor are directories opened that inotify sees all of", func(t *testing.T) {
+		e.near = true
+		asked := func() time.Time {
+			own.mu.Lock()
+			defer own.mu.Unlock()
+			return own.books[e.known[ids[5]].at].askedAt
+		}
+		_, err := e.Poll(t.Context(), ids[5:6])
+		must(t, err)
+		before := asked()
+		e.mu.Lock()
+		e.known[ids[5]].looked = time.Now().Add(-10 * readAgain)
+		e.mu.Unlock()
+		_, err = e.Poll(t.Context(), ids[5:6])
+		must(t, err)
+		if !asked().Equal(before) {
+			t.Error("they were opened")
+		}
+	})
+	t.Run("and what a rank left is read once its job is over, though no directory has changed", func(t *testing.T) {
+		_, at, err := e.parseID(ids[7])
+		must(t, err)
+		write(t, at.RankExitPath(3), forge.RankExit{Rank: 3, Code: 41})
+		jobs := filepath.Join(e.o.Tools.Bin, "jobs")
+		b, err := os.ReadFile(jobs)
+		must(t, err)
+		must(t, os.WriteFile(jobs, []byte(strings.Replace(string(b), "\n8|RUNNING", "\n8|FAILED", 1)), 0o600))
+		e.mu.Lock()
+		e.asker.pause = 0
+		e.mu.Unlock()
+		_, err = e.Poll(t.Context(), ids[7:8])
+		must(t, err)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if a := e.known[ids[7]]; len(a.records.Ranks) != 1 || a.records.Ranks[0].Code != 41 {
+			t.Errorf("job %+v, ranks %+v", a.job, a.records.Ranks)
 		}
 	})
 }

@@ -11,7 +11,7 @@
 //	own.go        the hand of forged itself; records.go reads nothing again that has not changed
 //	submit.go, find.go, signal.go: handing over, finding again after a lost answer, taking back
 //	ask.go        when Slurm is asked, and what its answers change: squeue.go, sacct.go read them
-//	judge.go      Slurm's word and the shims' records, merged: a function of values
+//	judge.go      Slurm's word and the shims' records, merged: a function of values; words.go says why it ended, sight.go what is seen of it
 //	poll.go       a look at attempts, and what their state needs; waiting.go: those that are not to wait any longer
 //	strangers.go  jobs that nobody asks for, of attempts that never began
 //

@@ -29,10 +29,12 @@ type Executor struct {
 	pace pace
 
 	wake   chan struct{}
+	nudges sync.Map        // of a later look: when, in ms
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	notify *notifier
+	near   bool  // everything that happens in the run root happens on this machine
 	rules  rules // of its partitions
 
 	// stripes serialise what changes an attempt: Submit, Find and Signal of one never overlap.
@@ -104,6 +106,7 @@ func New(o Options) (*Executor, error) {
 	}
 	e.with.Store(&o.With)
 	e.notify = e.newNotifier()
+	e.near = e.self && local(filepath.Dir(e.runRoot("")))
 	e.tasks.Go(e.tick)
 	return e, nil
 }

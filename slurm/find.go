@@ -57,12 +57,17 @@ func (e *Executor) Find(ctx context.Context, key, runDir string) forge.Lookup {
 	case r.Batch != nil && r.Batch.JobID != "":
 		return found("Slurm took it as job " + r.Batch.JobID)
 	}
-	out, err := squeue(ctx, e.o.Tools, nil, "--name="+a.name)
+	// Of its owner's jobs: anybody on the cluster may give a job of theirs its name, and the run would wait for that one.
+	out, err := squeue(ctx, e.o.Tools, e.users(), "--name="+a.name)
 	if err != nil {
 		return unknown(err)
 	}
-	if jobs := parseSqueue(out, e.ours).jobs[a.name]; len(jobs) > 0 {
+	l := parseSqueue(out, e.ours)
+	if jobs := e.owned(a, l.jobs[a.name]); len(jobs) > 0 {
 		return found("Slurm has it as job " + jobs[0].ID + ", " + jobs[0].State)
+	}
+	if l.garble > 0 {
+		return unknown(fmt.Errorf("%d lines of squeue's answer cannot be read", l.garble))
 	}
 	c, err := e.hand.Revoke(ctx, account, at)
 	switch {

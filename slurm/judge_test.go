@@ -190,6 +190,21 @@ func TestWhatEndedIt(t *testing.T) {
 			w.heard = w.endSeen.Add(-time.Second)
 			return w
 		}(), forge.ObservStopping, "", "", true},
+		{"while epilogs run Slurm does not say why", func() *world {
+			w := aGang().job("COMPLETING", "").claimed().live().exit(0, forge.StopSignal, saved).exit(1, forge.StopSignal, saved).after(4 * explainWithin)
+			w.heard = w.now.Add(-time.Second)
+			return w
+		}(), forge.ObservStopping, "", "", true},
+		{"but that it preempted a job it says at once", func() *world {
+			w := aGang().job("COMPLETING", "").claimed().live().exit(0, forge.StopSignal, saved).exit(1, forge.StopSignal, saved)
+			w.sight.job.Preempted = noon.Add(-20 * time.Second)
+			return w
+		}(), forge.ObservExited, forge.EndCheckpointedPreempt, "preempted by Slurm", false},
+		{"a stop that forged asked for, on a node whose clock is behind", func() *world {
+			w := aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopRankExit, saved).exit(1, forge.StopRankExit, saved)
+			w.records.Stop = &rundir.Stop{Signal: forge.SignalCheckpoint, At: noon.Add(-8 * time.Second)}
+			return w
+		}(), forge.ObservExited, "", "", false},
 		{"in the end it is judged by what there is", aGang().job("RUNNING", "").claimed().live().exit(0, forge.StopSignal, ended).exit(1, forge.StopSignal, ended).after(explainAtMost),
 			forge.ObservExited, forge.EndKilledExternally, "", false},
 	} {

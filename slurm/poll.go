@@ -8,11 +8,13 @@ import (
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
-// readAgain is how soon records are read again that nothing has pointed at, where inotify does not see other machines;
-// readOthers where each reading is a process of its own.
+// readAgain is how soon records are read again that nothing has pointed at, where inotify does not see other machines; readOthers where
+// each reading is a process of its own; readWatched where inotify sees all of an attempt's directories: to open those of ten thousand at
+// every look is most of what looking costs.
 const (
-	readAgain  = 500 * time.Millisecond
-	readOthers = 3 * time.Second
+	readAgain   = 500 * time.Millisecond
+	readOthers  = 3 * time.Second
+	readWatched = time.Minute
 )
 
 // pace is how patient an executor is. Tests are less so.
@@ -63,22 +65,29 @@ func (e *Executor) Poll(ctx context.Context, ids []forge.ExternalID) ([]forge.Ob
 // none.
 func (e *Executor) read(ctx context.Context, list []*attempt) {
 	byAccount := map[string][]*attempt{}
+	var anew []rundir.Attempt
 	now, again := time.Now(), readAgain
 	if !e.self {
 		again = readOthers
 	}
 	e.mu.Lock()
 	for _, a := range list {
-		if a == nil || now.Sub(a.looked) < again {
+		if a == nil || now.Sub(a.looked) < again || e.near && a.watched() && now.Sub(a.looked) < readWatched {
 			continue
 		}
 		if !a.looked.IsZero() && a.blind == "" && a.records.Claim == nil && a.job.phase() == phaseWaiting {
 			continue
 		}
 		a.looked = now // before they are read: what happens meanwhile is news
+		if a.unfinished() {
+			anew = append(anew, a.at)
+		}
 		byAccount[a.account] = append(byAccount[a.account], a)
 	}
 	e.mu.Unlock()
+	if own, ok := e.hand.(*Own); ok {
+		own.Forget(anew)
+	}
 	for account, as := range byAccount {
 		ats := make([]rundir.Attempt, len(as))
 		for i, a := range as {
@@ -101,6 +110,17 @@ func (e *Executor) read(ctx context.Context, list []*attempt) {
 			e.watch(a)
 		}
 	}
+}
+
+// watched: inotify sees all of its directories, and its end, which changes what is looked for, has not been seen. Locked by mu.
+func (a *attempt) watched() bool {
+	return a.blind == "" && a.endSeen.IsZero() && a.records.Launched != nil && len(a.watching) == watchesOf(a.records)
+}
+
+// unfinished: its job is over, and not all shims have had their last word. What ranks and srun left then counts, and lies where no
+// directory that is looked at changes by it. Locked by mu.
+func (a *attempt) unfinished() bool {
+	return (a.gone || a.job.phase() == phaseOver) && !(sight{records: a.records}).complete()
 }
 
 func wordsOfAny(err error) string {

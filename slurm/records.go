@@ -70,6 +70,20 @@ func (h *Own) Records(ctx context.Context, account string, ats []rundir.Attempt)
 	return out, nil
 }
 
+// Forget has the records of attempts read anew, whatever their directories say.
+func (h *Own) Forget(ats []rundir.Attempt) {
+	if len(ats) == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, at := range ats {
+		if b := h.books[at]; b != nil {
+			b.settled = false
+		}
+	}
+}
+
 func (b *book) look(at rundir.Attempt, now time.Time) {
 	b.askedAt = now
 	stamp, err := b.stampOf(at)

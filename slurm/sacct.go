@@ -8,9 +8,9 @@ import (
 )
 
 // sacctFormat: like squeue's, the name last.
-const sacctFormat = "JobIDRaw,State,ExitCode,Submit,Start,End,Partition,NodeList,JobName"
+const sacctFormat = "JobIDRaw,State,ExitCode,Submit,Start,End,Partition,NodeList,User,JobName"
 
-const sacctFields = 9
+const sacctFields = 10
 
 // jobs are those of one name.
 type jobs []entry
@@ -37,7 +37,7 @@ func (e *Executor) sacct(names []string, now time.Time) (byName map[string]jobs,
 	}
 	// Without a start it would look at today only.
 	since := now.Add(-30 * 24 * time.Hour).UTC().Format("2006-01-02T15:04:05")
-	out, err := e.o.Tools.Run(e.ctx, "", "sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", "--allusers",
+	out, err := e.o.Tools.Run(e.ctx, "", "sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", "--user="+strings.Join(e.users(), ","),
 		"--starttime="+since, "--name="+strings.Join(names, ","), "--format="+sacctFormat)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -64,7 +64,7 @@ func parseSacct(out string) []entry {
 		if len(f) < sacctFields || !isJobID(f[0]) {
 			continue
 		}
-		j := entry{ID: f[0], Partition: f[6], Nodes: f[7], Name: f[8], ByUID: -1}
+		j := entry{ID: f[0], Partition: f[6], Nodes: f[7], User: f[8], Name: f[9], ByUID: -1}
 		var by string
 		j.State, by, _ = strings.Cut(f[1], " ")
 		if uid, err := strconv.Atoi(strings.TrimPrefix(by, "by ")); err == nil && j.State == "CANCELLED" {

@@ -86,11 +86,11 @@ func TestParseSqueue(t *testing.T) {
 }
 
 func TestParseSacct(t *testing.T) {
-	out := `1|RUNNING|0:0|1795649341|1795649342|Unknown|main|n[1-2]|a|b
-2|FAILED|3:0|1795649341|1795649342|1795649342|main|n1|forge-hpc-01ABC.1
-3|CANCELLED by 1000|0:15|1795649341|None|1795649341|main|None assigned|forge-hpc-01ABC.2
-2|CANCELLED|0:0|1795000000|1795000001|1795000002|main|n4|forge-hpc-01ABC.1
-4|WHATEVER|0:0|1795649341|None|1795649341|main|None assigned|forge-hpc-01ABC.4
+	out := `1|RUNNING|0:0|1795649341|1795649342|Unknown|main|n[1-2]|ann|a|b
+2|FAILED|3:0|1795649341|1795649342|1795649342|main|n1|ann|forge-hpc-01ABC.1
+3|CANCELLED by 1000|0:15|1795649341|None|1795649341|main|None assigned|ann|forge-hpc-01ABC.2
+2|CANCELLED|0:0|1795000000|1795000001|1795000002|main|n4|ann|forge-hpc-01ABC.1
+4|WHATEVER|0:0|1795649341|None|1795649341|main|None assigned|ann|forge-hpc-01ABC.4
 nonsense
 `
 	all := parseSacct(out)
@@ -100,7 +100,7 @@ nonsense
 	if j := all[0]; j.Name != "a|b" || !j.Ended.IsZero() || j.phase() != phaseActive {
 		t.Errorf("%+v", j)
 	}
-	if j := all[2]; j.State != "CANCELLED" || j.ByUID != 1000 || j.Nodes != "" || j.exitWords() != "0:15" {
+	if j := all[2]; j.State != "CANCELLED" || j.User != "ann" || j.ByUID != 1000 || j.Nodes != "" || j.exitWords() != "0:15" {
 		t.Errorf("%+v", j)
 	}
 	if all[1].ByUID != -1 || all[3].ByUID != -1 {

@@ -68,7 +68,8 @@ func (e *Executor) endStrangers(all []stranger) {
 		}
 		e.log.Info().Str("job", s.job.ID).Str("name", s.job.Name).Msg("a job of an attempt that never began is taken out of Slurm")
 		if _, err := e.hand.Act(e.ctx, s.account, Action{Verb: ActCancel, JobIDs: []string{s.job.ID}, Name: s.job.Name}); err != nil {
-			e.log.Warn().Err(err).Str("job", s.job.ID).Msg("job not cancelled; it is tried again")
+			e.log.Warn().Err(err).Str("job", s.job.ID).Msg("job not cancelled; it is tried again, and so are the rest")
+			return // while these wait for their time-outs nobody asks Slurm for anything
 		}
 	}
 }

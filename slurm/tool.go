@@ -164,7 +164,6 @@ func troubleIn(words string) Trouble {
 		{"More processors requested than permitted", TroubleRefused},
 		{"Memory specification can not be satisfied", TroubleRefused},
 		{"Requested partition configuration not available now", TroubleRefused},
-		{"SubmitJob", TroubleBusy}, // AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit: so many at a time, not never
 		{"Job violates accounting/QOS policy", TroubleRefused},
 		{"User's group not permitted to use this partition", TroubleRefused},
 		{"Access/permission denied", TroubleRefused},

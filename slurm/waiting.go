@@ -34,6 +34,15 @@ func neverClears(reason string) (time.Duration, bool) {
 	return 0, false
 }
 
+// handedOver is when the job was submitted, by forged's own clock where that was noted: a controller's that is behind would have every
+// job taken back at once.
+func (s sight) handedOver() time.Time {
+	if b := s.records.Batch; b != nil && b.JobID == s.job.ID && !b.At.IsZero() {
+		return b.At
+	}
+	return s.job.Submitted
+}
+
 // takeBack takes a job out of Slurm's queue that is not to wait there any more. True: the claim has an owner now, which is to be
 // looked at again.
 func (e *Executor) takeBack(ctx context.Context, a *attempt, s sight, o forge.Observation) bool {
@@ -57,7 +66,7 @@ func (e *Executor) takeBack(ctx context.Context, a *attempt, s sight, o forge.Ob
 	case s.records.Stop != nil:
 	case never && s.jobAt.Sub(stuck) >= patience/e.pace.stuck:
 		note.Refused = fmt.Sprintf("Slurm keeps job %s waiting for a reason that does not clear by itself: %s", s.job.ID, s.job.Reason)
-	case e.o.Binding == BindLate && e.o.BindTimeout > 0 && s.now.Sub(s.job.Submitted) > e.o.BindTimeout:
+	case e.o.Binding == BindLate && e.o.BindTimeout > 0 && s.now.Sub(s.handedOver()) > e.o.BindTimeout:
 		note.Withdrawn = fmt.Sprintf("Slurm did not start job %s on its nodes within %s: %s", s.job.ID, e.o.BindTimeout, s.job.Reason)
 	default:
 		return false

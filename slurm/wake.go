@@ -23,8 +23,19 @@ func (e *Executor) nudge() {
 	}
 }
 
-func (e *Executor) nudgeIn(d time.Duration) {
-	time.AfterFunc(d, e.nudge)
+// nudgeSlot is how finely later nudges are told apart. A thousand attempts that end together ask for the same one.
+const nudgeSlot = 50 * time.Millisecond
+
+func (e *Executor) nudgeIn(d time.Duration) (added bool) {
+	at := time.Now().Add(d).Truncate(nudgeSlot).Add(nudgeSlot)
+	if _, due := e.nudges.LoadOrStore(at.UnixMilli(), nil); due {
+		return false
+	}
+	time.AfterFunc(time.Until(at), func() {
+		e.nudges.Delete(at.UnixMilli())
+		e.nudge()
+	})
+	return true
 }
 
 // Look says that a shim has reported something about an attempt: its records are read at the next Poll, which is now.
@@ -43,12 +54,13 @@ type notifier struct {
 	fd   int
 	file *os.File
 
-	mu   sync.Mutex
-	dirs map[int32]forge.ExternalID // by watch
+	mu      sync.Mutex
+	dirs    map[int32]forge.ExternalID // by watch
+	watches map[forge.ExternalID][]int32
 }
 
 func (e *Executor) newNotifier() *notifier {
-	n := &notifier{fd: -1, dirs: map[int32]forge.ExternalID{}}
+	n := &notifier{fd: -1, dirs: map[int32]forge.ExternalID{}, watches: map[forge.ExternalID][]int32{}}
 	if !e.self {
 		return n // under as_user forged reads no directory of a user
 	}
@@ -65,47 +77,62 @@ func (e *Executor) newNotifier() *notifier {
 			if err != nil {
 				return
 			}
-			e.noticed(n.owners(buf[:got]))
+			ids, all := n.owners(buf[:got])
+			e.noticed(ids, all)
 		}
 	})
 	return n
 }
 
-// owners reads events: the watch, a mask, a cookie, the length of a name, and the name.
-func (n *notifier) owners(events []byte) []forge.ExternalID {
+// owners reads events: the watch, a mask, a cookie, the length of a name, and the name. all: there were more than the kernel keeps.
+func (n *notifier) owners(events []byte) (out []forge.ExternalID, all bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var out []forge.ExternalID
 	for len(events) >= unix.SizeofInotifyEvent {
 		wd := int32(binary.NativeEndian.Uint32(events))
 		mask := binary.NativeEndian.Uint32(events[4:])
 		size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
 		id, ok := n.dirs[wd]
-		if mask&unix.IN_IGNORED != 0 {
+		if mask&unix.IN_IGNORED != 0 { // the directory is gone
 			delete(n.dirs, wd)
-		} else if ok && !slices.Contains(out, id) {
+		}
+		if ok && !slices.Contains(out, id) {
 			out = append(out, id)
 		}
+		all = all || mask&unix.IN_Q_OVERFLOW != 0
 		events = events[min(size, len(events)):]
 	}
-	return out
+	return out, all
 }
 
-func (e *Executor) noticed(ids []forge.ExternalID) {
+func (e *Executor) noticed(ids []forge.ExternalID, all bool) {
 	e.mu.Lock()
 	for _, id := range ids {
 		if a := e.known[id]; a != nil {
 			a.looked = time.Time{}
 		}
 	}
+	if all {
+		for _, a := range e.known {
+			a.looked = time.Time{}
+		}
+	}
 	e.mu.Unlock()
-	if len(ids) > 0 {
+	if len(ids) > 0 || all {
 		e.nudge()
 	}
 }
 
+func (n *notifier) works() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fd >= 0
+}
+
 // add watches a directory for an attempt until it is removed; to add it again changes nothing.
 func (n *notifier) add(dir string, id forge.ExternalID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.fd < 0 {
 		return false
 	}
@@ -113,9 +140,8 @@ func (n *notifier) add(dir string, id forge.ExternalID) bool {
 	if err != nil {
 		return false
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.dirs[int32(wd)] = id
+	n.watches[id] = append(n.watches[id], int32(wd))
 	return true
 }
 
@@ -123,20 +149,27 @@ func (n *notifier) add(dir string, id forge.ExternalID) bool {
 func (n *notifier) remove(id forge.ExternalID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for wd, owner := range n.dirs {
-		if owner == id {
+	for _, wd := range n.watches[id] {
+		if n.fd >= 0 && n.dirs[wd] == id {
 			_, _ = unix.InotifyRmWatch(n.fd, uint32(wd))
 			delete(n.dirs, wd)
 		}
 	}
+	delete(n.watches, id)
 }
 
 func (n *notifier) close() error {
 	if n.file == nil {
 		return nil
 	}
+	n.mu.Lock()
+	n.fd = -1 // the number may be another file's next
+	n.mu.Unlock()
 	return n.file.Close()
 }
+
+// watchesOf is how many directories records of an attempt can appear in.
+func watchesOf(r Records) int { return 2 + len(r.Launched.PerNode) }
 
 // watch sees to it that what appears in an attempt's directories is noticed: the claim and the nodes' directories, then what the
 // shims write in them.
@@ -144,7 +177,10 @@ func (e *Executor) watch(a *attempt) {
 	e.mu.Lock()
 	r, seen := a.records, a.watching
 	e.mu.Unlock()
-	if r.Launched == nil || e.notify.fd < 0 {
+	if r.Launched == nil || !e.notify.works() {
+		return
+	}
+	if len(seen) == watchesOf(r) {
 		return
 	}
 	dirs := []string{a.at.Dir(), filepath.Dir(a.at.NodeDir(0))}
@@ -178,7 +214,7 @@ const (
 
 // tick looks at the directories of running attempts where records appear on other machines unseen.
 func (e *Executor) tick() {
-	if !e.self || local(filepath.Dir(e.runRoot(""))) && e.notify.fd >= 0 {
+	if !e.self || e.near && e.notify.works() {
 		return
 	}
 	wait := time.NewTimer(tickEvery)
@@ -190,7 +226,7 @@ func (e *Executor) tick() {
 		case <-wait.C:
 		}
 		began := time.Now()
-		e.noticed(e.touched())
+		e.noticed(e.touched(), false)
 		wait.Reset(max(tickEvery, tickShare*time.Since(began)))
 	}
 }

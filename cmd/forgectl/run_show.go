@@ -180,6 +180,9 @@ func jobText(p *printer, attempts []forge.Attempt) string {
 	if j.Partition != "" {
 		text += " on partition " + j.Partition
 	}
+	if !attempts[len(attempts)-1].State.Open() && j.EndedAt.IsZero() {
+		return text + ": " + j.State + " when last seen" // nobody asks for an attempt that has ended: its shims' word was enough
+	}
 	text += ": " + j.State
 	if j.Reason != "" && j.Reason != "None" {
 		text += " (" + j.Reason + ")"

@@ -3,6 +3,8 @@ package main
 import (
 	"testing"
 	"time"
+
+	forge "github.com/forge-ml/forge-ml"
 )
 
 func TestClean(t *testing.T) {
@@ -36,5 +38,22 @@ func TestTimesForPeople(t *testing.T) {
 	}
 	if ago(scriptNow, time.Time{}) != "-" {
 		t.Error("no time is a dash")
+	}
+}
+
+func TestWhatSlurmLastSaidOfAnEndedAttemptIsSaidToBeOld(t *testing.T) {
+	at := time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		state forge.AttemptState
+		job   forge.BatchJob
+		want  string
+	}{
+		{forge.AttemptRunning, forge.BatchJob{ID: "7", State: "COMPLETING"}, "7: COMPLETING"},
+		{forge.AttemptEnded, forge.BatchJob{ID: "7", Partition: "main", State: "COMPLETING"}, "7 on partition main: COMPLETING when last seen"},
+		{forge.AttemptEnded, forge.BatchJob{ID: "7", State: "FAILED", Reason: "NodeDown", EndedAt: at}, "7: FAILED (NodeDown)"},
+	} {
+		if got := jobText(&printer{}, []forge.Attempt{{State: c.state, Batch: &c.job}}); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }

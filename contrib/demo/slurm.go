@@ -51,12 +51,9 @@ func onSlurm(d *demo) []chapter {
 }
 
 func (h *hpc) cluster(ctx context.Context) error {
-	c, err := slurmtest.Start(ctx, slurmtest.Options{Nodes: hpcNodes, GPUs: hpcGPUs})
-	if err != nil {
+	if err := h.powerOn(ctx, hpcNodes, hpcGPUs); err != nil {
 		return err
 	}
-	h.slurm = c
-	fmt.Printf("  $ NODES=%d GPUS=%d contrib/slurm-cluster/up %s\n", hpcNodes, hpcGPUs, c.Dir)
 	out, err := h.slurmSays("sinfo", "--Format=NodeList,StateLong,Gres,Features", "--Node", "--partition=main")
 	if err != nil {
 		return err
@@ -76,12 +73,11 @@ func (h *hpc) slurmSays(program string, args ...string) (string, error) {
 }
 
 func (h *hpc) forged(ctx context.Context) error {
-	venv := filepath.Dir(filepath.Dir(h.python))
 	o := forgedtest.Options{Bin: h.bin, Python: h.python, KeepOnStop: h.keep}
 	// Each rank appends a line before it does anything else: who began, and when. Nothing of forged is asked.
 	begun := `'echo "$(basename $FORGE_ATTEMPT_DIR) $RANK $(date +%s%N)" >>$FORGE_RUN_DIR/starts'`
 	if err := o.OnSlurm(forgedtest.Slurm{Cluster: h.slurm, Name: hpcName, Poll: "1s", Settings: []string{"nodes_every: 5s"}, Lines: []string{
-		fmt.Sprintf("runtime:\n      kind: venv\n      path: %q\n      setup:\n        - %s\n        - 'export CUDA_VISIBLE_DEVICES=' # the GPUs are Slurm's word only: train on CPUs", venv, begun),
+		h.onCPUs(begun),
 	}}); err != nil {
 		return err
 	}
@@ -90,19 +86,8 @@ func (h *hpc) forged(ctx context.Context) error {
 	for line := range strings.Lines(o.Clusters) {
 		fmt.Print("    ", line)
 	}
-	s, err := forgedtest.New(ctx, o)
+	nodes, err := h.serve(ctx, o, hpcNodes)
 	if err != nil {
-		return err
-	}
-	h.site = s
-	if err := s.Start(ctx); err != nil {
-		return err
-	}
-	var nodes []api.NodeView
-	if err := h.eventually(ctx, "forged knows the nodes", func() (bool, error) {
-		err := s.CtlJSON(ctx, &nodes, "node", "list")
-		return len(nodes) == hpcNodes, err
-	}); err != nil {
 		return err
 	}
 	if err := h.show(ctx, "node", "list"); err != nil {
@@ -254,7 +239,7 @@ func (h *hpc) again(ctx context.Context) error {
 }
 
 // eventually waits for something that forged has no command to wait for.
-func (h *hpc) eventually(ctx context.Context, what string, so func() (bool, error)) error {
+func (d *demo) eventually(ctx context.Context, what string, so func() (bool, error)) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -267,6 +252,37 @@ func (h *hpc) eventually(ctx context.Context, what string, so func() (bool, erro
 		case <-tick.C:
 		}
 	}
+}
+
+// powerOn starts a cluster for the story.
+func (d *demo) powerOn(ctx context.Context, nodes, gpus int) (err error) {
+	if d.slurm, err = slurmtest.Start(ctx, slurmtest.Options{Nodes: nodes, GPUs: gpus}); err != nil {
+		return err
+	}
+	fmt.Printf("  $ NODES=%d GPUS=%d contrib/slurm-cluster/up %s\n", nodes, gpus, d.slurm.Dir)
+	return nil
+}
+
+// onCPUs is the runtime of a cluster whose GPUs are Slurm's word only: ranks train on CPUs. before are lines of setup, in YAML.
+func (d *demo) onCPUs(before ...string) string {
+	lines := append(before, "'export CUDA_VISIBLE_DEVICES='")
+	return fmt.Sprintf("runtime:\n      kind: venv\n      path: %q\n      setup:\n        - %s # the GPUs are Slurm's word only: train on CPUs",
+		filepath.Dir(filepath.Dir(d.python)), strings.Join(lines, "\n        - "))
+}
+
+// serve starts forged, and waits until it knows the nodes.
+func (d *demo) serve(ctx context.Context, o forgedtest.Options, nodes int) (list []api.NodeView, err error) {
+	if d.site, err = forgedtest.New(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := d.site.Start(ctx); err != nil {
+		return nil, err
+	}
+	err = d.eventually(ctx, "forged knows the nodes", func() (bool, error) {
+		err := d.site.CtlJSON(ctx, &list, "node", "list")
+		return len(list) == nodes, err
+	})
+	return list, err
 }
 
 // powerOff ends the cluster and looks for anything that it left.

@@ -17,7 +17,6 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
-	"github.com/forge-ml/forge-ml/internal/slurmtest"
 )
 
 // Training that goes on whatever comes: DPO on a preference set is killed, preempted and stopped by its time limit in one run, and ends with the
@@ -34,13 +33,12 @@ const (
 
 type training struct {
 	*demo
-	hpc   hpc
 	limit time.Duration // of an attempt of the disturbed run
 }
 
 func exactly(d *demo) []chapter {
 	d.last = "\nNext: docs/training.md for your own data, docs/script.md for your own program.\n"
-	t := &training{demo: d, hpc: hpc{demo: d}}
+	t := &training{demo: d}
 	return []chapter{
 		{"forged on this machine and on a Slurm cluster of 2 nodes", t.start},
 		{"a tiny base model and a set of preferences", t.inputs},
@@ -52,33 +50,16 @@ func exactly(d *demo) []chapter {
 }
 
 func (t *training) start(ctx context.Context) error {
-	c, err := slurmtest.Start(ctx, slurmtest.Options{Nodes: torchNodes, GPUs: torchGPUs})
-	if err != nil {
+	if err := t.powerOn(ctx, torchNodes, torchGPUs); err != nil {
 		return err
 	}
-	t.slurm = c
-	fmt.Printf("  $ NODES=%d GPUS=%d contrib/slurm-cluster/up %s\n", torchNodes, torchGPUs, c.Dir)
-	venv := filepath.Dir(filepath.Dir(t.python))
 	o := forgedtest.Options{Bin: t.bin, Python: t.python, KeepOnStop: t.keep, WithProbe: true}
-	if err := o.OnSlurm(forgedtest.Slurm{Cluster: c, Name: hpcName, Poll: "1s", Lines: []string{
-		fmt.Sprintf("user_programs: true\n    runtime:\n      kind: venv\n      path: %q\n      setup: ['export CUDA_VISIBLE_DEVICES='] # the GPUs are Slurm's word only: train on CPUs", venv)}}); err != nil {
+	if err := o.OnSlurm(forgedtest.Slurm{Cluster: t.slurm, Name: hpcName, Poll: "1s", Lines: []string{"user_programs: true\n    " + t.onCPUs()}}); err != nil {
 		return err
 	}
 	o.Clusters += fmt.Sprintf("  - {name: local, kind: direct, node: host-1, cpu_slots: 2, cpus: 2, memory: 64G, network: none, poll_every: 200ms, python: %q, run_root: %q}\n",
 		t.python, filepath.Join(o.Dir, "local"))
-	s, err := forgedtest.New(ctx, o)
-	if err != nil {
-		return err
-	}
-	t.site = s
-	if err := s.Start(ctx); err != nil {
-		return err
-	}
-	var nodes []api.NodeView
-	if err := t.hpc.eventually(ctx, "forged knows the nodes", func() (bool, error) {
-		err := s.CtlJSON(ctx, &nodes, "node", "list")
-		return len(nodes) == torchNodes+1, err
-	}); err != nil {
+	if _, err := t.serve(ctx, o, torchNodes+1); err != nil {
 		return err
 	}
 	return t.show(ctx, "recipe", "list")
@@ -244,7 +225,7 @@ func (t *training) script(ctx context.Context) error {
 	}
 	victim := filepath.Join(t.site.RunDir(string(r.ID)), "attempts", "0001", "victim")
 	var pid int
-	if err := t.hpc.eventually(ctx, "a process at step 12", func() (bool, error) {
+	if err := t.eventually(ctx, "a process at step 12", func() (bool, error) {
 		b, err := os.ReadFile(victim)
 		if os.IsNotExist(err) {
 			return false, nil

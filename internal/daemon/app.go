@@ -81,6 +81,7 @@ type Daemon struct {
 
 	kickPlan   chan struct{}
 	kickOutbox chan struct{}
+	unhanded   unhanded
 	batchSlots chan struct{} // held by who hands something to a batch system
 	kickWatch  chan struct{}
 	tail       *tail

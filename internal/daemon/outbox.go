@@ -79,6 +79,7 @@ func (w *outboxWork) step(ctx context.Context) {
 		}
 		return
 	}
+	w.d.unhanded.keep(rows)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, row := range rows {
@@ -125,6 +126,7 @@ func (w *outboxWork) do(ctx context.Context, row store.OutboxRow) {
 		e = log.Debug()
 	}
 	e.Err(err).Str("kind", string(row.Kind)).Msg("outbox row not done; it stays")
+	w.d.unhanded.failed(row, err)
 	_ = w.d.db.OutboxTried(ctx, row.ID)
 }
 

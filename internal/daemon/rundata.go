@@ -46,7 +46,7 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 	case r.State == forge.RunPending && last != nil && last.State == forge.AttemptExited:
 		w.Sentence = fmt.Sprintf("attempt %d has exited and is being judged: its checkpoints are hashed", last.Number)
 	case r.State == forge.RunPending && last != nil && last.Queued():
-		w.Code, w.Sentence = forge.HoldQueued, scheduler.Queued(*last, s.d.batchSystem(last.Cluster))
+		w.Code, w.Sentence = forge.HoldQueued, scheduler.Queued(*last, s.d.batchSystem(last.Cluster), s.d.unhanded.about(*last))
 		if !last.Unknown.IsZero() {
 			w.Sentence += fmt.Sprintf("; it has not answered since %s", last.Unknown.UTC().Format(time.RFC3339))
 		}
@@ -69,6 +69,9 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		wayOut(&w, r, now.snap, p)
 	case r.State == forge.RunProvisioning && last != nil:
 		w.Sentence = fmt.Sprintf("has its GPUs on %s since %s; waits until every rank has started", nodeNames(*last), last.PlacedAt.UTC().Format(time.RFC3339))
+		if why := s.d.unhanded.about(*last); why != "" {
+			w.Sentence += fmt.Sprintf("; it could not be handed over to cluster %s so far, which is tried again: %s", last.Cluster, why)
+		}
 		if last.Intent == forge.IntentCheckpointPreempt {
 			w.Sentence += "; is stopped to make room for a run ahead of it, and goes on later"
 		}
@@ -330,7 +333,7 @@ func (s rundata) queued(a forge.ActiveAttempt) string {
 	if !ok || !x.Queued() {
 		return ""
 	}
-	return scheduler.Queued(x, s.d.batchSystem(a.Cluster))
+	return scheduler.Queued(x, s.d.batchSystem(a.Cluster), s.d.unhanded.about(x))
 }
 
 func queueEntry(r forge.Run, pos int, why string, since time.Time) api.QueueEntry {

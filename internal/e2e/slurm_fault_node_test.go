@@ -143,8 +143,10 @@ func TestARunRootThatIsClosedIsSaidAndTriedAgain(t *testing.T) {
 	h.strike()
 	run := h.gang(20)
 	h.wait("an operator to be told", func() bool { return strings.Contains(h.LogTail(), "permission denied") })
-	why, err := h.Ctl(h.ctx, "run", "why", run)
-	t.Logf("why: %s %v", why, err)
+	h.wait("its owner to be told", func() bool {
+		why, err := h.Ctl(h.ctx, "run", "why", run)
+		return err == nil && strings.Contains(why, "could not be handed over") && strings.Contains(why, "permission denied")
+	})
 	if len(h.queue("-t", "all")) != 0 {
 		t.Error("a job was handed over whose files could not be written")
 	}

@@ -335,7 +335,7 @@ func (f *Facts) readPlan(ctx context.Context, stateDir string) error {
 		}
 		for _, a := range w.Attempts {
 			if a.Queued() {
-				f.Reasons[a.Run] = scheduler.Queued(a, "its own queue")
+				f.Reasons[a.Run] = scheduler.Queued(a, "its own queue", "")
 			}
 		}
 		for _, p := range snap.Pending {
