@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -266,183 +264,6 @@ func (d *world) waits(id forge.RunID) (int, bool) {
 	return slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
 }
 
-// snapshot is an immutable view, sorted so that equal worlds are equal bytes.
-func (d *world) snapshot(now time.Time) forge.Snapshot {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.take(now)
-}
-
-// take is snapshot for whoever holds mu.
-func (d *world) take(now time.Time) forge.Snapshot {
-	s := forge.Snapshot{Revision: d.revision, Now: now, Queues: d.demand.queues, Tenants: d.shares(now), Pending: make([]forge.PendingRun, 0, len(d.pending))}
-	for i := range d.pending {
-		s.Pending = append(s.Pending, d.asPending(i))
-	}
-	for _, a := range d.attempts {
-		if a.State.Open() {
-			s.Active = append(s.Active, d.asActive(&a, now))
-		}
-	}
-	s.Arrived = d.estimates.lend()
-	slices.SortFunc(s.Active, func(a, b forge.ActiveAttempt) int { return cmp.Compare(a.Run, b.Run) })
-	s.Nodes = d.nodesLocked()
-	s.Claims = slices.SortedFunc(maps.Keys(d.claims), func(a, b forge.Claim) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.For, b.For))
-	})
-	for c, why := range d.paused {
-		s.Paused = append(s.Paused, forge.PausedCluster{Cluster: c, Reason: why})
-	}
-	slices.SortFunc(s.Paused, func(a, b forge.PausedCluster) int { return strings.Compare(string(a.Cluster), string(b.Cluster)) })
-	return s
-}
-
-// asPending is an entry of the list as planning sees it.
-func (d *world) asPending(i int) forge.PendingRun {
-	p := d.pending[i].PendingRun
-	p.After = d.dependencies(d.pending[i].after)
-	return p
-}
-
-// asActive is an open attempt as planning sees it.
-func (d *world) asActive(a *forge.Attempt, now time.Time) forge.ActiveAttempt {
-	r := d.runs[a.Run]
-	x := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Tenant: r.Tenant, User: r.User, Priority: r.Spec.Priority, State: a.State,
-		Cluster: a.Cluster, Placement: a.Placement, PlacedAt: a.PlacedAt, StartedAt: a.StartedAt, SavedAt: a.SavedAt, Intent: a.Intent,
-		Eval: r.Spec.Eval, Preempted: d.stopped[a.Run].times, PreemptedAt: d.stopped[a.Run].last, SubmittedAt: r.SubmittedAt, Gang: r.Spec.Gang, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
-	x.Work = d.estimates.work(a.Run)
-	if limited(a, &r) {
-		from := a.StartedAt
-		if from.IsZero() {
-			from = now
-		}
-		x.EndsBy = from.Add(r.Spec.TimeLimit.D() + r.Spec.Grace.D())
-	}
-	return x
-}
-
-// limited says that an attempt ends by a time limit of forge's own, wherever it runs.
-func limited(a *forge.Attempt, r *forge.Run) bool { return r.Spec.TimeLimit > 0 && !a.Queued() }
-
-// drifts says that when an attempt ends by moves with the time: until all ranks have started the clock has not, and the limit counts from then.
-func (d *world) drifts(id forge.RunID) bool {
-	a, ok := d.attempts[id]
-	r := d.runs[id]
-	return ok && a.State.Open() && a.StartedAt.IsZero() && limited(&a, &r)
-}
-
-func pendingRun(r forge.Run) forge.PendingRun {
-	return forge.PendingRun{ID: r.ID, Tenant: r.Tenant, User: r.User, Batch: !r.Spec.Batch.Empty(), Number: r.Number, Version: r.Version, Attempt: r.Attempt,
-		Priority: r.Spec.Priority, SubmittedAt: r.SubmittedAt, NotBefore: r.NotBefore, Gang: r.Spec.Gang,
-		TimeLimit: r.Spec.TimeLimit.D(), Cluster: r.Spec.Cluster, Avoid: r.Avoid, Hold: r.Hold, Cancel: r.Cancel, Eval: r.Spec.Eval, Where: r.Spec.Where, Pinned: r.Spec.Pinned}
-}
-
-func (d *world) dependencies(after []forge.RunID) []forge.Dependency {
-	var out []forge.Dependency
-	for _, id := range after {
-		dep := forge.Dependency{Run: id}
-		if x, ok := d.runs[id]; ok {
-			dep.Number, dep.State = x.Number, x.State
-		} else if x, ok := d.settled[id]; ok {
-			dep.Number, dep.State = x.number, x.state
-		} else if x, ok := d.lookup(id); ok {
-			dep.Number, dep.State = x.Number, x.State
-		} else {
-			dep.State = forge.RunFailed // gone from the tables: it will never complete
-		}
-		out = append(out, dep)
-	}
-	return out
-}
-
-// full says that no well slot of a ready node is free, so that no plan could place anything. It
-// is looked at before a snapshot is made: under a flood of submissions to a busy cluster nearly
-// every plan would come out empty, after copying the whole queue.
-func (d *world) full() bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	free := map[nodeKey]int{}
-	for k, n := range d.nodes {
-		if n.State != forge.NodeReady {
-			continue
-		}
-		for _, g := range n.GPUs {
-			if g.Sick == "" {
-				free[k]++
-			}
-		}
-	}
-	for _, a := range d.attempts {
-		if !a.State.Open() {
-			continue
-		}
-		for _, s := range a.Placement {
-			free[nodeKey{a.Cluster, s.Node}] -= d.well(nodeKey{a.Cluster, s.Node}, s.Slots)
-		}
-	}
-	for _, n := range free {
-		if n > 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// preemptible says whether any run waits for which the policy could have one stopped that runs and was not asked
-// to leave; most full clusters are let alone by that. The stamp changes with whatever could let such a run preempt: a flood
-// of submissions of low priority does not have the whole queue copied for one that waits in vain.
-func (d *world) preemptible(p scheduler.Policy) (at stamp, ok bool) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	inOrder := p.PreemptInOrder || d.guaranteed()
-	if p.PreemptGap <= 0 && !inOrder {
-		return stamp{}, false
-	}
-	at = stamp{moved: d.moved, lowest: forge.MaxPriority + 1}
-	for _, a := range d.attempts {
-		if a.State.Open() && a.Intent == forge.IntentNone && a.State != forge.AttemptStopping && !d.runs[a.Run].Spec.Pinned {
-			at.lowest = min(at.lowest, d.runs[a.Run].Spec.Priority)
-		}
-	}
-	from := at.lowest + p.PreemptGap
-	if inOrder && at.lowest <= forge.MaxPriority {
-		from = forge.MinPriority // by the order, not by class
-	}
-	for c := from; c <= forge.MaxPriority; c++ {
-		ok = ok || d.queued[c] > 0
-		at.touched += d.touched[c]
-	}
-	return at, ok
-}
-
-// guaranteed says whether any tenant has a quota that it may take back.
-func (d *world) guaranteed() bool {
-	for _, t := range d.ents.tenants {
-		if t.Quota.GPUs > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// stamp tells worlds apart, as far as preemption goes.
-type stamp struct {
-	moved, touched int64
-	lowest         int   // priority of what could be preempted
-	handable       int64 // of those who could be handed over
-}
-
-// well counts the slots of a node that full counted as there.
-func (d *world) well(k nodeKey, slots []int) int {
-	n := 0
-	for _, g := range d.nodes[k].GPUs {
-		if g.Sick == "" && slices.Contains(slots, g.Slot) {
-			n++
-		}
-	}
-	return n
-}
-
 // open lists the attempts that are not ended, by run.
 func (d *world) open() []forge.Attempt {
 	d.mu.RLock()
@@ -466,40 +287,4 @@ func (d *world) attempt(id forge.RunID) (forge.Attempt, bool) {
 	defer d.mu.RUnlock()
 	a, ok := d.attempts[id]
 	return a, ok
-}
-
-// nodeList is shared by all who ask until a node changes: nobody writes to it. Every submission asks, of sites with thousands of nodes.
-func (d *world) nodeList() []forge.Node {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.nodesLocked()
-}
-
-func (d *world) nodesLocked() []forge.Node {
-	if l := d.listed.Load(); l != nil {
-		return *l
-	}
-	l := slices.SortedFunc(maps.Values(d.nodes), func(a, b forge.Node) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
-	})
-	d.listed.Store(&l)
-	return l
-}
-
-// nodesOf lists the nodes of one cluster, by name.
-func (d *world) nodesOf(c forge.ClusterName) []forge.Node {
-	l := d.nodeList()
-	from, _ := slices.BinarySearchFunc(l, c, func(n forge.Node, c forge.ClusterName) int { return cmp.Compare(n.Cluster, c) })
-	to := from
-	for to < len(l) && l[to].Cluster == c {
-		to++
-	}
-	return l[from:to:to]
-}
-
-// SnapshotOf is the snapshot that a fresh read of the tables gives, with the batch systems that a configuration would name.
-func SnapshotOf(w store.World, now time.Time, queues ...forge.ClusterQueue) forge.Snapshot {
-	d := newWorld(w, func(forge.RunID) (forge.Run, bool) { return forge.Run{}, false })
-	d.setQueues(queues)
-	return d.snapshot(now)
 }
