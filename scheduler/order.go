@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -53,41 +52,6 @@ func Queue(s forge.Snapshot, p Policy) []*forge.PendingRun {
 		}
 	}
 	return out
-}
-
-// Position is a run's place in the queue, 1 is next, and how many wait; 0 when it does not wait.
-// It counts without sorting, since every submit asks, and does not look at lanes: who ages or is critical may overtake.
-func Position(s forge.Snapshot, p Policy, run forge.RunID) (position, waiting int) {
-	i := slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == run })
-	if i < 0 {
-		return 0, len(s.Pending)
-	}
-	present := map[forge.TenantID]bool{}
-	if len(s.Tenants) > 1 {
-		for j := range s.Pending {
-			present[s.Pending[j].Tenant] = true
-		}
-		for j := range s.Active {
-			present[s.Active[j].Tenant] = true
-		}
-	}
-	bands := bandsOf(s.Tenants, p, func(t forge.TenantID) bool { return present[t] })
-	turnOf := func(r *forge.PendingRun) turn {
-		t := turn{tier: 1 + bands[r.Tenant], class: int32(r.Priority), came: r.SubmittedAt.UnixNano()}
-		if p.Order == OrderService {
-			t.rank = rankOf(&r.Work, r.Work.Left, r.Gang.GPUs())
-		}
-		return t
-	}
-	own := turnOf(&s.Pending[i])
-	position = 1
-	for j := range s.Pending {
-		other := turnOf(&s.Pending[j])
-		if c := other.compare(&own); c < 0 || c == 0 && s.Pending[j].ID < run {
-			position++
-		}
-	}
-	return position, len(s.Pending)
 }
 
 // rankOf is the service that a run is expected to need still.
