@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -15,18 +14,6 @@ type turn struct {
 	rank  int64
 	came  int64 // in nanoseconds
 	at    int   // in the order of this plan
-}
-
-func (a *turn) compare(b *turn) int {
-	switch {
-	case a.tier != b.tier:
-		return int(a.tier - b.tier)
-	case a.class != b.class:
-		return int(b.class - a.class)
-	case a.rank != b.rank:
-		return cmp.Compare(a.rank, b.rank)
-	}
-	return cmp.Compare(a.came, b.came)
 }
 
 // Order is the queue: every pending run, next first. Runs on hold keep their place in it.
