@@ -136,10 +136,12 @@ func (m *merge) unknown(name string) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "recipe %s has no such parameter", m.recipe.Name)
 	if near := nearest(name, names, 3); len(near) > 0 {
-		fmt.Fprintf(&text, "; did you mean %s?", strings.Join(near, " or "))
+		fmt.Fprintf(&text, "; did you mean %s? It has: ", strings.Join(near, " or "))
+	} else {
+		text.WriteString("; it has: ")
 	}
 	slices.Sort(names)
-	fmt.Fprintf(&text, " It has: %s", orNone(names))
+	text.WriteString(orNone(names))
 	m.fail(fmt.Sprintf("%.80s", name), "%s", text.String())
 }
 

@@ -1,8 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -16,18 +14,6 @@ type turn struct {
 	rank  int64
 	came  int64 // in nanoseconds
 	at    int   // in the order of this plan
-}
-
-func (a *turn) compare(b *turn) int {
-	switch {
-	case a.tier != b.tier:
-		return int(a.tier - b.tier)
-	case a.class != b.class:
-		return int(b.class - a.class)
-	case a.rank != b.rank:
-		return cmp.Compare(a.rank, b.rank)
-	}
-	return cmp.Compare(a.came, b.came)
 }
 
 // Order is the queue: every pending run, next first. Runs on hold keep their place in it.
@@ -53,41 +39,6 @@ func Queue(s forge.Snapshot, p Policy) []*forge.PendingRun {
 		}
 	}
 	return out
-}
-
-// Position is a run's place in the queue, 1 is next, and how many wait; 0 when it does not wait.
-// It counts without sorting, since every submit asks, and does not look at lanes: who ages or is critical may overtake.
-func Position(s forge.Snapshot, p Policy, run forge.RunID) (position, waiting int) {
-	i := slices.IndexFunc(s.Pending, func(r forge.PendingRun) bool { return r.ID == run })
-	if i < 0 {
-		return 0, len(s.Pending)
-	}
-	present := map[forge.TenantID]bool{}
-	if len(s.Tenants) > 1 {
-		for j := range s.Pending {
-			present[s.Pending[j].Tenant] = true
-		}
-		for j := range s.Active {
-			present[s.Active[j].Tenant] = true
-		}
-	}
-	bands := bandsOf(s.Tenants, p, func(t forge.TenantID) bool { return present[t] })
-	turnOf := func(r *forge.PendingRun) turn {
-		t := turn{tier: 1 + bands[r.Tenant], class: int32(r.Priority), came: r.SubmittedAt.UnixNano()}
-		if p.Order == OrderService {
-			t.rank = rankOf(&r.Work, r.Work.Left, r.Gang.GPUs())
-		}
-		return t
-	}
-	own := turnOf(&s.Pending[i])
-	position = 1
-	for j := range s.Pending {
-		other := turnOf(&s.Pending[j])
-		if c := other.compare(&own); c < 0 || c == 0 && s.Pending[j].ID < run {
-			position++
-		}
-	}
-	return position, len(s.Pending)
 }
 
 // rankOf is the service that a run is expected to need still.

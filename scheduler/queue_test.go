@@ -25,16 +25,6 @@ run c gang=1x1 age=2h`)
 			t.Errorf("got %v", got)
 		}
 	})
-	t.Run("gives each run its position", func(t *testing.T) {
-		for i, id := range want {
-			if pos, waiting := scheduler.Position(s, p, id); pos != i+1 || waiting != 4 {
-				t.Errorf("%s: %d of %d", id, pos, waiting)
-			}
-		}
-		if pos, _ := scheduler.Position(s, p, "ghost"); pos != 0 {
-			t.Errorf("ghost: %d", pos)
-		}
-	})
 }
 
 func TestExplain(t *testing.T) {
@@ -247,12 +237,5 @@ func BenchmarkCheckPlan(b *testing.B) {
 		if err := scheduler.CheckPlan(s, fair, plan); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func BenchmarkPosition(b *testing.B) {
-	s := crowd(10_000, 4)
-	for b.Loop() {
-		scheduler.Position(s, fair, "run-005000")
 	}
 }

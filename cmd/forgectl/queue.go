@@ -12,19 +12,21 @@ import (
 )
 
 func (a *app) queueCommand() *cli.Command {
-	return &cli.Command{Name: "queue", Usage: "show what waits and runs, in the order of the plan", Flags: watchFlags(), Action: func(c *cli.Context) error {
-		if _, err := positionals(c); err != nil {
-			return err
-		}
-		w, err := parseWatch(c, watchEvery)
-		if err != nil {
-			return err
-		}
-		if w.on {
-			return a.watch(c.Context, w, a.queueView)
-		}
-		return a.queue(c.Context)
-	}}
+	return &cli.Command{Name: "queue", Usage: "show what waits and runs, in the order of the plan", Flags: watchFlags(),
+		Description: "forgectl queue --watch\n\nSTART is when a run is expected to start, with the interval in which four of five do. forgectl run why RUN says more of one.",
+		Action: func(c *cli.Context) error {
+			if _, err := positionals(c); err != nil {
+				return err
+			}
+			w, err := parseWatch(c, watchEvery)
+			if err != nil {
+				return err
+			}
+			if w.on {
+				return a.watch(c.Context, w, a.queueView)
+			}
+			return a.queue(c.Context)
+		}}
 }
 
 // watchedEntries is more than a screen holds, and what forged is asked for every other second.
@@ -73,7 +75,7 @@ func (a *app) queue(ctx context.Context) error {
 }
 
 func (p *printer) queue(q api.Queue) {
-	t := p.table(">PLACE", ">RUN", "STATE", "NAME", "USER", "RECIPE:2", ">PRIORITY:1", ">GPUS", "SINCE:3", "START:4", "WHY")
+	t := p.table(">PLACE", ">RUN", "STATE", "NAME", "USER:4", "RECIPE:2", ">PRIORITY:1", ">GPUS", "SINCE:3", "START:5", "WHY")
 	for _, e := range q.Entries {
 		place := strconv.Itoa(e.Position)
 		if e.Position == 0 && p.people() {

@@ -95,6 +95,9 @@ func (a *app) tenantEdit(ctx context.Context, tenant string, r api.UpdateTenantR
 		p.table().row(string(t.ID), t.Name, "changed")
 	default:
 		p.line("tenant %s has weight %s, %s", clean(t.Name), weightText(t.Weight), quotaText(t.Quota))
+		if r.GPUs != nil && *r.GPUs > 0 {
+			p.line("next: forgectl doctor, which says whether all that is guaranteed is there")
+		}
 	}
 	return p.done(nil)
 }

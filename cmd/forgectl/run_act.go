@@ -88,13 +88,16 @@ func (a *app) runRetryCommand() *cli.Command {
 }
 
 func (a *app) runWhyCommand() *cli.Command {
-	return &cli.Command{Name: "why", Usage: "say why a run is where it is", ArgsUsage: "RUN", Action: func(c *cli.Context) error {
-		args, err := positionals(c, "RUN")
-		if err != nil {
-			return err
-		}
-		return a.runWhy(c.Context, args[0])
-	}}
+	return &cli.Command{Name: "why", Usage: "say why a run is where it is", ArgsUsage: "RUN",
+		Description: "forgectl run why 7\n\n" +
+			"Of a run that waits: what it waits for, its place in the queue, when it is expected to start, what it is ranked by, and what would make it start sooner.",
+		Action: func(c *cli.Context) error {
+			args, err := positionals(c, "RUN")
+			if err != nil {
+				return err
+			}
+			return a.runWhy(c.Context, args[0])
+		}}
 }
 
 func (a *app) runWhy(ctx context.Context, run string) error {

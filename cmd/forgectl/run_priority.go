@@ -16,6 +16,7 @@ import (
 
 func (a *app) runPriorityCommand() *cli.Command {
 	return &cli.Command{Name: "priority", Usage: "change the priority of a run that waits, after showing what that does", ArgsUsage: "RUN PRIORITY",
+		Description: "forgectl run priority 7 60 --dry-run\n\nPRIORITY is 0 to 100, higher first. Shown are its place and expected start, now and then, and how many others would start later.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it without asking"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and do nothing"},

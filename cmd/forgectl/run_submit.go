@@ -160,6 +160,9 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 			if err != nil {
 				return o, forge.Invalidf(name, "%w", err)
 			}
+			if d == 0 { // would be taken for the recipe's own, which nobody who writes 0 means
+				return o, forge.Invalidf(name, "0 is no limit; want more, or leave --%s out for what the recipe says", name)
+			}
 			*to = forge.Duration(d)
 		}
 	}

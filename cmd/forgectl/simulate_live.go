@@ -18,7 +18,7 @@ var replayOnly = []string{"trace", "cluster", "estimates", "restart-cost", "chec
 func liveOptions(c *cli.Context) (api.WhatIfQuery, error) {
 	for _, name := range replayOnly {
 		if c.IsSet(name) {
-			return api.WhatIfQuery{}, forge.Invalidf(name, "goes with --trace: --live looks at the server's own queue")
+			return api.WhatIfQuery{}, forge.Invalidf(name, "cannot be used with --live, which looks at the server's own queue: it says how a trace is replayed")
 		}
 	}
 	q := api.WhatIfQuery{AddNodes: c.StringSlice("add-nodes"), Drain: c.StringSlice("drain")}

@@ -47,7 +47,7 @@ type SubmitRunRequest struct {
 // Submitted is the answer to a submission.
 type Submitted struct {
 	Run      forge.Run   `json:"run"`
-	Position int         `json:"position" doc:"Place in the queue, 1 is next; 0 for a dry run"`
+	Position int         `json:"position" doc:"Place in the queue by priority and time of submission alone, 1 is next; 0 for a dry run. The place in the real order is that of why and queue"`
 	Waiting  int         `json:"waiting" doc:"Runs in the queue, this one included"`
 	Warnings []string    `json:"warnings,omitempty"`
 	Start    *Start      `json:"start,omitempty" doc:"Of a dry run: when it would be expected to start"`

@@ -132,6 +132,7 @@ func (d *Daemon) list() []check {
 		{"last_backup", lookTimeout, func(context.Context) finding { return lastBackupAge(dir, time.Now()) }},
 		{"outbox_stuck", lookTimeout, func(ctx context.Context) finding { return d.outboxStuck(ctx, time.Now()) }},
 		{"executor_unknown", lookTimeout, func(context.Context) finding { return d.executorUnknown(time.Now()) }},
+		{"guaranteed_quotas", lookTimeout, func(context.Context) finding { return d.guarantees() }},
 		{"planning", lookTimeout, func(context.Context) finding { return d.planning() }},
 	}
 	cfg := d.live().cfg

@@ -235,3 +235,22 @@ func TestACertificateThatEndsSoonIsSaid(t *testing.T) {
 	came(t, certificate([]string{file}, end.Add(time.Hour)), api.CheckFail, "ends")
 	came(t, certificate([]string{filepath.Join(t.TempDir(), "absent.pem")}, end), api.CheckFail, "no such file")
 }
+
+func TestMoreThanThereIsWasGuaranteedToTenants(t *testing.T) {
+	r := start(t, 2)
+	s := tenants{r.Daemon}
+	promise := func(tenant string, gpus int) {
+		t.Helper()
+		if _, err := s.UpdateTenant(t.Context(), r.op, tenant, api.UpdateTenantRequest{GPUs: &gpus}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.CreateTenant(t.Context(), r.op, api.CreateTenantRequest{Name: "lab"}); err != nil {
+		t.Fatal(err)
+	}
+	promise(string(r.op.Tenant), 1)
+	promise("lab", 1)
+	came(t, r.guarantees(), api.CheckOK, "2 GPUs are guaranteed to tenants, of 2")
+	promise("lab", 2)
+	came(t, r.guarantees(), api.CheckWarn, "3 GPUs are guaranteed to tenants, of 2")
+}

@@ -210,14 +210,20 @@ func holdersText(h forge.Holders, now time.Time) string {
 		}
 		return fmt.Sprintf("%d %ss", n, what)
 	}
+	have := func(n int) string {
+		if n == 1 {
+			return "has"
+		}
+		return "have"
+	}
 	var t string
 	switch {
 	case h.Own > 0 && h.Others > 0:
 		t = fmt.Sprintf("%s of your tenant (%s) and %s of others (%s) have the GPUs that it could use", count(h.Own, "run"), count(h.OwnGPUs, "GPU"), count(h.Others, "run"), count(h.OthersGPUs, "GPU"))
 	case h.Own > 0:
-		t = fmt.Sprintf("%s of your tenant (%s) have GPUs that it could use", count(h.Own, "run"), count(h.OwnGPUs, "GPU"))
+		t = fmt.Sprintf("%s of your tenant (%s) %s GPUs that it could use", count(h.Own, "run"), count(h.OwnGPUs, "GPU"), have(h.Own))
 	case h.Others > 0:
-		t = fmt.Sprintf("%s of others (%s) have GPUs that it could use", count(h.Others, "run"), count(h.OthersGPUs, "GPU"))
+		t = fmt.Sprintf("%s of others (%s) %s GPUs that it could use", count(h.Others, "run"), count(h.OthersGPUs, "GPU"), have(h.Others))
 	default:
 		return ""
 	}

@@ -108,6 +108,9 @@ func TestWhyNamesOthersOnlyAsAmounts(t *testing.T) {
 	if got := holdersText(h, now); got != "2 runs of others (8 GPUs) have GPUs that it could use; the first is expected to end about 14:20 UTC" {
 		t.Errorf("%q", got)
 	}
+	if got := holdersText(forge.Holders{Own: 1, OwnGPUs: 2}, now); got != "1 run of your tenant (2 GPUs) has GPUs that it could use" {
+		t.Errorf("%q", got)
+	}
 	if got := startText(&api.Start{At: now.Add(20 * time.Minute)}, h, now); got != "; starts about 14:20 UTC when work of others ends" {
 		t.Errorf("%q", got)
 	}

@@ -36,6 +36,11 @@ type outlook struct {
 // queue lists all that wait, next first.
 func (o *outlook) queue() []*forge.PendingRun { return o.order }
 
+// placeIn is the place of a run in a queue, from 1; 0 for one that does not wait.
+func placeIn(queue []*forge.PendingRun, run forge.RunID) int {
+	return 1 + slices.IndexFunc(queue, func(r *forge.PendingRun) bool { return r.ID == run })
+}
+
 // terms says where a run stands in the order.
 func (o *outlook) terms(run forge.RunID) (forge.Terms, bool) {
 	o.mu.Lock()

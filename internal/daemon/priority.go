@@ -29,16 +29,16 @@ func (s priorities) PriorityEffect(ctx context.Context, p forge.Principal, run s
 		return e, nil
 	}
 	policy := s.d.policy()
-	snap := s.d.outlooks.of(s.d.world, policy, time.Now()).snap
-	e.Position, e.Waiting = scheduler.Position(snap, policy, r.ID)
-	was := snap
+	now := s.d.outlooks.of(s.d.world, policy, time.Now())
+	was, snap := now.snap, now.snap
+	e.Position, e.Waiting = placeIn(now.queue(), r.ID), len(now.queue())
 	snap.Pending = slices.Clone(snap.Pending) // others read the outlook
 	for i := range snap.Pending {
 		if snap.Pending[i].ID == r.ID {
 			snap.Pending[i].Priority = priority
 		}
 	}
-	e.WouldBe, _ = scheduler.Position(snap, policy, r.ID)
+	e.WouldBe = placeIn(scheduler.Queue(snap, policy), r.ID)
 	e.Start, e.Then, e.Effect = s.d.effect(ctx, was, snap, r.ID)
 	return e, nil
 }

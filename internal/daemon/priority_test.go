@@ -3,6 +3,7 @@ package daemon
 import (
 	"strings"
 	"testing"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -53,6 +54,46 @@ func TestAnotherPriority(t *testing.T) {
 			t.Error("the one that was lowered went first")
 		}
 		r.sameWorld(t)
+	})
+	t.Run("is told by the places that why and queue have, lanes and all", func(t *testing.T) {
+		r := start(t, 2, func(o *Options) { // whoever waits ages at once: the larger run came first and goes first, though less is left of the other
+			o.Config.Policy = PolicyConfig{Preset: "default", PreemptInOrder: new(false), AgeAfter: new(forge.Duration(time.Millisecond)), AgeShare: new(1.0)}
+		})
+		for range 3 { // of one GPU, and soon over: little is expected of the next
+			run := r.submit(t, script(1))
+			r.fake.Finish(r.running(t, run), 0)
+			r.await(t, run.ID, "over", inState(forge.RunCompleted))
+		}
+		r.launched(t, r.submit(t, script(2)).ID, 1)
+		large, small := r.submit(t, script(2)), r.submit(t, script(1))
+		places := func() (all [2]int) {
+			for i, run := range []forge.Run{large, small} {
+				why, err := (rundata{r.Daemon}).Why(t.Context(), r.op, string(run.ID))
+				if err != nil {
+					t.Fatal(err)
+				}
+				all[i] = why.Position
+			}
+			return all
+		}
+		r.await(t, small.ID, "aged", func(forge.Run) bool { return places() == [2]int{1, 2} })
+		s := priorities{r.Daemon}
+		if l, s := r.rank(t, large), r.rank(t, small); l <= s {
+			t.Fatalf("the larger has rank %v, the smaller %v: by rank alone the order is the same", l, s)
+		}
+		for i, run := range []forge.Run{large, small} {
+			if e, err := s.PriorityEffect(t.Context(), r.op, string(run.ID), 50); err != nil || e.Position != i+1 || e.WouldBe != i+1 {
+				t.Errorf("run %d is place %d, and would be %d with the priority that it has; why says %d (%v)", run.Number, e.Position, e.WouldBe, i+1, err)
+			}
+		}
+		e, err := s.PriorityEffect(t.Context(), r.op, string(small.ID), 51)
+		if err != nil || e.WouldBe != 1 {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		if _, err := s.SetPriority(t.Context(), r.op, string(small.ID), 51); err != nil {
+			t.Fatal(err)
+		}
+		r.await(t, small.ID, "first", func(forge.Run) bool { return places() == [2]int{2, 1} })
 	})
 	t.Run("that is lower gives up the GPUs that were being freed for the run", func(t *testing.T) {
 		r := start(t, 1)
@@ -133,4 +174,14 @@ func TestAnotherPriority(t *testing.T) {
 		r.await(t, run.ID, "running", inState(forge.RunRunning))
 		r.sameWorld(t)
 	})
+}
+
+// rank is what a waiting run is ordered by within its class.
+func (r *rig) rank(t *testing.T, run forge.Run) float64 {
+	t.Helper()
+	why, err := (rundata{r.Daemon}).Why(t.Context(), r.op, string(run.ID))
+	if err != nil || why.Terms == nil {
+		t.Fatalf("%+v, %v", why, err)
+	}
+	return why.Terms.Rank
 }
