@@ -12,7 +12,7 @@
 //	lint   gofmt, go vet, staticcheck, shellcheck
 //	fast   gofmt, go vet, Go tests with -short and without -race, forgectl without cgo, quick Python tests
 //	full   lint, build, Go tests with -race, forgectl without cgo, Python tests, end-to-end tests
-//	long   full, and what is marked long (build tag long, pytest mark long)
+//	long   full, what is marked long (build tag long, pytest mark long), and training with the lowest packages supported
 //
 // The output of every step stays in .cache/test/ until the next run.
 package main

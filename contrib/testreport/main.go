@@ -48,6 +48,7 @@ func clearOutput(dir string) error {
 type bench struct {
 	out    string
 	python string // interpreter of the shared environment, once that step has run
+	lowest string // of the one with the lowest packages that are supported
 }
 
 // step is one thing that must succeed. do writes what people need after a failure to log.

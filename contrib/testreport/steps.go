@@ -29,7 +29,7 @@ var modes = map[string][]step{
 		forgectlWithoutCgo("-short"), roomsWithoutCgo("-short"),
 		pythonEnvironment,
 		pythonTests("contrib/python-env", "not long and not training"),
-		pythonTests("recipes/python", "not long and not training"),
+		pythonTests("recipes/python", "not long and not training and not gpu"),
 	},
 	"full": append(append([]step{}, lint...),
 		build,
@@ -37,7 +37,7 @@ var modes = map[string][]step{
 		forgectlWithoutCgo("-count=1"), roomsWithoutCgo("-count=1"),
 		pythonEnvironment,
 		pythonTests("contrib/python-env", "not long"),
-		pythonTests("recipes/python", "not long"),
+		pythonTests("recipes/python", "not long and not gpu"),
 		endToEnd("e2e"),
 		apiCheck(45*time.Second),
 	),
@@ -47,7 +47,8 @@ var modes = map[string][]step{
 		forgectlWithoutCgo("-count=1"), roomsWithoutCgo("-count=1"),
 		pythonEnvironment,
 		pythonTests("contrib/python-env", ""),
-		pythonTests("recipes/python", ""),
+		pythonTests("recipes/python", "not gpu"),
+		lowestEnvironment, lowestTests,
 		endToEnd("e2e,long"),
 		apiCheck(5*time.Minute),
 		fuzz("./internal/api/server", 20*time.Second),
@@ -140,29 +141,45 @@ func roomsWithoutCgo(arg string) step {
 	}}
 }
 
-var pythonEnvironment = step{name: "python environment", timeout: time.Hour, do: func(ctx context.Context, b *bench, log io.Writer) (tally, error) {
-	// What it says goes to the terminal as well: the first time it may take minutes, or gigabytes.
-	out, err := lines(ctx, io.MultiWriter(log, os.Stderr), "contrib/python-env/install")
-	if err != nil {
-		return tally{}, err
-	}
-	if len(out) == 0 {
-		return tally{}, errors.New("contrib/python-env/install printed no path")
-	}
-	b.python = filepath.Join(out[len(out)-1], "bin", "python")
-	_, err = os.Stat(b.python)
-	return tally{}, err
-}}
+var (
+	pythonEnvironment = installed("python environment", func(b *bench) *string { return &b.python })
+	// lowestEnvironment has the lowest packages that the recipes support; the other one has the newest.
+	lowestEnvironment = installed("lowest python environment", func(b *bench) *string { return &b.lowest }, "--lowest")
+)
 
-// pythonTests runs the tests of one folder that carry the marks asked for.
-func pythonTests(dir, marks string) step {
-	name := "pytest " + dir
-	return step{name: name, timeout: slow, counts: true, do: func(ctx context.Context, b *bench, log io.Writer) (tally, error) {
-		junit, err := filepath.Abs(filepath.Join(b.out, strings.ReplaceAll(name, "/", "-")+".xml"))
+func installed(name string, interpreter func(*bench) *string, args ...string) step {
+	return step{name: name, timeout: time.Hour, do: func(ctx context.Context, b *bench, log io.Writer) (tally, error) {
+		// What it says goes to the terminal as well: the first time it may take minutes, or gigabytes.
+		out, err := lines(ctx, io.MultiWriter(log, os.Stderr), append([]string{"contrib/python-env/install"}, args...)...)
 		if err != nil {
 			return tally{}, err
 		}
-		args := []string{b.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=" + junit, "-m", marks, "tests"}
+		if len(out) == 0 {
+			return tally{}, errors.New("contrib/python-env/install printed no path")
+		}
+		python := filepath.Join(out[len(out)-1], "bin", "python")
+		*interpreter(b) = python
+		_, err = os.Stat(python)
+		return tally{}, err
+	}}
+}
+
+// pythonTests runs the tests of one folder that carry the marks asked for.
+func pythonTests(dir, marks string) step {
+	return pytest("pytest "+dir, func(b *bench) string { return b.python }, dir, marks, "tests")
+}
+
+// lowestTests are those in which old packages would differ: every recipe trains, splits, stops and resumes.
+var lowestTests = pytest("pytest, lowest packages", func(b *bench) string { return b.lowest }, "recipes/python", "training and not long",
+	"tests/test_dpo.py", "tests/test_reward.py", "tests/test_parallel.py", "tests/test_resume_exact.py", "tests/test_resume.py")
+
+func pytest(name string, interpreter func(*bench) string, dir, marks string, paths ...string) step {
+	return step{name: name, timeout: slow, counts: true, do: func(ctx context.Context, b *bench, log io.Writer) (tally, error) {
+		junit, err := filepath.Abs(filepath.Join(b.out, strings.NewReplacer("/", "-", ",", "").Replace(name)+".xml"))
+		if err != nil {
+			return tally{}, err
+		}
+		args := append([]string{interpreter(b), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=" + junit, "-m", marks}, paths...)
 		env := []string{"PYTHONDONTWRITEBYTECODE=1", "OMP_NUM_THREADS=1", "HF_HUB_OFFLINE=1"}
 		failure := command{args: args, dir: dir, env: env, stdout: log, stderr: log}.run(ctx)
 		f, err := os.Open(junit)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -172,4 +174,24 @@ func TestRunAll(t *testing.T) {
 			t.Fatalf("err %v after %s:\n%s", err, time.Since(start), out)
 		}
 	})
+}
+
+func TestPytestRunsWithTheInterpreterOfItsEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	interpreter := func(name string) string {
+		path := filepath.Join(dir, name)
+		script := "#!/bin/sh\nfor a; do case $a in --junitxml=*) echo '<testsuites><testsuite><testcase classname=\"" + name + "\" name=\"x\"><failure/></testcase></testsuite></testsuites>' >\"${a#--junitxml=}\";; esac; done\n"
+		if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	b := &bench{out: dir, python: interpreter("newest"), lowest: interpreter("lowest")}
+	t.Chdir(filepath.Join("..", ".."))
+	for name, s := range map[string]step{"newest": pythonTests("recipes/python", ""), "lowest": lowestTests} {
+		got, err := s.do(t.Context(), b, io.Discard)
+		if err != nil || !slices.Equal(got.failed, []string{name + "::x"}) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
 }

@@ -51,9 +51,9 @@ class Site:
             "UV_HOLD": str(self.hold),
         }
 
-    def start(self, **env: str) -> subprocess.Popen:
+    def start(self, *args: str, **env: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [INSTALL],
+            [INSTALL, *args],
             env=self.env | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -61,8 +61,8 @@ class Site:
             start_new_session=True,
         )
 
-    def run(self, **env: str) -> tuple[int, str, str]:
-        p = self.start(**env)
+    def run(self, *args: str, **env: str) -> tuple[int, str, str]:
+        p = self.start(*args, **env)
         out, err = p.communicate(timeout=60)
         return p.returncode, out, err
 
@@ -205,3 +205,33 @@ def test_cpu_and_cuda_builds_do_not_share_a_name(site: Site):
     a = site.run()[1]
     b = site.run(FORGE_TORCH_INDEX="https://wheels.example/cpu")[1]
     assert a != b and len(site.venvs()) == 2
+
+
+def test_the_lowest_packages_have_an_environment_of_their_own(site: Site):
+    newest = site.run()[1]
+    code, lowest, err = site.run("--lowest")
+    assert code == 0, err
+    assert newest != lowest and len(site.venvs()) == 2
+    assert "requirements.lock" in site.installs()[0] and "lowest.lock" in site.installs()[1]
+    assert "--require-hashes" in site.installs()[1]
+    assert site.run("--lowest") == (0, lowest, "") and len(site.installs()) == 2
+
+
+def test_the_lowest_packages_take_the_lowest_python_that_is_there(site: Site):
+    (site.root / "bin").mkdir()
+    for name, minor in (("python3", 13), ("python3.10", 10)):
+        python = site.root / "bin" / name
+        python.write_text(f"#!/bin/bash\n[[ $2 == *sys.exit* ]] || echo {site.root}/bin/3.{minor}\n")
+        python.chmod(0o755)
+    env = {"PATH": f"{site.root}/bin:{site.env['PATH']}"}
+    for args, minor in ((("--lowest",), 10), ((), 13)):
+        code, _, err = site.run(*args, **env)
+        assert code == 0, err
+        made = [c for c in site.calls.read_text().splitlines() if c.startswith("venv")][-1]
+        assert f"--python {site.root}/bin/3.{minor} " in made
+
+
+@pytest.mark.parametrize("args", [("--newest",), ("--lowest", "more")])
+def test_an_argument_that_it_does_not_know_is_refused(site: Site, args):
+    code, out, err = site.run(*args)
+    assert (code, out) == (1, "") and "usage: install [--lowest | --uv]" in err

@@ -85,6 +85,15 @@ class TestRunDir:
             run.stop.write_text(content)
         assert run.stop_signal() == means
 
+    def test_a_stop_file_that_cannot_be_read_is_looked_at_again(self, run):
+        clock = iter(range(0, 100, 10))
+        runtime = Runtime(run, Gang(0, 1, 0), clock=lambda: next(clock))
+        run.stop.mkdir()  # reading it is an error, and not that it is not there
+        assert runtime.boundary() is False
+        run.stop.rmdir()
+        run.stop.write_text('{"signal": "checkpoint"}')
+        assert runtime.boundary() is True
+
     def test_a_durable_write_replaces_as_a_whole_and_leaves_nothing_behind(self, run, monkeypatch):
         rundir.write_json(run.status, {"a": 1})
         monkeypatch.setattr(os, "rename", lambda *a: (_ for _ in ()).throw(OSError("no")))

@@ -71,10 +71,25 @@ def test_a_checkpoint_of_a_split_model_is_refused_by_a_whole_one(tiny, attempt, 
     assert "was saved with train.parallel=fsdp" in a.status()["message"]
 
 
+def test_another_number_of_ranks_goes_on_with_a_whole_model_and_says_that_it_is_not_exact(tiny, attempt):
+    short = PARAMS | {"train__max_steps": 4, "checkpoint__every_steps": 2}
+    first = attempt(of_recipe("lora_sft", tiny, **short), 2).start()
+    assert first.wait() == [0, 0], first.logs()
+    assert "the checkpoint is of" not in first.logs()
+    config = of_recipe("lora_sft", tiny, **short | {"train__max_steps": 8})
+    for world in (1, 2, 3):
+        a = attempt(config, world, first.newest()).start()
+        assert a.wait() == [0] * world, a.logs()
+        assert a.metrics()[0]["step"] == 5
+        said = f"the checkpoint is of 2 ranks and these are {world}: from here on each sees other batches"
+        assert (a.logs().count(said) == 1) == (world != 2), a.logs()
+
+
 @pytest.mark.long
 def test_another_number_of_ranks_reads_the_parts_of_a_split_model(tiny, attempt, split):
     a = attempt(of_recipe("lora_sft", tiny, **PARAMS | SPLIT | {"train__max_steps": 12}), 3, split.newest()).start()
     assert a.wait() == [0, 0, 0], a.logs()
+    assert "the checkpoint is of 2 ranks and these are 3" in a.logs()
     assert a.metrics()[0]["step"] == 9
     assert a.metrics()[0]["values"]["loss"] < split.metrics()[1]["values"]["loss"], "it goes on from what was learnt"
     assert (a.newest() / "optimizer_0" / "__2_0.distcp").is_file()

@@ -151,6 +151,10 @@ elif FAULT == "skip_optimizer":
     )
 elif FAULT == "skip_sampler":
     settings.arguments = lambda *a, real=settings.arguments: real(*a) | {"ignore_data_skip": True}
+elif FAULT == "note_base":  # no fault: what the base is held in, before the first step and after the last
+    import watched
+
+    start.import_libraries = watched.base(start.import_libraries, Path(os.environ["FORGE_ATTEMPT_DIR"]) / "base.json")
 else:
     raise SystemExit(f"unknown fault {FAULT}")
 

@@ -18,8 +18,8 @@ from .outcome import NodeEnvironment
 
 PYTHON = (3, 10)
 
-# name: (lowest supported, first not supported). contrib/python-env/requirements.lock is
-# one set inside these ranges; the lowest set was tried too (recipes/python/README.md).
+# name: (lowest supported, first not supported). Both ends are tested: contrib/python-env has a lock
+# of the newest releases and one of the lowest, and its tests hold them against this.
 SUPPORTED = {
     "torch": ("2.14", "3"),
     "transformers": ("5.20", "6"),

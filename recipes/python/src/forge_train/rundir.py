@@ -85,10 +85,14 @@ class RunDir:
             raise Superseded(f"attempt {highest} holds the fence; this is attempt {self.attempt}")
 
     def stop_signal(self) -> str:
-        """What the stop file asks for: "checkpoint", "cancel", or "" while there is none."""
+        """What the stop file asks for: "checkpoint", "cancel", or "" while there is none.
+
+        One that cannot be read for a moment (a network filesystem that does not answer) asks for nothing yet: it is
+        looked at again, and an error here would end this rank alone, as the user's own failure.
+        """
         try:
             data = self.stop.read_bytes()
-        except FileNotFoundError:
+        except OSError:
             return ""
         try:
             signal = json.loads(data).get("signal", "")
