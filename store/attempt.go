@@ -43,10 +43,6 @@ type attemptRow struct {
 	Version    int64              `bun:"version"`
 }
 
-// mutableAttempt is what saveAttempt writes.
-var mutableAttempt = []string{"state", "reason", "detail", "external_id", "intent", "resume_step", "resume_from", "last_step",
-	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "placement", "rehearsal", "version"}
-
 func (a *attemptRow) forge() (forge.Attempt, error) {
 	n := forge.Attempt{Run: a.Run, Number: a.Number, State: a.State, Reason: a.Reason, Detail: a.Detail, Cluster: a.Cluster,
 		ExternalID: a.ExternalID, RunDir: a.RunDir, Intent: a.Intent, Rehearsal: a.Rehearsal, ResumeStep: a.ResumeStep, ResumeFrom: a.ResumeFrom,
@@ -63,7 +59,7 @@ func (a *attemptRow) forge() (forge.Attempt, error) {
 
 func (t *tx) saveAttempt(r *attemptRow) error {
 	r.Version++
-	if _, err := t.NewUpdate().Model(r).Column(mutableAttempt...).WherePK().Exec(t.ctx); err != nil {
+	if _, err := t.exec(updateAttempt, append(r.mutable(), string(r.Run), r.Number)...); err != nil {
 		return err
 	}
 	return t.emitAttempt(r)
@@ -100,8 +96,7 @@ func (t *tx) newest(op string, run forge.RunID, n int) (*runRow, *attemptRow, er
 	if n < r.Attempt && n > 0 {
 		return nil, nil, forge.Errorf(forge.KindConflict, op, "attempt %d of %s is superseded by attempt %d", n, r.name(), r.Attempt)
 	}
-	a := &attemptRow{}
-	err = t.NewSelect().Model(a).Where("a.run = ?", r.ID).Where("a.number = ?", n).Scan(t.ctx)
+	a, err := t.attempt(r.ID, n)
 	if absent(err) {
 		return nil, nil, notFound(op, "%s has no attempt %d", r.name(), n)
 	}

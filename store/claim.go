@@ -38,9 +38,7 @@ func (t *tx) claim(c forge.Claim, priority int) error {
 	case holderPriority >= priority:
 		return stale("slot %d of %s is claimed for another run", c.Slot, c.Node)
 	default:
-		if err := t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
-			return q.Where("c.for_run = ?", holder)
-		}); err != nil {
+		if err := t.dropClaims(claimsFor, string(holder)); err != nil {
 			return err
 		}
 	}
@@ -51,10 +49,13 @@ func (t *tx) claim(c forge.Claim, priority int) error {
 	return nil
 }
 
+// claimsFor selects those of a run.
+const claimsFor = `for_run = ?`
+
 // dropClaims ends the claims that where selects.
-func (t *tx) dropClaims(where func(*bun.SelectQuery) *bun.SelectQuery) error {
-	var rows []claimRow
-	if err := where(t.NewSelect().Model(&rows)).Order("c.cluster", "c.node", "c.slot").Scan(t.ctx); err != nil || len(rows) == 0 {
+func (t *tx) dropClaims(where string, args ...any) error {
+	rows, err := t.claims(where, args...)
+	if err != nil {
 		return err
 	}
 	for i := range rows {

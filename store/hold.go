@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/uptrace/bun"
-
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -81,7 +79,7 @@ func (t *tx) holdRun(r *runRow, h forge.Hold) error {
 	if err := t.saveRun(r); err != nil {
 		return err
 	}
-	if err := t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
+	if err := t.dropClaims(claimsFor, string(r.ID)); err != nil {
 		return err
 	}
 	message := r.name() + " is on hold"

@@ -51,14 +51,21 @@ func (r *nodeRow) forge() (forge.Node, error) {
 	return n, decode(r.Labels, &n.Labels)
 }
 
-// loadNodes reads nodes with their GPUs, sorted by cluster and name; an empty cluster means all.
-func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName) ([]forge.Node, error) {
+// loadNodes reads nodes with their GPUs, sorted by cluster and name; an empty cluster means all, and with names only those of a cluster.
+func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName, only ...forge.NodeName) ([]forge.Node, error) {
 	var rows []nodeRow
 	var gpus []gpuRow
 	qn := db.NewSelect().Model(&rows).Order("n.cluster", "n.name")
 	qg := db.NewSelect().Model(&gpus).Order("g.cluster", "g.node", "g.slot")
 	if cluster != "" {
 		qn, qg = qn.Where("n.cluster = ?", cluster), qg.Where("g.cluster = ?", cluster)
+	}
+	if len(only) > 0 {
+		names, err := encode(len(only), only)
+		if err != nil {
+			return nil, err
+		}
+		qn, qg = qn.Where("n.name IN (SELECT value FROM json_each(?))", names), qg.Where("g.node IN (SELECT value FROM json_each(?))", names)
 	}
 	if err := qn.Scan(ctx); err != nil {
 		return nil, err
@@ -210,9 +217,11 @@ func (t *tx) dropClaimsOn(n forge.Node, slots []int) error {
 	if len(slots) == 0 {
 		return nil
 	}
-	return t.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("c.for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ? AND slot IN (?))", n.Cluster, n.Name, bun.List(slots))
-	})
+	list, err := encode(len(slots), slots)
+	if err != nil {
+		return err
+	}
+	return t.dropClaims(`for_run IN (SELECT for_run FROM claims WHERE cluster = ? AND node = ? AND slot IN (SELECT value FROM json_each(?)))`, string(n.Cluster), string(n.Name), list)
 }
 
 // normalNode gives equal nodes one form: slots ascending, text that can be stored.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -51,14 +50,16 @@ func (t *tx) noteFailures(a *attemptRow, e End) error {
 	if len(e.Blamed) == 0 {
 		return nil
 	}
-	nodes, err := loadNodes(t.ctx, t.Conn, a.Cluster)
+	var blamed []forge.NodeName
+	for _, b := range e.Blamed {
+		blamed = append(blamed, b.Node)
+	}
+	nodes, err := loadNodes(t.ctx, t.Conn, a.Cluster, blamed...)
 	if err != nil {
 		return err
 	}
 	for i := range nodes {
-		if slices.ContainsFunc(e.Blamed, func(b Blame) bool { return b.Node == nodes[i].Name }) {
-			t.emit(forge.Delta{Node: &nodes[i]})
-		}
+		t.emit(forge.Delta{Node: &nodes[i]})
 	}
 	return nil
 }

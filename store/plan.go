@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/uptrace/bun"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -48,7 +47,7 @@ func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]f
 	}
 	err := db.write(ctx, op, func(t *tx) error {
 		placed, refused = nil, nil
-		a := &applying{tx: t, opt: opt, loads: map[forge.ClusterName]*clusterLoad{}}
+		a := &applying{tx: t, opt: opt, named: named(plan), loads: map[forge.ClusterName]*clusterLoad{}}
 		for _, p := range plan.Place {
 			var attempt forge.Attempt
 			err := t.sub(func() (err error) {
@@ -94,10 +93,38 @@ func refuse(all []forge.Refusal, run forge.RunID, err error) ([]forge.Refusal, e
 type applying struct {
 	*tx
 	opt   ApplyOptions
+	named map[forge.ClusterName][]forge.NodeName
 	loads map[forge.ClusterName]*clusterLoad
 }
 
-// clusterLoad is what a cluster's nodes have and what open attempts use of it.
+// named lists the nodes that a plan rests on: reading all of a site of thousands for the one that a run was placed on would hold up every
+// other write. Of a cluster of which it names none, all are read.
+func named(plan forge.Plan) map[forge.ClusterName][]forge.NodeName {
+	type node struct {
+		cluster forge.ClusterName
+		name    forge.NodeName
+	}
+	seen, out := map[node]bool{}, map[forge.ClusterName][]forge.NodeName{}
+	add := func(n node) {
+		if !seen[n] {
+			seen[n] = true
+			out[n.cluster] = append(out[n.cluster], n.name)
+		}
+	}
+	for _, p := range plan.Place {
+		for _, s := range p.Shares {
+			add(node{p.Cluster, s.Node})
+		}
+	}
+	for _, p := range plan.Preempt {
+		for _, c := range p.Claims {
+			add(node{c.Cluster, c.Node})
+		}
+	}
+	return out
+}
+
+// clusterLoad is what those of a cluster's nodes that the plan names have and what open attempts use of it.
 type clusterLoad struct {
 	paused string
 	nodes  map[forge.NodeName]forge.Node
@@ -117,7 +144,7 @@ func (a *applying) load(cluster forge.ClusterName) (*clusterLoad, error) {
 		return l, nil
 	}
 	l := &clusterLoad{nodes: map[forge.NodeName]forge.Node{}, cpus: map[forge.NodeName]int{}, memory: map[forge.NodeName]int64{}}
-	nodes, err := loadNodes(a.ctx, a.Conn, cluster)
+	nodes, err := loadNodes(a.ctx, a.Conn, cluster, a.named[cluster]...)
 	if err != nil {
 		return nil, err
 	}
@@ -251,16 +278,16 @@ func (a *applying) checkShare(r *runRow, l *clusterLoad, cluster forge.ClusterNa
 	if used := l.memory[s.Node]; used+s.MemoryMiB > n.MemoryMiB {
 		return stale("node %s has %s of %s memory free; %s needs %s", n.Name, forge.FormatMiB(n.MemoryMiB-used), forge.FormatMiB(n.MemoryMiB), r.name(), forge.FormatMiB(s.MemoryMiB))
 	}
-	var other claimRow
-	err := a.NewSelect().Model(&other).Where("c.cluster = ?", cluster).Where("c.node = ?", s.Node).Where("c.slot IN (?)", bun.List(s.Slots)).
-		Where("c.for_run <> ?", r.ID).Limit(1).Scan(a.ctx)
-	if err == nil {
-		return stale("slot %d of %s is claimed for another run", other.Slot, s.Node)
+	others, err := a.claims(`cluster = ? AND node = ? AND for_run <> ?`, string(cluster), string(s.Node), string(r.ID))
+	if err != nil {
+		return err
 	}
-	if absent(err) {
-		return nil
+	for _, o := range others {
+		if slices.Contains(s.Slots, o.Slot) {
+			return stale("slot %d of %s is claimed for another run", o.Slot, s.Node)
+		}
 	}
-	return err
+	return nil
 }
 
 func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error) {
@@ -273,7 +300,7 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 	if a.opt.RunDir != nil {
 		row.RunDir = clean(a.opt.RunDir(r.ID, p.Cluster))
 	}
-	if _, err := a.NewInsert().Model(row).Exec(a.ctx); err != nil {
+	if err := a.tx.insertAttempt(row); err != nil {
 		return none, err
 	}
 	for _, s := range p.Shares {
@@ -288,7 +315,7 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 		return none, err
 	}
 	// The gang starts: what was claimed for it is either in the placement or not needed any more.
-	if err := a.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
+	if err := a.dropClaims(claimsFor, string(r.ID)); err != nil {
 		return none, err
 	}
 	r.Attempt, r.NotBefore = p.Attempt, 0

@@ -293,3 +293,21 @@ func TestPreemptionsForOneRunHoldTogetherOrNotAtAll(t *testing.T) {
 		}
 	})
 }
+
+func TestAPlanReadsOnlyTheNodesThatItNames(t *testing.T) {
+	db := storetest.Open(t)
+	acme := storetest.Tenant(t, db, "acme")
+	storetest.Nodes(t, db, storetest.Node("gpu-1", 4), storetest.Node("gpu-2", 4), storetest.Node("gpu-3", 4))
+	a := storetest.Submit(t, acme, storetest.Spec(storetest.Gang(1, 2)))
+	b := storetest.Submit(t, acme, storetest.Spec(storetest.Gang(1, 2)))
+	must(t, db.Raw(ctx, `UPDATE nodes SET labels = '{' WHERE name = 'gpu-2'`)) // whoever reads it fails
+
+	placed, refused := apply(t, db, forge.Plan{Place: []forge.Place{storetest.Placement(a, "gpu-1", 0, 1), storetest.Placement(b, "gpu-3", 2, 3)}})
+	if len(placed) != 2 || len(refused) != 0 {
+		t.Fatalf("placed %+v, refused %+v", placed, refused)
+	}
+	must(t, db.AttemptLaunching(ctx, a.ID, 1))
+	must(t, db.AttemptExited(ctx, store.Exit{Run: a.ID, Attempt: 1}))
+	_, _, err := db.AttemptEnded(ctx, store.End{Run: a.ID, Attempt: 1, Reason: forge.EndNodeLost, Next: forge.RunPending, Blamed: []store.Blame{{Node: "gpu-1"}}})
+	must(t, err)
+}

@@ -3,8 +3,6 @@ package store
 import (
 	"fmt"
 
-	"github.com/uptrace/bun"
-
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -29,7 +27,7 @@ func (a *applying) preempt(group []forge.Preempt) error {
 	if err != nil {
 		return err
 	}
-	if err := a.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", waiting.ID) }); err != nil {
+	if err := a.dropClaims(claimsFor, string(waiting.ID)); err != nil {
 		return err
 	}
 	asked := 0

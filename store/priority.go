@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/uptrace/bun"
-
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -34,7 +32,7 @@ func (t *Tenant) SetPriority(ctx context.Context, numberOrID string, priority in
 		}
 		// What is being freed for it was taken from others by the old priority. Who gets it is decided anew.
 		if priority < was {
-			if err := tx.dropClaims(func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("c.for_run = ?", r.ID) }); err != nil {
+			if err := tx.dropClaims(claimsFor, string(r.ID)); err != nil {
 				return err
 			}
 		}

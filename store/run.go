@@ -69,10 +69,6 @@ func selectRuns(q *bun.SelectQuery, rows any) *bun.SelectQuery {
 	return q.Model(rows).ColumnExpr("r.*, s.spec, s.params, s.origins").Join("JOIN run_specs AS s ON s.run = r.id")
 }
 
-// mutableRun is what saveRun writes: all that may change after submit.
-var mutableRun = []string{"state", "reason", "hold_by", "hold_reason", "hold_at", "cancel", "attempt", "retries", "fruitless",
-	"not_before", "avoid", "step", "total_steps", "saved_step", "loss", "model", "started_at", "ended_at", "priority", "version"}
-
 // newRunRow spreads a spec over its columns.
 func newRunRow(s forge.RunSpec) (*runRow, error) {
 	r := &runRow{State: forge.RunPending, Version: 1, Name: clean(s.Name), Recipe: s.Recipe, Priority: s.Priority, Cluster: s.Cluster,
@@ -182,23 +178,13 @@ func (c *interned[M]) get(text string) (M, error) {
 	return m, nil
 }
 
-// run loads a run for a change. KindNotFound when there is none.
-func (t *tx) run(id forge.RunID) (*runRow, error) {
-	r := &runRow{}
-	err := selectRuns(t.NewSelect(), r).Where("r.id = ?", clean(string(id))).Scan(t.ctx)
-	if absent(err) {
-		return nil, noRun(string(id))
-	}
-	return r, err
-}
-
 // saveRun writes what changed, raises the version and tells the world.
 func (t *tx) saveRun(r *runRow) error {
 	r.Version++
 	if r.Loss != nil && (math.IsNaN(*r.Loss) || math.IsInf(*r.Loss, 0)) {
 		r.Loss = nil // SQLite has no such numbers, JSON neither
 	}
-	if _, err := t.NewUpdate().Model(r).Column(mutableRun...).WherePK().Exec(t.ctx); err != nil {
+	if _, err := t.exec(updateRun, append(r.mutable(), string(r.ID))...); err != nil {
 		return err
 	}
 	return t.emitRun(r)

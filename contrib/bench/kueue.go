@@ -25,7 +25,7 @@ import (
 // of three classes. Here a queue is a tenant, a cohort is nodes with a label, and a unit of quota a GPU.
 const (
 	kueueCohorts  = 10
-	kueueQueues   = 100 // of each cohort
+	kueueTenants  = 100 // of each cohort
 	kueueQuota    = 20
 	kueueBorrow   = 100
 	kueueWall     = 1179.4 // s, mean of Kueue's own runs
@@ -72,7 +72,8 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.SetMaxOpenConns(1)
-	keys := make([]string, kueueCohorts*kueueQueues)
+	queues := kueueTenants / e.shrink
+	keys := make([]string, kueueCohorts*queues)
 	for i := range keys {
 		if keys[i], err = addTenant(ctx, db, fmt.Sprintf("queue-%04d", i)); err != nil {
 			return nil, err
@@ -85,7 +86,8 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	x := newTimekeeper()
+	runs := kueueRuns(len(keys))
+	x := newTimekeeper(queues)
 	log, err := os.Create(filepath.Join(dir, "forged.log"))
 	if err != nil {
 		return nil, err
@@ -109,7 +111,7 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 	}
 	began := time.Now()
 	sent := make(chan error, 1)
-	go func() { sent <- kueueSubmit(ctx, addr, keys, began) }()
+	go func() { sent <- kueueSubmit(ctx, addr, keys, queues, began) }()
 	var held, possible float64
 	var last time.Time
 	for {
@@ -119,7 +121,7 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 		}
 		if now := time.Now(); pending > 0 {
 			if !last.IsZero() {
-				held, possible = held+float64(slots)*now.Sub(last).Seconds(), possible+kueueCohorts*kueueQueues*kueueQuota*now.Sub(last).Seconds()
+				held, possible = held+float64(slots)*now.Sub(last).Seconds(), possible+float64(len(keys))*kueueQuota*now.Sub(last).Seconds()
 			}
 			last = now
 		}
@@ -137,11 +139,11 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 			return nil, fmt.Errorf("the daemon stopped: %w", err)
 		case <-time.After(500 * time.Millisecond):
 		}
-		if sent == nil && ended == kueueRuns() {
+		if sent == nil && ended == runs {
 			break
 		}
 		if time.Since(began) > kueueGiveUp {
-			return nil, fmt.Errorf("%d of %d runs had ended after %s", ended, kueueRuns(), kueueGiveUp)
+			return nil, fmt.Errorf("%d of %d runs had ended after %s", ended, runs, kueueGiveUp)
 		}
 	}
 	wall, use := time.Since(began).Seconds(), 100*held/possible
@@ -149,19 +151,22 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM runs WHERE state != 'completed'`).Scan(&failed); err != nil || failed > 0 {
 		return nil, errors.Join(err, fmt.Errorf("%d runs did not complete", failed))
 	}
-	fmt.Printf("  %d runs of %d tenants in %.1f s (%.0f/s); while runs waited %.1f %% of the quota was in use, at least %d %% is asked for (Kueue %.1f %%)\n", kueueRuns(), len(keys), wall, float64(kueueRuns())/wall, use, kueueLeastUse, kueueUse)
+	fmt.Printf("  %d runs of %d tenants in %.1f s (%.0f/s); while runs waited %.1f %% of the quota was in use, at least %d %% is asked for (Kueue %.1f %%)\n", runs, len(keys), wall, float64(runs)/wall, use, kueueLeastUse, kueueUse)
+	if e.shrink > 1 {
+		return nil, nil // it says nothing of Kueue's size
+	}
 	f := atMost("kueue_load", wall, "s", "kueue", kueueWall, kueueSeconds/kueueWall)
 	f.target = fmt.Sprintf("<=%ds,use>%d%%", kueueSeconds, kueueLeastUse)
 	f.ok = f.ok && use > kueueLeastUse
 	return []figure{f}, nil
 }
 
-func kueueRuns() int {
+func kueueRuns(tenants int) int {
 	n := 0
 	for _, c := range kueueClasses {
 		n += c.count
 	}
-	return n * kueueCohorts * kueueQueues
+	return n * tenants
 }
 
 func kueueAddr(ctx context.Context, state string) (string, error) {
@@ -179,7 +184,7 @@ func kueueAddr(ctx context.Context, state string) (string, error) {
 }
 
 // kueueSubmit submits each workload when the generator makes it, or as soon after that as the daemon takes it.
-func kueueSubmit(ctx context.Context, addr string, keys []string, began time.Time) error {
+func kueueSubmit(ctx context.Context, addr string, keys []string, queues int, began time.Time) error {
 	type submit struct {
 		at   time.Duration
 		key  string
@@ -188,7 +193,7 @@ func kueueSubmit(ctx context.Context, addr string, keys []string, began time.Tim
 	var all []submit
 	for q, key := range keys {
 		for _, c := range kueueClasses {
-			body := fmt.Sprintf(`{"recipe":"noop","gpus":%d,"priority":%d,"where":{"labels":{"cohort":"c%d"}}}`, c.gpus, c.priority, q/kueueQueues)
+			body := fmt.Sprintf(`{"recipe":"noop","gpus":%d,"priority":%d,"where":{"labels":{"cohort":"c%d"}}}`, c.gpus, c.priority, q/queues)
 			for i := range c.count {
 				all = append(all, submit{time.Duration(i) * c.every, key, body})
 			}
@@ -235,10 +240,10 @@ type timed struct {
 	stopped       bool
 }
 
-func newTimekeeper() *timekeeper {
+func newTimekeeper(queues int) *timekeeper {
 	x := &timekeeper{attempts: map[forge.ExternalID]*timed{}, wake: make(chan struct{}, 1)}
-	for i := range kueueCohorts * kueueQueues {
-		n := forge.Node{Name: forge.NodeName(fmt.Sprintf("n%04d", i)), Cluster: worldCluster, CPUs: 64, MemoryMiB: 1 << 20, State: forge.NodeReady, Labels: map[string]string{"cohort": fmt.Sprint("c", i/kueueQueues)}}
+	for i := range kueueCohorts * queues {
+		n := forge.Node{Name: forge.NodeName(fmt.Sprintf("n%04d", i)), Cluster: worldCluster, CPUs: 64, MemoryMiB: 1 << 20, State: forge.NodeReady, Labels: map[string]string{"cohort": fmt.Sprint("c", i/queues)}}
 		for s := range kueueQuota {
 			n.GPUs = append(n.GPUs, forge.GPU{Slot: s, Kind: forge.GPUDevice, Type: "H100", MemoryMiB: 81920})
 		}

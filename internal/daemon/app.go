@@ -98,9 +98,10 @@ type Daemon struct {
 	planFault  atomic.Pointer[string]
 	doctor     doctor
 	checking   checking
-	planned    atomic.Int64           // turns of the plan loop
-	refused    atomic.Pointer[string] // why the last reload was
-	requests   atomic.Int64           // being answered now
+	planned    atomic.Int64            // turns of the plan loop
+	refused    atomic.Pointer[string]  // why the last reload was
+	requests   atomic.Int64            // being answered now
+	ground     atomic.Pointer[terrain] // see terrain.go
 	lookLock   sync.Mutex
 	looked     looked                   // under lookLock
 	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
+	"slices"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/slurm"
@@ -125,13 +127,13 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 	if c := d.live().clusters[a.Cluster]; c != nil && c.batch() {
 		l.Spec.Where, l.Alike = whereOn(there, r.Spec.Where)
 	}
-	nodes := map[forge.NodeName]forge.Node{}
-	for _, n := range there {
-		nodes[n.Name] = n
-	}
 	for _, s := range a.Placement {
+		i, found := slices.BinarySearchFunc(there, s.Node, func(n forge.Node, name forge.NodeName) int { return cmp.Compare(n.Name, name) })
+		if !found {
+			continue
+		}
 		for _, slot := range s.Slots {
-			for _, g := range nodes[s.Node].GPUs {
+			for _, g := range there[i].GPUs {
 				if g.Slot == slot {
 					l.Devices = append(l.Devices, g)
 				}

@@ -13,7 +13,8 @@ import (
 // The outbox is what was decided and is not yet done. Its rows are written in the transaction
 // of the decision, and stay until they are done: a crash between the two loses nothing.
 const (
-	outboxEvery   = 2 * time.Second  // rows that could not be done are tried again
+	outboxEvery   = 2 * time.Second // rows that could not be done are tried again
+	outboxMaxGap  = 100 * time.Millisecond
 	execTimeout   = 30 * time.Second // of one call to an executor
 	worldPatience = time.Second      // from a commit to its deltas
 
@@ -29,7 +30,17 @@ func (d *Daemon) outboxLoop(ctx context.Context) {
 	defer tick.Stop()
 	w := newOutboxWork(d)
 	for {
+		began := time.Now()
 		w.step(ctx)
+		// Each end of an attempt asks for a look, and each look reads all rows: with thousands of them that takes at most one part of
+		// planShare of the time.
+		gap := min((planShare-1)*time.Since(began), outboxMaxGap)
+		select {
+		case <-ctx.Done():
+			w.wg.Wait()
+			return
+		case <-time.After(gap):
+		}
 		select {
 		case <-ctx.Done():
 			w.wg.Wait()

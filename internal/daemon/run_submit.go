@@ -11,7 +11,6 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
 	"github.com/forge-ml/forge-ml/recipes"
-	"github.com/forge-ml/forge-ml/scheduler"
 )
 
 // checkInputs asks the side that can read the artefact. With several clusters it is enough that
@@ -280,10 +279,10 @@ func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 				WithHint("set clusters[].python in config.yaml to an interpreter that has torch, transformers, trl and peft (contrib/python-env/install makes one)")
 		}
 	}
-	nodes := d.world.nodeList()
-	if ok, largest := scheduler.FitsWhere(nodes, spec.Gang, spec.Cluster, spec.Where); !ok {
+	ground := d.terrain()
+	if ok, largest := ground.fits(spec.Gang, spec.Cluster, spec.Where); !ok {
 		g, field := spec.Gang, "gpus_per_node"
-		if anywhere, _ := scheduler.Fits(nodes, g, spec.Cluster); anywhere {
+		if anywhere, _ := ground.fits(g, spec.Cluster, nil); anywhere {
 			field = "where"
 		}
 		return forge.Invalidf(field, "a gang of %d nodes × %d GPUs with %d CPUs and %s each fits no cluster even when it is empty; %s",

@@ -37,20 +37,17 @@ func (d *Daemon) resolveWhere(spec *forge.RunSpec, asked *forge.Constraints) (no
 	if w.Empty() {
 		return nil, nil
 	}
-	nodes := d.world.nodeList()
-	if spec.Cluster != "" {
-		nodes = d.world.nodesOf(spec.Cluster)
-	}
+	ground := d.terrain().part(spec.Cluster)
 	if w.GPUMemoryMiB < 0 {
 		return nil, forge.Invalidf("where.gpu_memory_mib", "%d: want 0 or more", w.GPUMemoryMiB)
 	}
-	if w.GPUTypes, err = gpuTypes(nodes, w.GPUTypes); err != nil {
+	if w.GPUTypes, err = gpuTypes(ground.types, w.GPUTypes); err != nil {
 		return nil, err
 	}
-	if err := checkLabels(nodes, w.Labels, w.Within); err != nil {
+	if err := checkLabels(ground.labels, w.Labels, w.Within); err != nil {
 		return nil, err
 	}
-	if w.Exclude, notes, err = excluded(nodes, w.Exclude); err != nil {
+	if w.Exclude, notes, err = excluded(ground.nodes, w.Exclude); err != nil {
 		return nil, err
 	}
 	if spec.Gang.Nodes == 1 {
@@ -64,17 +61,10 @@ func (d *Daemon) resolveWhere(spec *forge.RunSpec, asked *forge.Constraints) (no
 }
 
 // gpuTypes writes the types that people mean as nodes call them.
-func gpuTypes(nodes []forge.Node, asked []string) (out []string, err error) {
+func gpuTypes(types []string, asked []string) (out []string, err error) {
 	if len(asked) > maxWhereTypes {
 		return nil, forge.Invalidf("where.gpu_types", "%d types: want at most %d", len(asked), maxWhereTypes)
 	}
-	known := map[string]bool{}
-	for _, n := range nodes {
-		for _, g := range n.GPUs {
-			known[g.Type] = true
-		}
-	}
-	types := slices.Sorted(maps.Keys(known))
 	for _, a := range asked {
 		found := false
 		for _, t := range types {
@@ -104,22 +94,12 @@ func someOf(words []string) string {
 	return strings.Join(words, ", ")
 }
 
-func checkLabels(nodes []forge.Node, labels map[string]string, within string) error {
+func checkLabels(values map[string]map[string]bool, labels map[string]string, within string) error {
 	if len(labels) > maxWhereLabels {
 		return forge.Invalidf("where.labels", "%d labels: want at most %d", len(labels), maxWhereLabels)
 	}
-	values := map[string]map[string]bool{}
-	for _, n := range nodes {
-		for k, v := range n.Labels {
-			if values[k] == nil {
-				values[k] = map[string]bool{}
-			}
-			values[k][v] = true
-		}
-	}
-	keys := slices.Sorted(maps.Keys(values))
 	unknown := func(field, k string) error {
-		return forge.Invalidf(field, "no node has a label %.80q; there is %s", k, someOf(keys)).WithHint("forgectl node show NODE prints those of a node")
+		return forge.Invalidf(field, "no node has a label %.80q; there is %s", k, someOf(slices.Sorted(maps.Keys(values)))).WithHint("forgectl node show NODE prints those of a node")
 	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		switch v := labels[k]; {

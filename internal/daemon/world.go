@@ -487,8 +487,10 @@ func (d *world) nodesLocked() []forge.Node {
 }
 
 // nodesOf lists the nodes of one cluster, by name.
-func (d *world) nodesOf(c forge.ClusterName) []forge.Node {
-	l := d.nodeList()
+func (d *world) nodesOf(c forge.ClusterName) []forge.Node { return listOf(d.nodeList(), c) }
+
+// listOf is the part of a list by cluster and name that is of one cluster.
+func listOf(l []forge.Node, c forge.ClusterName) []forge.Node {
 	from, _ := slices.BinarySearchFunc(l, c, func(n forge.Node, c forge.ClusterName) int { return cmp.Compare(n.Cluster, c) })
 	to := from
 	for to < len(l) && l[to].Cluster == c {
