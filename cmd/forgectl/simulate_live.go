@@ -70,7 +70,11 @@ func (a *app) simulateLive(ctx context.Context, q api.WhatIfQuery) error {
 
 func (p *printer) ahead(name string, f api.AheadFigures) {
 	took := func(s float64) string { return span(time.Duration(s * float64(time.Second))) }
-	p.line("%-5s policy %s on %s: %d of %d that wait start; wait %s on average, p95 %s, longest %s", name, clean(f.Policy), plural(f.GPUs, "GPU"), f.Start, f.Waiting, took(f.AvgWaitS), took(f.P95WaitS), took(f.MaxWaitS))
+	line := fmt.Sprintf("%-5s policy %s on %s: %d of %d that wait start", name, clean(f.Policy), plural(f.GPUs, "GPU"), f.Start, f.Waiting)
+	if f.Start > 0 {
+		line += fmt.Sprintf("; wait %s on average, p95 %s, longest %s", took(f.AvgWaitS), took(f.P95WaitS), took(f.MaxWaitS))
+	}
+	p.line("%s", line)
 }
 
 // due is a time to come.
@@ -102,12 +106,16 @@ func change(now, then time.Time) string {
 
 // effectOn says what a change does to runs of others.
 func effectOn(whom string, e api.Effect) string {
-	if e.Later == 0 && e.Sooner == 0 {
+	if e.Later+e.Sooner+e.Never == 0 {
 		return whom + ": none starts later or sooner"
 	}
 	t := fmt.Sprintf("%s: %d later", whom, e.Later)
 	if e.Later > 0 {
 		t += ", by " + span(e.Most.D()) + " at most"
 	}
-	return t + fmt.Sprintf("; %d sooner", e.Sooner)
+	t += fmt.Sprintf("; %d sooner", e.Sooner)
+	if e.Never > 0 {
+		t += fmt.Sprintf("; %d not any more, as far as was looked", e.Never)
+	}
+	return t
 }

@@ -11,6 +11,7 @@ type Effect struct {
 	Later  int            `json:"later" doc:"Runs that would start later"`
 	Most   forge.Duration `json:"most" doc:"By how much at most"`
 	Sooner int            `json:"sooner" doc:"Runs that would start sooner"`
+	Never  int            `json:"never" doc:"Runs whose start is known now and that would not start then, as far as was looked"`
 }
 
 // WhatIfQuery is a change of the site that is only thought of.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -82,5 +83,14 @@ func asField(err error, field string) error {
 	if forge.KindOf(err) != forge.KindNotFound {
 		return err
 	}
-	return &forge.Error{Kind: forge.KindInvalid, Field: field, Err: fmt.Errorf("%w", err), Hint: forge.HintOf(err)}
+	return &forge.Error{Kind: forge.KindInvalid, Field: field, Err: fmt.Errorf("%w", reason(err)), Hint: forge.HintOf(err)}
+}
+
+// reason is what an error says is wrong, without the field that whoever passes it on names.
+func reason(err error) error {
+	var e *forge.Error
+	if errors.As(err, &e) && e.Field != "" && e.Err != nil {
+		return e.Err
+	}
+	return err
 }

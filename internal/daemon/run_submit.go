@@ -178,7 +178,7 @@ func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.Sub
 		}
 		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
 		if err := dataset.Accepts(rec.Datasets, v.Kind); err != nil {
-			return in, forge.Invalidf("dataset", "%s does not suit recipe %s: %v", name, rec.Name, err)
+			return in, forge.Invalidf("dataset", "%s does not suit recipe %s: %w", name, rec.Name, reason(err)).WithHint("%s", forge.HintOf(err))
 		}
 		if err := d.checkInputs(ctx, v.Manifest); err != nil {
 			return in, forge.Invalidf("dataset", "%s: %v", name, err).WithHint("register the changed data as a new version: forgectl dataset add %s %s", v.Name, v.Manifest.Root)
@@ -279,14 +279,18 @@ func (d *Daemon) checkPlaceable(spec forge.RunSpec) error {
 				WithHint("set clusters[].python in config.yaml to an interpreter that has torch, transformers, trl and peft (contrib/python-env/install makes one)")
 		}
 	}
+	if g := d.terrain().part(spec.Cluster); spec.Params["peft"] == "qlora" && len(g.nodes) > 0 && !g.devices {
+		place := "this site"
+		if spec.Cluster != "" {
+			place = "cluster " + string(spec.Cluster)
+		}
+		return forge.Invalidf("params.peft", "qlora trains a base in 4 bits, which needs a GPU and bitsandbytes; %s only has CPU slots: want lora or none", place)
+	}
 	ground := d.terrain()
 	if ok, largest := ground.fits(spec.Gang, spec.Cluster, spec.Where); !ok {
-		g, field := spec.Gang, "gpus_per_node"
-		if anywhere, _ := ground.fits(g, spec.Cluster, nil); anywhere {
-			field = "where"
-		}
-		return forge.Invalidf(field, "a gang of %d nodes × %d GPUs with %d CPUs and %s each fits no cluster even when it is empty; %s",
-			g.Nodes, g.GPUsPerNode, g.CPUsPerGPU, forge.FormatMiB(g.MemoryMiBPerGPU), largest).WithHint("forgectl node list")
+		g := spec.Gang
+		return forge.Invalidf(ground.tooMuch(spec), "%s × %s, each with %s and %s of memory, fits no cluster even when it is empty; %s",
+			plural(g.Nodes, "node"), plural(g.GPUsPerNode, "GPU"), plural(g.CPUsPerGPU, "CPU"), forge.FormatMiB(g.MemoryMiBPerGPU), largest).WithHint("forgectl node list")
 	}
 	return nil
 }

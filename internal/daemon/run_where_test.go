@@ -66,6 +66,9 @@ func TestWhereARunMayGoIsHeldAgainstTheNodesThatThereAre(t *testing.T) {
 		"a gang that fits no such rack":   {asked: &forge.Constraints{GPUTypes: []string{"h100"}, Labels: map[string]string{"rack": "r1"}}, gang: forge.Gang{Nodes: 2, GPUsPerNode: 4}, field: "where", says: []string{"1 node with 4 GPUs", "rack=r1"}},
 		"a gang that fits within none":    {asked: &forge.Constraints{Within: "rack"}, gang: forge.Gang{Nodes: 3, GPUsPerNode: 4}, field: "where", says: []string{"within one rack"}},
 		"a gang that fits nowhere at all": {asked: &forge.Constraints{Within: "rack"}, gang: forge.Gang{Nodes: 3, GPUsPerNode: 8}, field: "gpus_per_node"},
+		"memory that no node has":         {gang: forge.Gang{Nodes: 1, GPUsPerNode: 1, CPUsPerGPU: 1, MemoryMiBPerGPU: 1 << 40}, field: "memory_mib_per_gpu", says: []string{"1 node × 1 GPU, each with 1 CPU and"}},
+		"CPUs that no node has":           {gang: forge.Gang{Nodes: 1, GPUsPerNode: 1, CPUsPerGPU: 1 << 20}, field: "cpus_per_gpu"},
+		"nodes that there are not":        {gang: forge.Gang{Nodes: 99, GPUsPerNode: 1}, field: "nodes", says: []string{"99 nodes × 1 GPU,"}},
 		"memory that there is not":        {asked: &forge.Constraints{GPUMemoryMiB: 96 << 10}, field: "where", says: []string{"none of them has one of 96G or more"}},
 	} {
 		t.Run(name, func(t *testing.T) {

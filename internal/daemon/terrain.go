@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -25,6 +26,8 @@ type ground struct {
 	nodes  []forge.Node
 	types  []string // of GPUs, sorted
 	labels map[string]map[string]bool
+
+	devices bool // some GPU is one, and no CPU slot
 }
 
 // shape is a gang with where it may go, the constraints in their JSON.
@@ -73,6 +76,7 @@ func (t *terrain) part(c forge.ClusterName) *ground {
 	for i := range g.nodes {
 		for j := range g.nodes[i].GPUs {
 			types[g.nodes[i].GPUs[j].Type] = true
+			g.devices = g.devices || g.nodes[i].GPUs[j].Kind != forge.GPUCPUSlot
 		}
 		for k, v := range g.nodes[i].Labels {
 			if g.labels[k] == nil {
@@ -112,4 +116,33 @@ func (t *terrain) fits(g forge.Gang, c forge.ClusterName, where *forge.Constrain
 	}
 	t.fit[s] = v
 	return v.ok, v.largest
+}
+
+// tooMuch is the field of a gang that fits nowhere which keeps it from fitting, the first of which less would do.
+func (t *terrain) tooMuch(spec forge.RunSpec) string {
+	if ok, _ := t.fits(spec.Gang, spec.Cluster, nil); ok {
+		return "where"
+	}
+	for _, less := range []struct {
+		field string
+		make  func(*forge.Gang)
+	}{
+		{"memory_mib_per_gpu", func(g *forge.Gang) { g.MemoryMiBPerGPU = 0 }},
+		{"cpus_per_gpu", func(g *forge.Gang) { g.CPUsPerGPU = 0 }},
+		{"nodes", func(g *forge.Gang) { g.Nodes = 1 }},
+	} {
+		g := spec.Gang
+		less.make(&g)
+		if ok, _ := t.fits(g, spec.Cluster, spec.Where); ok {
+			return less.field
+		}
+	}
+	return "gpus_per_node"
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
 }

@@ -44,11 +44,13 @@ func (d *Daemon) effect(ctx context.Context, was, then forge.Snapshot, run forge
 func moved(a, b *forecast, but forge.RunID) api.Effect {
 	var e api.Effect
 	for id, x := range a.starts {
-		y, both := b.starts[id]
-		if id == but || !both || x.Start.IsZero() || y.Start.IsZero() {
+		y := b.starts[id].Start
+		if id == but || x.Start.IsZero() {
 			continue
 		}
-		switch by := y.Start.Sub(x.Start); {
+		switch by := y.Sub(x.Start); {
+		case y.IsZero():
+			e.Never++
 		case by >= soonEnough:
 			e.Later++
 			e.Most = max(e.Most, forge.Duration(by.Round(time.Second)))

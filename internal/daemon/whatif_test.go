@@ -30,7 +30,7 @@ func TestMoreNodesLetTheLiveQueueStartSooner(t *testing.T) {
 func TestADrainedNodeStartsNothingInAWhatIf(t *testing.T) {
 	r, _ := fullOf(t, 2)
 	w, err := rundata{r.Daemon}.WhatIf(t.Context(), r.op, api.WhatIfQuery{Drain: []string{"n1"}})
-	if err != nil || w.Then.Start != 0 || w.Then.GPUs != 0 || w.Now.Start != 2 {
+	if err != nil || w.Then.Start != 0 || w.Then.GPUs != 0 || w.Now.Start != 2 || w.Others.Never != 2 {
 		t.Errorf("%+v, %v", w, err)
 	}
 	for _, x := range w.Runs {

@@ -48,6 +48,8 @@ func TestWhatWouldEndOnAGPUIsRefusedWhenItIsSubmitted(t *testing.T) {
 	refused(t, err, exitInvalid, "dataset", "1 of 2 rows have the same text as chosen and as rejected", "pairs.jsonl:2", "select(.chosen != .rejected)")
 	_, err = s.Ctl(ctx, "run", "submit", "lora_sft", "--dataset", "chat", "--base", "strict")
 	refused(t, err, exitInvalid, "dataset", "refuses", "no system role here", "support_chat.jsonl line", "train.chat_template=chatml")
+	_, err = s.Ctl(ctx, "run", "submit", "lora_sft", "--dataset", "chat", "--base", "tiny", "--set", "peft=qlora")
+	refused(t, err, exitInvalid, "params.peft", "qlora", "needs a GPU", "want lora or none")
 	began := time.Now()
 	_, err = s.Ctl(ctx, "run", "submit", "lora_sft", "--dataset", "chat", "--base", "strict", "--set", "lora.r=4")
 	refused(t, err, exitInvalid, "no system role here")
