@@ -224,7 +224,7 @@ func (s rundata) Log(ctx context.Context, p forge.Principal, run string, q api.L
 	// A character may lie across the cut; its bytes wait for the next piece.
 	cut := wholeRunes(chunk.Data, over && chunk.Next >= chunk.Size)
 	out.Data = strings.ToValidUTF8(string(chunk.Data[:cut]), "\uFFFD")
-	out.Next = q.Offset + int64(cut)
+	out.Next = chunk.Next - int64(len(chunk.Data)-cut) // and not counted from the offset: a part of what was printed may not be kept
 	out.End = over && out.Next >= chunk.Size
 	return out, nil
 }
