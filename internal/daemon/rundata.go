@@ -262,6 +262,7 @@ func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string)
 		return nil, err
 	}
 	saves, err := t.Checkpoints(ctx, r.ID)
+	forge.MarkBest(saves)
 	if every, ok := r.Spec.Whole("checkpoint.keep_every"); ok && every >= 1 {
 		for i := range saves {
 			saves[i].Kept = saves[i].Usable() && saves[i].Step > 0 && saves[i].Step%every == 0
