@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -57,6 +58,7 @@ type row struct {
 	group  int64
 	spots  []spot
 	came   []spot // to be put in
+	coming int    // how many that will be; 0: few
 	gone   int    // how many of spots have no entry any more
 	need   int64
 	oldest int64 // no since is before it
@@ -82,6 +84,9 @@ func (pl *planner) enter(e *entry) {
 	s := spot{group: r.group, rank: e.turn.rank, came: e.turn.came, id: e.id, e: e, need: e.need, ms: math.NaN(), since: e.since, fate: e.fateOf()}
 	if e.pend.Work.Known {
 		s.ms = float64(e.pend.Work.Left.Milliseconds())
+	}
+	if r.coming > cap(r.came) {
+		r.came = slices.Grow(r.came, r.coming-len(r.came))
 	}
 	r.came = append(r.came, s)
 	r.need += e.need
@@ -212,13 +217,25 @@ func (pl *planner) waitingInOrder() {
 	}
 	w.promise(w.fresh)
 	pl.entitle()
+	if len(w.fresh) > fewNew {
+		for _, e := range w.fresh {
+			w.row(groupOf(e.turn.tier, e.turn.class)).coming++
+		}
+	}
 	for _, e := range w.fresh {
 		pl.enter(e)
 	}
+	var closing sync.WaitGroup
+	for _, r := range w.rows {
+		if r.coming > manyNew {
+			closing.Go(r.close) // a row is nobody else's
+		} else {
+			r.close()
+		}
+		r.coming = 0
+	}
+	closing.Wait()
 	clear(w.fresh)
 	w.fresh = w.fresh[:0]
-	for _, r := range w.rows {
-		r.close()
-	}
 	w.rows = slices.DeleteFunc(w.rows, func(r *row) bool { return len(r.spots) == 0 })
 }

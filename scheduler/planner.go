@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -61,7 +62,9 @@ func (pl *Planner) Load(s forge.Snapshot) {
 	for _, p := range s.Paused {
 		pl.paused[p.Cluster] = p.Reason
 	}
-	pl.w.arrivals.load(s.Arrived)
+	var arrivals sync.WaitGroup
+	arrivals.Go(func() { pl.w.arrivals.load(s.Arrived) })
+	defer arrivals.Wait()
 	pl.w.build(pl.sorted, s.Paused, s.Queues)
 	for i := range s.Active {
 		pl.w.putRunning(&s.Active[i])

@@ -87,6 +87,9 @@ func (w *world) promise(list []*entry) {
 // fewNew is up to how many new runs are put in one by one.
 const fewNew = 16
 
+// manyNew is from how many on sorting them is worth another processor.
+const manyNew = 4096
+
 func (w *world) unpromise(e *entry) {
 	if !e.entitles() {
 		return

@@ -10,8 +10,9 @@ import (
 // then those that wait go where the fewest chosen runs must move, the least work is lost and the fewest slots are left over. A
 // smaller chosen run in the way is stopped and finds another place in its turn. Nothing of this touches the world until every one of them has a place.
 
-// repackRounds bounds how often the choice is made again without what found no place.
-const repackRounds = 6
+// repackRounds bounds how often the choice is made again without what found no place. No figure of the public traces
+// is another with more than two; on a full site of many shapes further rounds fail as the first did, at the same cost each.
+const repackRounds = 2
 
 // neverOpen shuts a shape that the choice has nothing for, whatever is free.
 const neverOpen = -1

@@ -16,8 +16,11 @@ type shapeKey struct {
 	batch   bool
 }
 
-func (w *world) keyOfShape(r *forge.PendingRun) shapeKey {
-	k := shapeKey{gang: r.Gang, cluster: r.Cluster, batch: r.Batch, where: w.whereKey(r.Where)}
+func keyOfShape(r *forge.PendingRun) shapeKey {
+	k := shapeKey{gang: r.Gang, cluster: r.Cluster, batch: r.Batch}
+	if r.Where != nil {
+		k.where = r.Where.Key()
+	}
 	if len(r.Avoid) > 0 {
 		names := make([]string, len(r.Avoid))
 		for i, n := range r.Avoid {
@@ -29,17 +32,12 @@ func (w *world) keyOfShape(r *forge.PendingRun) shapeKey {
 	return k
 }
 
-// whereKey remembers the keys of constraints: thousands of runs share few.
-func (w *world) whereKey(c *forge.Constraints) string {
-	if c == nil {
-		return ""
-	}
-	k, ok := w.wheres[c]
-	if !ok {
-		k = c.Key()
-		w.wheres[c] = k
-	}
-	return k
+// plainKey finds the shape of a run that avoids nothing without its constraints being put into words: thousands of runs share few.
+type plainKey struct {
+	gang    forge.Gang
+	cluster forge.ClusterName
+	where   *forge.Constraints
+	batch   bool
 }
 
 // shape is where runs of a key could run, if the nodes as they are now were empty. It lasts as long as the nodes do.
@@ -102,12 +100,21 @@ func (pl *planner) shapeOf(e *entry) *shape {
 
 // shapeFor finds the shape of a run, or makes it.
 func (w *world) shapeFor(nodes []forge.Node, r *forge.PendingRun) *shape {
-	key := w.keyOfShape(r)
+	plain := plainKey{r.Gang, r.Cluster, r.Where, r.Batch}
+	if len(r.Avoid) == 0 {
+		if sh := w.plain[plain]; sh != nil {
+			return sh
+		}
+	}
+	key := keyOfShape(r)
 	sh := w.shapes[key]
 	if sh == nil {
 		sh = w.shape(nodes, r, key)
 		sh.at = int32(len(w.numbered))
 		w.shapes[key], w.numbered = sh, append(w.numbered, sh)
+	}
+	if len(r.Avoid) == 0 {
+		w.plain[plain] = sh
 	}
 	return sh
 }

@@ -37,7 +37,7 @@ type world struct {
 	started   []*entry // since then
 	shapes    map[shapeKey]*shape
 	numbered  []*shape // by number
-	wheres    map[*forge.Constraints]string
+	plain     map[plainKey]*shape
 	largest   map[perGPU]string // gangs that the nodes could hold if all were back and well, in words
 	arrivals  arrivals
 	undo      undo
@@ -117,12 +117,14 @@ type bin struct {
 }
 
 func newWorld(runs int) *world {
-	return &world{byName: map[forge.ClusterName]*cluster{}, nodes: map[nodeKey]*node{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
-		accounts: map[forge.TenantID]*account{}, idle: map[holdKey]*idleness{}, shapes: map[shapeKey]*shape{}, wheres: map[*forge.Constraints]string{}, largest: map[perGPU]string{}}
+	return &world{byName: map[forge.ClusterName]*cluster{}, claims: map[forge.RunID][]kept{}, entries: make(map[forge.RunID]*entry, runs), slab: make([]entry, runs),
+		accounts: map[forge.TenantID]*account{}, idle: map[holdKey]*idleness{}, shapes: map[shapeKey]*shape{}, plain: map[plainKey]*shape{}, largest: map[perGPU]string{}}
 }
 
 // build makes the part of the world that is not runs: nodes, clusters, pools.
 func (w *world) build(nodes []forge.Node, paused []forge.PausedCluster, queues []forge.ClusterQueue) {
+	w.nodes = make(map[nodeKey]*node, len(nodes))
+	all := make([]node, len(nodes)) // side by side in memory, since plans go through all of them
 	for i := range nodes {
 		n := &nodes[i]
 		c := w.byName[n.Cluster]
@@ -131,7 +133,8 @@ func (w *world) build(nodes []forge.Node, paused []forge.PausedCluster, queues [
 			w.byName[n.Cluster] = c
 			w.clusters = append(w.clusters, c)
 		}
-		wn := &node{Node: n, cluster: c, freeCPU: n.CPUs, freeMiB: n.MemoryMiB, saved: -1}
+		wn := &all[i]
+		*wn = node{Node: n, cluster: c, freeCPU: n.CPUs, freeMiB: n.MemoryMiB, saved: -1}
 		c.nodes = append(c.nodes, wn)
 		w.nodes[nodeKey{n.Cluster, n.Name}] = wn
 	}
@@ -180,14 +183,26 @@ func (w *world) addPools(c *cluster) {
 		w.pools = append(w.pools, p)
 		return p
 	}
+	gpus := 0
 	for _, n := range c.nodes {
-		all := make([]slot, len(n.GPUs))
+		gpus += len(n.GPUs)
+	}
+	slots, bins := make([]slot, gpus), make([]bin, len(c.nodes)) // side by side in memory
+	for _, n := range c.nodes {
+		all := slots[:len(n.GPUs):len(n.GPUs)]
+		slots = slots[len(n.GPUs):]
+		n.slots = make([]*slot, 0, len(n.GPUs))
 		for i := range n.GPUs {
 			g := &n.GPUs[i]
 			p := poolOf(g)
 			if len(p.bins) == 0 || p.bins[len(p.bins)-1].node != n {
-				p.bins = append(p.bins, &bin{node: n, pool: p, at: len(p.bins)})
-				n.bins = append(n.bins, p.bins[len(p.bins)-1])
+				if len(bins) == 0 { // a node has GPUs of several kinds
+					bins = make([]bin, len(c.nodes))
+				}
+				b := &bins[0]
+				bins = bins[1:]
+				*b = bin{node: n, pool: p, at: len(p.bins), slots: make([]*slot, 0, len(n.GPUs)-i)}
+				p.bins, n.bins = append(p.bins, b), append(n.bins, b)
 			}
 			b := p.bins[len(p.bins)-1]
 			b.exist++
@@ -277,60 +292,6 @@ func (w *world) release(e *entry) {
 			break
 		}
 	}
-}
-
-// claimed counts the free slots that are kept for a run.
-func (b *bin) claimed(run forge.RunID) int {
-	n := 0
-	for _, sl := range b.slots {
-		if sl.claim == run && !sl.sick && !sl.held {
-			n++
-		}
-	}
-	return n
-}
-
-// pickSlots chooses free slots of the bin, those that are claimed for the run first, ascending. Of what is free to all it takes slots of one
-// island where one has enough, the fullest that does.
-func (b *bin) pickSlots(run forge.RunID, n int) []int {
-	out := make([]int, 0, n)
-	for _, sl := range b.slots {
-		if len(out) < n && run != "" && sl.claim == run && !sl.sick && !sl.held {
-			out = append(out, sl.n)
-		}
-	}
-	if need := n - len(out); need > 0 {
-		island := b.island(need)
-		for _, only := range []bool{true, false} {
-			for _, sl := range b.slots {
-				if len(out) < n && sl.free() && (island == 0 || (sl.island == island) == only) && (island != 0 || only) {
-					out = append(out, sl.n)
-				}
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// island is the one with the fewest free slots that still has n; 0 when none has, or none is known.
-func (b *bin) island(n int) int {
-	best, left := 0, 0
-	for _, x := range b.slots {
-		if x.island == 0 || !x.free() {
-			continue
-		}
-		k := 0
-		for _, y := range b.slots {
-			if y.island == x.island && y.free() {
-				k++
-			}
-		}
-		if k >= n && (best == 0 || k < left || k == left && x.island < best) {
-			best, left = x.island, k
-		}
-	}
-	return best
 }
 
 // need is what one node must give to a gang.

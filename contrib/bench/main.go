@@ -56,10 +56,12 @@ type bench struct {
 	f     func(context.Context, env) ([]figure, error)
 }
 
-// env is where the binaries are, and whether parts of a figure are printed too.
+// env is where the binaries are, whether parts of a figure are printed too, and what those that leave something to chance go by.
 type env struct {
-	bin     string
-	verbose bool
+	bin, python string
+	verbose     bool
+	seed        uint64
+	kills       int
 }
 
 var benches = []bench{
@@ -88,12 +90,22 @@ var benches = []bench{
 	{[]string{"replay_16k"}, replay16k},
 	{[]string{"kueue_load"}, kueueLoad},
 	{[]string{"verify_rate"}, verifyRate},
+	{[]string{"fidelity_sft"}, fidelitySFT},
+	{[]string{"fidelity_dpo"}, fidelityDPO},
+	{[]string{"overhead_cpu"}, overheadCPU},
+	{[]string{"restart_exec_s"}, restartExec},
+	{[]string{"lost_steps_kill", "lost_steps_signal"}, lostSteps},
+	{[]string{"kills_50"}, kills50},
+	{[]string{"kills_1000"}, kills1000},
 }
 
 func main() {
 	var e env
 	flag.StringVar(&e.bin, "bin", "bin", "directory of the binaries")
 	flag.BoolVar(&e.verbose, "v", false, "print the parts of a figure too")
+	flag.StringVar(&e.python, "python", "", "interpreter of the training environment; empty installs one, or finds it")
+	flag.Uint64Var(&e.seed, "seed", 0, "what chance follows from; 0 is the clock")
+	flag.IntVar(&e.kills, "kills", 0, "so many kills instead of kills_50's and kills_1000's own number")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to a file")
 	only := flag.String("only", "", "comma-separated names; empty means all")
 	flag.Parse()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -24,16 +25,17 @@ import (
 const (
 	pairSteps  = 240
 	pairSave   = 10
-	pairKill   = 25    // a rank is killed once this step was reported
-	pairYield  = 45    // somebody of a higher class comes once this step was reported
-	pairLimit  = "25s" // of one attempt: too short for what is left
+	pairKill   = 25  // a rank is killed once this step was reported
+	pairYield  = 45  // somebody of a higher class comes once this step was reported
+	pairReach  = 120 // an attempt's time limit is what the undisturbed run took to get here: too short for what is left then
 	torchNodes = 2
 	torchGPUs  = 2
 )
 
 type training struct {
 	*demo
-	hpc hpc
+	hpc   hpc
+	limit time.Duration // of an attempt of the disturbed run
 }
 
 func exactly(d *demo) []chapter {
@@ -42,8 +44,9 @@ func exactly(d *demo) []chapter {
 	return []chapter{
 		{"forged on this machine and on a Slurm cluster of 2 nodes", t.start},
 		{"a tiny base model and a set of preferences", t.inputs},
-		{"DPO: a rank is killed, it is preempted, its time limit comes", t.disturbed},
-		{"the same run undisturbed", t.calm},
+		{"DPO, undisturbed", t.calm},
+		{"the same run: a rank is killed, it is preempted, its time limit comes", t.disturbed},
+		{"the two beside each other", t.compare},
 		{"a program of one's own under torchrun, on two nodes", t.script},
 	}
 }
@@ -105,20 +108,20 @@ func firstLine(err error) string {
 	return strings.TrimSpace(lines[max(0, i)])
 }
 
-func pairsSubmit(limit string) []string {
+func pairsSubmit(limit time.Duration) []string {
 	return []string{"run", "submit", "dpo", "--cluster", "local", "--dataset", "pairs", "--base", "tiny", "--gpus-per-node", "2", "--cpus-per-gpu", "1", "--mem-per-gpu", "2G", "--priority", "10",
-		"--time", limit, "--total-time", "20m", "--set", fmt.Sprint("train.max_steps=", pairSteps), "--set", fmt.Sprint("checkpoint.every_steps=", pairSave),
+		"--time", limit.String(), "--total-time", "20m", "--set", fmt.Sprint("train.max_steps=", pairSteps), "--set", fmt.Sprint("checkpoint.every_steps=", pairSave),
 		"--set", "lora.dropout=0.1", "--set", "train.batch_size=4", "--set", "train.learning_rate=5e-3"}
 }
 
 func (t *training) disturbed(ctx context.Context) error {
-	if err := t.show(ctx, pairsSubmit(pairLimit)...); err != nil {
+	if err := t.show(ctx, pairsSubmit(t.limit)...); err != nil {
 		return err
 	}
-	watch := t.follow(ctx, "1")
+	watch := t.follow(ctx, "2")
 	defer watch()
 	var r api.RunDetail
-	if err := t.until(ctx, "1", fmt.Sprintf("step %d", pairKill), func(now api.RunDetail) bool { r = now; return now.Step >= pairKill }); err != nil {
+	if err := t.until(ctx, "2", fmt.Sprintf("step %d", pairKill), func(now api.RunDetail) bool { r = now; return now.Step >= pairKill }); err != nil {
 		return err
 	}
 	pid, err := rankPid(t.localDir(r), 1, 1)
@@ -129,7 +132,7 @@ func (t *training) disturbed(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("\n  >>> kill -9 %d   # rank 1 of 2\n", pid)
-	if err := t.until(ctx, "1", fmt.Sprintf("step %d in a later attempt", pairYield), func(now api.RunDetail) bool {
+	if err := t.until(ctx, "2", fmt.Sprintf("step %d in a later attempt", pairYield), func(now api.RunDetail) bool {
 		return now.Attempt >= 2 && now.Step >= pairYield && now.State == forge.RunRunning
 	}); err != nil {
 		return err
@@ -137,11 +140,11 @@ func (t *training) disturbed(ctx context.Context) error {
 	if err := t.show(ctx, "run", "submit", "probe", "--cluster", "local", "--gpus-per-node", "2", "--time", "5m", "--priority", "80", "--set", "steps=20", "--set", "step_ms=50"); err != nil {
 		return err
 	}
-	if err := t.until(ctx, "1", "the end", func(now api.RunDetail) bool { r = now; return now.State.Terminal() }); err != nil {
+	if err := t.until(ctx, "2", "the end", func(now api.RunDetail) bool { r = now; return now.State.Terminal() }); err != nil {
 		return err
 	}
 	watch()
-	if err := t.show(ctx, "run", "show", "1"); err != nil {
+	if err := t.show(ctx, "run", "show", "2"); err != nil {
 		return err
 	}
 	count := map[forge.EndReason]int{}
@@ -149,7 +152,7 @@ func (t *training) disturbed(ctx context.Context) error {
 		count[a.Reason]++
 	}
 	if err := t.claim(count[forge.EndKilledExternally] == 1 && count[forge.EndCheckpointedPreempt] == 1 && count[forge.EndCheckpointedLimit] >= 1 && r.State == forge.RunCompleted,
-		"forgectl run show 1", "%d attempts: 1 killed, 1 made room, %d ended at the limit of %s, and the run is %s at step %d", len(r.Attempts), count[forge.EndCheckpointedLimit], pairLimit, r.State, r.Step); err != nil {
+		"forgectl run show 2", "%d attempts: 1 killed, 1 made room, %d ended at the limit of %s, and the run is %s at step %d", len(r.Attempts), count[forge.EndCheckpointedLimit], t.limit, r.State, r.Step); err != nil {
 		return err
 	}
 	lost := int64(0)
@@ -158,10 +161,10 @@ func (t *training) disturbed(ctx context.Context) error {
 			lost = max(lost, a.LastStep-r.Attempts[i+1].ResumeStep)
 		}
 	}
-	if err := t.claim(lost == 0, "forgectl run show 1", "who was asked to stop lost no step: each next attempt went on from where the one before had saved"); err != nil {
+	if err := t.claim(lost == 0, "forgectl run show 2", "who was asked to stop lost no step: each next attempt went on from where the one before had saved"); err != nil {
 		return err
 	}
-	return t.show(ctx, "run", "checkpoints", "1")
+	return t.show(ctx, "run", "checkpoints", "2")
 }
 
 // localDir is where a run of the direct cluster lies.
@@ -169,21 +172,32 @@ func (t *training) localDir(r api.RunDetail) string {
 	return filepath.Join(t.site.Dir, "local", string(r.ID))
 }
 
+// calm also measures how far this machine gets in what time: a limit in seconds would be too long for one and too short for another.
 func (t *training) calm(ctx context.Context) error {
-	if err := t.show(ctx, pairsSubmit("20m")...); err != nil {
+	if err := t.show(ctx, pairsSubmit(20*time.Minute)...); err != nil {
 		return err
 	}
-	if err := t.until(ctx, "3", "the end", func(r api.RunDetail) bool { return r.State.Terminal() }); err != nil {
+	var r api.RunDetail
+	if err := t.until(ctx, "1", fmt.Sprintf("step %d", pairReach), func(now api.RunDetail) bool { r = now; return now.Step >= pairReach }); err != nil {
 		return err
 	}
-	var one, three api.RunDetail
-	if err := errors.Join(t.site.CtlJSON(ctx, &one, "run", "show", "1"), t.site.CtlJSON(ctx, &three, "run", "show", "3")); err != nil {
+	t.limit = time.Since(r.Attempts[0].StartedAt).Round(time.Second)
+	fmt.Printf("  step %d of %d was reached after %s: that will be the time limit of the next run's attempts\n", r.Step, pairSteps, t.limit)
+	if err := t.until(ctx, "1", "the end", func(now api.RunDetail) bool { r = now; return now.State.Terminal() }); err != nil {
 		return err
 	}
-	if three.State != forge.RunCompleted || three.Attempt != 1 {
-		return fmt.Errorf("the undisturbed run is %s in attempt %d", three.State, three.Attempt)
+	if r.State != forge.RunCompleted || r.Attempt != 1 {
+		return fmt.Errorf("the undisturbed run is %s in attempt %d", r.State, r.Attempt)
 	}
-	a, b := filepath.Join(t.localDir(one), "attempts", fmt.Sprintf("%04d", one.Attempt)), filepath.Join(t.localDir(three), "attempts", "0001")
+	return nil
+}
+
+func (t *training) compare(ctx context.Context) error {
+	var calm, disturbed api.RunDetail
+	if err := errors.Join(t.site.CtlJSON(ctx, &calm, "run", "show", "1"), t.site.CtlJSON(ctx, &disturbed, "run", "show", "2")); err != nil {
+		return err
+	}
+	a, b := filepath.Join(t.localDir(disturbed), "attempts", fmt.Sprintf("%04d", disturbed.Attempt)), filepath.Join(t.localDir(calm), "attempts", "0001")
 	last := fmt.Sprintf("checkpoints/checkpoint-%d", pairSteps)
 	for _, file := range []string{"output/adapter_model.safetensors", last + "/optimizer.pt", last + "/rng_state_0.pth", last + "/rng_state_1.pth"} {
 		x, err := digestOf(filepath.Join(a, file))
@@ -198,7 +212,7 @@ func (t *training) calm(ctx context.Context) error {
 			return err
 		}
 	}
-	return t.show(ctx, "run", "metrics", "1", "--plot", "--key", "rewards/margins")
+	return t.show(ctx, "run", "metrics", "2", "--plot", "--key", "rewards/margins")
 }
 
 func digestOf(path string) (string, error) {

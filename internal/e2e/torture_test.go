@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
@@ -216,13 +214,10 @@ func (x *torture) strike(now time.Time) {
 func (x *torture) processes(kind string) []forgedtest.Process {
 	all, err := forgedtest.Survivors(x.s.Dir)
 	must(x.t, err)
-	return slices.DeleteFunc(all, func(p forgedtest.Process) bool {
-		shim := strings.Contains(p.Command, " shim --run-dir")
-		if sid, _ := unix.Getsid(p.Pid); shim && sid != p.Pid {
-			return true // a rank between fork and exec still shows its shim's command line
-		}
-		return kind == "shim" && !shim || kind == "rank" && (shim || !strings.Contains(p.Command, "proberank"))
-	})
+	if kind == "shim" {
+		return forgedtest.Shims(all)
+	}
+	return forgedtest.Ranks(all, "proberank")
 }
 
 func (x *torture) kill(kind, what string, sig syscall.Signal) int {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is one that carries a site's mark.
@@ -38,3 +40,25 @@ func Survivors(dir string) ([]Process, error) {
 	}
 	return out, nil
 }
+
+// Shims are the shims among them. A rank between fork and exec still shows its shim's command line, and leads no session.
+func Shims(all []Process) (out []Process) {
+	for _, p := range all {
+		if sid, _ := unix.Getsid(p.Pid); p.shim() && sid == p.Pid {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Ranks are those among them that run a program.
+func Ranks(all []Process, program string) (out []Process) {
+	for _, p := range all {
+		if !p.shim() && strings.Contains(p.Command, program) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (p Process) shim() bool { return strings.Contains(p.Command, " shim --run-dir") }

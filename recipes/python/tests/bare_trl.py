@@ -1,6 +1,8 @@
-"""The same training as a person writes it with TRL, without any of forge's code: python bare_trl.py RECIPE BASE DATA DIR.
+"""The same training as a person writes it with TRL, without any of forge's code.
 
-Prints one JSON list, the log of every step.
+python bare_trl.py RECIPE BASE DATA DIR [STEPS] prints one JSON list, the log of every step.
+test_fidelity.py and contrib/bench hold the recipes against it,
+with its numbers as parameters in fidelity.json.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, set_seed
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-recipe, base, data, directory = sys.argv[1:]
+recipe, base, data, directory, steps = (*sys.argv[1:], 12)[:5]
 set_seed(42)
 config, trainer = {
     "lora_sft": (SFTConfig, SFTTrainer),
@@ -29,7 +31,7 @@ else:
     model, task = AutoModelForCausalLM.from_pretrained(base), "CAUSAL_LM"
 args = config(
     output_dir=directory,
-    max_steps=12,
+    max_steps=int(steps),
     per_device_train_batch_size=2,
     gradient_accumulation_steps=2,
     learning_rate=5e-3,

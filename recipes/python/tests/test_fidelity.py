@@ -14,14 +14,7 @@ from gang_of import curve
 
 pytestmark = [pytest.mark.training, pytest.mark.long]
 BARE = Path(__file__).with_name("bare_trl.py")
-PARAMS = {
-    "train__max_steps": 12,
-    "train__batch_size": 2,
-    "train__gradient_accumulation_steps": 2,
-    "train__learning_rate": 5e-3,
-    "train__warmup_ratio": 0.25,
-    "checkpoint__every_steps": 4,
-}
+PARAMS = {k.replace(".", "__"): v for k, v in json.loads(BARE.with_name("fidelity.json").read_text()).items()}
 OWN = {"lora_sft": "mean_token_accuracy", "dpo": "rewards/margins", "reward": "margin"}
 
 

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
+)
+
+const (
+	fidelityBound     = 5 * time.Minute
+	fidelityTolerance = 1e-6
+)
+
+func fidelitySFT(ctx context.Context, e env) ([]figure, error) {
+	return fidelity(ctx, e, "fidelity_sft", "lora_sft")
+}
+
+func fidelityDPO(ctx context.Context, e env) ([]figure, error) {
+	return fidelity(ctx, e, "fidelity_dpo", "dpo")
+}
+
+// fidelity is the largest difference, over all steps, between the loss that a run reports and that of the same TRL script run bare.
+func fidelity(ctx context.Context, e env, name, recipe string) ([]figure, error) {
+	ctx, cancel := context.WithTimeout(ctx, fidelityBound)
+	defer cancel()
+	s, err := newSchool(ctx, e, forgedtest.Options{})
+	if err != nil {
+		return nil, err
+	}
+	worst, err := s.differs(ctx, e, recipe)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return nil, err
+	}
+	return []figure{atMost(name, worst, "loss", "tolerance", fidelityTolerance, 1)}, nil
+}
+
+func (s *school) differs(ctx context.Context, e env, recipe string) (float64, error) {
+	params, err := fidelityParams()
+	if err != nil {
+		return 0, err
+	}
+	steps, _ := params["train.max_steps"].(float64)
+	dir := filepath.Join(s.Dir, "bare-"+recipe)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return 0, err
+	}
+	bare := s.bare(ctx, dir, recipe, int(steps))
+	var diagnostics strings.Builder
+	bare.Stderr = &diagnostics
+	out, err := bare.Output()
+	if err != nil {
+		return 0, fmt.Errorf("the bare script: %w\n%s", err, &diagnostics)
+	}
+	var want []struct{ Loss float64 }
+	text := strings.TrimSpace(string(out))
+	if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), &want); err != nil {
+		return 0, fmt.Errorf("the bare script printed %q: %w", text, err)
+	}
+	run, err := s.train(ctx, recipe, params)
+	if err != nil {
+		return 0, err
+	}
+	r, err := completed(ctx, s.Site, run)
+	if err != nil {
+		return 0, err
+	}
+	got, err := metricsOf(attemptDir(s.Site, run.ID, r.Attempt))
+	if err != nil {
+		return 0, err
+	}
+	if len(want) != int(steps) || len(got) != len(want) {
+		return 0, fmt.Errorf("%v steps were asked for; the bare script reports %d and the run %d", steps, len(want), len(got))
+	}
+	worst := 0.0
+	for i, m := range got {
+		loss, ok := m.Values["loss"]
+		if !ok || m.Step != int64(i+1) {
+			return 0, fmt.Errorf("line %d of the run is of step %d: %v", i+1, m.Step, m.Values)
+		}
+		worst = max(worst, math.Abs(loss-want[i].Loss))
+		if e.verbose {
+			fmt.Printf("  %s step %d: bare %v, run %v\n", recipe, m.Step, want[i].Loss, loss)
+		}
+	}
+	if first, last := want[0].Loss, want[len(want)-1].Loss; last == first {
+		return 0, fmt.Errorf("the bare script learns nothing (loss %v), so that equal losses say nothing", first)
+	}
+	return worst, nil
+}
+
+func fidelityParams() (map[string]any, error) {
+	b, err := os.ReadFile(bareParams)
+	if err != nil {
+		return nil, err
+	}
+	var params map[string]any
+	return params, json.Unmarshal(b, &params)
+}
