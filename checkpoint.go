@@ -17,6 +17,8 @@ type Checkpoint struct {
 	SavedAt  time.Time `json:"saved_at"`
 	Took     Duration  `json:"took,omitempty" doc:"How long the save took; absent where its writer did not say"`
 	Signal   Duration  `json:"signal_took,omitempty" doc:"From the request to stop until it was durable, where one asked for it"`
+	Loss     *float64  `json:"loss,omitempty" doc:"Mean loss since the save before it, where its writer said so"`
+	Best     bool      `json:"best,omitempty" doc:"The lowest loss of those that are there and good, of equal ones the newest: what checkpoint.keep_best=loss keeps"`
 	Kept     bool      `json:"kept,omitempty" doc:"Stays for ever: its step is one of those of checkpoint.keep_every"`
 	Verified time.Time `json:"verified_at,omitzero"`
 	Removed  time.Time `json:"removed_at,omitzero" doc:"When it was seen to be gone: its run keeps the newest ones"`
@@ -29,6 +31,24 @@ func (c Checkpoint) Usable() bool {
 
 // SaveTime is the longest that is known of this save: from the signal, if one asked for it, else from its beginning.
 func (c Checkpoint) SaveTime() time.Duration { return max(c.Took.D(), c.Signal.D()) }
+
+// MarkBest marks the best of a run's checkpoints, as the training package would choose it.
+func MarkBest(saves []Checkpoint) {
+	best := -1
+	for i, c := range saves {
+		if !c.Usable() || c.Loss == nil {
+			continue
+		}
+		if best < 0 || *c.Loss < *saves[best].Loss || *c.Loss == *saves[best].Loss && newer(c, saves[best]) {
+			best = i
+		}
+	}
+	if best >= 0 {
+		saves[best].Best = true
+	}
+}
+
+func newer(a, b Checkpoint) bool { return a.Step > b.Step || a.Step == b.Step && a.Attempt > b.Attempt }
 
 // Verdict is what a look at the bytes said.
 type Verdict string

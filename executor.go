@@ -143,7 +143,7 @@ const (
 // Chunk is a piece of a stream (a log or the metrics) read by byte offset.
 type Chunk struct {
 	Data []byte
-	Next int64 // offset after Data
+	Next int64 // offset after Data, and after what is not kept any more behind it
 	Size int64 // size of the stream at the time of reading
 }
 

@@ -36,6 +36,7 @@ type RunSpec struct {
 	Name         string            `json:"name,omitempty"`
 	Recipe       string            `json:"recipe"`
 	RecipeSHA256 string            `json:"recipe_sha256"`
+	RecipeWork   string            `json:"recipe_work_sha256,omitempty" doc:"Digest of what of the recipe gives its checkpoints their meaning; absent in runs of before it was noted"`
 	Launch       LaunchMode        `json:"launch"`
 	Entry        Entry             `json:"entry"`
 	Params       map[string]any    `json:"params" doc:"Resolved parameters, dotted names"`

@@ -181,6 +181,38 @@ func TestSiteRecipes(t *testing.T) {
 			t.Error("another default does not change it")
 		}
 	})
+	t.Run("a checkpoint means the same while the program and its parameters are the same", func(t *testing.T) {
+		work := func(body string) string {
+			l, err := library(t).With(site(t, map[string]string{"x.yaml": body}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _ := l.Get("mine")
+			return r.WorkSHA256()
+		}
+		const p, q = "params:\n  - {name: a.b, type: int, default: 1, min: 0, doc: A}\n", "  - {name: a.c, type: int, default: 1, doc: C}\n"
+		is := work(minimal + p)
+		for what, body := range map[string]string{
+			"the words of a parameter": minimal + strings.Replace(p, "doc: A", "doc: Something else", 1),
+			"the words of the recipe":  strings.Replace(minimal, "A recipe of the site", "Other words", 1) + p,
+			"a default limit":          minimal + p + "limits: {time_limit: 2h}\n",
+		} {
+			if work(body) != is {
+				t.Errorf("%s changes it", what)
+			}
+		}
+		for what, body := range map[string]string{
+			"another default":   minimal + strings.Replace(p, "default: 1", "default: 2", 1),
+			"another bound":     minimal + strings.Replace(p, "min: 0", "min: 1", 1),
+			"another type":      minimal + strings.Replace(p, "int", "float", 1),
+			"another parameter": minimal + p + q,
+			"another launch":    minimal + p + "launch: node\n",
+		} {
+			if work(body) == is {
+				t.Errorf("%s does not change it", what)
+			}
+		}
+	})
 }
 
 func TestBadRecipes(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -93,6 +94,18 @@ func (r Recipe) digest() string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+// WorkSHA256 is the digest of what makes a checkpoint mean what it means: the program, its parameters and what it is given. Words for people, default
+// limits and resources, and the software to start in are left out: they may change between a run and one that goes on from it.
+func (r Recipe) WorkSHA256() string {
+	params := slices.Clone(r.Params)
+	for i := range params {
+		params[i].Doc, params[i].Unit = "", ""
+	}
+	slices.SortFunc(params, func(a, b Param) int { return strings.Compare(a.Name, b.Name) })
+	return Recipe{Name: r.Name, Kind: r.Kind, Launch: r.Launch, Entry: r.Entry, NeedsCommand: r.NeedsCommand, Datasets: slices.Sorted(slices.Values(r.Datasets)),
+		NeedsDataset: r.NeedsDataset, NeedsBase: r.NeedsBase, Output: r.Output, Params: params}.digest()
 }
 
 // clone keeps a caller's change to a slice from reaching the library.

@@ -65,6 +65,7 @@ type With struct {
 	Network    bool             // ranks may reach the hub: HF_HUB_OFFLINE stays unset
 	GRES       string           // "gpu" (default), or another name that the site gave its GPUs
 	Owners     map[string]Owner // by the tenant's name
+	LogLimit   int64            // bytes that stdout and stderr of a rank may each take; 0: any number
 }
 
 // Partition is one partition that forge may use.

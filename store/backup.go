@@ -271,3 +271,39 @@ func Restore(ctx context.Context, path string, r Restored, opt Options) (held in
 	}
 	return held, nil
 }
+
+// SourceUse is the snapshot of a working directory, and the runs that have not ended and need it.
+type SourceUse struct {
+	Tenant  forge.TenantID
+	SHA256  string
+	Numbers []int64
+}
+
+// Sources lists, of a copy that Backup made, what runs that have not ended need of the snapshots that lie beside the database.
+func Sources(ctx context.Context, path string) ([]SourceUse, error) {
+	const op = "store.sources"
+	pool, err := openCopy(path)
+	if err != nil {
+		return nil, classify(op, err)
+	}
+	defer func() { _ = pool.Close() }()
+	rows, err := pool.QueryContext(ctx, `SELECT r.tenant, r.number, json_extract(s.spec, '$.source.sha256') AS digest FROM runs AS r JOIN run_specs AS s ON s.run = r.id
+		WHERE r.state IN ('pending', 'provisioning', 'running') AND digest <> '' ORDER BY r.tenant, digest, r.number`)
+	if err != nil {
+		return nil, classify(op, damage(path, err))
+	}
+	defer func() { _ = rows.Close() }()
+	var out []SourceUse
+	for rows.Next() {
+		var u SourceUse
+		var number int64
+		if err := rows.Scan(&u.Tenant, &number, &u.SHA256); err != nil {
+			return nil, classify(op, err)
+		}
+		if n := len(out); n == 0 || out[n-1].Tenant != u.Tenant || out[n-1].SHA256 != u.SHA256 {
+			out = append(out, u)
+		}
+		out[len(out)-1].Numbers = append(out[len(out)-1].Numbers, number)
+	}
+	return out, classify(op, rows.Err())
+}

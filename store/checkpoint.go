@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -13,25 +14,30 @@ import (
 type checkpointRow struct {
 	bun.BaseModel `bun:"table:checkpoints,alias:c"`
 
-	Run      forge.RunID   `bun:"run,pk"`
-	Attempt  int           `bun:"attempt,pk"`
-	Step     int64         `bun:"step,pk"`
-	Path     string        `bun:"path"`
-	World    int           `bun:"world"`
-	AnyWorld bool          `bun:"any_world"`
-	Bytes    int64         `bun:"bytes"`
-	SHA256   string        `bun:"sha256"`
-	Verdict  forge.Verdict `bun:"verdict"`
-	Why      string        `bun:"why"`
-	SavedAt  stamp         `bun:"saved_at"`
-	TookMS   int64         `bun:"took_ms"`
-	SignalMS int64         `bun:"signal_ms"`
-	Verified stamp         `bun:"verified_at"`
-	Removed  stamp         `bun:"removed_at"`
+	Run      forge.RunID     `bun:"run,pk"`
+	Attempt  int             `bun:"attempt,pk"`
+	Step     int64           `bun:"step,pk"`
+	Path     string          `bun:"path"`
+	World    int             `bun:"world"`
+	AnyWorld bool            `bun:"any_world"`
+	Bytes    int64           `bun:"bytes"`
+	SHA256   string          `bun:"sha256"`
+	Verdict  forge.Verdict   `bun:"verdict"`
+	Why      string          `bun:"why"`
+	SavedAt  stamp           `bun:"saved_at"`
+	TookMS   int64           `bun:"took_ms"`
+	SignalMS int64           `bun:"signal_ms"`
+	Loss     sql.NullFloat64 `bun:"loss"`
+	Verified stamp           `bun:"verified_at"`
+	Removed  stamp           `bun:"removed_at"`
 }
 
 func (r *checkpointRow) forge() (forge.Checkpoint, error) {
-	return forge.Checkpoint{Run: r.Run, Attempt: r.Attempt, Step: r.Step, Path: r.Path, World: r.World, AnyWorld: r.AnyWorld, Bytes: r.Bytes, SHA256: r.SHA256,
+	var loss *float64
+	if r.Loss.Valid {
+		loss = &r.Loss.Float64
+	}
+	return forge.Checkpoint{Loss: loss, Run: r.Run, Attempt: r.Attempt, Step: r.Step, Path: r.Path, World: r.World, AnyWorld: r.AnyWorld, Bytes: r.Bytes, SHA256: r.SHA256,
 		Verdict: r.Verdict, Why: r.Why, SavedAt: r.SavedAt.time(), Took: duration(r.TookMS), Signal: duration(r.SignalMS), Verified: r.Verified.time(), Removed: r.Removed.time()}, nil
 }
 
@@ -71,6 +77,9 @@ func (t *tx) checkpoints(r *runRow, a *attemptRow, seen []forge.Checkpoint) erro
 func (t *tx) checkpoint(r *runRow, c forge.Checkpoint) (bool, error) {
 	row := checkpointRow{Run: r.ID, Attempt: c.Attempt, Step: c.Step, Path: clean(c.Path), World: c.World, AnyWorld: c.AnyWorld, Bytes: c.Bytes, SHA256: c.SHA256,
 		Verdict: c.Verdict, Why: clean(c.Why), SavedAt: stampOf(c.SavedAt), TookMS: c.Took.D().Milliseconds(), SignalMS: c.Signal.D().Milliseconds(), Verified: stampOf(c.Verified), Removed: stampOf(c.Removed)}
+	if c.Loss != nil {
+		row.Loss = sql.NullFloat64{Float64: *c.Loss, Valid: true}
+	}
 	if row.Verdict == "" {
 		row.Verdict = forge.VerdictWritten
 	}

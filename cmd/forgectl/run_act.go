@@ -163,7 +163,7 @@ func (a *app) runCheckpoints(ctx context.Context, run string, all bool) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, each(saves)))
 	}
-	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS:1", ">SIZE:2", "SAVED:3", "WHY", "PATH", ">TOOK:4", "KEPT:5")
+	t := p.table(">STEP", ">ATTEMPT", "VERDICT", ">RANKS:1", ">SIZE:2", "SAVED:3", "WHY", "PATH", ">TOOK:4", "KEPT:5", ">LOSS:6", "BEST:7")
 	for _, s := range saves {
 		kept, took := "", ""
 		switch {
@@ -172,11 +172,18 @@ func (a *app) runCheckpoints(ctx context.Context, run string, all bool) error {
 		case s.Kept:
 			kept = "for ever"
 		}
+		loss, best := "", ""
+		if s.Loss != nil {
+			loss = strconv.FormatFloat(*s.Loss, 'g', 6, 64)
+		}
+		if s.Best {
+			best = "best"
+		}
 		if s.SaveTime() > 0 {
 			took = forge.Duration(s.SaveTime().Round(10 * time.Millisecond)).String()
 		}
 		t.row(strconv.FormatInt(s.Step, 10), strconv.Itoa(s.Attempt), string(s.Verdict), strconv.Itoa(s.World), p.bytes(s.Bytes), p.time(s.SavedAt), p.orDash(s.Why), s.Path,
-			p.orDash(took), p.orDash(kept))
+			p.orDash(took), p.orDash(kept), p.orDash(loss), p.orDash(best))
 	}
 	t.flush()
 	if removed > 0 && p.people() {

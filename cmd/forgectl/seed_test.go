@@ -52,7 +52,7 @@ func seed(f *apitest.Fake) {
 	f.SetCheckpoints(runID(3),
 		forge.Checkpoint{Step: 30, Attempt: 2, World: 2, Bytes: 26440, Verdict: forge.VerdictTorn, Why: "shard-1 is short", Path: "/runs/3/attempts/0002/checkpoints/checkpoint-30", SavedAt: at(1)},
 		forge.Checkpoint{Step: 20, Attempt: 1, World: 2, Bytes: 26440, Verdict: forge.VerdictVerified, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SavedAt: at(6),
-			Took: forge.Duration(4 * time.Second), Signal: forge.Duration(4200 * time.Millisecond), Kept: true},
+			Took: forge.Duration(4 * time.Second), Signal: forge.Duration(4200 * time.Millisecond), Loss: new(1.25), Best: true, Kept: true},
 		forge.Checkpoint{Step: 10, Attempt: 1, World: 2, Bytes: 26440, Verdict: forge.VerdictVerified, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-10", SavedAt: at(8), Removed: at(5)})
 	f.SetWhy(runID(4), api.Why{Sentence: "needs 1 GPU on one node: 0 free on box", Code: forge.HoldCapacity, Position: 1, Waiting: 1,
 		Evidence: []string{"run 3 holds 2 GPUs on box, ends by 12:21"}, Next: []string{"forgectl queue", "forgectl run cancel 4"},

@@ -70,6 +70,9 @@ func backup(c *cli.Context, out, errOut io.Writer) error {
 	}
 	_, err = fmt.Fprintf(w, "backup       %s\ntaken at     %s\nsize         %d bytes\nlast event   %d\nnot in it    run directories, datasets, base models: they stay where they are (docs/backup.md)\n",
 		made.File, made.TakenAt.Format(time.RFC3339), made.Bytes, made.LastEventSeq)
+	for _, what := range made.Without {
+		_, err = fmt.Fprintf(errOut, "warning: not in it, and needed: %s\n", what)
+	}
 	return err
 }
 

@@ -35,6 +35,7 @@ type LastBackup struct {
 	File         string    `json:"file"` // "-": it went to a pipe
 	Bytes        int64     `json:"bytes"`
 	LastEventSeq int64     `json:"last_event_seq"`
+	Without      []string  `json:"without,omitempty"` // working directories that runs need and that it could not take
 }
 
 const (
@@ -88,7 +89,14 @@ func Backup(ctx context.Context, o BackupOptions) (LastBackup, error) {
 	if err := b.addSite(ctx, o); err != nil {
 		return last, err
 	}
-	last.LastEventSeq = contents.LastEventSeq
+	sources, err := b.addSources(ctx, o, snapshot)
+	if err == nil {
+		err = roomFor(scratch, st.Size()+sources) // the copy is made, the bundle is not
+	}
+	if err != nil {
+		return last, err
+	}
+	last.LastEventSeq, last.Without = contents.LastEventSeq, b.without
 	if last.File == "-" {
 		last.Bytes, err = b.write(ctx, o.Stdout)
 	} else {

@@ -65,7 +65,9 @@ type NotIncluded struct {
 type bundle struct {
 	m       BackupManifest
 	sources []string // beside m.Files
-	extra   int64
+	extra   int64    // of what is small
+	many    int      // members that are of working directories
+	without []string
 }
 
 func newBundle(o BackupOptions, at time.Time, c store.Contents) *bundle {
@@ -95,7 +97,8 @@ func (b *bundle) add(ctx context.Context, name, source string, limit int64) erro
 		b.leaveOut(name, source, "not a regular file")
 		return nil
 	}
-	if name != dbFile && (st.Size() > limit || b.extra+st.Size() > maxExtra || len(b.m.Files) >= maxMembers) {
+	own := name == dbFile || sourceMember(name)
+	if !own && (st.Size() > limit || b.extra+st.Size() > maxExtra || len(b.m.Files)-b.many >= maxMembers) {
 		b.leaveOut(name, source, fmt.Sprintf("%d bytes are more than a backup takes", st.Size()))
 		return nil
 	}
@@ -105,11 +108,11 @@ func (b *bundle) add(ctx context.Context, name, source string, limit int64) erro
 	}
 	defer func() { _ = f.Close() }()
 	sum := sha256.New()
-	n, err := io.Copy(sum, contextReader{ctx, io.LimitReader(f, limit)})
+	n, err := io.Copy(sum, contextReader{ctx, io.LimitReader(f, st.Size())})
 	if err != nil {
 		return err
 	}
-	if name != dbFile {
+	if !own {
 		b.extra += n
 	}
 	b.m.Files = append(b.m.Files, BackupFile{Path: name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil))})
@@ -284,17 +287,25 @@ func (m *BackupManifest) parse(name string, text []byte) error {
 	if err := store.CheckSchemaVersion(m.Database.SchemaVersion, m.Database.SchemaName); err != nil {
 		return err
 	}
-	seen, extra, db := map[string]bool{}, int64(0), false
+	seen, extra, sources, many, db := map[string]bool{}, int64(0), int64(0), 0, false
 	for _, f := range m.Files {
 		dir, base := path.Split(f.Path)
-		part := dir == "" && (base == dbFile || base == configFile) || dir == tlsDir+"/" || dir == recipesPart+"/"
+		part := dir == "" && (base == dbFile || base == configFile) || dir == tlsDir+"/" || dir == recipesPart+"/" || sourceMember(f.Path)
 		switch limit := int64(maxMember); {
 		case !part || base == "" || base == "." || base == ".." || strings.ContainsAny(base, "\\\x00") || strings.HasPrefix(base, "."):
 			return notBackup(name, fmt.Sprintf("%.80q is no name of a backup's member", f.Path))
-		case seen[f.Path] || len(m.Files) > maxMembers:
+		case seen[f.Path] || len(seen)-many > maxMembers:
 			return notBackup(name, fmt.Sprintf("%.80q stands twice, or there are too many members", f.Path))
 		case f.Path == dbFile:
 			db = true
+		case sourceMember(f.Path):
+			if many++; f.Size < 0 || sources+f.Size > maxSources+int64(many)*maxManifest {
+				return notBackup(name, fmt.Sprintf("%.80q with %d bytes is larger than forged backup makes any", f.Path, f.Size))
+			}
+			sources += f.Size
+			if base == snapshotArchive && path.Base(path.Dir(f.Path)) != f.SHA256 {
+				return notBackup(name, fmt.Sprintf("%.80q has another digest than its name says", f.Path))
+			}
 		case f.Size < 0 || f.Size > limit || extra+f.Size > maxExtra:
 			return notBackup(name, fmt.Sprintf("%.80q with %d bytes is larger than forged backup makes any", f.Path, f.Size))
 		default:

@@ -52,7 +52,8 @@ func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
 
 // withOf is what a reload may replace of a cluster that is open.
 func withOf(cl ClusterConfig) direct.With {
-	return direct.With{Python: cl.Python, Env: cl.Env, ShimSocket: cl.ShimSocket, Labels: cl.Labels}
+	limit, _ := mebibytes(cl.LogLimit)
+	return direct.With{LogLimit: limit << 20, Python: cl.Python, Env: cl.Env, ShimSocket: cl.ShimSocket, Labels: cl.Labels}
 }
 
 // gpuReader asks NVML in a child process. A host without a driver has no GPUs; a driver that

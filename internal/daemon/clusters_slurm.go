@@ -71,7 +71,8 @@ func (d *Daemon) slurmOptions(cl ClusterConfig, python string) slurm.Options {
 // slurmWith is what a reload may replace of a cluster that is open.
 func slurmWith(cl ClusterConfig) slurm.With {
 	s := cl.Slurm
-	w := slurm.With{Python: cl.Python, Env: maps.Clone(cl.Env), Runtime: cl.Runtime, Allow: s.Allow, Network: s.Network, GRES: s.GRES, Owners: map[string]slurm.Owner{}}
+	limit, _ := mebibytes(cl.LogLimit)
+	w := slurm.With{LogLimit: limit << 20, Python: cl.Python, Env: maps.Clone(cl.Env), Runtime: cl.Runtime, Allow: s.Allow, Network: s.Network, GRES: s.GRES, Owners: map[string]slurm.Owner{}}
 	for _, p := range s.Partitions {
 		memory, _ := mebibytes(p.MemoryPerGPU)
 		gpu, _ := mebibytes(p.GPUMemory)

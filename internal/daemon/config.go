@@ -95,6 +95,7 @@ const (
 	DefaultMemberPriority = 60
 	DefaultClusterName    = "local"
 	DefaultNetwork        = "host"
+	DefaultLogLimit       = "1G"
 	DefaultPorts          = "29500-29999"
 	DefaultPollEvery      = time.Second
 	KindDirect            = "direct"

@@ -29,7 +29,8 @@ type ClusterConfig struct {
 	Network   string            `yaml:"network"` // host | none
 	Ports     string            `yaml:"ports"`   // range for MASTER_PORT
 	PollEvery forge.Duration    `yaml:"poll_every"`
-	Labels    map[string]string `yaml:"labels"` // of this host: rack, switch
+	LogLimit  string            `yaml:"log_limit"` // of stdout and stderr of a rank, each
+	Labels    map[string]string `yaml:"labels"`    // of this host: rack, switch
 	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
 	ShimSocket string `yaml:"shim_socket"`
 	// ArtifactRoot is where registered outputs of a cluster whose run_root is scratch space belong.
@@ -43,6 +44,7 @@ func (c *ClusterConfig) resolve(stateDir string) error {
 	def(&c.Kind, KindDirect)
 	def(&c.Network, DefaultNetwork)
 	def(&c.Ports, DefaultPorts)
+	def(&c.LogLimit, DefaultLogLimit)
 	def(&c.PollEvery, forge.Duration(DefaultPollEvery))
 	if c.Kind == KindSlurm {
 		if c.Slurm == nil {
@@ -94,6 +96,11 @@ func (c ClusterConfig) check(at func(string) string, bad refusal) {
 	}
 	if _, _, err := parsePorts(c.Ports); err != nil {
 		bad(at("ports"), "%v", err)
+	}
+	if n, err := forge.ParseMemoryMiB(c.LogLimit); err != nil {
+		bad(at("log_limit"), "%v", err)
+	} else if n < 1 {
+		bad(at("log_limit"), "%q: want at least 1M", c.LogLimit)
 	}
 	if c.PollEvery.D() < 50*time.Millisecond {
 		bad(at("poll_every"), "%s: want at least 50ms", c.PollEvery)

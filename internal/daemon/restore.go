@@ -47,7 +47,15 @@ func unpack(ctx context.Context, file, dir string) (BackupManifest, error) {
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			return err
 		}
-		return writeNew(to, r)
+		if err := writeNew(to, r); err != nil {
+			return err
+		}
+		for d := filepath.Dir(to); len(d) > len(dir); d = filepath.Dir(d) { // what is moved into place has to be there after a power loss
+			if err := syncDir(d); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return m, err
@@ -173,7 +181,7 @@ func place(stateDir, staging string) error {
 }
 
 // placed are the names that a restore makes in a state directory.
-var placed = []string{configFile, tlsDir, recipesPart, restoredFile, lastBackupFile}
+var placed = []string{configFile, tlsDir, recipesPart, snapshotsDir, restoredFile, lastBackupFile}
 
 // lockFiles may lie in a directory that counts as empty.
 var lockFiles = []string{lockFile, "lost+found"}

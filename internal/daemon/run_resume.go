@@ -83,14 +83,23 @@ func branchable(r forge.Run, s forge.RunSpec) error {
 	switch {
 	case r.Spec.Recipe != s.Recipe:
 		return bad("is of recipe %s, not %s", r.Spec.Recipe, s.Recipe)
-	case r.Spec.RecipeSHA256 != s.RecipeSHA256:
-		return bad("is of recipe %s as it was then (sha256 %.12s…); it is another version now (%.12s…), and what a checkpoint holds may mean something else in it", s.Recipe, r.Spec.RecipeSHA256, s.RecipeSHA256)
+	case !sameWork(r.Spec, s):
+		return bad("is of recipe %s as it was then (sha256 %.12s…); it is another version now (%.12s…) with another program, other parameters or other defaults, and what a checkpoint holds may mean something else in it",
+			s.Recipe, r.Spec.RecipeSHA256, s.RecipeSHA256)
 	case digest(r.Spec.Base) != digest(s.Base):
 		return bad("trains base model %s, this one %s", inputName(r.Spec.Base), inputName(s.Base))
 	case r.Spec.Launch != s.Launch:
 		return bad("is launched per %s, this one per %s", r.Spec.Launch, s.Launch)
 	}
 	return nil
+}
+
+// sameWork: by what gives checkpoints their meaning. Of runs of before that was noted by the whole recipe, its words included.
+func sameWork(a, b forge.RunSpec) bool {
+	if a.RecipeWork == "" || b.RecipeWork == "" {
+		return a.RecipeSHA256 == b.RecipeSHA256
+	}
+	return a.RecipeWork == b.RecipeWork
 }
 
 func inputName(in *forge.InputRef) string {

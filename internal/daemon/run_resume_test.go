@@ -11,16 +11,18 @@ import (
 
 func TestOnlyARunOfTheSameRecipeOnTheSameBaseCanBeBegunFrom(t *testing.T) {
 	base := func(name, sha string) *forge.InputRef { return &forge.InputRef{Name: name, SHA256: sha} }
-	spec := forge.RunSpec{Recipe: "dpo", RecipeSHA256: "aaa", Base: base("tiny@1", "b1"), Launch: forge.LaunchRank}
+	spec := forge.RunSpec{Recipe: "dpo", RecipeSHA256: "aaa", RecipeWork: "w1", Base: base("tiny@1", "b1"), Launch: forge.LaunchRank}
 	for why, change := range map[string]func(s *forge.RunSpec){
 		"":                             func(*forge.RunSpec) {},
 		"is of recipe reward, not dpo": func(s *forge.RunSpec) { s.Recipe = "reward" },
-		"it is another version now":    func(s *forge.RunSpec) { s.RecipeSHA256 = "bbb" },
+		"it is another version now":    func(s *forge.RunSpec) { s.RecipeSHA256, s.RecipeWork = "bbb", "w2" },
+		"with another program":         func(s *forge.RunSpec) { s.RecipeSHA256, s.RecipeWork = "bbb", "" }, // of before it was noted
 		"trains base model big@2, this one tiny@1": func(s *forge.RunSpec) { s.Base = base("big@2", "b2") },
 		"trains base model none, this one tiny@1":  func(s *forge.RunSpec) { s.Base = nil },
 		"is launched per node":                     func(s *forge.RunSpec) { s.Launch = forge.LaunchNode },
 	} {
 		theirs := spec
+		theirs.RecipeSHA256 = "of other words"
 		change(&theirs)
 		err := branchable(forge.Run{Number: 7, Spec: theirs}, spec)
 		if (err == nil) != (why == "") || err != nil && (!strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "run 7")) {

@@ -42,7 +42,7 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err != nil {
 		return none, nil, err
 	}
-	spec := forge.RunSpec{Name: q.Name, Recipe: rec.Name, RecipeSHA256: rec.SHA256, Launch: rec.Launch, Entry: rec.Entry, Eval: rec.Kind == recipes.KindEval,
+	spec := forge.RunSpec{Name: q.Name, Recipe: rec.Name, RecipeSHA256: rec.SHA256, RecipeWork: rec.WorkSHA256(), Launch: rec.Launch, Entry: rec.Entry, Eval: rec.Kind == recipes.KindEval,
 		Params: params, Origins: origins, Priority: min(forge.DefaultPriority, d.maxPriority(p)), MaxRetries: q.MaxRetries, Register: q.Register, Cluster: forge.ClusterName(q.Cluster),
 		Pinned: q.Preemptible != nil && !*q.Preemptible}
 	if q.Name != "" {

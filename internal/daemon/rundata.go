@@ -227,7 +227,7 @@ func (s rundata) Log(ctx context.Context, p forge.Principal, run string, q api.L
 	// A character may lie across the cut; its bytes wait for the next piece.
 	cut := wholeRunes(chunk.Data, over && chunk.Next >= chunk.Size)
 	out.Data = strings.ToValidUTF8(string(chunk.Data[:cut]), "\uFFFD")
-	out.Next = q.Offset + int64(cut)
+	out.Next = chunk.Next - int64(len(chunk.Data)-cut) // and not counted from the offset: a part of what was printed may not be kept
 	out.End = over && out.Next >= chunk.Size
 	return out, nil
 }
@@ -265,6 +265,7 @@ func (s rundata) Checkpoints(ctx context.Context, p forge.Principal, run string)
 		return nil, err
 	}
 	saves, err := t.Checkpoints(ctx, r.ID)
+	forge.MarkBest(saves)
 	if every, ok := r.Spec.Whole("checkpoint.keep_every"); ok && every >= 1 {
 		for i := range saves {
 			saves[i].Kept = saves[i].Usable() && saves[i].Step > 0 && saves[i].Step%every == 0

@@ -225,6 +225,9 @@ func (d *Daemon) snapshotsLoop(ctx context.Context) {
 		if err := d.forgetSnapshots(time.Now()); err != nil {
 			d.log.Warn().Err(err).Msg("old snapshots not removed")
 		}
+		if err := d.pruneHeld(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			d.log.Warn().Err(err).Msg("checkpoints held for runs that have ended not removed")
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -47,6 +47,7 @@ type With struct {
 	Env        map[string]string
 	ShimSocket string            // where systemd starts shims; empty: they are forked
 	Labels     map[string]string // of this host, as a node
+	LogLimit   int64             // bytes that stdout and stderr of a rank may each take; 0: any number
 }
 
 // Executor starts and watches attempts on this host. It is safe for concurrent use.

@@ -42,3 +42,8 @@ func (e *Executor) Branch(ctx context.Context, run forge.RunID, runDir string, a
 func (e *Executor) CheckInputs(ctx context.Context, m forge.Manifest) error {
 	return rundir.CheckInputsContext(ctx, m)
 }
+
+// PruneHeld removes what of a run is held for others and not needed any more.
+func (e *Executor) PruneHeld(_ context.Context, runDir string, needed func(path string) bool, now time.Time) (int, error) {
+	return rundir.PruneHeld(runDir, needed, now)
+}

@@ -67,7 +67,7 @@ func readable(ctx context.Context, fit Fit, c forge.Checkpoint) (forge.Checkpoin
 func hold(runDir, path, name string, m SaveManifest) (string, error) {
 	dir := heldDir(runDir)
 	held := filepath.Join(dir, name)
-	if _, err := os.Lstat(held); err == nil {
+	if now := time.Now(); os.Chtimes(held, now, now) == nil { // it is there, and wanted anew: PruneHeld looks at the time
 		return held, nil
 	}
 	if err := MakeDir(dir); err != nil {
@@ -129,4 +129,46 @@ func namesOf(m SaveManifest) []string {
 		out[i] = filepath.FromSlash(f.Path)
 	}
 	return out
+}
+
+// heldAtLeast is how long what is held stays in any case: the run that it was held for may not be stored yet.
+const heldAtLeast = 24 * time.Hour
+
+// PruneHeld removes what of a run is held for others and not needed by path any more. It is moved out of the way first and looked at again, so
+// that who holds it anew in this moment keeps it, or makes it anew.
+func PruneHeld(runDir string, needed func(path string) bool, now time.Time) (removed int, err error) {
+	dir := heldDir(runDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	sweepHeld(dir, now)
+	old := func(path string) bool {
+		st, err := os.Lstat(path)
+		return err == nil && st.IsDir() && now.Sub(st.ModTime()) >= heldAtLeast
+	}
+	var faults []error
+	for _, e := range entries {
+		held := filepath.Join(dir, e.Name())
+		if strings.HasPrefix(e.Name(), ".") || needed(held) || !old(held) {
+			continue
+		}
+		away := filepath.Join(dir, ".tmp-"+e.Name())
+		if err := os.Rename(held, away); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if !old(away) && os.Rename(away, held) == nil {
+			continue
+		}
+		if err := os.RemoveAll(away); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		removed++
+	}
+	return removed, errors.Join(faults...)
 }

@@ -135,3 +135,46 @@ func TestRoomIsWhatTheFilesystemOrAQuotaLeaves(t *testing.T) {
 		t.Errorf("%d bytes before, %d after 2 MiB were written, %v", free, after, err)
 	}
 }
+
+func TestWhatIsHeldStaysWhileItIsNeededAndIsRemovedADayLaterElse(t *testing.T) {
+	theirs, newest := saved(t)
+	from := branch(t, theirs, true)
+	now := time.Now()
+	prune := func(after time.Duration, needed bool) int {
+		t.Helper()
+		n, err := rundir.PruneHeld(theirs, func(path string) bool { return needed && path == from.Path }, now.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	vanish(t, newest)
+	if n := prune(100*24*time.Hour, true); n != 0 {
+		t.Fatalf("%d were removed that are needed", n)
+	}
+	if n := prune(23*time.Hour, false); n != 0 {
+		t.Fatalf("%d were removed on their first day: the run that they are for may not be stored yet", n)
+	}
+	mine := filepath.Join(t.TempDir(), "S")
+	if r, err := rundir.ChooseResumeContext(t.Context(), mine, rundir.Fit{Run: "S", World: 2}, &from); err != nil || r.Step != 20 {
+		t.Fatalf("what stayed is no good: %+v, %v", r, err)
+	}
+	if n := prune(25*time.Hour, false); n != 1 || names(t, filepath.Join(theirs, "held")) != "" {
+		t.Errorf("%d were removed, there are %q", n, names(t, filepath.Join(theirs, "held")))
+	}
+}
+
+func TestWhatIsHeldAnewIsNotOld(t *testing.T) {
+	theirs, _ := saved(t)
+	from := branch(t, theirs, true)
+	long := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(from.Path, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if again := branch(t, theirs, true); again.Path != from.Path {
+		t.Fatalf("held twice: %s, %s", from.Path, again.Path)
+	}
+	if n, err := rundir.PruneHeld(theirs, func(string) bool { return false }, time.Now()); err != nil || n != 0 {
+		t.Errorf("%d removed, %v", n, err)
+	}
+}

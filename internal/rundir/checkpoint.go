@@ -166,6 +166,7 @@ func look(fit Fit, path string, attempt int, step int64) (save, SaveManifest) {
 		return save{checkpoint: c, unfinished: errors.Is(err, errNoManifest)}, m
 	}
 	c.World, c.AnyWorld, c.Bytes, c.SavedAt = m.World, m.AnyWorld, m.bytes(), m.SavedAt
+	c.Loss = m.loss()
 	c.Took, c.Signal = believed(m.Seconds), believed(m.SignalSeconds)
 	return save{checkpoint: c}, m
 }

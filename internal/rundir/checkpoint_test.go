@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -235,6 +236,27 @@ func TestCheckpointsListsNewestFirst(t *testing.T) {
 			if c.Verdict != want[i] || c.Bytes != 708 || c.World != 2 || c.SHA256 == "" || (c.Why != "") != (c.Verdict == forge.VerdictTorn) {
 				t.Errorf("verify %v: %+v, want %s", verify, c, want[i])
 			}
+		}
+	}
+}
+
+func TestTheLossOfACheckpointIsReadAndOneThatIsNoneSpoilsNothing(t *testing.T) {
+	dir, newest := saved(t)
+	for _, c := range []struct {
+		said any
+		want string
+	}{{0.25, "0.25"}, {0, "0"}, {nil, "none"}, {"low", "none"}, {true, "none"}, {[]int{1}, "none"}} {
+		edit(t, newest, func(m *rundir.SaveManifest) { m.Loss = c.said })
+		all, err := rundir.Checkpoints(dir, "R", true)
+		if err != nil || len(all) != 2 || all[0].Verdict != forge.VerdictVerified {
+			t.Fatalf("%v: %+v, %v", c.said, all, err)
+		}
+		got := "none"
+		if all[0].Loss != nil {
+			got = fmt.Sprint(*all[0].Loss)
+		}
+		if got != c.want || all[1].Loss != nil {
+			t.Errorf("%v is read as %s, want %s", c.said, got, c.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package rundir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,13 @@ func (*Files) Read(ctx context.Context, at Attempt, stream string, offset int64,
 	if err != nil && !errors.Is(err, io.EOF) {
 		return empty, unavailable(err)
 	}
-	return forge.Chunk{Data: buf[:got], Next: offset + int64(got), Size: st.Size()}, nil
+	out := forge.Chunk{Data: buf[:got], Next: offset + int64(got), Size: st.Size()}
+	if stream != forge.StreamMetrics && bytes.IndexByte(out.Data, 0) >= 0 { // zeros are rare in what is printed, and what a hole reads as
+		if cut, ok := readCut(root, path, st.Size()); ok {
+			out = cut.around(out, offset)
+		}
+	}
+	return out, nil
 }
 
 func unavailable(err error) error {

@@ -39,6 +39,7 @@ type SaveManifest struct {
 	BaseSHA256    string  `json:"base_sha256,omitempty"`
 	DatasetSHA256 string  `json:"dataset_sha256,omitempty"`
 	Parallel      string  `json:"parallel,omitempty"`
+	Loss          any     `json:"loss,omitempty"` // a number is the mean since the save before; anything else says nothing, and spoils nothing
 }
 
 // SavedFile is one file of a checkpoint.
@@ -57,6 +58,14 @@ func believed(seconds float64) forge.Duration {
 		return forge.Duration(seconds * float64(time.Second))
 	}
 	return 0
+}
+
+// loss is nil where the writer did not say one that can be compared.
+func (m SaveManifest) loss() *float64 {
+	if v, ok := m.Loss.(float64); ok {
+		return &v
+	}
+	return nil
 }
 
 var errNoManifest = errors.New("no " + ManifestName + ": the save was not finished")

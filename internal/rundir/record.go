@@ -38,6 +38,7 @@ type LaunchOptions struct {
 	Source     []string          `json:"source,omitempty"`      // lines of shell before each rank; one that fails keeps it from starting
 	Wrap       []string          `json:"wrap,omitempty"`        // words in front of the rank's command: a container's
 	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
+	LogLimit   int64             `json:"log_limit,omitempty"`   // bytes that stdout and stderr of a rank may each take; 0: any number
 	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
 }
 

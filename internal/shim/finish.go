@@ -46,6 +46,9 @@ func (s *shim) end(why error) int {
 	if len(s.gang.members) > 0 {
 		clean = s.sweep(sweepPatience)
 		s.writes.Wait()
+		if words := s.endPrinted(); words != "" {
+			x.Detail = sentence(x.Detail, words)
+		}
 		if !clean {
 			x.Detail = sentence(x.Detail, "processes that do not die even by KILL are left")
 		}

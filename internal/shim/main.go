@@ -48,6 +48,7 @@ type shim struct {
 	peers     peers
 	oom       oomCounter
 	events    events
+	printed   printed
 	writes    sync.WaitGroup // exit records on their way to the disk
 	refreshed atomic.Int64   // when the attempt's directory was last opened, in ns
 	swept     int            // leftovers ended so far
@@ -189,6 +190,7 @@ func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 	if err := becomeSubreaper(); err != nil {
 		return s.end(refuse(forge.StopLaunch, "cannot become the reaper of the ranks: %v", err))
 	}
+	s.printed.limit = s.launch.Options.LogLimit
 	if err := s.startRanks(); err != nil {
 		s.abandon()
 		return s.end(err)
@@ -198,6 +200,7 @@ func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 		s.gang.ask(levelKill, forge.StopLaunch, err.Error(), time.Now())
 	}
 	crash.At("shim.ranks_started")
+	s.boundPrinted()
 	if s.launch.Report != nil {
 		go s.report()
 	}

@@ -43,6 +43,19 @@ func TestMain(m *testing.M) {
 		case "idle":
 			<-time.After(time.Minute)
 			syscall.Exit(0)
+		case "chatter": // prints 24 MiB, and says when it has
+			line := append(bytes.Repeat([]byte("x"), 1023), '\n')
+			fmt.Println("the first line")
+			for i := range 24 << 10 {
+				if _, err := os.Stdout.Write(line); err != nil {
+					syscall.Exit(9)
+				}
+				if i%1024 == 0 {
+					<-time.After(40 * time.Millisecond)
+				}
+			}
+			fmt.Println("the last line")
+			syscall.Exit(0)
 		case "meet":
 			syscall.Exit(meet())
 		case "print":

@@ -138,6 +138,7 @@ func (s *shim) startRank(m *member, argv, env []string) error {
 		}
 		return refuse(cause, "cannot start %s: %v", path, err)
 	}
+	files = s.printed.add(m.rank, s.at, files)
 	return nil
 }
 
