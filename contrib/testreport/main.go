@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -59,10 +60,12 @@ type step struct {
 	do      func(ctx context.Context, b *bench, log io.Writer) (tally, error)
 }
 
-// runAll runs the steps in order and stops after the first that fails.
+// runAll runs the steps in order. After a runner whose tests failed the others still run, so that one run says all that is wrong; any other
+// step that fails ends it, since what comes next needs it.
 func runAll(ctx context.Context, w io.Writer, b *bench, steps []step) error {
 	start := time.Now()
 	var sum tally
+	var failed []error
 	for i, s := range steps {
 		fmt.Fprintf(w, "%-28s ", s.name)
 		t, took, err := runStep(ctx, b, i, s)
@@ -73,17 +76,24 @@ func runAll(ctx context.Context, w io.Writer, b *bench, steps []step) error {
 		}
 		copyLog(w, logPath(b, i, s))
 		t.list(w)
-		fmt.Fprintf(w, "\n%s: %v (its output: %s)\n", s.name, err, logPath(b, i, s))
-		if s.counts {
-			fmt.Fprintln(w, sum.closing())
+		err = fmt.Errorf("%s: %w (its output: %s)", s.name, err, logPath(b, i, s))
+		fmt.Fprintf(w, "\n%v\n", err)
+		failed = append(failed, err)
+		if !s.counts || ctx.Err() != nil {
+			break
 		}
-		return err
 	}
 	fmt.Fprintf(w, "%-28s %7.1f s\n", "in all", time.Since(start).Seconds())
+	if len(failed) > 0 {
+		sum.list(w)
+	}
+	if len(failed) > 1 {
+		fmt.Fprintf(w, "\n%v\n", errors.Join(failed...))
+	}
 	if sum.tests() > 0 {
 		fmt.Fprintln(w, sum.closing())
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func runStep(ctx context.Context, b *bench, i int, s step) (tally, time.Duration, error) {

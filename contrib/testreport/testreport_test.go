@@ -143,9 +143,18 @@ func TestRunAll(t *testing.T) {
 			t.Fatalf("success was not quiet:\n%s", out)
 		}
 	})
-	t.Run("the first failure ends it, shows its output and fails", func(t *testing.T) {
-		out, err := run(t, fixed("go", true, tally{passed: 3, failed: []string{"p A"}}, errors.New("exit status 1")), fixed("never", true, tally{passed: 1}, nil))
-		if err == nil || !strings.Contains(out, "the output of go") || strings.Contains(out, "never") || last(out) != "3 passed, 1 failed" {
+	t.Run("after tests that failed the other runners run, and the sum names all", func(t *testing.T) {
+		out, err := run(t, fixed("go", true, tally{passed: 3, failed: []string{"p A"}}, errors.New("exit status 1")), fixed("py", true, tally{passed: 1, failed: []string{"q B"}}, errors.New("exit status 1")), fixed("more", true, tally{passed: 1}, nil))
+		if err == nil || !strings.Contains(err.Error(), "go: ") || !strings.Contains(err.Error(), "py: ") || !strings.Contains(out, "the output of go") || last(out) != "5 passed, 2 failed" {
+			t.Fatalf("err %v, output:\n%s", err, out)
+		}
+		if tail := out[strings.LastIndex(out, "in all"):]; !strings.Contains(tail, "p A") || !strings.Contains(tail, "q B") {
+			t.Fatalf("the end does not name them:\n%s", tail)
+		}
+	})
+	t.Run("a build that failed ends it", func(t *testing.T) {
+		out, err := run(t, fixed("go", true, tally{passed: 3}, nil), fixed("build", false, tally{}, errors.New("exit status 1")), fixed("never", true, tally{passed: 1}, nil))
+		if err == nil || !strings.Contains(out, "the output of build") || strings.Contains(out, "never") || last(out) != "3 passed, 0 failed" {
 			t.Fatalf("err %v, output:\n%s", err, out)
 		}
 	})
