@@ -153,3 +153,30 @@ def test_resuming_where_an_epoch_ends_is_exact(attempt, configure, tmp_path):
     assert max(expected) == 26
     for step, values in expected.items():
         assert got[step] == pytest.approx(values, abs=1e-6), f"step {step}"
+
+
+@pytest.mark.training
+def test_an_adapter_in_half_precision_is_gone_on_with_in_it(tiny, tmp_path):
+    """As TRL makes it over a base in 4 bits, which takes a GPU; PEFT would load it in fp32."""
+    import torch
+    from forge_train.bridge import ContractTrainer
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+    torch.manual_seed(1)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=2, target_modules=["q_proj"]))
+
+    def adapter():
+        return {name: p for name, p in model.named_parameters() if "lora_" in name}
+
+    for p in adapter().values():
+        p.data = torch.randn_like(p).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "checkpoint-1")
+    saved = {name: p.detach().clone() for name, p in adapter().items()}
+    for p in adapter().values():
+        p.data.zero_()
+    made = type("Trainer", (ContractTrainer, Trainer), {})
+    trainer = made(model=model, args=TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[]))
+    trainer._load_from_checkpoint(str(tmp_path / "checkpoint-1"))
+    assert {(p.dtype, p.requires_grad) for p in adapter().values()} == {(torch.bfloat16, True)}
+    assert saved and all(torch.equal(saved[name], p) for name, p in adapter().items())

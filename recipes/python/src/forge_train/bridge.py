@@ -293,6 +293,19 @@ class ContractTrainer:
                 run.not_finite = run.not_finite or f"the norm of the gradients is {value}"
         return norm
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """Load weights in the number format that they were trained in.
+
+        PEFT widens an adapter in half precision, as TRL makes it over a base in 4 bits, to fp32 when it loads one:
+        the attempt that goes on would compute otherwise than the one that was interrupted.
+        """
+        into = self.model if model is None else model
+        formats = {name: p.dtype for name, p in into.named_parameters() if p.requires_grad}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, p in into.named_parameters():
+            if name in formats and p.dtype != formats[name]:
+                p.data = p.data.to(formats[name])
+
     @_noted
     def _save(self, *args: Any, **kwargs: Any):
         return super()._save(*args, **kwargs)
