@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -29,7 +30,7 @@ func (r *rules) admit(ctx context.Context, o Options, spec forge.RunSpec) (notes
 			first = cmp.Or(first, error(forge.Invalidf("batch.partition", "cluster %s has no partition %.100q; there is %s", o.Cluster, name, listNames(known))))
 			continue
 		}
-		n, fault := known[i].refuses(spec, asked)
+		n, fault := known[i].refuses(spec, asked, o.Binding == BindLate)
 		if fault == nil {
 			return append(notes, n...), nil
 		}
@@ -79,7 +80,7 @@ func listNames(known []Limits) string {
 }
 
 // refuses says why a run does not fit, naming the limit as Slurm calls it.
-func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err error) {
+func (l Limits) refuses(spec forge.RunSpec, q request, late bool) (notes []string, err error) {
 	g := spec.Gang
 	limit := spec.TimeLimit.D()
 	cpus := g.GPUsPerNode * g.CPUsPerGPU
@@ -111,6 +112,11 @@ func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err erro
 	case q.qos != "" && l.AllowQOS == nil && among(l.DenyQOS, q.qos):
 		return nil, no("batch.qos", "QOS %s is among its DenyQos=%s", q.qos, strings.Join(l.DenyQOS, ","))
 	}
+	whole := l.gpusOfNode()
+	if l.Exclusive && late && whole > 0 && g.GPUsPerNode < whole {
+		// The plan would put another run beside it, which Slurm would keep waiting until it is taken back, again and again.
+		return nil, no("gpus_per_node", "%d GPUs are a part of a node; it gives whole ones (OverSubscribe=EXCLUSIVE) of %d, and forge's plan counts GPUs: want %d", g.GPUsPerNode, whole, whole)
+	}
 	if l.State == "DOWN" {
 		notes = append(notes, fmt.Sprintf("partition %s is down: the run waits in Slurm until an administrator sets it up", l.Name))
 	}
@@ -121,10 +127,23 @@ func (l Limits) refuses(spec forge.RunSpec, q request) (notes []string, err erro
 		}
 		notes = append(notes, fmt.Sprintf("no --time was given: partition %s ends an attempt after %s", l.Name, forge.Duration(which)))
 	}
-	if l.Exclusive {
-		notes = append(notes, fmt.Sprintf("partition %s gives whole nodes (OverSubscribe=EXCLUSIVE): all GPUs of %d nodes are taken, whatever the run asks for", l.Name, g.Nodes))
+	if l.Exclusive && g.GPUsPerNode != whole {
+		gpus := "all"
+		if whole > 0 {
+			gpus = fmt.Sprintf("all %d", whole)
+		}
+		notes = append(notes, fmt.Sprintf("partition %s gives whole nodes (OverSubscribe=EXCLUSIVE): %s GPUs of each node are taken and count in Slurm's accounting, whatever the run asks for", l.Name, gpus))
 	}
 	return notes, nil
+}
+
+// gpusOfNode is how many GPUs each of its nodes has; 0 where Slurm does not count them, or not each node has as many.
+func (l Limits) gpusOfNode() int {
+	n, err := strconv.Atoi(l.TRES["gres/gpu"])
+	if err != nil || l.TotalNodes < 1 || n%l.TotalNodes != 0 {
+		return 0
+	}
+	return n / l.TotalNodes
 }
 
 // beyond are the flags of a QOS with which its jobs may exceed a partition's limits.

@@ -90,6 +90,22 @@ func TestWhatIsWorthKnowingOfAPartitionIsNoObstacle(t *testing.T) {
 	}
 }
 
+// TestAPartOfANodeIsRefusedWhereAPartitionGivesWholeOnesAndForgePlans: the plan would put another run beside it, and Slurm would not.
+func TestAPartOfANodeIsRefusedWhereAPartitionGivesWholeOnesAndForgePlans(t *testing.T) {
+	admit := func(b Binding, partition string, gpus int) error {
+		_, err := knownRules(t).admit(context.Background(), Options{Cluster: "hpc", Binding: b}, forge.RunSpec{Gang: forge.Gang{Nodes: 1, GPUsPerNode: gpus}, Batch: &forge.BatchOptions{Partition: partition}})
+		return err
+	}
+	if err := admit(BindLate, "low", 3); err == nil || !strings.HasPrefix(err.Error(), "gpus_per_node: partition low: 3 GPUs are a part of a node") || !strings.HasSuffix(err.Error(), "want 4") {
+		t.Errorf("3 of 4 on a late cluster: %v", err)
+	}
+	for what, err := range map[string]error{"all 4 of a node": admit(BindLate, "low", 4), "where Slurm plans": admit(BindEager, "low", 3), "where nodes are shared": admit(BindLate, "main", 3)} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestNothingIsRefusedWhenSlurmDoesNotAnswer(t *testing.T) {
 	r := &rules{}
 	none := Options{Cluster: "hpc", Tools: Tools{Bin: t.TempDir()}} // there is no scontrol in it
