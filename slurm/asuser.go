@@ -35,6 +35,7 @@ const (
 	verbCheckpoints = "checkpoints"
 	verbBranch      = "branch"
 	verbCheckInputs = "check-inputs"
+	verbPruneHeld   = "prune-held"
 	verbRemains     = "remains"
 	verbPing        = "ping"
 )
@@ -143,6 +144,11 @@ type (
 		Step    int64
 		Keep    bool
 	}
+	askPruneHeld struct {
+		Run    forge.RunID
+		RunDir string
+		Needed []string
+	}
 	askCheckpoints struct {
 		Run    forge.RunID
 		RunDir string
@@ -200,6 +206,11 @@ func (h *AsUser) Checkpoints(ctx context.Context, account string, run forge.RunI
 		limit = hashTimeout
 	}
 	return ask[[]forge.Checkpoint](ctx, h, account, verbCheckpoints, limit, askCheckpoints{run, runDir, verify})
+}
+
+// PruneHeld has what is held for others removed, but for what is needed.
+func (h *AsUser) PruneHeld(ctx context.Context, account string, run forge.RunID, runDir string, needed []string) (int, error) {
+	return ask[int](ctx, h, account, verbPruneHeld, callTimeout, askPruneHeld{run, runDir, needed})
 }
 
 // Branch has a checkpoint verified, and kept for another run.

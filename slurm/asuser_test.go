@@ -334,6 +334,8 @@ func TestTheHelperTrustsNobody(t *testing.T) {
 		refused(t, err, "run_dir")
 		_, err = c.Branch(ctx, "alice", q.Launch.Run, q.Launch.RunDir, 0, 10, true)
 		refused(t, err, "attempt 0")
+		_, err = c.PruneHeld(ctx, "alice", q.Launch.Run, c.home("bob")+"/"+run, nil)
+		refused(t, err, "run_dir")
 		_, err = c.Read(ctx, "alice", attemptOf(q), forge.StreamMetrics, 0, 1<<30)
 		refused(t, err, "bytes")
 	})

@@ -2,6 +2,7 @@ package slurm
 
 import (
 	"context"
+	"path/filepath"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -31,6 +32,15 @@ func (e *Executor) Branch(ctx context.Context, run forge.RunID, runDir string, a
 		return forge.Checkpoint{}, err
 	}
 	return e.hand.Branch(ctx, account, run, runDir, attempt, step, keep)
+}
+
+// PruneHeld removes what of a run is held for others and not needed any more.
+func (e *Executor) PruneHeld(ctx context.Context, runDir string, needed []string) (int, error) {
+	account, err := e.accountOf(runDir)
+	if err != nil {
+		return 0, err
+	}
+	return e.hand.PruneHeld(ctx, account, forge.RunID(filepath.Base(runDir)), runDir, needed)
 }
 
 // CheckInputs holds a registered artefact against the disk, as forged's own account sees it.

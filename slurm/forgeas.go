@@ -206,6 +206,10 @@ var duties = map[string]duty{
 	}, func(ctx context.Context, h *helper, q askBranch) (forge.Checkpoint, error) {
 		return h.own.Branch(ctx, "", q.Run, q.RunDir, q.Attempt, q.Step, q.Keep)
 	}),
+	verbPruneHeld: dutyOf(func(h *helper, q *askPruneHeld) error { return h.checkRunDir(q.RunDir, q.Run) },
+		func(ctx context.Context, h *helper, q askPruneHeld) (int, error) {
+			return h.own.PruneHeld(ctx, "", q.Run, q.RunDir, q.Needed)
+		}),
 	verbCheckInputs: dutyOf((*helper).checkManifest, func(ctx context.Context, h *helper, m forge.Manifest) (nothing, error) {
 		return nothing{}, h.own.CheckInputs(ctx, "", m)
 	}),

@@ -33,6 +33,8 @@ type Hand interface {
 	// Branch verifies one checkpoint and, where keep says so, keeps it from the retention of its run: see rundir.Branch.
 	Branch(ctx context.Context, account string, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error)
 	CheckInputs(ctx context.Context, account string, m forge.Manifest) error
+	// PruneHeld removes what of a run is held for others, but for the paths that are needed: see rundir.PruneHeld.
+	PruneHeld(ctx context.Context, account string, run forge.RunID, runDir string, needed []string) (int, error)
 	// Remains lists the run directories below a run root.
 	Remains(ctx context.Context, account string, runRoot string) ([]forge.Remains, error)
 }

@@ -237,6 +237,14 @@ func (h *Own) Branch(ctx context.Context, account string, run forge.RunID, runDi
 	return rundir.Branch(ctx, runDir, run, attempt, step, keep)
 }
 
+// PruneHeld removes what of a run is held for others and not needed any more.
+func (h *Own) PruneHeld(_ context.Context, account string, _ forge.RunID, runDir string, needed []string) (int, error) {
+	if err := h.only(account); err != nil {
+		return 0, err
+	}
+	return rundir.PruneHeld(runDir, needed, time.Now())
+}
+
 // CheckInputs holds a registered artefact against the disk.
 func (h *Own) CheckInputs(ctx context.Context, account string, m forge.Manifest) error {
 	if err := h.only(account); err != nil {

@@ -16,10 +16,10 @@ type holding struct {
 	removed []string
 }
 
-func (h *holding) PruneHeld(_ context.Context, runDir string, needed func(path string) bool, _ time.Time) (int, error) {
+func (h *holding) PruneHeld(_ context.Context, runDir string, needed []string) (int, error) {
 	h.removed = nil
 	for _, name := range []string{"0001-checkpoint-5-aa", "0001-checkpoint-9-bb"} {
-		if path := runDir + "/held/" + name; !needed(path) {
+		if path := runDir + "/held/" + name; !slices.Contains(needed, path) {
 			h.removed = append(h.removed, name)
 		}
 	}

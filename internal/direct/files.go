@@ -44,6 +44,6 @@ func (e *Executor) CheckInputs(ctx context.Context, m forge.Manifest) error {
 }
 
 // PruneHeld removes what of a run is held for others and not needed any more.
-func (e *Executor) PruneHeld(_ context.Context, runDir string, needed func(path string) bool, now time.Time) (int, error) {
-	return rundir.PruneHeld(runDir, needed, now)
+func (e *Executor) PruneHeld(_ context.Context, runDir string, needed []string) (int, error) {
+	return rundir.PruneHeld(runDir, needed, time.Now())
 }

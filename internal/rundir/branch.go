@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -136,7 +137,7 @@ const heldAtLeast = 24 * time.Hour
 
 // PruneHeld removes what of a run is held for others and not needed by path any more. It is moved out of the way first and looked at again, so
 // that who holds it anew in this moment keeps it, or makes it anew.
-func PruneHeld(runDir string, needed func(path string) bool, now time.Time) (removed int, err error) {
+func PruneHeld(runDir string, needed []string, now time.Time) (removed int, err error) {
 	dir := heldDir(runDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +154,7 @@ func PruneHeld(runDir string, needed func(path string) bool, now time.Time) (rem
 	var faults []error
 	for _, e := range entries {
 		held := filepath.Join(dir, e.Name())
-		if strings.HasPrefix(e.Name(), ".") || needed(held) || !old(held) {
+		if strings.HasPrefix(e.Name(), ".") || slices.Contains(needed, held) || !old(held) {
 			continue
 		}
 		away := filepath.Join(dir, ".tmp-"+e.Name())

@@ -142,7 +142,11 @@ func TestWhatIsHeldStaysWhileItIsNeededAndIsRemovedADayLaterElse(t *testing.T) {
 	now := time.Now()
 	prune := func(after time.Duration, needed bool) int {
 		t.Helper()
-		n, err := rundir.PruneHeld(theirs, func(path string) bool { return needed && path == from.Path }, now.Add(after))
+		var need []string
+		if needed {
+			need = []string{from.Path}
+		}
+		n, err := rundir.PruneHeld(theirs, need, now.Add(after))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +178,7 @@ func TestWhatIsHeldAnewIsNotOld(t *testing.T) {
 	if again := branch(t, theirs, true); again.Path != from.Path {
 		t.Fatalf("held twice: %s, %s", from.Path, again.Path)
 	}
-	if n, err := rundir.PruneHeld(theirs, func(string) bool { return false }, time.Now()); err != nil || n != 0 {
+	if n, err := rundir.PruneHeld(theirs, nil, time.Now()); err != nil || n != 0 {
 		t.Errorf("%d removed, %v", n, err)
 	}
 }
