@@ -154,6 +154,19 @@ func TestAPersonsRunIsThePersonsOnSlurm(t *testing.T) {
 			t.Errorf("checkpoints: %q, %v", out, err)
 		}
 	})
+	t.Run("a program of her own goes through the helper, too, and is hers where it runs", func(t *testing.T) {
+		work := filepath.Join(p.scratch, "work")
+		write(t, filepath.Join(work, "hello.sh"), "cat note.txt && id -un && stat -c 'of %U' hello.sh\n")
+		write(t, filepath.Join(work, "note.txt"), "from a directory of mine\n")
+		said, err := alice.Ctl(ctx, "run", "submit", "script", "--workdir", work, "--cpus-per-gpu", "1", "--mem-per-gpu", "64M", "--time", "5m", "--", "/bin/sh", "hello.sh")
+		must(t, err)
+		n, _, _ := strings.Cut(said, "\t")
+		d := until(t, ctx, alice, n, "over", ended)
+		out, err := alice.Ctl(ctx, "run", "logs", n)
+		if err != nil || d.State != forge.RunCompleted || !strings.Contains(out, "from a directory of mine\nalice\nof alice\n") {
+			t.Errorf("it ended %s (%s) and printed %q, %v", d.State, d.Reason, out, err)
+		}
+	})
 	t.Run("no file of hers is open in forged", func(t *testing.T) {
 		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
 		must(t, err)
