@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -117,7 +118,8 @@ func (a *app) runWhy(ctx context.Context, run string) error {
 		p.table().row(strconv.FormatInt(w.Run, 10), string(w.State), string(w.Code), strconv.Itoa(w.Position), strconv.Itoa(w.Waiting), w.Sentence)
 		return p.done(nil)
 	}
-	p.line("run %d is %s: %s", w.Run, clean(string(w.State)), clean(w.Sentence))
+	sentence := strings.TrimPrefix(strings.TrimPrefix(w.Sentence, string(w.State)+": "), "waits: ") // the state says that already
+	p.line("run %d is %s: %s", w.Run, clean(string(w.State)), clean(sentence))
 	if w.Position > 0 {
 		p.line("place %d of %d in the queue", w.Position, w.Waiting)
 	}
