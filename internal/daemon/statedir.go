@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -68,6 +69,13 @@ func stateDirError(dir string, err error) error {
 
 const lockFile = "forged.lock"
 
+// A forged that was killed while it started a program holds its lock a moment longer than it lives: the program has it until it has become
+// itself. On a busy machine, where the next forged starts at once, the two meet.
+const (
+	lockPatience = 5 * time.Second
+	lockAgain    = 20 * time.Millisecond
+)
+
 // stateLock keeps a second daemon off a state directory for as long as the process lives.
 type stateLock struct{ f *os.File }
 
@@ -77,12 +85,18 @@ func lockState(dir string) (*stateLock, error) {
 	if err != nil {
 		return nil, stateDirError(dir, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		pid := make([]byte, 16)
-		n, _ := f.ReadAt(pid, 0)
+	for patience := time.Now().Add(lockPatience); ; time.Sleep(lockAgain) {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			break
+		}
+		text := make([]byte, 16)
+		n, _ := f.ReadAt(text, 0)
+		if pid, _ := strconv.Atoi(string(text[:n])); pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) && time.Now().Before(patience) {
+			continue
+		}
 		_ = f.Close()
 		return nil, (&forge.Error{Kind: forge.KindConflict, Op: "serve", Field: "state_dir",
-			Err: fmt.Errorf("another forged (pid %s) serves %s", string(pid[:n]), dir)}).
+			Err: fmt.Errorf("another forged (pid %s) serves %s", string(text[:n]), dir)}).
 			WithHint("stop it first, or give this one its own --state-dir")
 	}
 	if err := f.Truncate(0); err == nil {
