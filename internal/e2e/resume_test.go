@@ -118,7 +118,7 @@ func TestARunBeginsFromAnothersCheckpoint(t *testing.T) {
 
 func TestABranchSurvivesTheRetentionOfTheOtherRunAndKillsOfItsOwn(t *testing.T) {
 	ctx, s := open(t)
-	theirs := submit(t, ctx, s, "--set", "steps=120", "--set", "step_ms=20", "--set", "save_every=5", "--set", "keep_last=2")
+	theirs := submit(t, ctx, s, "--set", "steps=120", "--set", "step_ms=20", "--set", "save_every=5", "--set", "save_ms=3", "--set", "keep_last=2")
 	r := until(t, ctx, s, theirs, "at its second save", func(r api.RunDetail) bool { return r.SavedStep >= 10 })
 	from := r.SavedStep
 	run := submit(t, ctx, s, "--set", "steps=130", "--set", "step_ms=20", "--set", "save_every=0", "--after", theirs, "--resume-from", fmt.Sprintf("%s@%d", theirs, from))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 import time
 
 import torch.distributed as dist
@@ -36,7 +37,7 @@ first, total = 1, 0.0
 if os.environ["FORGE_RESUME_FROM"]:
     state = json.loads((pathlib.Path(os.environ["FORGE_RESUME_FROM"]) / "state.json").read_text())
     first, total = state["step"] + 1, state["total"]
-    print("resumed from", state["step"], flush=True)
+    sys.stdout.write(f"resumed from {state['step']}\n")  # one write each: print's pieces mix with those of the other process
 for step in range(first, STEPS + 1):
     if step == STUCK and os.environ["FORGE_ATTEMPT"] == "1" and rank == world - 1:
         (pathlib.Path(os.environ["FORGE_ATTEMPT_DIR"]) / "victim").write_text(f"{os.getpid()}\n")
@@ -48,7 +49,7 @@ for step in range(first, STEPS + 1):
         if rank == 0:
             save(step, total)
         dist.barrier()
-print("seat", rank, "of", world, "node", os.environ["NODE_RANK"], "local", os.environ["LOCAL_RANK"], flush=True)
+sys.stdout.write(f"seat {rank} of {world} node {os.environ['NODE_RANK']} local {os.environ['LOCAL_RANK']}\n")
 if rank == 0:
     (pathlib.Path(os.environ["FORGE_OUTPUT_DIR"]) / "total.json").write_text(json.dumps(total))
 dist.destroy_process_group()
