@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -259,7 +261,7 @@ func (x *slurmTorture) judge() error {
 	for _, r := range open {
 		why, _ := x.s.Ctl(x.ctx, "run", "why", r.number)
 		events, _ := x.s.Ctl(x.ctx, "run", "events", r.number)
-		x.v.Stuck = append(x.v.Stuck, fmt.Sprintf("run %s %s: %s\n%s", r.number, r.id, why, events))
+		x.v.Stuck = append(x.v.Stuck, fmt.Sprintf("run %s %s: %s\n%s\n%s", r.number, r.id, why, events, x.remains(r)))
 	}
 	if len(open) > 0 {
 		for _, args := range [][]string{{"sinfo", "-N", "-o", "%N %T %E"}, {"scontrol", "ping"}, {"squeue", "-t", "all", "-o", "%i %j %T %r %N"}} {
@@ -276,6 +278,36 @@ func (x *slurmTorture) judge() error {
 	}
 	x.v.Runs = len(x.runs)
 	return nil
+}
+
+// remains says what a run has left: the files of its attempts, the records in full, and the processes.
+func (x *slurmTorture) remains(r tortured) string {
+	var b strings.Builder
+	dir := x.s.RunDir(string(r.id))
+	_ = filepath.Walk(filepath.Join(dir, "attempts"), func(path string, st os.FileInfo, err error) error {
+		if err != nil || st.IsDir() || strings.Contains(path, "/checkpoints/") {
+			return nil
+		}
+		fmt.Fprintf(&b, "%s %6d %s", st.ModTime().Format(time.TimeOnly), st.Size(), strings.TrimPrefix(path, dir))
+		if st.Size() < 4<<10 && (strings.HasSuffix(path, ".json") || strings.HasSuffix(path, ".log")) {
+			text, _ := os.ReadFile(path)
+			fmt.Fprintf(&b, " %s", text)
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	all, err := Survivors(dir)
+	fmt.Fprintln(&b, err)
+	for _, p := range all {
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Pid))
+		for v := range strings.SplitSeq(string(env), "\x00") {
+			if strings.HasPrefix(v, "SLURMD_NODENAME=") || strings.HasPrefix(v, "SLURM_JOB_ID=") {
+				fmt.Fprint(&b, v, " ")
+			}
+		}
+		fmt.Fprintln(&b, p.Pid, p.Command)
+	}
+	return b.String()
 }
 
 // look judges one run that ended.
