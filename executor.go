@@ -55,6 +55,10 @@ type RankConfig struct {
 	Dataset       *InputRef      `json:"dataset,omitempty"`
 	DatasetKind   DatasetKind    `json:"dataset_kind,omitempty"`
 	Base          *InputRef      `json:"base,omitempty"`
+	Start         *InputRef      `json:"start,omitempty"`
+	RewardModel   *InputRef      `json:"reward_model,omitempty"`
+	Model         *InputRef      `json:"model,omitempty"`
+	Suite         *SuiteRef      `json:"suite,omitempty"`
 	CheckpointDir string         `json:"checkpoint_dir"`
 	OutputDir     string         `json:"output_dir"`
 	TrustRemote   bool           `json:"trust_remote_code,omitempty"` // the site lets base models bring code of their own
@@ -150,6 +154,14 @@ type Chunk struct {
 // StreamMetrics is the stream of metric lines. The others that Files.Read knows are "stdout.N" and
 // "stderr.N", the output of rank N.
 const StreamMetrics = "metrics"
+
+// Streams of whole files that rank 0 leaves: what the policy of an rlhf run wrote (samples.jsonl of the attempt), and what an eval
+// found (scores.json and samples.jsonl of its output).
+const (
+	StreamSamples     = "samples"
+	StreamScores      = "scores"
+	StreamEvalSamples = "eval_samples"
+)
 
 // Remains is what a cluster still has of one run, whoever put it there.
 type Remains struct {

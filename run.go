@@ -43,6 +43,11 @@ type RunSpec struct {
 	Origins      map[string]string `json:"origins" doc:"Where each value came from: default, file, set"`
 	Dataset      *InputRef         `json:"dataset,omitempty"`
 	Base         *InputRef         `json:"base,omitempty"`
+	Start        *InputRef         `json:"start,omitempty" doc:"Adapter over base that it begins from; what it learns is joined to it"`
+	RewardModel  *InputRef         `json:"reward_model,omitempty" doc:"Scores what the policy writes"`
+	Model        *InputRef         `json:"model,omitempty" doc:"Model version that an eval is of"`
+	Suite        *SuiteRef         `json:"suite,omitempty" doc:"What an eval runs, as it was at submit"`
+	Pipeline     *PipelineRef      `json:"pipeline,omitempty" doc:"The chain of runs that it was submitted with"`
 	Gang         Gang              `json:"gang"`
 	Cluster      ClusterName       `json:"cluster,omitempty" doc:"Only this cluster; empty means any"`
 	Priority     int               `json:"priority" doc:"0 to 100, higher first; the one word of a spec that may change while the run goes on: run priority"`
@@ -103,12 +108,36 @@ type Entry struct {
 	Command []string `json:"command,omitempty"`
 }
 
-// InputRef pins an input by id and digest; the name is for people.
+// InputRef pins an input by id and digest; the name is for people. What another run is still to make is named by that run alone, until
+// it has completed and registered it: then it is pinned as all others are, in the transaction that places the run that waits for it.
 type InputRef struct {
+	Name   string    `json:"name" doc:"NAME@VERSION; run:NUMBER before that run has registered it"`
+	ID     string    `json:"id"`
+	SHA256 string    `json:"sha256"`
+	Path   string    `json:"path"`
+	Run    RunID     `json:"run,omitempty" doc:"The run that makes it; it must complete first"`
+	Base   *BaseRef  `json:"base,omitempty" doc:"Of an adapter: the base model under it"`
+}
+
+// BaseRef pins the base model under an adapter.
+type BaseRef struct {
 	Name   string `json:"name" doc:"NAME@VERSION"`
 	ID     string `json:"id"`
 	SHA256 string `json:"sha256"`
 	Path   string `json:"path"`
+}
+
+// SuiteRef pins the suite that an eval runs.
+type SuiteRef struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256" doc:"Digest of the suite's file, its tasks and their data"`
+}
+
+// PipelineRef says which chain of runs a run is a step of.
+type PipelineRef struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Step string `json:"step" doc:"Name of this run's step in the file"`
 }
 
 // Gang is the shape of a run: all its ranks start together or not at all.

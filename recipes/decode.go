@@ -28,6 +28,10 @@ type document struct {
 	NeedsDataset bool          `yaml:"needs_dataset"`
 	NeedsBase    bool          `yaml:"needs_base"`
 	NeedsCommand bool          `yaml:"needs_command"`
+	RewardModel  bool          `yaml:"reward_model"`
+	NeedsModel   bool          `yaml:"needs_model"`
+	NeedsSuite   bool          `yaml:"needs_suite"`
+	Workdir      bool          `yaml:"workdir"`
 	Output       bool          `yaml:"output"`
 	Gang         gangDoc       `yaml:"gang"`
 	Limits       limitsDoc     `yaml:"limits"`

@@ -21,6 +21,10 @@ type Recipe struct {
 	Datasets     []forge.DatasetKind `json:"datasets,omitempty" doc:"Kinds of dataset that it accepts"`
 	NeedsDataset bool                `json:"needs_dataset"`
 	NeedsBase    bool                `json:"needs_base"`
+	RewardModel  bool                `json:"reward_model,omitempty" doc:"Its runs may bring a reward model"`
+	NeedsModel   bool                `json:"needs_model,omitempty" doc:"Its runs are of a model version, and of no base model"`
+	NeedsSuite   bool                `json:"needs_suite,omitempty"`
+	Workdir      bool                `json:"workdir,omitempty" doc:"Its runs may bring a directory of their own code, though the entry is the recipe's"`
 	Output       bool                `json:"output" doc:"A completed run must leave something in output/"`
 	Gang         forge.Gang          `json:"gang" doc:"Default resources"`
 	Limits       Limits              `json:"limits" doc:"Default limits"`
@@ -105,7 +109,7 @@ func (r Recipe) WorkSHA256() string {
 	}
 	slices.SortFunc(params, func(a, b Param) int { return strings.Compare(a.Name, b.Name) })
 	return Recipe{Name: r.Name, Kind: r.Kind, Launch: r.Launch, Entry: r.Entry, NeedsCommand: r.NeedsCommand, Datasets: slices.Sorted(slices.Values(r.Datasets)),
-		NeedsDataset: r.NeedsDataset, NeedsBase: r.NeedsBase, Output: r.Output, Params: params}.digest()
+		NeedsDataset: r.NeedsDataset, NeedsBase: r.NeedsBase, RewardModel: r.RewardModel, NeedsModel: r.NeedsModel, NeedsSuite: r.NeedsSuite, Workdir: r.Workdir, Output: r.Output, Params: params}.digest()
 }
 
 // clone keeps a caller's change to a slice from reaching the library.

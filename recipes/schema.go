@@ -30,7 +30,7 @@ var datasetKinds = []forge.DatasetKind{forge.KindMessages, forge.KindText, forge
 // recipe checks the document and turns it into a Recipe; the first fault is returned, since a
 // later one often follows from it.
 func (d *document) recipe() (Recipe, error) {
-	r := Recipe{Name: d.Name, Doc: strings.TrimSpace(d.Doc), NeedsDataset: d.NeedsDataset, NeedsBase: d.NeedsBase, NeedsCommand: d.NeedsCommand, Output: d.Output, Runtime: d.Runtime}
+	r := Recipe{Name: d.Name, Doc: strings.TrimSpace(d.Doc), NeedsDataset: d.NeedsDataset, NeedsBase: d.NeedsBase, NeedsCommand: d.NeedsCommand, RewardModel: d.RewardModel, NeedsModel: d.NeedsModel, NeedsSuite: d.NeedsSuite, Workdir: d.Workdir, Output: d.Output, Runtime: d.Runtime}
 	if err := forge.CheckName(d.Name); err != nil {
 		return Recipe{}, d.fault("name", "%w", err)
 	}

@@ -97,7 +97,8 @@ func CheckDecisions(s forge.Snapshot, p Policy, plan forge.Plan) error {
 }
 
 func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
-	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: make(map[forge.RunID]*forge.PendingRun, len(s.Pending)), stopped: map[forge.RunID][]forge.Preempt{},
+	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: make(map[forge.RunID]*forge.PendingRun, len(s.Pending)), stopped: map[forge.RunID][]forge.Preempt{}, stoppedAs: map[forge.RunID][]forge.Preempt{},
+		running: make(map[forge.RunID]*forge.ActiveAttempt, len(s.Active)), kinds: map[askedFor]forge.GPUKind{}, without: map[askedFor]bool{}, chosen: map[askedFor]map[gangType][]forge.Node{}, queueable: map[askedFor][]forge.ClusterName{},
 		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
 	for _, n := range s.Nodes {
 		c.nodes[checkNode{n.Cluster, n.Name}] = n
@@ -107,8 +108,10 @@ func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
 	}
 	for _, p := range plan.Preempt {
 		c.stopped[p.For] = append(c.stopped[p.For], p)
+		c.stoppedAs[p.Run] = append(c.stoppedAs[p.Run], p)
 	}
-	for _, a := range s.Active {
+	for i, a := range s.Active {
+		c.running[a.Run] = &s.Active[i]
 		for _, sh := range a.Placement {
 			at := checkNode{a.Cluster, sh.Node}
 			c.usedCPU[at] += sh.CPUs
@@ -152,6 +155,10 @@ type checker struct {
 	nodes     map[checkNode]forge.Node
 	pending   map[forge.RunID]*forge.PendingRun
 	stopped   map[forge.RunID][]forge.Preempt // by whom it is for
+	stoppedAs map[forge.RunID][]forge.Preempt // by who is stopped
+	running   map[forge.RunID]*forge.ActiveAttempt
+	planned   scene // see asPlanned
+	keeps     scene // see asKept
 	heldBy    map[checkSlot]forge.RunID
 	claims    map[checkSlot]forge.RunID
 	usedCPU   map[checkNode]int
@@ -166,6 +173,12 @@ type checker struct {
 	types     []gangType
 	tenants   map[forge.TenantID]forge.TenantShare
 	all       *tally
+
+	// what is known of runs by what they ask for; see remembered
+	kinds     map[askedFor]forge.GPUKind
+	without   map[askedFor]bool
+	chosen    map[askedFor]map[gangType][]forge.Node
+	queueable map[askedFor][]forge.ClusterName
 }
 
 func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {

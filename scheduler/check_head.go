@@ -67,6 +67,10 @@ func (c *checker) nodesThatHold(r forge.PendingRun, t gangType, well bool, ok fu
 
 // kindFor is GPUs wherever such GPUs exist at all, else CPU slots.
 func (c *checker) kindFor(r forge.PendingRun) forge.GPUKind {
+	return remembered(c.kinds, r, func() forge.GPUKind { return c.findKind(r) })
+}
+
+func (c *checker) findKind(r forge.PendingRun) forge.GPUKind {
 	for _, t := range c.typesOf() {
 		if t.kind == forge.GPUDevice && areEnough(r, c.nodesThatHold(r, t, false, func(forge.Node) bool { return true })) {
 			return forge.GPUDevice
@@ -86,6 +90,10 @@ func avoids(r forge.PendingRun, n forge.Node) bool {
 
 // couldRunWithout says whether ready nodes that the run does not avoid could hold it when empty.
 func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
+	return remembered(c.without, r, func() bool { return c.findWithout(r, kind) })
+}
+
+func (c *checker) findWithout(r forge.PendingRun, kind forge.GPUKind) bool {
 	for _, t := range c.typesOf() {
 		if t.kind != kind || c.isPaused(t.cluster) {
 			continue
@@ -107,6 +115,10 @@ func (c *checker) couldRunWithout(r forge.PendingRun, kind forge.GPUKind) bool {
 
 // choices are, per type, the nodes that the run may start on once they are free.
 func (c *checker) choices(r forge.PendingRun) map[gangType][]forge.Node {
+	return remembered(c.chosen, r, func() map[gangType][]forge.Node { return c.findChoices(r) })
+}
+
+func (c *checker) findChoices(r forge.PendingRun) map[gangType][]forge.Node {
 	kind := c.kindFor(r)
 	without := c.couldRunWithout(r, kind)
 	out := map[gangType][]forge.Node{}
@@ -173,13 +185,13 @@ func (c *checker) headNotDelayed() {
 	if head == nil || len(overtook) == 0 {
 		return
 	}
-	base := slices.Concat(c.s.Active, before)
+	there := slices.Concat(c.s.Active, before)
 	for run, kept := range c.setAside {
 		if !slices.ContainsFunc(overtook, func(a forge.ActiveAttempt) bool { return a.Run == run }) {
-			base = append(base, kept)
+			there = append(there, kept)
 		}
 	}
-	with := slices.Concat(base, overtook)
+	base, with := viewOf(there), viewOf(there, overtook)
 	choices := c.choices(*head)
 	t0, known := c.startOf(*head, choices, base)
 	if known {
@@ -209,78 +221,4 @@ func asActive(r forge.PendingRun, p forge.Place, now time.Time) forge.ActiveAtte
 		a.EndsBy = now.Add(r.TimeLimit)
 	}
 	return a
-}
-
-// room is what a node lacks or has.
-type room struct {
-	slots, cpus int
-	mib         int64
-}
-
-// roomOn is what a node has for a run, with some attempts there. at zero means now; otherwise
-// those that end by then are gone.
-func (c *checker) roomOn(r forge.PendingRun, t gangType, n forge.Node, there []forge.ActiveAttempt, at time.Time) room {
-	out := room{0, n.CPUs, n.MemoryMiB}
-	busy := map[int]bool{}
-	for _, a := range there {
-		if a.Cluster != n.Cluster || !at.IsZero() && !a.EndsBy.IsZero() && !a.EndsBy.After(at) {
-			continue
-		}
-		for _, sh := range a.Placement {
-			if sh.Node != n.Name {
-				continue
-			}
-			out.cpus -= sh.CPUs
-			out.mib -= sh.MemoryMiB
-			for _, s := range sh.Slots {
-				busy[s] = true
-			}
-		}
-	}
-	for _, g := range n.GPUs {
-		claimant, claimed := c.claims[checkSlot{checkNode{n.Cluster, n.Name}, g.Slot}]
-		if g.Kind == t.kind && g.Type == t.typ && g.Sick == "" && !busy[g.Slot] && (!claimed || claimant == r.ID) {
-			out.slots++
-		}
-	}
-	return out
-}
-
-func (c *checker) lacks(r forge.PendingRun, t gangType, n forge.Node, there []forge.ActiveAttempt) room {
-	has := c.roomOn(r, t, n, there, time.Time{})
-	return room{max(0, r.Gang.GPUsPerNode-has.slots), max(0, r.Gang.CPUsPerNode()-has.cpus), max(0, r.Gang.MemoryMiBPerNode()-has.mib)}
-}
-
-// startOf tries every time at which something ends.
-func (c *checker) startOf(r forge.PendingRun, choices map[gangType][]forge.Node, there []forge.ActiveAttempt) (time.Time, bool) {
-	times := []time.Time{c.s.Now}
-	for _, a := range there {
-		if a.EndsBy.After(c.s.Now) {
-			times = append(times, a.EndsBy)
-		}
-	}
-	sort.Slice(times, func(i, j int) bool { return times[i].Before(times[j]) })
-	for _, at := range times {
-		if _, fits := c.fitsIn(r, choices, there, at); fits {
-			return at, true
-		}
-	}
-	return time.Time{}, false
-}
-
-// fitsIn says whether, and in which type, the run fits on some nodes with some attempts there.
-func (c *checker) fitsIn(r forge.PendingRun, choices map[gangType][]forge.Node, there []forge.ActiveAttempt, at time.Time) (gangType, bool) {
-	for _, t := range c.typesOf() {
-		var fit []forge.Node
-		for _, n := range choices[t] {
-			has := c.roomOn(r, t, n, there, at)
-			if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
-				fit = append(fit, n)
-			}
-		}
-		if len(fit) > 0 && areEnough(r, fit) {
-			return t, true
-		}
-	}
-	return gangType{}, false
 }

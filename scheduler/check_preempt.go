@@ -13,8 +13,11 @@ import (
 func (c *checker) preemptions() {
 	claimed := map[checkSlot]bool{}
 	done := map[forge.RunID]bool{}
+	twice := map[[2]forge.RunID]bool{}
 	for i, p := range c.plan.Preempt {
-		if slices.ContainsFunc(c.plan.Preempt[:i], func(q forge.Preempt) bool { return q.Run == p.Run && q.For == p.For }) {
+		if pair := [2]forge.RunID{p.Run, p.For}; !twice[pair] {
+			twice[pair] = true
+		} else {
 			c.fault(PropPreemptTarget, p.Run, "preempted twice for one run")
 		}
 		if i > 0 && c.plan.Preempt[i-1].For != p.For && done[p.For] {
@@ -44,11 +47,10 @@ func (c *checker) preemptions() {
 }
 
 func (c *checker) active(p forge.Preempt) (forge.ActiveAttempt, bool) {
-	i := slices.IndexFunc(c.s.Active, func(a forge.ActiveAttempt) bool { return a.Run == p.Run && a.Number == p.Attempt })
-	if i < 0 {
-		return forge.ActiveAttempt{}, false
+	if a, ok := c.running[p.Run]; ok && a.Number == p.Attempt {
+		return *a, true
 	}
-	return c.s.Active[i], true
+	return forge.ActiveAttempt{}, false
 }
 
 // entitled: what is asked to stop may be stopped at all, and for this run: it borrows what the other is entitled to, or the policy puts the other
@@ -96,28 +98,20 @@ func (c *checker) findsPlace(a forge.ActiveAttempt) bool {
 		sh := a.Placement[0]
 		r.Gang = forge.Gang{Nodes: n, GPUsPerNode: len(sh.Slots), CPUsPerGPU: sh.CPUs / len(sh.Slots), MemoryMiBPerGPU: sh.MemoryMiB / int64(len(sh.Slots))}
 	}
-	var there []forge.ActiveAttempt
-	for _, x := range c.s.Active {
-		stopped := slices.ContainsFunc(c.plan.Preempt, func(p forge.Preempt) bool { return p.Run == x.Run })
-		_, movable := c.position[x.Run]
-		if !stopped && x.Run != a.Run && !(movable && (gpusOf(x) < gpusOf(a) || c.isBefore(a.Run, x.Run))) {
-			there = append(there, x)
-		}
-	}
-	for _, p := range c.plan.Place {
-		there = append(there, forge.ActiveAttempt{Run: p.Run, Cluster: p.Cluster, Placement: p.Shares})
-	}
-	for _, kept := range c.setAside {
-		there = append(there, kept)
-	}
-	_, fits := c.fitsIn(r, c.choices(r), there, time.Time{})
+	v := view{scenes: []scene{c.asPlanned(), c.asKept()}, left: func(_ checkNode, h holding) (forge.Share, bool) {
+		x, running := c.running[h.run]
+		_, movable := c.position[h.run]
+		gives := running && (h.run == a.Run || len(c.stoppedAs[h.run]) > 0 || movable && (gpusOf(*x) < gpusOf(a) || c.isBefore(a.Run, h.run)))
+		return h.share, !gives
+	}}
+	_, fits := c.fitsIn(r, c.choices(r), v, time.Time{})
 	return fits
 }
 
 // leavesAnyway: it is leaving already, or is stopped in this plan for a run further ahead.
 func (c *checker) leavesAnyway(p forge.Preempt, a forge.ActiveAttempt) bool {
-	i := slices.IndexFunc(c.plan.Preempt, func(q forge.Preempt) bool { return q.Run == p.Run })
-	return isLeaving(a) || i >= 0 && c.plan.Preempt[i].For != p.For
+	ofIt := c.stoppedAs[p.Run]
+	return isLeaving(a) || len(ofIt) > 0 && ofIt[0].For != p.For
 }
 
 func isLeaving(a forge.ActiveAttempt) bool {
@@ -161,76 +155,40 @@ func (c *checker) stops(run forge.RunID) []forge.Preempt { return c.stopped[run]
 // is claimed for it alone. And with any one of the victims still there it fits nowhere.
 func (c *checker) notInVain(r forge.PendingRun) {
 	stops := c.stops(r.ID)
-	if !c.fitsWithout(r, stops, true) {
+	choices := c.choices(r)
+	if !c.fitsWithout(r, choices, stops, true) {
 		c.fault(PropPreemptInVain, stops[0].Run, "is preempted for %s, which could still not start", r.ID)
 		return
 	}
+	if c.repacks() {
+		choices = c.stoppedOn(stops, choices)
+	}
 	for i, p := range stops {
-		if a, ok := c.active(p); ok && !c.leavesAnyway(p, a) && c.fitsWithout(r, slices.Delete(slices.Clone(stops), i, i+1), false) {
+		if a, ok := c.active(p); ok && !c.leavesAnyway(p, a) && c.fitsWithout(r, choices, slices.Delete(slices.Clone(stops), i, i+1), false) {
 			c.fault(PropPreemptNeedless, p.Run, "is preempted for %s, which could start without that", r.ID)
 		}
 	}
 }
 
-// fitsWithout says whether the gang fits when these victims are gone, of which only what is claimed is
-// free for it. alone: on claimed slots only; else also on free ones, beside what is set aside for others.
-func (c *checker) fitsWithout(r forge.PendingRun, gone []forge.Preempt, alone bool) bool {
-	var there []forge.ActiveAttempt
-	claims := map[checkSlot]bool{}
-	for _, p := range gone {
-		for _, cl := range p.Claims {
-			claims[checkSlot{checkNode{cl.Cluster, cl.Node}, cl.Slot}] = true
-		}
-	}
-	for _, a := range c.s.Active {
-		if !slices.ContainsFunc(gone, func(p forge.Preempt) bool { return p.Run == a.Run }) {
-			there = append(there, a)
-			continue
-		}
-		there = append(there, unclaimed(a, claims))
-	}
-	for _, p := range c.plan.Place {
-		there = append(there, forge.ActiveAttempt{Run: p.Run, Cluster: p.Cluster, Placement: p.Shares})
-	}
-	if !alone {
-		for run, g := range c.setAside {
-			if run != r.ID {
-				there = append(there, g)
-			}
-		}
-	}
-	choices := c.choices(r)
-	if !alone {
-		if c.repacks() {
-			for t := range choices {
-				choices[t] = slices.DeleteFunc(choices[t], func(n forge.Node) bool { return !c.stopsOn(r, n) })
-			}
-		}
-		_, fits := c.fitsIn(r, choices, there, time.Time{})
-		return fits
-	}
-	for t, nodes := range choices {
-		var fit []forge.Node
-		for _, n := range nodes {
-			has := c.roomOn(r, t, n, there, time.Time{})
-			if c.claimedOn(t, n, claims) >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
-				fit = append(fit, n)
-			}
-		}
-		if areEnough(r, fit) {
-			return true
-		}
-	}
-	return false
-}
-
 // repacks says that plans are made by repacking: what is free on other nodes may have been meant for others when the run got its own.
 func (c *checker) repacks() bool { return c.policy.PreemptInOrder }
 
-func (c *checker) stopsOn(r forge.PendingRun, n forge.Node) bool {
-	return slices.ContainsFunc(c.stops(r.ID), func(p forge.Preempt) bool {
-		return slices.ContainsFunc(p.Claims, func(cl forge.Claim) bool { return cl.Cluster == n.Cluster && cl.Node == n.Name })
-	})
+func (c *checker) stoppedOn(stops []forge.Preempt, choices map[gangType][]forge.Node) map[gangType][]forge.Node {
+	out := map[gangType][]forge.Node{}
+	on := map[checkNode]bool{}
+	for _, p := range stops {
+		for _, cl := range p.Claims {
+			on[checkNode{cl.Cluster, cl.Node}] = true
+		}
+	}
+	for t, nodes := range choices {
+		for _, n := range nodes {
+			if on[checkNode{n.Cluster, n.Name}] {
+				out[t] = append(out[t], n)
+			}
+		}
+	}
+	return out
 }
 
 func (c *checker) claimedOn(t gangType, n forge.Node, claims map[checkSlot]bool) int {
@@ -241,26 +199,6 @@ func (c *checker) claimedOn(t gangType, n forge.Node, claims map[checkSlot]bool)
 		}
 	}
 	return k
-}
-
-// unclaimed is what a victim still blocks: the slots that nobody claimed, and all that it has where nothing of it is
-// claimed. Elsewhere its CPUs and memory go.
-func unclaimed(a forge.ActiveAttempt, claims map[checkSlot]bool) forge.ActiveAttempt {
-	out := forge.ActiveAttempt{Run: a.Run, Number: a.Number, Cluster: a.Cluster}
-	for _, sh := range a.Placement {
-		if !slices.ContainsFunc(sh.Slots, func(slot int) bool { return claims[checkSlot{checkNode{a.Cluster, sh.Node}, slot}] }) {
-			out.Placement = append(out.Placement, sh)
-			continue
-		}
-		rest := forge.Share{Node: sh.Node}
-		for _, slot := range sh.Slots {
-			if !claims[checkSlot{checkNode{a.Cluster, sh.Node}, slot}] {
-				rest.Slots = append(rest.Slots, slot)
-			}
-		}
-		out.Placement = append(out.Placement, rest)
-	}
-	return out
 }
 
 // keptFor finds what is set aside for runs that wait until others have stopped: CPUs and memory on the nodes
@@ -313,7 +251,7 @@ func (c *checker) setAsideFor(r forge.PendingRun, usable map[checkSlot]bool) {
 	choices := c.choices(r)
 	for _, t := range c.typesOf() {
 		out := forge.ActiveAttempt{Run: r.ID, Cluster: t.cluster}
-		nodes := choices[t]
+		nodes := slices.Clone(choices[t])
 		slices.SortFunc(nodes, func(a, b forge.Node) int {
 			if a.Name < b.Name {
 				return -1

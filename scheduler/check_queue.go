@@ -45,20 +45,25 @@ func (c *checker) couldQueue(r forge.PendingRun, name forge.ClusterName) bool {
 	if !c.isEager(name) || c.isPaused(name) || r.Gang.Nodes < 1 || r.Gang.GPUsPerNode < 1 {
 		return false
 	}
+	return slices.Contains(remembered(c.queueable, r, func() []forge.ClusterName { return c.findQueues(r) }), name)
+}
+
+// findQueues are the eager clusters whose nodes the run could have.
+func (c *checker) findQueues(r forge.PendingRun) (in []forge.ClusterName) {
 	kind := c.kindFor(r)
 	without := c.couldRunWithout(r, kind)
 	for _, t := range c.typesOf() {
-		if t.cluster != name || t.kind != kind {
+		if !c.isEager(t.cluster) || t.kind != kind {
 			continue
 		}
 		nodes := c.nodesThatHold(r, t, false, func(n forge.Node) bool {
 			return n.State != forge.NodeDrained && !(without && avoids(r, n))
 		})
 		if areEnough(r, nodes) {
-			return true
+			in = append(in, t.cluster)
 		}
 	}
-	return false
+	return in
 }
 
 // readyAndLeft are the runs that nothing but room keeps from starting and that do not start.
@@ -129,13 +134,7 @@ func (c *checker) queue(q forge.ClusterQueue) {
 // notEarly: whoever is handed over would not start now on nodes that forge places on, with all that this plan starts there. While
 // somebody waits for such nodes they are not free for others, so that only plans without such a head are judged.
 func (c *checker) notEarly() {
-	there := slices.Clone(c.s.Active)
-	for _, p := range c.plan.Place {
-		there = append(there, forge.ActiveAttempt{Run: p.Run, Cluster: p.Cluster, Placement: p.Shares})
-	}
-	for _, kept := range c.setAside {
-		there = append(there, kept)
-	}
+	there := view{scenes: []scene{c.asPlanned(), c.asKept()}}
 	for r := range c.readyAndLeft() {
 		if len(c.choices(r)) > 0 {
 			return

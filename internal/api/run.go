@@ -12,7 +12,11 @@ type SubmitRunRequest struct {
 	Name            string              `json:"name,omitempty" yaml:"name"`
 	Recipe          string              `json:"recipe" yaml:"recipe"`
 	Dataset         string              `json:"dataset,omitempty" yaml:"dataset" doc:"NAME or NAME@VERSION"`
-	Base            string              `json:"base,omitempty" yaml:"base" doc:"NAME or NAME@VERSION"`
+	Base            string              `json:"base,omitempty" yaml:"base" doc:"NAME or NAME@VERSION of a base model, or of a trained one to go on from; run:NUMBER for what that run registers"`
+	RewardModel     string              `json:"reward_model,omitempty" yaml:"reward_model" doc:"NAME, NAME@VERSION or run:NUMBER; for recipes that take one"`
+	Model           string              `json:"model,omitempty" yaml:"model" doc:"NAME, NAME@VERSION or run:NUMBER: what an eval is of"`
+	Suite           string              `json:"suite,omitempty" yaml:"suite" doc:"What an eval runs: forgectl suite list"`
+	Force           bool                `json:"force,omitempty" yaml:"-" doc:"Submit although no GPU has the memory that it is estimated to take"`
 	Params          map[string]any      `json:"params,omitempty" yaml:"params" doc:"Parameters of the run file, dotted or nested"`
 	Set             []string            `json:"set,omitempty" yaml:"-" doc:"KEY=VALUE, over params"`
 	Nodes           int                 `json:"nodes,omitempty" yaml:"nodes" minimum:"0"`
