@@ -111,12 +111,12 @@ type Entry struct {
 // InputRef pins an input by id and digest; the name is for people. What another run is still to make is named by that run alone, until
 // it has completed and registered it: then it is pinned as all others are, in the transaction that places the run that waits for it.
 type InputRef struct {
-	Name   string    `json:"name" doc:"NAME@VERSION; run:NUMBER before that run has registered it"`
-	ID     string    `json:"id"`
-	SHA256 string    `json:"sha256"`
-	Path   string    `json:"path"`
-	Run    RunID     `json:"run,omitempty" doc:"The run that makes it; it must complete first"`
-	Base   *BaseRef  `json:"base,omitempty" doc:"Of an adapter: the base model under it"`
+	Name   string   `json:"name" doc:"NAME@VERSION; run:NUMBER before that run has registered it"`
+	ID     string   `json:"id"`
+	SHA256 string   `json:"sha256"`
+	Path   string   `json:"path"`
+	Run    RunID    `json:"run,omitempty" doc:"The run that makes it; it must complete first"`
+	Base   *BaseRef `json:"base,omitempty" doc:"Of an adapter: the base model under it"`
 }
 
 // BaseRef pins the base model under an adapter.
