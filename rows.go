@@ -84,4 +84,5 @@ type WeightsSeen struct {
 	ChatTemplate bool   `json:"chat_template" doc:"The tokenizer has one"`
 	ChatML       bool   `json:"chatml" doc:"The tokenizer knows the marks of ChatML, <|im_start|> and <|im_end|>"`
 	RemoteCode   bool   `json:"remote_code" doc:"It comes with Python code of its own, which would have to be trusted"`
+	Shape        *Shape `json:"shape,omitempty" doc:"What its size follows from; absent where it was before import looked, or where nothing of it could be read"`
 }

@@ -89,6 +89,7 @@ func inspect(dir string) (ModelInfo, error) {
 		Architectures []string        `json:"architectures"`
 		AutoMap       json.RawMessage `json:"auto_map"`
 	}
+	var all map[string]json.RawMessage
 	path := filepath.Join(dir, "config.json")
 	if exists(dir, "adapter_config.json") { // also beside a config.json: transformers would load the adapter's base in its place
 		return info, isAdapter(dir)
@@ -103,10 +104,15 @@ func inspect(dir string) (ModelInfo, error) {
 	if len(config.Architectures) > 0 {
 		info.Architecture = config.Architectures[0]
 	}
-	var err error
-	if info.Shards, err = checkWeights(dir); err != nil {
+	if err := readJSON(path, &all); err != nil {
 		return info, err
 	}
+	shape := newShaper(all)
+	var err error
+	if info.Shards, err = checkWeights(dir, shape.see); err != nil {
+		return info, err
+	}
+	info.Shape = shape.shape()
 	info.HasTokenizer = exists(dir, "tokenizer.json") || exists(dir, "tokenizer.model") || exists(dir, "spiece.model") ||
 		exists(dir, "vocab.json") && exists(dir, "merges.txt") || exists(dir, "vocab.txt")
 	info.RemoteCode = says(config.AutoMap)
