@@ -71,6 +71,9 @@ func judgeCounted(dir string, verbose bool) (worst float64, err error) {
 		if err != nil {
 			return 0, err
 		}
+		if shape, ok := c.Held["tokens"].([]any); ok && len(shape) == 2 { // rows are taken to be full
+			c.Params["train.max_length"] = shape[1]
+		}
 		parts, err := footprint.Of(footprint.Job{Recipe: c.Recipe, Params: c.Params, Model: info.Shape, Ranks: 1, CPU: true})
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", path, err)

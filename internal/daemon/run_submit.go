@@ -111,8 +111,12 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err != nil {
 		return none, nil, err
 	}
+	held, err := d.mayHold(q, spec, in)
+	if err != nil {
+		return none, nil, err
+	}
 	looked, err := d.lookBefore(ctx, q, spec, in)
-	return spec, slices.Concat(begins, notes, more, looked), err
+	return spec, slices.Concat(begins, notes, more, held, looked), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {

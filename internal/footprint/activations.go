@@ -30,6 +30,9 @@ func (m measure) activations() float64 {
 	hidden := float64(m.shape.Hidden)
 	n := m.norm(f, hidden) + m.headInput(f) + m.shared(f)
 	if m.checkpointing {
+		if f.stream == norm32 { // the layer's first norm keeps what is kept already
+			one -= f.tokens * hidden * norm32
+		}
 		return n + layers*f.tokens*hidden*f.stream + one
 	}
 	n += layers * one

@@ -67,6 +67,8 @@ def rows(path: Path, recipe: str, batch: int) -> Path:
         row = {"text": long if i % 2 == 0 or batch == 1 else long[: len(long) // 12]}
         if recipe != "lora_sft":
             row = {"prompt": f"why {i}? ", "chosen": long[:1200], "rejected": short[:150]}
+        if recipe == "reward":  # whose trainer leaves longer rows out
+            row["chosen"] = long[:300]
         out.append(json.dumps(row))
     path.write_text("\n".join(out) + "\n")
     return path

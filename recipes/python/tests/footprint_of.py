@@ -54,8 +54,8 @@ class Graph:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.tensor):
             yield self
 
-    def held(self, without=()) -> tuple[int, int]:
-        """Bytes of activations, and of copies of weights in another number format."""
+    def held(self, without=()) -> int:
+        """Bytes of activations; a copy of a weight in another number format is none."""
         casts, rest = {}, {}
         skip = self.own | set(storages(without))
         for box in list(self.boxes):
@@ -65,7 +65,7 @@ class Graph:
                     continue
                 whole = size == t.numel() * t.element_size()
                 (casts if whole and tuple(t.shape) in self.shapes and t.element_size() == 2 else rest)[key] = size
-        return sum(v for k, v in rest.items() if k not in casts), sum(casts.values())
+        return sum(v for k, v in rest.items() if k not in casts)
 
 
 def head_buffers(seen: dict) -> None:
@@ -106,6 +106,30 @@ def head_buffers(seen: dict) -> None:
     Head.backward = told(Head.backward, lambda ctx, args: ctx.saved_tensors[1])
 
 
+def casts_of(model):
+    """A mode that counts the copies of trained weights that autocast makes, each once: it keeps them to the end of the forward pass."""
+    from torch import ops
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # is cast block by block
+    trained = [p for p in model.parameters() if p.requires_grad and (head is None or p is not head.weight)]
+
+    class Casts(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.own, self.made = set(storages(trained)), {}
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func is ops.aten._to_copy.default and out.element_size() < args[0].element_size():
+                source = args[0].untyped_storage().data_ptr()
+                if source in self.own:
+                    self.made[source] = out.untyped_storage().nbytes()
+            return out
+
+    return Casts()
+
+
 def a_layer(model):
     """What tells the bytes that one layer keeps beside its input: a graph, where the answer will stand, and hooks to remove."""
     layers = next(m for n, m in model.named_modules() if n.endswith("layers"))
@@ -116,7 +140,7 @@ def a_layer(model):
         sizes["input"] = args[0] if args else kwargs["hidden_states"]
 
     def after(module, args, kwargs, out):
-        sizes["layer"] = graph.held(without=[sizes["input"]])[0]
+        sizes["layer"] = graph.held(without=[sizes["input"]])
 
     hooks = [layers[1].register_forward_pre_hook(before, with_kwargs=True), layers[1].register_forward_hook(after, with_kwargs=True)]
     return graph, sizes, hooks
@@ -131,7 +155,7 @@ def watch(seen: dict) -> None:
     step = Trainer.training_step
 
     def training_step(self, model, inputs, *args, **kwargs):
-        mask, full = inputs["attention_mask"], inputs["input_ids"].shape[1] == self.args.max_length
+        mask, full = inputs["attention_mask"], inputs["input_ids"].shape[1] > self.args.max_length // 2
         mixed = mask.shape[0] == 1 or bool((mask == 0).any())  # several rows are of one length by chance only
         if self.state.global_step == 0 or "tokens" in seen or not (full and mixed):
             return step(self, model, inputs, *args, **kwargs)
@@ -139,8 +163,9 @@ def watch(seen: dict) -> None:
         compute_loss = self.compute_loss
 
         def counted(*a, **k):
-            loss = compute_loss(*a, **k)
-            seen["activations"], seen["casts"] = graph.held()
+            with casts_of(model) as casts:
+                loss = compute_loss(*a, **k)
+            seen["activations"], seen["casts"] = graph.held(), sum(casts.made.values())
             return loss
 
         self.compute_loss = counted
