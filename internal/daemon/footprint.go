@@ -68,7 +68,7 @@ func noShape(spec forge.RunSpec, v *forge.ModelVersion, s *forge.Shape) (why, hi
 
 // jobOf is what a run's footprint is asked of.
 func (d *Daemon) jobOf(spec forge.RunSpec, base *forge.ModelVersion) footprint.Job {
-	j := footprint.Job{Recipe: spec.Recipe, Params: spec.Params, Model: d.shapeOf(base), Ranks: spec.Gang.GPUs()}
+	j := footprint.Job{Recipe: spec.Recipe, Params: spec.Params, Model: d.shapeOf(base), Ranks: spec.Gang.GPUs(), Reward: spec.RewardModel != nil}
 	if !strings.HasPrefix(spec.Entry.Module, ownModules) { // a site's recipe may have the name of one of forge's
 		j.Recipe = "a program of " + spec.Recipe
 	}

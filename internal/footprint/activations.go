@@ -16,7 +16,7 @@ type flow struct {
 }
 
 func (m measure) flow() flow {
-	f := flow{tokens: m.rows * m.length, batch: m.rows, length: m.length, masked: m.rows > 1, stream: m.held, trained: m.peft == "none"}
+	f := flow{tokens: m.rows * m.length, batch: m.rows, length: m.length, masked: m.rows > 1 || m.writes != "", stream: m.held, trained: m.peft == "none"}
 	if m.packed { // all rows in one, which must not see each other
 		f.batch, f.length, f.masked = 1, f.tokens, true
 	}
@@ -117,7 +117,10 @@ func (m measure) attention(f flow) float64 {
 			n += f.tokens * (heads + kvHeads) * dim * m.normed(f)
 		}
 	}
-	n += f.tokens * heads * dim * m.compute // what it gives
+	copied := m.autocast && m.peft == "lora"
+	if !m.family.eager || f.trained || m.targeted("o_proj") && !copied { // what it gives: the kernel keeps it, else only who reads it
+		n += f.tokens * heads * dim * m.compute
+	}
 	scores := f.batch * heads * f.length * f.length
 	switch {
 	case m.family.eager:
@@ -159,8 +162,8 @@ func (m measure) shared(f flow) float64 {
 // head is what the output head works in: blocks of logits, never all of them.
 func (m measure) head() float64 {
 	f := m.flow()
-	if m.scored {
-		return f.tokens * m.compute
+	if m.scored { // one number for each token
+		return 0
 	}
 	tokens, hidden, vocab := f.tokens-f.batch, float64(m.shape.Hidden), float64(m.shape.Vocab)
 	n := min(tokens, headTokens)*headColumn*m.compute + tokens*hidden*4
@@ -174,14 +177,8 @@ func (m measure) head() float64 {
 }
 
 func (m measure) headDoc() string {
-	if m.scored {
-		return "one score for each token"
-	}
 	return "TRL's fused head: a block of 4096 tokens × 32768 words, and in fp32 the gradients of what it read and of what it trains; never all logits"
 }
-
-// evaluate adds what scoring rows takes.
-func (m measure) evaluate(parts []Part) []Part { return parts }
 
 // Cache is what the keys and values of so many tokens take, each number of so many bytes.
 func Cache(s *forge.Shape, tokens, bytes float64) int64 {

@@ -87,7 +87,7 @@ func changes(j Job) []Change {
 	if n := p.number("train.max_length", 0); n >= 1024 {
 		out = append(out, Change{Set: []string{fmt.Sprintf("train.max_length=%.0f", n/2)}}, Change{Set: []string{fmt.Sprintf("train.max_length=%.0f", n/4)}})
 	}
-	if has("train.parallel") && p.text("peft", "") != "qlora" && p.text("dpo.reference", "") != "second_adapter" {
+	if has("train.parallel") && j.Recipe != "rlhf" && p.text("peft", "") != "qlora" && p.text("dpo.reference", "") != "second_adapter" {
 		for n := max(2, j.Ranks); n <= mostRanks; n *= 2 {
 			if n > j.Ranks || p.text("train.parallel", "ddp") == "ddp" {
 				out = append(out, Change{Set: []string{"train.parallel=fsdp"}, Ranks: n})

@@ -17,7 +17,6 @@ type family struct {
 	eager         bool // has no other attention than the one that writes the scores out
 	softcap       bool // scores go through a tanh
 	scaled        bool // embeddings are scaled
-	guess         bool // nobody has counted it
 }
 
 // families are the model_types that activations are known of.

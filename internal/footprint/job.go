@@ -13,7 +13,7 @@ type Job struct {
 	Recipe string
 	Params map[string]any // resolved
 	Model  *forge.Shape
-	Reward *forge.Shape // of a reward model's base; nil: there is none, or it is not known
+	Reward bool // a reward model scores what is written
 	Ranks  int
 	CPU    bool // ranks are on CPU slots
 	NoBF16 bool // the GPU computes in no bf16
@@ -21,27 +21,29 @@ type Job struct {
 
 // settings are the parameters that memory and time follow from.
 type settings struct {
-	recipe         string
-	peft           string
-	r              float64
-	targets        []string // of the layer's matrices
-	secondAdapter  bool
-	rows, length   float64 // of one forward pass that is learned from, and tokens of a row
-	passes         float64 // accumulated for a step
-	checkpointing  bool
-	split          bool // FSDP
-	packed         bool
-	ranks          float64
-	compute, held  float64 // bytes of a number: computed with, and of weights that are loaded
-	autocast, cpu  bool
-	scored         bool // a head of one output in place of the vocabulary
-	algorithm      string
-	prompt, answer float64 // tokens of RLHF
-	generated      float64 // rows in generation at once
+	recipe        string
+	peft          string
+	r             float64
+	targets       []string // of the layer's matrices
+	secondAdapter bool
+	rows, length  float64 // of one forward pass that is learned from, and tokens of a row
+	passes        float64 // accumulated for a step
+	checkpointing bool
+	split         bool // FSDP
+	packed        bool
+	ranks         float64
+	compute, held float64 // bytes of a number: computed with, and of weights that are loaded
+	autocast, cpu bool
+	scored        bool    // a head of one output in place of the vocabulary
+	writes        string  // how a policy learns that writes its own answers: ppo, grpo, rloo; empty: it does not
+	answer        float64 // tokens that are written
+	written       float64 // rows that are written at once
+	compared      bool    // with the model that it started from
+	reward        bool
 }
 
 // recipes are those whose program is forge's own, so that what it holds is known.
-var known = []string{"lora_sft", "dpo", "reward", "rlhf", "eval"}
+var known = []string{"lora_sft", "dpo", "reward", "rlhf"}
 
 func (j Job) settings() (settings, error) {
 	if !slices.Contains(known, j.Recipe) {
@@ -55,6 +57,16 @@ func (j Job) settings() (settings, error) {
 		s.rows *= 2
 	}
 	s.secondAdapter = j.Recipe == "dpo" && s.peft != "none" && p.text("dpo.reference", "") == "second_adapter"
+	if j.Recipe == "rlhf" {
+		s.writes, s.answer, s.reward = p.text("rlhf.algorithm", "ppo"), p.number("generation.max_new_tokens", 256), j.Reward
+		s.rows, s.written, s.compared = p.number("train.batch_size", 8), p.number("train.batch_size", 8)*s.passes, p.number("rlhf.beta", 0.05) != 0
+		if s.writes == "ppo" {
+			s.written, s.compared = p.number("ppo.rollout_batch_size", 64), true
+		}
+		if p.text("generation.backend", "hf") != "hf" {
+			return s, unknown("generation.backend", "is %q, which takes what it is given of a GPU; known is hf", p.text("generation.backend", ""))
+		}
+	}
 	format := p.text("train.precision", "auto")
 	switch {
 	case format == "auto" && (j.CPU || j.NoBF16):

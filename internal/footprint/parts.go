@@ -1,8 +1,6 @@
 package footprint
 
 import (
-	"math"
-
 	forge "github.com/forge-ml/forge-ml"
 )
 
@@ -34,13 +32,21 @@ type Part struct {
 	Doc   string // what it is, in words
 }
 
-// Total is what all parts take together: more than the true peak, which not all of them reach at once.
+// Total is what all parts take together: more than the true peak, which not all of them reach at once. Keys and values are kept while a policy
+// writes, and gone while it learns: of the two only the larger counts.
 func Total(parts []Part) int64 {
-	var n int64
+	var n, writing, learning int64
 	for _, p := range parts {
-		n = min(n+p.Bytes, math.MaxInt64/2)
+		switch p.Name {
+		case KVCache:
+			writing += p.Bytes
+		case Casts, Activations, Logits:
+			learning += p.Bytes
+		default:
+			n += p.Bytes
+		}
 	}
-	return n
+	return n + max(writing, learning)
 }
 
 const (
@@ -53,6 +59,7 @@ const (
 	// bitsandbytes: NF4 with a scale of 8 bits for 64 weights, and one of 32 bits for 256 of those.
 	quantBlock, quantBlocks = 64, 256
 	adamMoments             = 2
+	mostBytes               = 1 << 58 // of a part: so many of them add up without an overflow
 )
 
 // Of says what one rank of a run holds, part by part. The error is *Unknown where it would have to guess.
@@ -72,7 +79,7 @@ func Of(j Job) ([]Part, error) {
 	var out []Part
 	add := func(name PartName, bytes float64, guess bool, doc string) {
 		if bytes > 0 {
-			out = append(out, Part{name, int64(min(bytes, math.MaxInt64/4)), guess || f.guess, doc})
+			out = append(out, Part{name, int64(min(bytes, mostBytes)), guess, doc})
 		}
 	}
 	share := 1.0 // of what FSDP splits
@@ -91,8 +98,8 @@ func Of(j Job) ([]Part, error) {
 		copies = 2
 	}
 	add(Adapters, adapters*size*copies/share, false, "LoRA matrices, in fp32 (qlora: bf16)")
-	if s.recipe == "eval" {
-		return m.allow(m.evaluate(out)), nil
+	if s.writes != "" {
+		return m.allow(m.policy(out, trained*size, adapters*size)), nil
 	}
 	held, doc := 1.0, "one of each trained weight"
 	if s.ranks > 1 && !s.split {
@@ -163,8 +170,6 @@ func (m measure) weightsDoc() string {
 		return "the base in 4 bits with its scales; embedding, norms and head in bf16"
 	case m.peft == "lora":
 		return "the frozen base, in the number format that is computed in"
-	case m.recipe == "eval":
-		return "the model, in the number format that is computed in"
 	}
 	return "all weights, in fp32 since they are trained"
 }

@@ -57,7 +57,7 @@ func Work(j Job) (Step, error) {
 	if _, err := check(j.Model); err != nil {
 		return Step{}, err
 	}
-	if s.recipe == "eval" || s.recipe == "rlhf" {
+	if s.writes != "" {
 		return Step{}, unknown("recipe", "%s generates, and for how long is not known before", s.recipe)
 	}
 	per, words := 6.0, "6 operations for each weight and token"

@@ -1,6 +1,9 @@
 """Models with the proportions of real ones and none of their size, and runs on them, to count tensors in.
 
-    python footprint_models.py DIR      every run of CONFIGS; DIR/NAME.json says what it held, DIR/NAME/base has its model
+    python footprint_models.py DIR [NAME…]      every run of CONFIGS, or these; DIR/NAME.json says what it held, DIR/NAME/base has its model
+    python footprint_models.py --record DIR     puts what is there into internal/footprint/testdata/counted.json
+
+The formulas of internal/footprint are held against the record by go test, and against fresh counts by make bench ONLY=estimate_error.
 """
 
 from __future__ import annotations
@@ -101,7 +104,27 @@ def measure(directory: Path, name: str) -> dict:
     return seen
 
 
+RECORD = SRC.parents[2] / "internal" / "footprint" / "testdata" / "counted.json"
+_ABOUT = ("tokens", "cache_tokens", "cache_bytes", "kv_cache")  # what a run was like, and what only a policy that writes keeps
+
+
+def record(directory: Path) -> None:
+    """Keep what was counted, with the shapes that forge's import sees in the models (directory/NAME.shape.json)."""
+    runs = []
+    for name in CONFIGS:
+        seen = json.loads((directory / f"{name}.json").read_text())
+        held = {k: v for k, v in seen["held"].items() if k not in _ABOUT and v > 0}
+        params = seen["params"] | {"train.max_length": seen["held"]["tokens"][1]}  # rows are taken to be full
+        shape = json.loads((directory / f"{name}.shape.json").read_text())
+        runs.append({"name": name, "recipe": seen["recipe"], "params": params, "shape": shape, "held": held})
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n")
+
+
 def main() -> int:
+    if sys.argv[1] == "--record":
+        record(Path(sys.argv[2]))
+        return 0
     directory = Path(sys.argv[1])
     for name in sys.argv[2:] or CONFIGS:
         print(name, json.dumps(measure(directory, name)["held"], sort_keys=True), flush=True)

@@ -72,7 +72,11 @@ def head_buffers(seen: dict) -> None:
     """Have TRL's fused output head tell of the buffers that it works in."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    from trl.kernels.chunked_logprob import ChunkedLogProbFunction as Head
+
+    try:
+        from trl.kernels.chunked_logprob import ChunkedLogProbFunction as Head
+    except ImportError:  # TRL before 1.16 has another head, of which docs/estimate.md says nothing
+        return
 
     made = {torch.ops.aten.empty.memory_format, torch.ops.aten.zeros.default, torch.ops.aten.full.default}
 
