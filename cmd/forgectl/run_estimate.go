@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
@@ -56,7 +57,7 @@ const estimateBar = 24
 
 func (p *printer) estimate(e api.Estimate) {
 	if p.people() {
-		p.line("one GPU of %s holds %s, for a base of %s weights", shape(e.Gang), size(e.Bytes), thousands(e.Parameters))
+		p.line("%s, each GPU holds %s; the base has %s weights", gangSize(e.Gang), size(e.Bytes), thousands(e.Parameters))
 		p.line("")
 	}
 	var most int64
@@ -110,6 +111,10 @@ func (p *printer) estimate(e api.Estimate) {
 		}
 	}
 	p.estimateTime(e)
+}
+
+func gangSize(g forge.Gang) string {
+	return fmt.Sprintf("%s × %s", plural(g.Nodes, "node"), plural(g.GPUsPerNode, "GPU"))
 }
 
 func (p *printer) signed(n int64) string {

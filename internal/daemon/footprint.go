@@ -206,8 +206,8 @@ func (d *Daemon) mayHold(q api.SubmitRunRequest, spec forge.RunSpec, in inputs) 
 	if err != nil {
 		return nil, err
 	}
-	what := fmt.Sprintf("a rank is estimated to hold %s (%s), and the largest GPU that it may go to, %s, has %s",
-		sizeText(counted(parts)), partsText(parts), largest.typ, sizeText(largest.mib<<20))
+	what := fmt.Sprintf("with rows of %v tokens a rank is estimated to hold %s (%s), and the largest GPU that it may go to, %s, has %s",
+		spec.Params["train.max_length"], sizeText(counted(parts)), partsText(parts), largest.typ, sizeText(largest.mib<<20))
 	if best.Fits == "barely" {
 		return []string{fmt.Sprintf("%s: that leaves less than CUDA and fragmentation commonly take", what)}, nil
 	}

@@ -54,7 +54,7 @@ func TestARunThatNoGPUHoldsIsRefusedWithWhatWouldFitUnlessItIsForced(t *testing.
 	if forge.KindOf(err) != forge.KindPrecondition {
 		t.Fatalf("got %v, want a refusal", err)
 	}
-	for _, w := range []string{"optimizer 59.8 GiB", "gradients 29.9 GiB", "the largest GPU that it may go to, H100 80GB HBM3, has 80.0 GiB"} {
+	for _, w := range []string{"with rows of 1024 tokens", "optimizer 59.8 GiB", "gradients 29.9 GiB", "the largest GPU that it may go to, H100 80GB HBM3, has 80.0 GiB"} {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("%q does not say %q", err, w)
 		}
