@@ -178,6 +178,17 @@ func TestWhatIsHeldOfAnEightBillionModelByHand(t *testing.T) {
 	}
 }
 
+func TestARowBeyondTheWindowNeedsAMask(t *testing.T) {
+	j := job("lora_sft", nil)
+	j.Model.Type, j.Model.Window = "mistral", 4096
+	within := said(t, j)["activations"]
+	j.Model.Window = 1024
+	// keys and values for all of 32 heads and not for 8, and 2048² numbers: in each of 32 layers
+	if got, want := said(t, j)["activations"]-within, int64(32*2*(2*2048*(32-8)*128+2048*2048)); got != want {
+		t.Errorf("%d bytes more, want %d", got, want)
+	}
+}
+
 func TestWhatIsNotKnownIsNamedWithWhatIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*footprint.Job)

@@ -1,9 +1,9 @@
 """Models with the proportions of real ones and none of their size, and runs on them, to count tensors in.
 
-    python footprint_models.py DIR [NAME…]      every run of CONFIGS, or these; DIR/NAME.json says what it held, DIR/NAME/base has its model
+    python footprint_models.py DIR [NAME…]      every run of CONFIGS, or these
 
-COUNTED=DIR go test ./internal/footprint keeps what is there as the record (testdata/counted.json), which the formulas are held against;
-make bench ONLY=estimate_error holds them against fresh counts.
+DIR/NAME.json says what it held, DIR/NAME/base has its model. COUNTED=DIR go test ./internal/footprint keeps what is
+there as the record (testdata/counted.json), which the formulas are held against; make bench ONLY=estimate_error holds them against fresh counts.
 """
 
 from __future__ import annotations
@@ -33,9 +33,21 @@ STEPS = {"train__max_steps": 6, "checkpoint__every_steps": 100, "train__max_leng
 CONFIGS = {
     "sft_lora_llama": ("lora_sft", "llama", {"peft": "lora"}),
     "sft_lora_bf16_qwen2": ("lora_sft", "qwen2", {"peft": "lora", "train__precision": "bf16", "train__batch_size": 2}),
-    "sft_none_bf16_mistral": ("lora_sft", "mistral", {"peft": "none", "train__precision": "bf16", "train__batch_size": 2}),
-    "sft_checkpointing_qwen3": ("lora_sft", "qwen3", {"peft": "none", "train__gradient_checkpointing": True, "train__batch_size": 2}),
-    "dpo_lora_bf16_llama": ("dpo", "llama", {"peft": "lora", "train__precision": "bf16", "lora__target_modules": "q_proj,v_proj"}),
+    "sft_none_bf16_mistral": (
+        "lora_sft",
+        "mistral",
+        {"peft": "none", "train__precision": "bf16", "train__batch_size": 2},
+    ),
+    "sft_checkpointing_qwen3": (
+        "lora_sft",
+        "qwen3",
+        {"peft": "none", "train__gradient_checkpointing": True, "train__batch_size": 2},
+    ),
+    "dpo_lora_bf16_llama": (
+        "dpo",
+        "llama",
+        {"peft": "lora", "train__precision": "bf16", "lora__target_modules": "q_proj,v_proj"},
+    ),
     "dpo_none_gemma": ("dpo", "gemma", {"peft": "none"}),
     "reward_lora_llama": ("reward", "llama", {"peft": "lora", "train__batch_size": 2}),
     "sft_lora_bf16_checkpointing_gemma2": (

@@ -1,8 +1,8 @@
-"""Counts the tensors that a recipe's run really holds, part by part: what internal/footprint says of the same run is judged by it.
+"""Counts the tensors that a recipe's run really holds, part by part: internal/footprint is judged by it.
 
     python footprint_of.py RECIPE OUT.json      a rank's program, in a rank's environment
 
-Bytes of tensors are counted, and not the process: an allocator, an interpreter and a kernel's cache say nothing of a GPU.
+Bytes of tensors are counted, and not the process: an allocator and an interpreter say nothing of a GPU.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def casts_of(model):
 
 
 def a_layer(model):
-    """What tells the bytes that one layer keeps beside its input: a graph, where the answer will stand, and hooks to remove."""
+    """The bytes that one layer keeps beside its input: a graph, where the answer will stand, and hooks to remove."""
     layers = next(m for n, m in model.named_modules() if n.endswith("layers"))
     graph, sizes = Graph(model), {}
 
