@@ -88,7 +88,7 @@ def load(
     kind = AutoModelForSequenceClassification if task == "SEQ_CLS" else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **local)
-        with _without_notes(task == "SEQ_CLS"):  # that the head is new is the point
+        with without_notes(task == "SEQ_CLS"):  # that the head is new is the point
             model = kind.from_pretrained(path, dtype=dtype, **local, **more)
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as e:
         # Torn weights, weights that do not fit config.json, unknown architectures, code that
@@ -103,7 +103,8 @@ def load(
 
 
 @contextlib.contextmanager
-def _without_notes(on: bool):
+def without_notes(on: bool):
+    """Without what transformers has to say, where that is known."""
     from transformers.utils import logging
 
     was = logging.get_verbosity()
