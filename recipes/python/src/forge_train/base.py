@@ -96,10 +96,27 @@ def load(
         if isinstance(e, OSError) and e.errno is not None:
             raise
         raise BadInput(f"base model {path} cannot be loaded: {e}") from e
+    return model, _ready(path, tokenizer, chat_template)
+
+
+def tokenizer(path: Path, chat_template: str = template.AUTO, trust: bool = False):
+    """The tokenizer alone, as load gives it."""
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust)
+    except (ValueError, OSError, KeyError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise BadInput(f"base model {path}: the tokenizer cannot be loaded: {e}") from e
+    return _ready(path, found, chat_template)
+
+
+def _ready(path: Path, tokenizer, chat_template: str):
     template.apply(tokenizer, chat_template)
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise BadInput(f"base model {path}: the tokenizer has neither a padding nor an end token")
-    return model, tokenizer
+    return tokenizer
 
 
 @contextlib.contextmanager

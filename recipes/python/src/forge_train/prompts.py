@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from .outcome import BadInput
@@ -14,6 +16,16 @@ def ids(tokenizer, prompt: str | list[dict]) -> list[int]:
         return tokenizer(prompt)["input_ids"]
     text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def context(model: Path) -> int:
+    """Tokens that a model was made for, by its config.json; 0: it does not say."""
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return 0
+    n = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    return n if isinstance(n, int) else 0
 
 
 def longest(params: Mapping[str, Any], *contexts: int) -> tuple[int, str]:

@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import prompts
 from .outcome import BadInput
 
 NAME = "model"  # of its reward, beside those of functions
@@ -171,7 +172,7 @@ class RewardModel:
         pad = self.tokenizer.pad_token_id
         self.pad = self.tokenizer.eos_token_id if pad is None else pad
         self.model.config.get_text_config().pad_token_id = self.pad  # by which it finds the last token of a row
-        self.longest = context(self.model.config)
+        self.longest = prompts.context(at.whole())
         self.device, self.batch_size = device, batch_size
 
     def score(self, batch) -> list[float]:
@@ -206,12 +207,6 @@ class RewardModel:
         mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows], device=self.device)
         with torch.no_grad():
             return self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
-
-
-def context(config) -> int:
-    """Tokens that a model reads at most; 0: its configuration does not say."""
-    n = getattr(config.get_text_config(), "max_position_embeddings", 0)
-    return n if isinstance(n, int) else 0
 
 
 def load(at: Paths, dtype, trust: bool = False):

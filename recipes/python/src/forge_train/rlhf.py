@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from . import adapter, assemble, prompts, reward_model, rewards
+from . import adapter, assemble, base, prompts, rewards, settings
 from .outcome import BadInput
 from .params import Param
 from .start import Inputs, Job, Recipe, leave
@@ -60,27 +60,22 @@ def build(job: Job):
     """The trainer of one rank."""
     import torch
 
-    backend(job)
-    have = assemble.parts(job)
-    assemble.without_dropout(have.model)
-    have.model.generation_config.eos_token_id = prompts.ends(have.tokenizer, have.model, job.data.conversational)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[have.number_format]
-    asked = rewards.Rewards(job, have.tokenizer, dtype)
-    contexts = [reward_model.context(have.model.config), asked.model.longest if asked.model else 0]
-    rewards.together(
-        job.runtime.gang,
-        lambda: prompts.check(have.tokenizer, job.data.read(), *prompts.longest(job.params, *contexts)),
-    )
-    if job.params["rlhf.algorithm"] == "ppo":
-        return _ppo(job, asked)
-    return _compared(job, have, asked)
+    params, gang = job.params, job.runtime.gang
+    _check_backend(job)
+    tokenizer = base.tokenizer(job.base, params["train.chat_template"], job.trust)
+    number_format = settings.precision(params["train.precision"], gang.device)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[number_format]
+    asked = rewards.Rewards(job, tokenizer, dtype)
+    most = prompts.longest(params, prompts.context(job.base), asked.model.longest if asked.model else 0)
+    rewards.together(gang, lambda: prompts.check(tokenizer, job.data.read(), *most))
+    return _ppo(job, asked) if params["rlhf.algorithm"] == "ppo" else _compared(job, asked)
 
 
 def _ppo(job: Job, asked: rewards.Rewards):
     raise BadInput("rlhf.algorithm is ppo, which this version does not have; use grpo or rloo")
 
 
-def _compared(job: Job, have: assemble.Parts, asked: rewards.Rewards):
+def _compared(job: Job, asked: rewards.Rewards):
     """GRPO or RLOO: answers to one prompt are compared with each other."""
     import trl
 
@@ -90,6 +85,9 @@ def _compared(job: Job, have: assemble.Parts, asked: rewards.Rewards):
     params, algorithm = job.params, job.params["rlhf.algorithm"].upper()
     kind, arguments = getattr(trl, f"{algorithm}Trainer"), getattr(trl, f"{algorithm}Config")
     _check_groups(job)
+    have = assemble.parts(job)
+    assemble.without_dropout(have.model)
+    have.model.generation_config.eos_token_id = prompts.ends(have.tokenizer, have.model, job.data.conversational)
     own = {
         "num_generations": params["rlhf.num_generations"],
         "num_iterations": params["rlhf.num_iterations"],
@@ -136,7 +134,7 @@ def _check_groups(job: Job) -> None:
         )
 
 
-def backend(job: Job) -> None:
+def _check_backend(job: Job) -> None:
     """Refuse a backend that this node has not."""
     if job.params["generation.backend"] != "vllm":
         return
