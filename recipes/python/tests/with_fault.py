@@ -151,6 +151,18 @@ elif FAULT == "skip_optimizer":
     )
 elif FAULT == "skip_sampler":
     settings.arguments = lambda *a, real=settings.arguments: real(*a) | {"ignore_data_skip": True}
+elif FAULT == "forget_answers":  # that are still learnt from
+    from forge_train.rollouts import Rollouts
+
+    def forget(self, checkpoint, real=Rollouts._restore):
+        real(self, checkpoint)
+        self._buffered_inputs = None
+
+    Rollouts._restore = forget
+elif FAULT == "forget_epoch":  # in which the sampler is
+    from forge_train.rollouts import ByEpoch
+
+    ByEpoch.set_epoch = lambda self, epoch: None
 elif FAULT == "note_base":  # no fault: what the base is held in, before the first step and after the last
     import watched
 
