@@ -39,17 +39,22 @@ def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
 
 def trainer(job: Job, have: Parts, kind: type, arguments: type, own: dict, **more):
     """A TRL trainer of a kind, with its arguments, under the rank contract; own are the recipe's arguments."""
+    from dataclasses import fields
+
     from transformers import PrinterCallback, set_seed
 
     from .bridge import ContractCallback, ContractTrainer
 
     params = job.params
     made = type("Trainer", (ContractTrainer, sharded.Sharded, kind), {"__doc__": f"{kind.__name__} under the rank contract."})
+    common = settings.arguments(job.runtime, params, have.number_format)
+    takes = {f.name for f in fields(arguments)}
+    common = {k: v for k, v in common.items() if k in takes or k != "max_length"}  # trainers that generate have none
     set_seed(params["train.seed"])  # the adapter starts at random; TRL before 1.16 seeds only after that
     try:
         trainer = made(
             model=have.model,
-            args=arguments(**settings.arguments(job.runtime, params, have.number_format), **own),
+            args=arguments(**common, **own),
             train_dataset=job.data.to_dataset(),
             processing_class=have.tokenizer,
             peft_config=have.peft,

@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import base, rows, sample, template
+from . import base, prompts, rows, sample, template
 from .outcome import BadInput
 
 MOST_ROWS = 256
@@ -191,7 +191,7 @@ def _judge_lengths(report: Report, lengths: list[int], recipe: str, base_path: P
             f"with {longest} ({report.longest_at}), half of all with {int(statistics.median(lengths))} or less: "
             f"{_FATE.get(recipe, _CUT)}; --set train.max_length={_rounded(longest)} takes them whole"
         )
-    context = _context(base_path)
+    context = prompts.context(base_path)
     if context and min(longest, limit_ or longest) > context:
         report.warnings.append(
             f"rows of up to {min(longest, limit_ or longest)} tokens go beyond what the base model was made for "
@@ -224,15 +224,6 @@ def _plain(messages: list[dict]) -> list[dict]:
 def _written(tokenizer, messages: list[dict], ask: bool) -> list[int]:
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _context(path: Path) -> int:
-    try:
-        config = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return 0
-    n = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
-    return n if isinstance(n, int) else 0
 
 
 def _of(some: int, all_: int) -> str:

@@ -12,7 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,17 @@ class Recipe:
     kinds: tuple[str, ...]  # of datasets
     check: Callable[[dict], None]  # of parameters that contradict each other: BadInput, before torch is imported
     build: Callable[[Job], Any]  # a trainer that has its ContractCallback attached
+    inputs: Callable[[Inputs], None] | None = None  # what it takes beside dataset and base: BadInput, before torch is imported
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is given, before anything of it is loaded."""
+
+    config: dict
+    params: dict[str, Any]
+    base: Path
+    work: Path  # the copy of the directory that the run brought; there may be none
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Job:
     base: Path
     data: rows.Rows
     trust: bool = False  # the site lets base models bring Python code of their own
+    config: dict = field(default_factory=dict)  # the whole configuration
 
 
 def main(recipe: Recipe) -> int:
@@ -99,13 +111,15 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     )
     trust = config.get("trust_remote_code") is True
     base.inspect(base_path, data.conversational, params["train.chat_template"], trust)
+    if recipe.inputs:
+        recipe.inputs(Inputs(config, params, base_path, run.work))
     runtime.stop_if_cancelled()
 
     import_libraries(quiet=gang.rank != 0)
     gang.choose_device()
     gang.join()
     runtime.stop_if_cancelled()
-    trainer = mishap.train(Job(recipe, runtime, params, base_path, data, trust))
+    trainer = mishap.train(Job(recipe, runtime, params, base_path, data, trust, config))
     if runtime.step < runtime.total_steps:
         raise Checkpointed(f"saved at step {runtime.step} of {runtime.total_steps} on request")
     _write_output(recipe, runtime, trainer, params, config)
