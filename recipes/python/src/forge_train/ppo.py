@@ -32,14 +32,6 @@ PPO = (
 )
 
 
-def check(params: dict) -> None:
-    """Refuse parameters that contradict each other."""
-    if params["train.parallel"] == "fsdp":
-        raise BadInput("rlhf.algorithm is ppo, whose policy writes answers while it is whole, and train.parallel is fsdp; use ddp")
-    if params.get("generation.backend", "hf") != "hf":
-        raise BadInput("rlhf.algorithm is ppo, which writes answers with transformers, and generation.backend is vllm; use hf, or grpo or rloo")
-
-
 def per_update(params: dict) -> int:
     """Answers of one rank in one update."""
     return params["train.batch_size"] * params["train.gradient_accumulation_steps"] * params["ppo.mini_batches"]
@@ -51,12 +43,12 @@ def build(job: Job, rewards):
 
     from . import assemble, settings, value
     from .bridge import ContractCallback
-    from .ppo_trainer import Prompts, Trainer
+    from .ppo_trainer import Trainer, asked
 
     params = job.params
     have = assemble.parts(job)
     assemble.without_dropout(have.model)
-    rows = Prompts(job, have)
+    rows = asked(job, have.tokenizer)
     least = per_update(params) * job.runtime.gang.world
     if len(rows) < least:
         raise BadInput(

@@ -26,14 +26,9 @@ STATE = "ppo.json"  # in a checkpoint: what only PPO counts
 RANKS_APART = 100_003  # between the seeds of two ranks, which must not draw the same answers
 
 
-class Prompts(list):
-    """The rows of the dataset with their prompts as tokens."""
-
-    def __init__(self, job, have):
-        rows = job.data.to_dataset()
-        context = getattr(have.model.config.get_text_config(), "max_position_embeddings", 0) or 0
-        prompts.check(have.tokenizer, rows, *prompts.longest(job.params, context))
-        super().__init__(row | {"ids": prompts.ids(have.tokenizer, row["prompt"])} for row in rows)
+def asked(job, tokenizer) -> list[dict]:
+    """The rows of the dataset with their prompts as tokens; rlhf.build has looked at their lengths."""
+    return [row | {"ids": prompts.ids(tokenizer, row["prompt"])} for row in job.data.to_dataset()]
 
 
 class Updates(transformers.Trainer):
@@ -178,6 +173,7 @@ class Updates(transformers.Trainer):
             (since, before), self._since = self._since, (time.monotonic(), self.episode)
             logs["eps"] = (self.episode - before) / max(self._since[0] - since, 1e-9)
         super().log(logs, start_time)
+        self.state.log_history[-1].pop("eps", None)  # no two runs share it, and checkpoints are compared by their bytes
 
     def _save(self, output_dir=None, state_dict=None):
         """The policy as it is saved for use, the value model beside it, and the count of answers."""
