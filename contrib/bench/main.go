@@ -96,6 +96,8 @@ var benches = []bench{
 	{[]string{"overhead_cpu"}, overheadCPU},
 	{[]string{"restart_exec_s"}, restartExec},
 	{[]string{"lost_steps_kill", "lost_steps_signal"}, lostSteps},
+	{[]string{"grpo_resume_exact"}, grpoResume},
+	{[]string{"rloo_resume_exact"}, rlooResume},
 	{[]string{"kills_50"}, kills50},
 	{[]string{"kills_1000"}, kills1000},
 }

@@ -155,7 +155,8 @@ class Attempt:
 # What must not differ by a byte between an interrupted run and an undisturbed one. Not among them, because they
 # hold names of this attempt or the order of a set: manifest, training_args.bin, adapter_config.json, training.json.
 EXACT = re.compile(
-    r"^((adapter_)?model.*\.safetensors|value\.safetensors|ppo\.json|optimizer\.pt|scheduler\.pt|rng_state.*\.pth|trainer_state\.json|.*\.distcp)$"
+    r"^((adapter_)?model.*\.safetensors|value\.safetensors|ppo\.json|optimizer\.pt|scheduler\.pt|rng_state.*\.pth|rollouts_.*\.pt"
+    r"|trainer_state\.json|.*\.distcp)$"
 )
 
 

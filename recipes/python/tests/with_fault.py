@@ -186,6 +186,18 @@ elif FAULT == "nan_in_update":
         ppo_trainer.Updates._learn = _learn
 
     start.import_libraries = lambda quiet, real=start.import_libraries: (real(quiet), poison())
+elif FAULT == "forget_answers":  # that are still learnt from
+    from forge_train.rollouts import Rollouts
+
+    def forget(self, checkpoint, real=Rollouts._restore):
+        real(self, checkpoint)
+        self._buffered_inputs = None
+
+    Rollouts._restore = forget
+elif FAULT == "forget_epoch":  # in which the sampler is
+    from forge_train.rollouts import ByEpoch
+
+    ByEpoch.set_epoch = lambda self, epoch: None
 elif FAULT == "note_base":  # no fault: what the base is held in, before the first step and after the last
     import watched
 

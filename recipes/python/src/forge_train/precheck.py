@@ -106,7 +106,9 @@ def look(config: dict) -> Report:
             "with {% generation %}",
             "turn it off, or use a template that does: --set train.chat_template=chatml",
         )
-    if not report.faults:
+    if not report.faults and "generation.max_new_tokens" in params:
+        _measure_prompts(report, tokenizer, sampled, params, base_path)
+    elif not report.faults:
         _measure(report, tokenizer, kind, sampled, str(config.get("recipe", "")), base_path)
     return report
 
@@ -180,6 +182,46 @@ def _measure(report: Report, tokenizer, kind: str, sampled: Iterator, recipe: st
         )
         return
     _judge_lengths(report, lengths, recipe, base_path)
+
+
+def _measure_prompts(report: Report, tokenizer, sampled: Iterator, params: dict, base_path: Path) -> None:
+    """Prompts that are answered leave room for the answer: the first that does not would end the run."""
+    from jinja2 import TemplateError
+
+    deadline = time.monotonic() + SECONDS
+    most, why = prompts.longest(params, prompts.context(base_path))
+    too_long = []
+    for place, row in sampled:
+        if time.monotonic() > deadline:
+            break
+        try:
+            length = len(prompts.ids(tokenizer, _asked(row["prompt"])))
+        except (TemplateError, ValueError, TypeError, KeyError) as e:
+            report.fault(
+                "dataset",
+                f"the chat template of the base model refuses a prompt, at {place}: {_line(e)}",
+                "correct the rows and register them as a new version, or choose another template: "
+                "--set train.chat_template=chatml",
+            )
+            return
+        report.rows += 1
+        if length > most:
+            too_long.append((str(place), length))
+        if length > report.longest:
+            report.longest, report.longest_at = length, str(place)
+    report.over_long = len(too_long)
+    if too_long:
+        place, length = too_long[0]
+        report.fault(
+            "params.generation.max_new_tokens" if report.longest < most + params["generation.max_new_tokens"] else "dataset",
+            f"{_of(len(too_long), report.rows)} have a prompt of more than {most} tokens ({why}), the first at {place} with {length}, "
+            f"the longest {report.longest} ({report.longest_at})",
+            "leave them out, or lower generation.max_new_tokens (and raise train.max_length as far as the model reads)",
+        )
+
+
+def _asked(prompt: Any) -> Any:
+    return _plain(prompt) if isinstance(prompt, list) else prompt
 
 
 def _judge_lengths(report: Report, lengths: list[int], recipe: str, base_path: Path) -> None:

@@ -112,11 +112,12 @@ class Rollouts:
 
     def _restore(self, checkpoint: Path) -> None:
         import torch
+        from accelerate.utils import send_to_device
 
         file = checkpoint / self._file()
         if file.is_file():
-            state = torch.load(file, map_location=self.accelerator.device, weights_only=True)
-            self._step, self._buffered_inputs = state["step"], state["answers"]
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            self._step, self._buffered_inputs = state["step"], send_to_device(state["answers"], self.accelerator.device)
         else:  # of fewer ranks than there are now: this one has none of its own, and writes new ones
             done = json.loads((checkpoint / "trainer_state.json").read_bytes())["global_step"]
             self._step, self._buffered_inputs = done * self.args.gradient_accumulation_steps, None
