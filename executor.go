@@ -54,7 +54,9 @@ type RankConfig struct {
 	Params        map[string]any `json:"params"` // dotted names
 	Dataset       *InputRef      `json:"dataset,omitempty"`
 	DatasetKind   DatasetKind    `json:"dataset_kind,omitempty"`
+	DatasetTerms  string         `json:"dataset_license,omitempty"` // as registered; for the model card
 	Base          *InputRef      `json:"base,omitempty"`
+	BaseTerms     string         `json:"base_license,omitempty"`
 	Start         *InputRef      `json:"start,omitempty"`
 	RewardModel   *InputRef      `json:"reward_model,omitempty"`
 	Model         *InputRef      `json:"model,omitempty"`

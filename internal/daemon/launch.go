@@ -110,7 +110,7 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		if err != nil {
 			return l, err
 		}
-		l.Config.DatasetKind = v.Kind
+		l.Config.DatasetKind, l.Config.DatasetTerms = v.Kind, v.License
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
 	if in := r.Spec.Base; in != nil {
@@ -118,6 +118,7 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		if err != nil {
 			return l, err
 		}
+		l.Config.BaseTerms = v.License
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
 	if src := r.Spec.Source; src != nil {

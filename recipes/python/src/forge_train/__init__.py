@@ -14,6 +14,8 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     assemble      from a job to its trainer, for the recipes that train with TRL
     sharded       the model split over the ranks
     adapter       what is trained of the model: LoRA, or all of it
+    join          a start adapter: into the base's weights, and joined to what is learnt on top
+    output        what a run leaves; card: the model card in it
     tables        parameters that recipes share
     template      chat templates: the tokenizer's own, or ChatML
     precheck      a look at the rows by the real tokenizer, before a GPU is asked for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import adapter, base, settings, sharded
+from . import adapter, base, join, settings, sharded, template
 from .outcome import BadInput
 from .start import Job
 
@@ -21,9 +21,9 @@ class Parts:
 
 
 def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
-    """Load the base model, with a scoring head of one output for the task SEQ_CLS."""
+    """Load the base model, with a scoring head of one output for the task SEQ_CLS; the start adapter is merged into it."""
     import torch
-    from transformers import set_seed
+    from transformers import AutoTokenizer, set_seed
 
     params, device = job.params, job.runtime.gang.device
     sharded.check_resume(job.runtime.run.resume_from, params)
@@ -34,6 +34,13 @@ def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
     set_seed(params["train.seed"])  # a new head starts at random
     quantization = adapter.quantization(params, device, dtype)
     model, tokenizer = base.load(job.base, dtype, task, quantization, params["train.chat_template"], job.trust)
+    if job.start is not None:
+        model = join.merge_into(model, job.start, task)
+        if job.start.tokenizer:
+            own = AutoTokenizer.from_pretrained(job.start.tokenizer, local_files_only=True, trust_remote_code=job.trust)
+            join.check_tokenizer(job.start, own, tokenizer)
+            template.apply(own, params["train.chat_template"])
+            tokenizer = own
     return Parts(number_format, model, tokenizer, adapter.config(params, model, task))
 
 

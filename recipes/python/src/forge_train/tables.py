@@ -55,3 +55,5 @@ REPORT = (
     Param("report.to", str, ""),
     Param("report.project", str, "forge"),
 )
+
+OUTPUT = (Param("output.merge", str, "none", choices=("none", "merged", "both")),)
