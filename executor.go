@@ -18,6 +18,7 @@ type Launch struct {
 	Devices   []GPU      `json:"devices"` // the placed slots of all nodes, in the order of Placement
 	Inputs    []Manifest `json:"inputs"`  // checked (size, mtime, inode; re-hashed on change) before ranks start
 	Config    RankConfig `json:"config"`
+	LoadTest  *Entry     `json:"load_test,omitempty"` // tries the output after all ranks have ended well, before it is hashed; nil: none
 
 	// What follows is for clusters with a queue of their own. There Placement may be empty: the queue chooses the
 	// nodes, and how many and how large is in Spec.Gang.

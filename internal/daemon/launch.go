@@ -124,6 +124,9 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 	if src := r.Spec.Source; src != nil {
 		l.SourceFile = snapshots{d}.file(r.Tenant, src.SHA256)
 	}
+	if *d.live().cfg.Policy.LoadTest && d.loadTested(r) {
+		l.LoadTest = &forge.Entry{Module: trainPackage + "load_test"}
+	}
 	there := d.world.nodesOf(a.Cluster)
 	if c := d.live().clusters[a.Cluster]; c != nil && c.batch() {
 		l.Spec.Where, l.Alike = whereOn(there, r.Spec.Where)

@@ -56,6 +56,7 @@ func (a Attempt) CheckpointDir() string { return a.path("checkpoints") }
 func (a Attempt) WaitsPath() string     { return a.path("nodes", "waits") }
 func (a Attempt) OutputDir() string     { return a.path("output") }
 func (a Attempt) OutputPath() string    { return a.path("output.json") }
+func (a Attempt) LoadTestLog() string   { return a.path("load_test.log") } // what the load test of the output printed
 func (a Attempt) WorkDir() string       { return a.path("work") } // where a command starts that came with its directory
 
 // NodeDir belongs to the shim of the node with this index in the placement.

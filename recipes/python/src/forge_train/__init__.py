@@ -16,6 +16,7 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     adapter       what is trained of the model: LoRA, or all of it
     join          a start adapter: into the base's weights, and joined to what is learnt on top
     output        what a run leaves; card: the model card in it
+    load_test     a program of its own, after the ranks: can what they left be loaded and used
     tables        parameters that recipes share
     template      chat templates: the tokenizer's own, or ChatML
     precheck      a look at the rows by the real tokenizer, before a GPU is asked for
