@@ -158,6 +158,12 @@ type Chunk struct {
 // "stderr.N", the output of rank N.
 const StreamMetrics = "metrics"
 
+// Streams of whole files that our own training package leaves in its output: the model card, and what it was made from.
+const (
+	StreamCard     = "card"
+	StreamTraining = "training"
+)
+
 // Streams of whole files that rank 0 leaves: what the policy of an rlhf run wrote (samples.jsonl of the attempt), and what an eval
 // found (scores.json and samples.jsonl of its output).
 const (

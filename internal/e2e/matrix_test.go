@@ -54,6 +54,8 @@ var rules = map[string]access{
 	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-bundle":       {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-source":       {role: forge.RoleMember, target: "run", ok: []int{412}}, // it has none
 	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
 	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},

@@ -57,7 +57,7 @@ func (a Attempt) WaitsPath() string     { return a.path("nodes", "waits") }
 func (a Attempt) OutputDir() string     { return a.path("output") }
 func (a Attempt) OutputPath() string    { return a.path("output.json") }
 func (a Attempt) LoadTestLog() string   { return a.path("load_test.log") } // what the load test of the output printed
-func (a Attempt) WorkDir() string       { return a.path("work") } // where a command starts that came with its directory
+func (a Attempt) WorkDir() string       { return a.path("work") }          // where a command starts that came with its directory
 
 // NodeDir belongs to the shim of the node with this index in the placement.
 func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("%04d", node)) }
@@ -81,8 +81,13 @@ func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,
 // "stdout.RANK" or "stderr.RANK". Anything else is an error: a name never becomes a path.
 func StreamPath(stream string) (string, error) {
-	if stream == forge.StreamMetrics {
+	switch stream {
+	case forge.StreamMetrics:
 		return "metrics.jsonl", nil
+	case forge.StreamCard:
+		return "output/README.md", nil
+	case forge.StreamTraining:
+		return "output/training.json", nil
 	}
 	for _, kind := range []string{"stdout", "stderr"} {
 		num, ok := strings.CutPrefix(stream, kind+".")
