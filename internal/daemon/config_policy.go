@@ -81,9 +81,10 @@ func policyConfig(p scheduler.Policy) PolicyConfig {
 	c := PolicyConfig{Preset: p.Preset}
 	from, into := reflect.ValueOf(p), reflect.ValueOf(&c).Elem()
 	for i := range into.NumField() {
-		if f := into.Field(i); f.Kind() == reflect.Pointer {
+		f, is := into.Field(i), from.FieldByName(into.Type().Field(i).Name)
+		if f.Kind() == reflect.Pointer && is.IsValid() {
 			v := reflect.New(f.Type().Elem())
-			v.Elem().Set(from.FieldByName(into.Type().Field(i).Name).Convert(f.Type().Elem()))
+			v.Elem().Set(is.Convert(f.Type().Elem()))
 			f.Set(v)
 		}
 	}
