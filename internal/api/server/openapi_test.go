@@ -175,13 +175,13 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
-		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
+		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"GET /v1/runs/{run}/bundle", "/v1/runs/2/bundle", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
 		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
-	seen := map[string]bool{"GET /v1/events": true} // streams: events_test.go
+	seen := map[string]bool{"GET /v1/events": true, "GET /v1/runs/{run}/source": true} // streams: events_test.go, bundle_test.go
 	for _, c := range calls {
 		seen[c.op] = true
 		t.Run(c.op, func(t *testing.T) {
