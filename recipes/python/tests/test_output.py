@@ -112,3 +112,19 @@ def test_a_name_cannot_break_the_card(tmp_path, run):
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["base_model"] == 'a"\n- x: |y' and front["license_name"] == "Own: terms"
     assert "| dataset | not known | not known | not known |" in text and "not known: no metrics" in text
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(("world", "parallel"), [(1, "ddp"), (2, "fsdp")])
+def test_an_attempt_that_goes_on_from_the_last_step_only_writes_the_output(tiny, attempt, world, parallel):
+    """As one does whose load test was cut short. A constant rate, so that one more step would be seen in the weights."""
+    more = {"train__parallel": parallel, "train__lr_scheduler": "constant"}
+    config = of_recipe("lora_sft", tiny, **PARAMS | more)
+    first = attempt(config, world).start()
+    assert first.wait() == [0] * world, first.logs()
+    second = attempt(config, world, first.newest()).start()
+    assert second.wait() == [0] * world, second.logs()
+    assert second.metrics() == []
+    weights = "adapter_model.safetensors"
+    assert (second.output / weights).read_bytes() == (first.output / weights).read_bytes()
+    assert "Of step 4, the last one reported" in (second.output / "README.md").read_text()

@@ -159,7 +159,8 @@ def _lines(path: Path) -> Iterable[dict]:
 
 def _environment(job, facts: Mapping[str, Any]) -> str:
     gang, code = job.runtime.gang, facts["code"]
-    rows = [("ranks", str(gang.world)), ("device", _device(gang.device)), ("split", job.params.get("train.parallel", UNKNOWN))]
+    rows = [("ranks", str(gang.world)), ("device", _device(gang.device))]
+    rows.append(("shared by", job.params.get("train.parallel", UNKNOWN)))
     rows += [(name, version) for name, version in code.items() if name != "sha256"]
     rows.append(("code of forge_train", f"sha256 {code.get('sha256', UNKNOWN)}"))
     return _table(("", ""), rows)
