@@ -51,9 +51,11 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		detail += "; no checkpoint of this attempt verifies" // e.g. asked before its first step
 	}
 	detail += lostSteps(reason, a, saves)
-	attempts, err := d.db.AttemptsOf(ctx, a.Run)
-	if err != nil {
-		return err
+	attempts := []forge.Attempt{a}
+	if a.Number > 1 {
+		if attempts, err = d.db.AttemptsOf(ctx, a.Run); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,

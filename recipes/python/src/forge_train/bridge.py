@@ -273,6 +273,7 @@ class ContractTrainer:
             # no gradients at all: the optimizer leaves weights and moments as they are
             import torch
 
+            self.skip_step()
             return torch.tensor(0.0, device=self.args.device)
         loss = super().training_step(*args, **kwargs)
         value = loss.item()
@@ -280,6 +281,9 @@ class ContractTrainer:
         if not math.isfinite(value):
             contract.runtime.not_finite = f"the loss is {value}"
         return loss
+
+    def skip_step(self) -> None:
+        """A pass is left out; a trainer that counts them itself counts it here."""
 
     def _skipping(self) -> bool:
         return self.state.global_step + 1 in self.contract.runtime.skipped

@@ -34,6 +34,17 @@ class Recipe:
     kinds: tuple[str, ...]  # of datasets
     check: Callable[[dict], None]  # of parameters that contradict each other: BadInput, before torch is imported
     build: Callable[[Job], Any]  # a trainer that has its ContractCallback attached
+    inputs: Callable[[Inputs], None] | None = None  # what it takes beside dataset and base: BadInput, before torch is imported
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is given, before anything of it is loaded."""
+
+    config: dict
+    params: dict[str, Any]
+    base: Path
+    work: Path  # the copy of the directory that the run brought; there may be none
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,8 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     join.check_resume(run.resume_from, start)
     tokenizer = start.tokenizer if start else None
     base.inspect(base_path, data.conversational, params["train.chat_template"], trust, tokenizer)
+    if recipe.inputs:
+        recipe.inputs(Inputs(config, params, base_path, run.work))
     runtime.stop_if_cancelled()
 
     import_libraries(quiet=gang.rank != 0)
