@@ -94,9 +94,13 @@ var benches = []bench{
 	{[]string{"estimate_error"}, estimateError},
 	{[]string{"fidelity_sft"}, fidelitySFT},
 	{[]string{"fidelity_dpo"}, fidelityDPO},
+	{[]string{"fidelity_ppo"}, fidelityPPO},
 	{[]string{"overhead_cpu"}, overheadCPU},
 	{[]string{"restart_exec_s"}, restartExec},
 	{[]string{"lost_steps_kill", "lost_steps_signal"}, lostSteps},
+	{[]string{"ppo_resume_exact"}, ppoResume},
+	{[]string{"grpo_resume_exact"}, grpoResume},
+	{[]string{"rloo_resume_exact"}, rlooResume},
 	{[]string{"kills_50"}, kills50},
 	{[]string{"kills_1000"}, kills1000},
 }

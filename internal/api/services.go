@@ -26,6 +26,7 @@ type Services struct {
 	Holds     Holds
 	Priority  Priorities
 	RunData   RunData
+	Samples   Samples
 	Keys      Keys
 	Logins    Logins
 	Site      Site
@@ -35,6 +36,7 @@ type Services struct {
 	Recipes   Recipes
 
 	Snapshots Snapshots
+	Bundles   Bundles
 }
 
 // Auth says who is asking.
@@ -107,6 +109,14 @@ type Snapshots interface {
 	// AddSnapshot reads an archive to its end. KindInvalid for one that has another digest, that is too large, or that is no snapshot.
 	AddSnapshot(ctx context.Context, p forge.Principal, sha256 string, body io.Reader) (Snapshot, error)
 	Snapshot(ctx context.Context, p forge.Principal, sha256 string) (Snapshot, error)
+}
+
+// Bundles gives out what a run is made from.
+type Bundles interface {
+	Bundle(ctx context.Context, p forge.Principal, run string) (Bundle, error)
+	// Source opens the archive of a run's working directory and says how many bytes it has. KindPrecondition for a run without one, and for one
+	// whose archive forged does not have any more.
+	Source(ctx context.Context, p forge.Principal, run string) (archive io.ReadCloser, bytes int64, err error)
 }
 
 // Progresses says how far a registration is that is being carried out for the principal: key is the Idempotency-Key

@@ -88,6 +88,9 @@ func inspect(dir string) (ModelInfo, error) {
 	var config struct {
 		Architectures []string        `json:"architectures"`
 		AutoMap       json.RawMessage `json:"auto_map"`
+		Vocab         any             `json:"vocab_size"` // whatever a config holds there: no weights are refused for it
+		Labels        any             `json:"id2label"`
+		Outputs       any             `json:"num_labels"`
 	}
 	var all map[string]json.RawMessage
 	path := filepath.Join(dir, "config.json")
@@ -104,6 +107,13 @@ func inspect(dir string) (ModelInfo, error) {
 	if len(config.Architectures) > 0 {
 		info.Architecture = config.Architectures[0]
 	}
+	info.Vocab = count(config.Vocab)
+	if strings.HasSuffix(info.Architecture, "ForSequenceClassification") {
+		labels, _ := config.Labels.(map[string]any)
+		if info.Outputs = max(count(config.Outputs), len(labels)); info.Outputs == 0 {
+			info.Outputs = 2 // what transformers takes where config.json says nothing
+		}
+	}
 	if err := readJSON(path, &all); err != nil {
 		return info, err
 	}
@@ -118,6 +128,14 @@ func inspect(dir string) (ModelInfo, error) {
 	info.RemoteCode = says(config.AutoMap)
 	info.ChatTemplate = exists(dir, "chat_template.jinja") || exists(dir, "chat_template.json")
 	return info, inspectTokenizer(dir, &info)
+}
+
+// count is a number of things, 0 where a value is none.
+func count(v any) int {
+	if n, ok := v.(float64); ok && n > 0 && n < 1<<31 {
+		return int(n)
+	}
+	return 0
 }
 
 // inspectTokenizer reads what the tokenizer's own files say.
