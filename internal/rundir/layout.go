@@ -77,11 +77,16 @@ func (a Attempt) StderrPath(rank int) string   { return filepath.Join(a.RankDir(
 func (a Attempt) RankEnvPath(rank int) string  { return filepath.Join(a.RankDir(rank), "env.sh") }
 func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(rank), "exit.json") }
 
-// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,
+// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics and its like,
 // "stdout.RANK" or "stderr.RANK". Anything else is an error: a name never becomes a path.
 func StreamPath(stream string) (string, error) {
-	if stream == forge.StreamMetrics {
+	switch stream {
+	case forge.StreamMetrics:
 		return "metrics.jsonl", nil
+	case forge.StreamScores:
+		return filepath.Join("output", "scores.json"), nil
+	case forge.StreamEvalSamples:
+		return filepath.Join("output", "samples.jsonl"), nil
 	}
 	for _, kind := range []string{"stdout", "stderr"} {
 		num, ok := strings.CutPrefix(stream, kind+".")

@@ -60,7 +60,7 @@ class Suite:
 def files(root: Path) -> list[str]:
     """What belongs to a suite: everything below its directory but hidden files."""
     names = (p.relative_to(root) for p in root.rglob("*") if p.is_file())
-    return sorted(n.as_posix() for n in names if not any(part.startswith((".", "__pycache__")) for part in n.parts))
+    return sorted(n.as_posix() for n in names if not any(p.startswith(".") or p == "__pycache__" for p in n.parts))
 
 
 def digest(root: Path) -> str:
