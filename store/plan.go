@@ -54,7 +54,9 @@ func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]f
 				attempt, err = a.place(p)
 				return err
 			})
-			if err == nil {
+			if err == nil && attempt.Run == "" { // held instead
+				refused = append(refused, forge.Refusal{Run: p.Run, Why: "it is on hold now: what it needs was not registered", Retry: true})
+			} else if err == nil {
 				placed = append(placed, attempt)
 				a.loads[p.Cluster].add(p.Shares)
 			} else if refused, err = refuse(refused, p.Run, err); err != nil {
@@ -173,6 +175,7 @@ func (a *applying) load(cluster forge.ClusterName) (*clusterLoad, error) {
 	return l, nil
 }
 
+// place places a run, or puts it on hold: then there is no attempt, and no error.
 func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 	none := forge.Attempt{}
 	r, err := a.waiting(p.Run)
@@ -197,7 +200,18 @@ func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 			return none, err
 		}
 	}
-	return a.insertAttempt(r, p)
+	names, lacks, err := a.pins(r)
+	if err != nil {
+		return none, err
+	}
+	if lacks != "" {
+		return none, a.holdRun(r, forge.Hold{Reason: lacks})
+	}
+	attempt, err := a.insertAttempt(r, p)
+	if err != nil {
+		return none, err
+	}
+	return attempt, a.pinned(r, names)
 }
 
 // waiting loads a run that may be placed, or refuses.
