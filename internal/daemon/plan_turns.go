@@ -12,9 +12,9 @@ const (
 	stopsAtOnce = 256
 )
 
-// inTurn is how many of a plan's preemptions may be carried out now, first those that come first in the order, and whole for each run that
-// they are for. The others have their turn in a later plan, if that wants them still: every exit asks for one. A run for which more must go than may go
-// at a time has its turn when nobody else is leaving.
+// inTurn is those of a plan's preemptions that may be carried out now: those that come first, and for each run all that are for it. The others
+// have their turn in a later plan, if that wants them still: every exit asks for one. The last of them may take more than the rest of what may go
+// at a time: a wide gang must not wait until nobody else makes room, which on a large site may be never.
 func (d *world) inTurn(all []forge.Preempt) []forge.Preempt {
 	if len(all) == 0 {
 		return all
@@ -24,7 +24,7 @@ func (d *world) inTurn(all []forge.Preempt) []forge.Preempt {
 	leaving, runs := 0, 0
 	for _, a := range d.attempts {
 		if a.State.Open() && len(a.Placement) > 0 {
-			if runs++; isLeaving(&a) {
+			if runs++; a.Intent == forge.IntentCheckpointPreempt {
 				leaving++
 			}
 		}
@@ -37,7 +37,7 @@ func (d *world) inTurn(all []forge.Preempt) []forge.Preempt {
 				asked++
 			}
 		}
-		if asked > 0 && leaving > 0 && leaving+asked > most {
+		if asked > 0 && leaving >= most {
 			return all[:i]
 		}
 		leaving += asked
