@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from . import adapter, assemble, base, prompts, rewards, settings
+from . import adapter, assemble, base, ppo, prompts, rewards, settings
 from .outcome import BadInput
 from .params import Param
 from .start import Inputs, Job, Recipe, leave
@@ -32,6 +32,7 @@ PARAMS = (
     *over(TRAIN, Param("train.learning_rate", float, 1e-5, 0, 10), Param("train.batch_size", int, 8, 1, 65536)),
     *GENERATION,
     *RLHF,
+    *ppo.PPO,
     *CHECKPOINT,
     *REPORT,
 )
@@ -68,11 +69,7 @@ def build(job: Job):
     asked = rewards.Rewards(job, tokenizer, dtype)
     most = prompts.longest(params, prompts.context(job.base), asked.model.longest if asked.model else 0)
     rewards.together(gang, lambda: prompts.check(tokenizer, job.data.read(), *most))
-    return _ppo(job, asked) if params["rlhf.algorithm"] == "ppo" else _compared(job, asked)
-
-
-def _ppo(job: Job, asked: rewards.Rewards):
-    raise BadInput("rlhf.algorithm is ppo, which this version does not have; use grpo or rloo")
+    return ppo.build(job, asked) if params["rlhf.algorithm"] == "ppo" else _compared(job, asked)
 
 
 def _compared(job: Job, asked: rewards.Rewards):
