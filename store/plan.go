@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,169 +8,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// ApplyOptions are what a placement needs from outside.
-type ApplyOptions struct {
-	RunDir func(forge.RunID, forge.ClusterName) string // where the run's directory is; recorded with the attempt
-}
-
-// refusal is a decision that does not hold; anything else that goes wrong in Apply is an error
-// of the whole.
-type refusal struct {
-	why    string
-	broken bool
-}
-
-func (r *refusal) Error() string { return r.why }
-
-// stale refuses a decision because the world moved since the snapshot; broken because no world would allow it.
-func stale(format string, args ...any) error {
-	return &refusal{why: fmt.Sprintf(format, args...)}
-}
-
-func broken(format string, args ...any) error {
-	return &refusal{why: fmt.Sprintf(format, args...), broken: true}
-}
-
-// Apply commits the decisions of a plan that still hold, in one transaction, each in a savepoint of its own,
-// and returns the others with reasons: a busy queue never starves planning, because one stale
-// decision does not cost the rest. A refusal to Retry means that the world moved; a Broken one that a constraint of the schema or
-// the shape of the gang forbids it in any world, which is a bug in the plan. Only a failure of the store is an error;
-// then nothing was applied.
-func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]forge.Attempt, []forge.Refusal, error) {
-	var placed []forge.Attempt
-	var refused []forge.Refusal
-	op := "plan.apply"
-	if len(plan.Preempt) > 0 { // a crash point of its own
-		op = "plan.preempt"
-	}
-	err := db.write(ctx, op, func(t *tx) error {
-		placed, refused = nil, nil
-		a := &applying{tx: t, opt: opt, named: named(plan), loads: map[forge.ClusterName]*clusterLoad{}}
-		for _, p := range plan.Place {
-			var attempt forge.Attempt
-			err := t.sub(func() (err error) {
-				attempt, err = a.place(p)
-				return err
-			})
-			if err == nil {
-				placed = append(placed, attempt)
-				a.loads[p.Cluster].add(p.Shares)
-			} else if refused, err = refuse(refused, p.Run, err); err != nil {
-				return err
-			}
-		}
-		for _, group := range byClaimant(plan.Preempt) {
-			err := t.sub(func() error { return a.preempt(group) })
-			if err == nil {
-				continue
-			}
-			if refused, err = refuse(refused, group[0].For, err); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return placed, refused, nil
-}
-
-func refuse(all []forge.Refusal, run forge.RunID, err error) ([]forge.Refusal, error) {
-	var r *refusal
-	switch {
-	case errors.As(err, &r):
-		return append(all, forge.Refusal{Run: run, Why: r.why, Retry: !r.broken, Broken: r.broken}), nil
-	case violates(err):
-		return append(all, forge.Refusal{Run: run, Why: "a constraint of the store forbids it: " + err.Error(), Broken: true}), nil
-	}
-	return all, err
-}
-
-// applying is one Apply under way.
-type applying struct {
-	*tx
-	opt   ApplyOptions
-	named map[forge.ClusterName][]forge.NodeName
-	loads map[forge.ClusterName]*clusterLoad
-}
-
-// named lists the nodes that a plan rests on: reading all of a site of thousands for the one that a run was placed on would hold up every
-// other write. Of a cluster of which it names none, all are read.
-func named(plan forge.Plan) map[forge.ClusterName][]forge.NodeName {
-	type node struct {
-		cluster forge.ClusterName
-		name    forge.NodeName
-	}
-	seen, out := map[node]bool{}, map[forge.ClusterName][]forge.NodeName{}
-	add := func(n node) {
-		if !seen[n] {
-			seen[n] = true
-			out[n.cluster] = append(out[n.cluster], n.name)
-		}
-	}
-	for _, p := range plan.Place {
-		for _, s := range p.Shares {
-			add(node{p.Cluster, s.Node})
-		}
-	}
-	for _, p := range plan.Preempt {
-		for _, c := range p.Claims {
-			add(node{c.Cluster, c.Node})
-		}
-	}
-	return out
-}
-
-// clusterLoad is what those of a cluster's nodes that the plan names have and what open attempts use of it.
-type clusterLoad struct {
-	paused string
-	nodes  map[forge.NodeName]forge.Node
-	cpus   map[forge.NodeName]int
-	memory map[forge.NodeName]int64
-}
-
-func (l *clusterLoad) add(shares []forge.Share) {
-	for _, s := range shares {
-		l.cpus[s.Node] += s.CPUs
-		l.memory[s.Node] += s.MemoryMiB
-	}
-}
-
-func (a *applying) load(cluster forge.ClusterName) (*clusterLoad, error) {
-	if l, ok := a.loads[cluster]; ok {
-		return l, nil
-	}
-	l := &clusterLoad{nodes: map[forge.NodeName]forge.Node{}, cpus: map[forge.NodeName]int{}, memory: map[forge.NodeName]int64{}}
-	nodes, err := loadNodes(a.ctx, a.Conn, cluster, a.named[cluster]...)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range nodes {
-		l.nodes[n.Name] = n
-	}
-	err = a.one(`SELECT paused_reason FROM clusters WHERE name = ? AND paused_at <> 0`, []any{string(cluster)}, &l.paused)
-	if err == nil && l.paused == "" {
-		l.paused = "no reason given"
-	}
-	if err != nil && !absent(err) {
-		return nil, err
-	}
-	var open []attemptRow
-	if err := a.NewSelect().Model(&open).Where("a.cluster = ?", cluster).Where("a.state IN ('placed', 'launching', 'running', 'stopping')").Scan(a.ctx); err != nil {
-		return nil, err
-	}
-	for i := range open {
-		attempt, err := open[i].forge()
-		if err != nil {
-			return nil, err
-		}
-		l.add(attempt.Placement)
-	}
-	a.loads[cluster] = l
-	return l, nil
-}
-
+// place places a run, or puts it on hold: then there is no attempt, and no error.
 func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 	none := forge.Attempt{}
 	r, err := a.waiting(p.Run)
@@ -197,7 +33,18 @@ func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 			return none, err
 		}
 	}
-	return a.insertAttempt(r, p)
+	names, lacks, err := a.pins(r)
+	if err != nil {
+		return none, err
+	}
+	if lacks != "" {
+		return none, a.holdRun(r, forge.Hold{Reason: lacks})
+	}
+	attempt, err := a.insertAttempt(r, p)
+	if err != nil {
+		return none, err
+	}
+	return attempt, a.pinned(r, names)
 }
 
 // waiting loads a run that may be placed, or refuses.

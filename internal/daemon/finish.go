@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -50,9 +51,11 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		detail += "; no checkpoint of this attempt verifies" // e.g. asked before its first step
 	}
 	detail += lostSteps(reason, a, saves)
-	attempts, err := d.db.AttemptsOf(ctx, a.Run)
-	if err != nil {
-		return err
+	attempts := []forge.Attempt{a}
+	if a.Number > 1 {
+		if attempts, err = d.db.AttemptsOf(ctx, a.Run); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
@@ -63,7 +66,9 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		end.Blamed = blamed(reason, obs, a)
 	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
-		end.Model = d.trainedVersion(r, a, obs)
+		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {
+			return err
+		}
 	}
 	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err
@@ -123,8 +128,20 @@ func (d *Daemon) needsOutput(r forge.Run) bool {
 	return err == nil && rec.Output
 }
 
+// trainPackage is where the modules are whose outputs the load test knows.
+const trainPackage = "forge_train."
+
+// loadTested says whether what a run leaves is a model that our own training package wrote.
+func (d *Daemon) loadTested(r forge.Run) bool {
+	return strings.HasPrefix(r.Spec.Entry.Module, trainPackage) && !r.Spec.Eval && d.needsOutput(r)
+}
+
 // trainedVersion is the model version with its lineage, by digest and not only by name.
-func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observation) *forge.ModelVersion {
+func (d *Daemon) trainedVersion(ctx context.Context, r forge.Run, a forge.Attempt, obs forge.Observation) (*forge.ModelVersion, error) {
+	var err error
+	if r.Spec, err = d.pinSpec(ctx, r.Spec); err != nil {
+		return nil, err
+	}
 	l := forge.Lineage{Run: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, RecipeSHA256: r.Spec.RecipeSHA256,
 		ParamsSHA256: recipes.CanonicalDigest(r.Spec.Params), CodeVersion: "forged " + d.version, TrainedAt: a.ExitedAt}
 	if obs.Status != nil {
@@ -140,8 +157,14 @@ func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observat
 	if in := r.Spec.Base; in != nil {
 		l.Base, l.BaseSHA256 = in.Name, in.SHA256
 	}
+	if in := r.Spec.Start; in != nil {
+		l.Start, l.StartSHA256 = in.Name, in.SHA256
+	}
+	if in := r.Spec.RewardModel; in != nil {
+		l.RewardModel, l.RewardSHA256 = in.Name, in.SHA256
+	}
 	return &forge.ModelVersion{Tenant: r.Tenant, Name: r.Spec.Register, Kind: forge.ModelTrained, Stage: forge.StageStaging,
-		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}
+		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}, nil
 }
 
 // pauseIfMany stops placing on a cluster that holds one run after the other: the fault is

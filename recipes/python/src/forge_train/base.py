@@ -17,8 +17,17 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 
 
-def inspect(path: Path, needs_chat_template: bool, chat_template: str = template.AUTO, trust: bool = False) -> None:
-    """Raise BadInput for the first thing that a base model directory lacks, or that this site does not take."""
+def inspect(
+    path: Path,
+    needs_chat_template: bool,
+    chat_template: str = template.AUTO,
+    trust: bool = False,
+    tokenizer: Path | None = None,
+) -> None:
+    """Raise BadInput for the first thing that a base model directory lacks, or that this site does not take.
+
+    tokenizer is where the one lies that is taken, if not the base's.
+    """
     if not path.is_dir():
         raise BadInput(f"base model {path} is not a directory on this node")
     if (path / "adapter_config.json").is_file():
@@ -46,7 +55,7 @@ def inspect(path: Path, needs_chat_template: bool, chat_template: str = template
         )
     if not any((path / t).is_file() for t in _TOKENIZERS):
         raise BadInput(f"base model {path} has no tokenizer: want one of {', '.join(_TOKENIZERS)}")
-    if needs_chat_template and template.lacking(path, chat_template, lambda file: _read_json(file, path)):
+    if needs_chat_template and template.lacking(tokenizer or path, chat_template, lambda file: _read_json(file, path)):
         raise BadInput(
             f"base model {path}: the tokenizer has no chat template, and the dataset is of messages. "
             "Take the built-in one with train.chat_template=chatml, put a chat_template.jinja into the model's "

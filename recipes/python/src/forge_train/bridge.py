@@ -20,7 +20,7 @@ from transformers.trainer_callback import ExportableState
 
 from . import checkpoint, disk, keep, mishap
 from .metrics import Own, Split, gpu_memory
-from .outcome import DiskFull, NotANumber
+from .outcome import DiskFull, NotANumber, NothingLeft
 from .runtime import SAVE, Runtime
 from .tables import CHECKPOINT, REPORT
 
@@ -65,6 +65,8 @@ class ContractCallback(TrainerCallback, ExportableState):
             run.notes["skipped_steps"] = run.skipped
         self._tokens, self._since = self.trainer.tokens_seen(), time.monotonic()
         run.before_first_step()
+        if state.global_step >= state.max_steps:  # transformers looks only after a step, and would do one more
+            raise NothingLeft
         if run.first:
             self._other_world()
             run.trackers.begin(state.global_step)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib.util
 
-from . import adapter, assemble, base, ppo, prompts, rewards, settings
+from . import adapter, assemble, ppo, prompts, rewards, settings
 from .outcome import BadInput
 from .params import Param
 from .start import Inputs, Job, Recipe, leave
-from .tables import CHECKPOINT, GENERATION, PEFT, REPORT, TRAIN, over
+from .tables import CHECKPOINT, GENERATION, OUTPUT, PEFT, REPORT, TRAIN, over
 
 RLHF = (
     Param("rlhf.algorithm", str, "ppo", choices=("ppo", "grpo", "rloo")),
@@ -35,6 +35,7 @@ PARAMS = (
     *ppo.PPO,
     *CHECKPOINT,
     *REPORT,
+    *OUTPUT,
 )
 
 
@@ -63,7 +64,7 @@ def build(job: Job):
 
     params, gang = job.params, job.runtime.gang
     _check_backend(job)
-    tokenizer = base.tokenizer(job.base, params["train.chat_template"], job.trust)
+    tokenizer = assemble.tokenizer(job)
     number_format = settings.precision(params["train.precision"], gang.device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[number_format]
     asked = rewards.Rewards(job, tokenizer, dtype)

@@ -56,6 +56,8 @@ REPORT = (
     Param("report.project", str, "forge"),
 )
 
+OUTPUT = (Param("output.merge", str, "none", choices=("none", "merged", "both")),)
+
 GENERATION = (
     Param("generation.max_new_tokens", int, 256, 1, 1_048_576),
     Param("generation.temperature", float, 1.0, 0.01, 100),
