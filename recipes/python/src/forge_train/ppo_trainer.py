@@ -47,16 +47,9 @@ class Updates(transformers.Trainer):
         if reference is not None:
             reference.requires_grad_(False).eval().to(self.args.device)
 
-    def train(self, *args, **kwargs):
-        """As transformers does. From then on the policy is the model: of the value model nothing is left."""
-        done = super().train(*args, **kwargs)
-        self.model = self.result()
-        return done
-
     def result(self):
-        """What of the model is the run's output."""
-        model = self.accelerator.unwrap_model(self.model)
-        return getattr(model, "policy", model)
+        """What of the model is the run's output; of the value model nothing is left."""
+        return self.accelerator.unwrap_model(self.model).policy
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """One update: answers, what they are worth, and what is learnt from them. Returns the mean loss."""
