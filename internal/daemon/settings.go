@@ -21,6 +21,7 @@ type settings struct {
 	cfg      Config
 	policy   scheduler.Policy
 	recipes  recipes.Library
+	suites   recipes.Suites
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
 	handler  http.Handler
@@ -57,6 +58,14 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 	}
 	if cfg.RecipesDir != "" {
 		if s.recipes, err = s.recipes.With(cfg.RecipesDir); err != nil {
+			return nil, err
+		}
+	}
+	if s.suites, err = recipes.BuiltinSuites(); err != nil {
+		return nil, err
+	}
+	if cfg.SuitesDir != "" {
+		if s.suites, err = s.suites.With(cfg.SuitesDir); err != nil {
 			return nil, err
 		}
 	}

@@ -84,6 +84,9 @@ var wholeFiles = map[string]string{
 	forge.StreamSamples:  "samples.jsonl",
 	forge.StreamCard:     "output/README.md",
 	forge.StreamTraining: "output/training.json",
+
+	forge.StreamScores:      "output/scores.json",
+	forge.StreamEvalSamples: "output/samples.jsonl",
 }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,
