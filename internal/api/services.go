@@ -26,13 +26,15 @@ type Services struct {
 	Priority Priorities
 	RunData  RunData
 	Samples  Samples
-	Keys     Keys
-	Logins   Logins
-	Site     Site
-	Clusters Clusters
-	Nodes    Nodes
-	Events   Events
-	Recipes  Recipes
+
+	Pipelines Pipelines
+	Keys      Keys
+	Logins    Logins
+	Site      Site
+	Clusters  Clusters
+	Nodes     Nodes
+	Events    Events
+	Recipes   Recipes
 
 	Snapshots Snapshots
 }

@@ -57,6 +57,7 @@ var rules = map[string]access{
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
+	"submit-pipeline":      {role: forge.RoleMember, target: "run", body: `{"name":"chain","steps":[{"step":"one","run":{"recipe":"probe","after":["ID"]}},{"step":"two","run":{"recipe":"probe","after":["step:one"]}}]}`, ok: []int{201}},
 	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
 	"interrupt-run":        {role: forge.RoleMember, target: "run", body: `{"as":"timeout"}`, ok: []int{412}, own: true}, // it does not run
 	"get-run-seat":         {role: forge.RoleMember, target: "run", ok: []int{412}, own: true},
