@@ -15,7 +15,10 @@ type Exit struct {
 	Attempt int
 	Exits   []forge.RankExit
 	At      time.Time
-	Resume  *forge.Resume // recorded here when the attempt was never seen running
+
+	// Recorded here when the attempt was never seen running. Without either it never ran.
+	StartedAt time.Time // zero: as the exits tell
+	Resume    *forge.Resume
 }
 
 // AttemptExited frees what the attempt held and asks for it to be finished, in one write. The caller has proof
@@ -35,7 +38,7 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 			x.At = t.now
 		}
 		a.ExitedAt, a.Unknown = stampOf(x.At), 0
-		if a.StartedAt == 0 && x.Resume != nil { // it ran and ended between two looks
+		if a.StartedAt == 0 && (x.Resume != nil || !x.StartedAt.IsZero()) { // it ran and ended between two looks
 			if err := t.started(r, a, firstStart(x), x.Resume); err != nil {
 				return err
 			}
@@ -59,8 +62,11 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 	})
 }
 
-// firstStart is when the last rank had started, as far as the exit records tell.
+// firstStart is when the last rank had started, as far as is known.
 func firstStart(x Exit) time.Time {
+	if !x.StartedAt.IsZero() {
+		return x.StartedAt
+	}
 	var at time.Time
 	for _, e := range x.Exits {
 		if e.StartedAt.After(at) {
@@ -93,12 +99,13 @@ type End struct {
 	Checkpoints []forge.Checkpoint  // all that there are; nil: nobody has looked
 	Blamed      []Blame             // nodes that may have had their part in it
 	Model       *forge.ModelVersion // registered with the run's end; Name from the spec's register when empty
+	Eval        *EvalFound          // stored with it
 	At          time.Time
 	OutboxID    int64
 }
 
 // AttemptEnded records how an attempt ended and moves its run on: one write for the attempt, the
-// run, its checkpoints, the model version and the outbox, so that no crash can register a model twice or
+// run, its checkpoints, the model version, what an eval found and the outbox, so that no crash can register a model twice or
 // lose it. A run that was asked to stop meanwhile does not go back to pending; it is cancelled. A model that
 // cannot be registered under its name (a base model has it) does not keep the run from ending: its event says
 // so. Asked again it answers with what the first call did. KindPrecondition before AttemptExited:
@@ -116,6 +123,9 @@ func (db *DB) AttemptEnded(ctx context.Context, e End) (forge.Run, *forge.ModelV
 		r = row
 		if a.State == forge.AttemptEnded {
 			if model, err = t.modelOfRun(r); err != nil {
+				return err
+			}
+			if err := t.specOf(r); err != nil {
 				return err
 			}
 			return t.outboxDone(e.OutboxID)
@@ -159,6 +169,9 @@ func (t *tx) endAttempt(r *runRow, a *attemptRow, e End) (*forge.ModelVersion, e
 	}
 	if model != nil {
 		r.Model = forge.Ref{Name: model.Name, Number: model.Number}.String()
+	}
+	if err := t.addEval(r, e.Eval); err != nil {
+		return nil, err
 	}
 	if err := t.dropOutbox(a.Run, a.Number); err != nil {
 		return nil, err

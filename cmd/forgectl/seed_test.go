@@ -16,14 +16,14 @@ import (
 func seed(f *apitest.Fake) {
 	f.SetNodeFailures("gpu-1", "two runs failed there within a day", api.NodeFailures{Reason: forge.EndNodeLost, Count: 3, Runs: 2, LastAt: scriptNow})
 	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
-	_, _ = f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
-	_, _ = f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})
+	data, _ := f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
+	base, _ := f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})
 	at := func(minutes int) time.Time { return scriptNow.Add(time.Duration(-minutes) * time.Minute) }
 	spec := forge.RunSpec{Recipe: "lora_sft", Launch: forge.LaunchRank, Entry: forge.Entry{Module: "forge_train.lora_sft"},
 		Params:   map[string]any{"lora.r": 16, "train.learning_rate": 1e-4, "train.epochs": 1},
 		Origins:  map[string]string{"lora.r": "set", "train.learning_rate": "file", "train.epochs": "default"},
-		Dataset:  &forge.InputRef{Name: "chat@1", ID: "V1", SHA256: "5d41402a", Path: "/data/chat.jsonl"},
-		Base:     &forge.InputRef{Name: "tiny@1", ID: "W1", SHA256: "7d793037", Path: "/models/tiny"},
+		Dataset:  &forge.InputRef{Name: "chat@1", ID: "V1", SHA256: data.SHA256, Path: "/data/chat.jsonl"},
+		Base:     &forge.InputRef{Name: "tiny@1", ID: "W1", SHA256: base.SHA256, Path: "/models/tiny"},
 		Gang:     forge.Gang{Nodes: 1, GPUsPerNode: 2, CPUsPerGPU: 1, MemoryMiBPerGPU: 2048},
 		Priority: 60, TimeLimit: forge.Duration(30 * time.Minute), Grace: forge.Duration(30 * time.Second)}
 	loss := []float64{1.125, 2.5}

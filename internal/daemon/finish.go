@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -31,6 +32,16 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		Intent: a.Intent, State: obs.State, Cause: obs.Cause, Detail: obs.Detail, Exits: obs.Exits, ByUID: obs.ByUID,
 		Ranks: rankCount(r.Spec), Status: obs.Status, OutputOK: !need || obs.Output != nil && len(obs.Output.Files) > 0,
 	})
+	var found *store.EvalFound
+	if reason == forge.EndCompleted && r.Spec.Suite != nil {
+		var why string
+		if found, why, err = d.readEval(ctx, c, r, a); err != nil {
+			return err
+		}
+		if why != "" { // an eval whose scores are not there, or not of what was asked, has not been made
+			reason, detail = forge.EndOutputsInvalid, why
+		}
+	}
 	vctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	saves, err := c.Files.Checkpoints(vctx, a.Run, a.RunDir, true)
@@ -50,9 +61,11 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		detail += "; no checkpoint of this attempt verifies" // e.g. asked before its first step
 	}
 	detail += lostSteps(reason, a, saves)
-	attempts, err := d.db.AttemptsOf(ctx, a.Run)
-	if err != nil {
-		return err
+	attempts := []forge.Attempt{a}
+	if a.Number > 1 {
+		if attempts, err = d.db.AttemptsOf(ctx, a.Run); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
@@ -61,6 +74,9 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		Avoid: n.avoid, Fruitless: n.fruitless, Retries: n.retries, Checkpoints: saves, At: now, OutboxID: row.ID}
 	if a.ExternalID != "" {
 		end.Blamed = blamed(reason, obs, a)
+	}
+	if n.state == forge.RunCompleted {
+		end.Eval = found
 	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
 		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {
@@ -123,6 +139,14 @@ func (d *Daemon) lastWord(ctx context.Context, c *Cluster, a forge.Attempt) (for
 func (d *Daemon) needsOutput(r forge.Run) bool {
 	rec, err := d.live().recipes.Get(r.Spec.Recipe)
 	return err == nil && rec.Output
+}
+
+// trainPackage is where the modules are whose outputs the load test knows.
+const trainPackage = "forge_train."
+
+// loadTested says whether what a run leaves is a model that our own training package wrote.
+func (d *Daemon) loadTested(r forge.Run) bool {
+	return strings.HasPrefix(r.Spec.Entry.Module, trainPackage) && !r.Spec.Eval && d.needsOutput(r)
 }
 
 // trainedVersion is the model version with its lineage, by digest and not only by name.

@@ -56,7 +56,8 @@ func (a Attempt) CheckpointDir() string { return a.path("checkpoints") }
 func (a Attempt) WaitsPath() string     { return a.path("nodes", "waits") }
 func (a Attempt) OutputDir() string     { return a.path("output") }
 func (a Attempt) OutputPath() string    { return a.path("output.json") }
-func (a Attempt) WorkDir() string       { return a.path("work") } // where a command starts that came with its directory
+func (a Attempt) LoadTestLog() string   { return a.path("load_test.log") } // what the load test of the output printed
+func (a Attempt) WorkDir() string       { return a.path("work") }          // where a command starts that came with its directory
 
 // NodeDir belongs to the shim of the node with this index in the placement.
 func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("%04d", node)) }
@@ -79,8 +80,13 @@ func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(
 
 // wholeFiles are the streams that rank 0 writes by itself, beside what ranks print.
 var wholeFiles = map[string]string{
-	forge.StreamMetrics: "metrics.jsonl",
-	forge.StreamSamples: "samples.jsonl",
+	forge.StreamMetrics:  "metrics.jsonl",
+	forge.StreamSamples:  "samples.jsonl",
+	forge.StreamCard:     "output/README.md",
+	forge.StreamTraining: "output/training.json",
+
+	forge.StreamScores:      "output/scores.json",
+	forge.StreamEvalSamples: "output/samples.jsonl",
 }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,
