@@ -6,6 +6,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/recipes"
 )
 
 // Services is what the operations need, one small interface a noun. internal/daemon
@@ -32,6 +33,7 @@ type Services struct {
 	Nodes    Nodes
 	Events   Events
 	Recipes  Recipes
+	Evals    Evals
 
 	Snapshots Snapshots
 }
@@ -99,6 +101,15 @@ type Models interface {
 type Recipes interface {
 	Recipes(ctx context.Context, p forge.Principal) ([]RecipeRow, error)
 	Recipe(ctx context.Context, p forge.Principal, name string) (Recipe, error)
+}
+
+// Evals shows suites of benchmarks, which are the site's, and what evals with them found.
+type Evals interface {
+	Suites(ctx context.Context, p forge.Principal) ([]SuiteRow, error)
+	Suite(ctx context.Context, p forge.Principal, name string) (recipes.Suite, error)
+	Evals(ctx context.Context, p forge.Principal, f EvalFilter) (List[forge.Eval], error)
+	Eval(ctx context.Context, p forge.Principal, run string) (EvalDetail, error)
+	EvalSamples(ctx context.Context, p forge.Principal, run string, f SampleFilter) (List[EvalSample], error)
 }
 
 // Snapshots keeps working directories that runs start in.

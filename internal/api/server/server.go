@@ -125,6 +125,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.clusters()
 	srv.events()
 	srv.recipes()
+	srv.evals()
 	srv.snapshots()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
