@@ -60,6 +60,11 @@ func (f *Fake) save(c forge.Checkpoint) {
 	f.saves[c.Run] = list
 }
 
+// Leave puts a whole file there that Read finds under a stream's name.
+func (f *Fake) Leave(key, stream string, data []byte) {
+	f.change(key, func(a *fakeAttempt) { a.streams[stream] = data })
+}
+
 // Finish ends an attempt: every rank exits with its code, the last code standing for all further
 // ranks. Codes above 128 are deaths by signal, as shims record them.
 func (f *Fake) Finish(key string, codes ...int) { f.Exit(key, Ending{}, codes...) }

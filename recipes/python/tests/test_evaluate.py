@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from gang_of import RUN_ID, SRC, Attempt
 
-from forge_train import evaluate, scores, subject, suite
+from forge_train import environment, evaluate, subject, suite
 from forge_train.outcome import BAD_INPUT, CHECKPOINTED, FAILED, NODE_ENV, OK, BadInput
 
 OFFLINE = ("default-offline", "safety-offline", "quality-offline", "reasoning-offline")
@@ -240,7 +240,7 @@ def test_every_task_of_a_suite_is_known_to_the_harness():
 
 
 def test_an_environment_without_the_harness_is_the_nodes_fault(monkeypatch):
-    monkeypatch.setattr(evaluate, "HARNESS", ("0.9", "1"))
+    monkeypatch.setitem(environment.EVALS, "lm_eval", ("0.9", "1"))
     with pytest.raises(evaluate.NodeEnvironment, match=r"lm_eval 0\.4\.13 \(supported: >=0\.9,<1\)") as e:
         evaluate.harness_version()
     assert e.value.code == NODE_ENV
