@@ -17,7 +17,6 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/api/apitest"
-	"github.com/forge-ml/forge-ml/recipes"
 	"github.com/forge-ml/forge-ml/scheduler/sim"
 )
 
@@ -35,7 +34,7 @@ var jsonForms = []struct {
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
 	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
 	{"recipe list", reflect.TypeFor[api.RecipeRow]()}, {"recipe show lora_sft", reflect.TypeFor[api.Recipe]()},
-	{"suite list", reflect.TypeFor[api.SuiteRow]()}, {"suite show default-offline", reflect.TypeFor[recipes.Suite]()},
+	{"suite list", reflect.TypeFor[api.SuiteRow]()}, {"suite show default-offline", reflect.TypeFor[api.Suite]()},
 	{"eval list", reflect.TypeFor[forge.Eval]()}, {"eval show 9", reflect.TypeFor[api.EvalDetail]()},
 	{"node show box", reflect.TypeFor[api.NodeDetail]()},
 	{"tenant list", reflect.TypeFor[forge.Tenant]()}, {"tenant show default", reflect.TypeFor[forge.Tenant]()},

@@ -98,7 +98,7 @@ func (a *app) suiteShow(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.suiteDone(s)
+	return a.suiteDone(s.Suite)
 }
 
 func (a *app) suiteDone(s recipes.Suite) error {

@@ -16,6 +16,9 @@ type SuiteRow struct {
 	SHA256  string `json:"sha256"`
 }
 
+// Suite is a suite with its benchmarks.
+type Suite struct{ recipes.Suite }
+
 // SuiteRowOf is what a listing shows of it.
 func SuiteRowOf(s recipes.Suite) SuiteRow {
 	return SuiteRow{Name: s.Name, Doc: s.Doc, Version: s.Version, Tasks: len(s.Tasks()), Offline: s.Offline, Site: s.Path != "", SHA256: s.SHA256}

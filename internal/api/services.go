@@ -6,7 +6,6 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
-	"github.com/forge-ml/forge-ml/recipes"
 )
 
 // Services is what the operations need, one small interface a noun. internal/daemon
@@ -106,7 +105,7 @@ type Recipes interface {
 // Evals shows suites of benchmarks, which are the site's, and what evals with them found.
 type Evals interface {
 	Suites(ctx context.Context, p forge.Principal) ([]SuiteRow, error)
-	Suite(ctx context.Context, p forge.Principal, name string) (recipes.Suite, error)
+	Suite(ctx context.Context, p forge.Principal, name string) (Suite, error)
 	Evals(ctx context.Context, p forge.Principal, f EvalFilter) (List[forge.Eval], error)
 	Eval(ctx context.Context, p forge.Principal, run string) (EvalDetail, error)
 	EvalSamples(ctx context.Context, p forge.Principal, run string, f SampleFilter) (List[EvalSample], error)

@@ -10,7 +10,6 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/recipes"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -30,8 +29,9 @@ func (s evals) Suites(context.Context, forge.Principal) ([]api.SuiteRow, error) 
 	return out, nil
 }
 
-func (s evals) Suite(_ context.Context, _ forge.Principal, name string) (recipes.Suite, error) {
-	return s.d.live().suites.Get(name)
+func (s evals) Suite(_ context.Context, _ forge.Principal, name string) (api.Suite, error) {
+	x, err := s.d.live().suites.Get(name)
+	return api.Suite{Suite: x}, err
 }
 
 func (s evals) Evals(ctx context.Context, p forge.Principal, f api.EvalFilter) (api.List[forge.Eval], error) {

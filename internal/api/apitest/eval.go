@@ -44,17 +44,18 @@ func (f *Fake) Suites(context.Context, forge.Principal) ([]api.SuiteRow, error) 
 }
 
 // Suite implements api.Evals.
-func (f *Fake) Suite(_ context.Context, _ forge.Principal, name string) (recipes.Suite, error) {
+func (f *Fake) Suite(_ context.Context, _ forge.Principal, name string) (api.Suite, error) {
 	leave, err := f.enter("Suite")
 	if err != nil {
-		return recipes.Suite{}, err
+		return api.Suite{}, err
 	}
 	defer leave()
 	l, err := recipes.BuiltinSuites()
 	if err != nil {
-		return recipes.Suite{}, err
+		return api.Suite{}, err
 	}
-	return l.Get(name)
+	s, err := l.Get(name)
+	return api.Suite{Suite: s}, err
 }
 
 // Evals implements api.Evals.

@@ -7,7 +7,6 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/recipes"
 )
 
 // Suites lists the suites of benchmarks.
@@ -18,8 +17,8 @@ func (c *Client) Suites(ctx context.Context) ([]api.SuiteRow, error) {
 }
 
 // Suite shows a suite with its benchmarks.
-func (c *Client) Suite(ctx context.Context, name string) (recipes.Suite, error) {
-	var out recipes.Suite
+func (c *Client) Suite(ctx context.Context, name string) (api.Suite, error) {
+	var out api.Suite
 	err := c.ask(ctx, http.MethodGet, "/v1/suites/"+url.PathEscape(name), nil, nil, &out)
 	return out, err
 }

@@ -6,7 +6,6 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/recipes"
 )
 
 type evalsInput struct {
@@ -34,7 +33,7 @@ func (s *server) evals() {
 		id: "get-suite", method: http.MethodGet, path: "/v1/suites/{name}", tag: "evals", role: forge.RoleViewer,
 		summary: "Show a suite", doc: "With its benchmarks: task, metric, filter, which way is better, threshold and margin.",
 		errors: []forge.Kind{forge.KindNotFound},
-	}, func(ctx context.Context, p forge.Principal, in *nameInput) (recipes.Suite, error) {
+	}, func(ctx context.Context, p forge.Principal, in *nameInput) (api.Suite, error) {
 		return s.Evals.Suite(ctx, p, in.Name)
 	})
 	operation(s, spec{

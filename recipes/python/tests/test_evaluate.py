@@ -240,7 +240,7 @@ def test_every_task_of_a_suite_is_known_to_the_harness():
 
 
 def test_an_environment_without_the_harness_is_the_nodes_fault(monkeypatch):
-    monkeypatch.setitem(environment.EVALS, "lm_eval", ("0.9", "1"))
+    monkeypatch.setitem(environment.EVALS, "lm-eval", ("0.9", "1"))
     with pytest.raises(evaluate.NodeEnvironment, match=r"lm_eval 0\.4\.13 \(supported: >=0\.9,<1\)") as e:
         evaluate.harness_version()
     assert e.value.code == NODE_ENV

@@ -29,7 +29,7 @@ SUPPORTED = {
     "datasets": ("4.8", "6"),
 }
 # What evals need beside it: training goes on without.
-EVALS = {"lm_eval": ("0.4.13", "0.5")}
+EVALS = {"lm-eval": ("0.4.13", "0.5")}
 
 
 def check() -> dict[str, str]:

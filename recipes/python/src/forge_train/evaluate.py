@@ -44,7 +44,7 @@ def check(params: dict[str, Any]) -> None:
 
 def harness_version() -> str:
     """lm_eval's version; NodeEnvironment where there is none that does."""
-    low, high = environment.EVALS["lm_eval"]
+    low, high = environment.EVALS["lm-eval"]
     try:
         version = metadata.version("lm_eval")
     except metadata.PackageNotFoundError:
