@@ -11,16 +11,28 @@ import (
 // the text of a statement, which SQLite then has to parse each time, and parsing was most of what the writer did. These texts
 // never change, so that the connection keeps them prepared. A test holds each list against its row's model.
 
-const selectRun = `SELECT ` + listed + `, tenant, avoid, spec, params, origins FROM runs JOIN run_specs ON run = id WHERE id = ?`
+// Neither joins: a bound value that a join carries from one table to the other makes SQLite plan, and so parse, the statement again for each new value.
+const (
+	selectRun  = `SELECT ` + listed + `, tenant, avoid FROM runs WHERE id = ?`
+	selectSpec = `SELECT spec, params, origins FROM run_specs WHERE run = ?`
+)
 
-// run loads a run for a change. KindNotFound when there is none.
+// run loads a run for a change, without its spec: see specOf. KindNotFound when there is none.
 func (t *tx) run(id forge.RunID) (*runRow, error) {
 	r := &runRow{}
-	err := t.one(selectRun, []any{clean(string(id))}, append(r.listed(), (*string)(&r.Tenant), &r.Avoid, &r.Spec, &r.Params, &r.Origins)...)
+	err := t.one(selectRun, []any{clean(string(id))}, append(r.listed(), (*string)(&r.Tenant), &r.Avoid)...)
 	if absent(err) {
 		return nil, noRun(string(id))
 	}
 	return r, err
+}
+
+// specOf loads what only whoever is told of the run needs.
+func (t *tx) specOf(r *runRow) error {
+	if r.Spec != "" {
+		return nil
+	}
+	return t.one(selectSpec, []any{string(r.ID)}, &r.Spec, &r.Params, &r.Origins)
 }
 
 // mutableRun is what saveRun writes: all that may change after submit.
@@ -54,6 +66,15 @@ func (a *attemptRow) mutable() []any {
 	return []any{string(a.State), string(a.Reason), a.Detail, string(a.ExternalID), string(a.Intent), a.ResumeStep, a.ResumeFrom, a.LastStep,
 		a.SavedStep, int64(a.Unknown), int64(a.StartedAt), int64(a.ExitedAt), int64(a.EndedAt), a.Exits, a.Batch, a.BatchID, a.Placement, a.Rehearsal, a.Version}
 }
+
+// columnsOfAccount are what an account is made of.
+var columnsOfAccount = []string{"id", "weight", "quota_gpus", "max_gpus", "max_running", "max_queued", "eval_gpus", "used_gpu_ms", "used_at"}
+
+func (r *tenantRow) columns() []any {
+	return []any{(*string)(&r.ID), &r.Weight, &r.GPUs, &r.MaxGPUs, &r.MaxRunning, &r.MaxQueued, &r.EvalGPUs, &r.UsedMS, (*int64)(&r.UsedAt)}
+}
+
+var selectAccount = "SELECT " + strings.Join(columnsOfAccount, ", ") + " FROM tenants WHERE id = ?"
 
 var (
 	selectAttempt = "SELECT " + strings.Join(columnsOfAttempt, ", ") + " FROM attempts WHERE run = ? AND number = ?"

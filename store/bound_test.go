@@ -88,4 +88,16 @@ func TestWhatIsBoundByHandIsWhatTheRowsModelSays(t *testing.T) {
 	if len(columnsOfAttempt) != len(fields) {
 		t.Errorf("an attempt is read with %d of its %d columns", len(columnsOfAttempt), len(fields))
 	}
+
+	var tenant tenantRow
+	fields = columnsOf(&tenant)
+	number(fields)
+	holdAgainst(t, fields, columnsOfAccount, tenant.columns())
+	var o outboxRow
+	fields = columnsOf(&o)
+	number(fields)
+	holdAgainst(t, fields, columnsOfOutbox, o.columns())
+	if len(columnsOfOutbox) != len(fields) {
+		t.Errorf("a row of the outbox is read with %d of its %d columns", len(columnsOfOutbox), len(fields))
+	}
 }

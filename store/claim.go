@@ -26,23 +26,27 @@ func (r *claimRow) forge() forge.Claim {
 func (t *tx) claim(c forge.Claim, priority int) error {
 	row := claimRow{Cluster: c.Cluster, Node: c.Node, Slot: c.Slot, For: c.For, From: c.From, CreatedAt: stampOf(t.now)}
 	var holder forge.RunID
-	var holderPriority int
-	err := t.one(`SELECT c.for_run, r.priority FROM claims c JOIN runs r ON r.id = c.for_run WHERE c.cluster = ? AND c.node = ? AND c.slot = ?`,
-		[]any{string(c.Cluster), string(c.Node), c.Slot}, &holder, &holderPriority)
+	err := t.one(`SELECT for_run FROM claims WHERE cluster = ? AND node = ? AND slot = ?`, []any{string(c.Cluster), string(c.Node), c.Slot}, (*string)(&holder))
 	switch {
 	case absent(err):
 	case err != nil:
 		return err
 	case holder == c.For:
 		return nil
-	case holderPriority >= priority:
-		return stale("slot %d of %s is claimed for another run", c.Slot, c.Node)
 	default:
+		r, err := t.run(holder)
+		if err != nil {
+			return err
+		}
+		if r.Priority >= priority {
+			return stale("slot %d of %s is claimed for another run", c.Slot, c.Node)
+		}
 		if err := t.dropClaims(claimsFor, string(holder)); err != nil {
 			return err
 		}
 	}
-	if _, err := t.NewInsert().Model(&row).Exec(t.ctx); err != nil {
+	if _, err := t.exec(`INSERT INTO claims (cluster, node, slot, for_run, created_at, from_run) VALUES (?, ?, ?, ?, ?, ?)`,
+		string(row.Cluster), string(row.Node), row.Slot, string(row.For), int64(row.CreatedAt), string(row.From)); err != nil {
 		return err
 	}
 	t.emit(forge.Delta{Claim: &forge.ClaimChange{Claim: row.forge()}})

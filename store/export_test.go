@@ -88,3 +88,6 @@ func (db *DB) Rollups(ctx context.Context, run forge.RunID) (map[string]forge.Me
 
 // FlushUsage writes now what waits to be written of when keys were used.
 func (db *DB) FlushUsage() { db.flushUsage() }
+
+// BatchWeight bounds what one transaction of a plan writes.
+const BatchWeight = batchWeight

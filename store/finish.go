@@ -15,7 +15,10 @@ type Exit struct {
 	Attempt int
 	Exits   []forge.RankExit
 	At      time.Time
-	Resume  *forge.Resume // recorded here when the attempt was never seen running
+
+	// Recorded here when the attempt was never seen running. Without either it never ran.
+	StartedAt time.Time // zero: as the exits tell
+	Resume    *forge.Resume
 }
 
 // AttemptExited frees what the attempt held and asks for it to be finished, in one write. The caller has proof
@@ -35,7 +38,7 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 			x.At = t.now
 		}
 		a.ExitedAt, a.Unknown = stampOf(x.At), 0
-		if a.StartedAt == 0 && x.Resume != nil { // it ran and ended between two looks
+		if a.StartedAt == 0 && (x.Resume != nil || !x.StartedAt.IsZero()) { // it ran and ended between two looks
 			if err := t.started(r, a, firstStart(x), x.Resume); err != nil {
 				return err
 			}
@@ -59,8 +62,11 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 	})
 }
 
-// firstStart is when the last rank had started, as far as the exit records tell.
+// firstStart is when the last rank had started, as far as is known.
 func firstStart(x Exit) time.Time {
+	if !x.StartedAt.IsZero() {
+		return x.StartedAt
+	}
 	var at time.Time
 	for _, e := range x.Exits {
 		if e.StartedAt.After(at) {
@@ -117,6 +123,9 @@ func (db *DB) AttemptEnded(ctx context.Context, e End) (forge.Run, *forge.ModelV
 		r = row
 		if a.State == forge.AttemptEnded {
 			if model, err = t.modelOfRun(r); err != nil {
+				return err
+			}
+			if err := t.specOf(r); err != nil {
 				return err
 			}
 			return t.outboxDone(e.OutboxID)

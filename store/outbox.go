@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -45,15 +46,32 @@ type outboxRow struct {
 	Tries     int          `bun:"tries"`
 }
 
-// Outbox lists what is to be done, oldest first.
+var columnsOfOutbox = []string{"id", "kind", "run", "attempt", "intent", "created_at", "tries"}
+
+func (r *outboxRow) columns() []any {
+	return []any{&r.ID, (*string)(&r.Kind), (*string)(&r.Run), &r.Attempt, (*string)(&r.Intent), (*int64)(&r.CreatedAt), &r.Tries}
+}
+
+// Outbox lists what is to be done, oldest first. It is read for nearly every launch and end, with thousands in it.
 func (db *DB) Outbox(ctx context.Context) ([]OutboxRow, error) {
-	var rows []outboxRow
-	if err := db.read.NewSelect().Model(&rows).Order("o.id").Scan(ctx); err != nil {
+	result, err := db.sqlRead.QueryContext(ctx, "SELECT "+strings.Join(columnsOfOutbox, ", ")+" FROM outbox ORDER BY id")
+	if err != nil {
+		return nil, classify("outbox.list", err)
+	}
+	rows, err := scanned(result, (*outboxRow).columns)
+	if err != nil {
 		return nil, classify("outbox.list", err)
 	}
 	return nouns(rows, func(r *outboxRow) (OutboxRow, error) {
 		return OutboxRow{ID: r.ID, Kind: r.Kind, Run: r.Run, Attempt: r.Attempt, Intent: r.Intent, CreatedAt: r.CreatedAt.time(), Tries: r.Tries}, nil
 	})
+}
+
+// OutboxHas says whether a row is still there.
+func (db *DB) OutboxHas(ctx context.Context, id int64) (bool, error) {
+	var there bool
+	err := db.sqlRead.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM outbox WHERE id = ?)`, id).Scan(&there)
+	return there, classify("outbox.has", err)
 }
 
 // OutboxDone removes a row whose work is done. A row that is gone or was replaced (a stronger

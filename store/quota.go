@@ -56,7 +56,7 @@ func (t *tx) charge(tenant forge.TenantID, a *attemptRow) error {
 		return nil
 	}
 	row := &tenantRow{}
-	if err := t.NewSelect().Model(row).Where("t.id = ?", tenant).Scan(t.ctx); err != nil {
+	if err := t.one(selectAccount, []any{string(tenant)}, row.columns()...); err != nil {
 		return err
 	}
 	used := row.account().Used.Add(use, time.Duration(t.w.db.halfLife.Load()))

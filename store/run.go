@@ -191,6 +191,9 @@ func (t *tx) saveRun(r *runRow) error {
 }
 
 func (t *tx) emitRun(r *runRow) error {
+	if err := t.specOf(r); err != nil {
+		return err
+	}
 	run, err := r.forge(&t.w.db.specs)
 	if err != nil {
 		return err

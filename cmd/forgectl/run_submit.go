@@ -22,10 +22,12 @@ func (a *app) runSubmitCommand() *cli.Command {
 			"What is not given is the recipe's default. Flags win over the run file.\n\n" +
 			"On a cluster of kind slurm: forgectl run submit lora_sft --cluster hpc --partition gpu --account lab -- --comment=paper\n" +
 			"What follows -- and begins with a dash goes to sbatch as it is, where the site allows it.\n\n" +
+			"The run of another site again: forgectl run submit --from run-12.tar (forgectl run export makes that file)\n\n" +
 			"A program of your own: forgectl run submit script --workdir . --gpus-per-node 2 --launch node -- torchrun train.py --lr 1e-4\n" +
 			"What follows -- is the program and its arguments, without a shell. A job script: forgectl run submit script --sbatch my.sbatch",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields; - reads standard input"},
+			&cli.StringFlag{Name: "from", Usage: "bundle of a run of another site, made by run export: the same run again, with what is here by the same digests"},
 			&cli.StringFlag{Name: "name", Usage: "a name for people"},
 			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
 			&cli.StringSliceFlag{Name: "set", Usage: "KEY=VALUE, a parameter of the recipe; may be given more than once"},
@@ -76,6 +78,7 @@ type submitOptions struct {
 	request api.SubmitRunRequest
 	wait    bool
 	source  sourceOptions
+	bundle  *bundleFile // nil: submitted by its own words
 }
 
 func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
@@ -83,6 +86,21 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 	if c.IsSet("file") {
 		var err error
 		if o.request, err = a.readRunFile(c.String("file")); err != nil {
+			return o, err
+		}
+	}
+	if c.IsSet("from") {
+		if c.IsSet("file") {
+			return o, forge.Invalidf("from", "cannot be used with --file: both say what to run")
+		}
+		cl, err := a.connect()
+		if err != nil {
+			return o, err
+		}
+		if o.bundle, err = readBundle(c.String("from")); err != nil {
+			return o, err
+		}
+		if o.request, err = a.requestOf(c.Context, cl, o.bundle); err != nil {
 			return o, err
 		}
 	}
@@ -298,6 +316,14 @@ func (a *app) runSubmit(ctx context.Context, o submitOptions) error {
 		if o.request.Source, err = a.takeSource(ctx, cl, o); err != nil {
 			return err
 		}
+	}
+	if b := o.bundle; b != nil && b.Spec.Source != nil && o.request.Workdir == "" {
+		if !o.request.DryRun {
+			if err := b.sendSource(ctx, cl); err != nil {
+				return err
+			}
+		}
+		o.request.Source = b.Spec.Source
 	}
 	s, err := cl.SubmitRun(ctx, o.request)
 	if err != nil {

@@ -152,6 +152,13 @@ func kueueLoad(ctx context.Context, e env) (figures []figure, err error) {
 		return nil, errors.Join(err, fmt.Errorf("%d runs did not complete", failed))
 	}
 	fmt.Printf("  %d runs of %d tenants in %.1f s (%.0f/s); while runs waited %.1f %% of the quota was in use, at least %d %% is asked for (Kueue %.1f %%)\n", runs, len(keys), wall, float64(runs)/wall, use, kueueLeastUse, kueueUse)
+	if e.verbose {
+		var attempts, preempted int
+		if err := db.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(reason = 'checkpointed_preempt'), 0) FROM attempts`).Scan(&attempts, &preempted); err != nil {
+			return nil, err
+		}
+		fmt.Printf("  %d attempts, of which %d made room for another run\n", attempts, preempted)
+	}
 	if e.shrink > 1 {
 		return nil, nil // it says nothing of Kueue's size
 	}

@@ -41,13 +41,15 @@ func (d *Daemon) batchLaunch(c *Cluster, r forge.Run, l *forge.Launch) {
 // batch system kills at the limit that is never nothing; our own limit has the grace behind it, and nothing is
 // taken from the first attempt for a save that nobody has measured.
 func (d *Daemon) saveLead(ctx context.Context, c *Cluster, a forge.Attempt) (forge.Duration, error) {
-	saves, err := d.db.CheckpointsOf(ctx, a.Run) // recorded when the attempt before ended, those that are gone too
-	if err != nil {
-		return 0, err
-	}
 	var slowest time.Duration
-	for _, s := range saves {
-		slowest = max(slowest, s.SaveTime())
+	if a.Number > 1 {
+		saves, err := d.db.CheckpointsOf(ctx, a.Run) // recorded when the attempt before ended, those that are gone too
+		if err != nil {
+			return 0, err
+		}
+		for _, s := range saves {
+			slowest = max(slowest, s.SaveTime())
+		}
 	}
 	if c.batch() {
 		return forge.Duration(leastLead + 2*slowest), nil

@@ -48,8 +48,8 @@ func (r *rig) evaluated(t *testing.T, change func(*leftEval), state forge.RunSta
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.fake.Leave(key, forge.StreamScores, text)
-	r.fake.Leave(key, forge.StreamEvalSamples, []byte(left.samples))
+	r.fake.Leave(key, forge.StreamScores, string(text))
+	r.fake.Leave(key, forge.StreamEvalSamples, left.samples)
 	r.fake.Exit(key, executortest.Ending{Output: output(t, map[string]string{"scores.json": "{}"})}, 0)
 	return r.await(t, run.ID, string(state), inState(state))
 }

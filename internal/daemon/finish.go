@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -60,9 +61,11 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		detail += "; no checkpoint of this attempt verifies" // e.g. asked before its first step
 	}
 	detail += lostSteps(reason, a, saves)
-	attempts, err := d.db.AttemptsOf(ctx, a.Run)
-	if err != nil {
-		return err
+	attempts := []forge.Attempt{a}
+	if a.Number > 1 {
+		if attempts, err = d.db.AttemptsOf(ctx, a.Run); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	n := d.live().cfg.Retry.decide(ending{run: r, attempt: a, reason: reason, detail: detail, saved: saved,
@@ -136,6 +139,14 @@ func (d *Daemon) lastWord(ctx context.Context, c *Cluster, a forge.Attempt) (for
 func (d *Daemon) needsOutput(r forge.Run) bool {
 	rec, err := d.live().recipes.Get(r.Spec.Recipe)
 	return err == nil && rec.Output
+}
+
+// trainPackage is where the modules are whose outputs the load test knows.
+const trainPackage = "forge_train."
+
+// loadTested says whether what a run leaves is a model that our own training package wrote.
+func (d *Daemon) loadTested(r forge.Run) bool {
+	return strings.HasPrefix(r.Spec.Entry.Module, trainPackage) && !r.Spec.Eval && d.needsOutput(r)
 }
 
 // trainedVersion is the model version with its lineage, by digest and not only by name.

@@ -132,8 +132,8 @@ func (w *outboxWork) do(ctx context.Context, row store.OutboxRow) {
 
 // work does one row. An error leaves the row for the next step.
 func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
-	a, err := d.attemptOf(ctx, row)
-	if err != nil {
+	a, ok, err := d.attemptOf(ctx, row)
+	if err != nil || !ok {
 		return err
 	}
 	if a.Number > row.Attempt { // superseded: nothing is left to do
@@ -159,21 +159,25 @@ func (d *Daemon) work(ctx context.Context, row store.OutboxRow) error {
 // attemptOf is the attempt of a row as the world knows it. The row comes from the tables, where a commit
 // shows before its deltas reach the world: a row that the world does not know yet is waited for. To
 // take it for one of an attempt that is past would lose a launch, and with it a run and its GPUs, for
-// good. (Rows of an attempt that is past leave the tables in the transaction that ends it.)
-func (d *Daemon) attemptOf(ctx context.Context, row store.OutboxRow) (forge.Attempt, error) {
-	ctx, cancel := context.WithTimeout(ctx, worldPatience)
-	defer cancel()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		a, ok := d.world.attempt(row.Run)
-		if ok && (a.Number > row.Attempt || a.Number == row.Attempt && (row.Kind != store.OutboxFinish || !a.State.Open())) {
-			return a, nil
+// good. Rows of an attempt that is past leave the tables in the transaction that ends it: one that is there no more asks for nothing, and
+// ok is false. (To wait for it all the same would be a second for each of the thousands that one plan asks to stop and that end by themselves.)
+func (d *Daemon) attemptOf(ctx context.Context, row store.OutboxRow) (a forge.Attempt, ok bool, err error) {
+	deadline := time.Now().Add(worldPatience)
+	for gap := time.Millisecond; ; gap *= 2 {
+		a, known := d.world.attempt(row.Run)
+		if known && (a.Number > row.Attempt || a.Number == row.Attempt && (row.Kind != store.OutboxFinish || !a.State.Open())) {
+			return a, true, nil
+		}
+		if there, err := d.db.OutboxHas(ctx, row.ID); err != nil || !there {
+			return a, false, err
+		}
+		if time.Now().After(deadline) {
+			return a, false, forge.Errorf(forge.KindConflict, "outbox", "attempt %d is past, or not known yet", row.Attempt)
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(gap):
 		case <-ctx.Done():
-			return a, forge.Errorf(forge.KindConflict, "outbox", "attempt %d is past, or not known yet", row.Attempt)
+			return a, false, ctx.Err()
 		}
 	}
 }

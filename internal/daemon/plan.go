@@ -77,9 +77,12 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 	}
 	met := d.meetOwners(ctx, &plan)
 	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: d.runDir})
+	if len(placed) > 0 || len(plan.Preempt) > 0 {
+		kick(d.kickOutbox)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
-			d.log.Error().Err(err).Msg("plan not applied")
+			d.log.Error().Err(err).Msg("plan not applied, or not all of it")
 		}
 		return now.Add(time.Second)
 	}
@@ -98,9 +101,6 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		}
 		e.Str("why", r.Why).Msg("decision refused")
 		d.warm = nil // the world moved on; but one that had missed something would decide the same for ever
-	}
-	if len(placed) > 0 || len(plan.Preempt) > 0 {
-		kick(d.kickOutbox)
 	}
 	return again
 }

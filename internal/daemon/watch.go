@@ -148,7 +148,7 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 			return err
 		}
 	}
-	if !started && !o.StartedAt.IsZero() {
+	if !started && !o.StartedAt.IsZero() && !(over && o.Released) { // what has ended meanwhile is recorded in one write, with its end
 		if err := d.db.AttemptRunning(ctx, a.Run, a.Number, o.StartedAt, o.Resume); err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 	if !over || !o.Released {
 		return nil
 	}
-	if err := d.db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number, Exits: o.Exits, At: exitTime(o, now), Resume: o.Resume}); err != nil {
+	if err := d.db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number, Exits: o.Exits, StartedAt: o.StartedAt, At: exitTime(o, now), Resume: o.Resume}); err != nil {
 		return err
 	}
 	kick(d.kickOutbox)

@@ -21,7 +21,7 @@ type world struct {
 	runs      map[forge.RunID]forge.Run // not terminal
 	settled   map[forge.RunID]dependency
 	waiters   map[forge.RunID]map[forge.RunID]bool // the runs that name it in After and have not ended
-	pending   []waiting                            // sorted by id; runs in state pending without an open attempt
+	pending   []*waiting                           // sorted by id; runs in state pending without an open attempt
 	queued    [forge.MaxPriority + 1]int           // how many of pending have each priority
 	attempts  map[forge.RunID]forge.Attempt
 	stopped   map[forge.RunID]preempted    // runs that were preempted
@@ -39,7 +39,8 @@ type world struct {
 }
 
 // waiting is one entry of the sorted list that planning looks at, ready for a snapshot but for the
-// states of what it waits for: a snapshot of 100,000 runs must not look each one up.
+// states of what it waits for: a snapshot of 100,000 runs must not look each one up. The list has pointers, since each start takes one out
+// of its front, and all behind move up.
 type waiting struct {
 	forge.PendingRun
 	after []forge.RunID
@@ -65,7 +66,7 @@ type dependency struct {
 func newWorld(w store.World, lookup func(forge.RunID) (forge.Run, bool)) *world {
 	d := &world{
 		revision: w.Revision, lookup: lookup,
-		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]map[forge.RunID]bool{},
+		runs: make(map[forge.RunID]forge.Run, len(w.Runs)), pending: make([]*waiting, 0, len(w.Runs)), settled: map[forge.RunID]dependency{}, waiters: map[forge.RunID]map[forge.RunID]bool{},
 		attempts: map[forge.RunID]forge.Attempt{}, stopped: map[forge.RunID]preempted{}, nodes: map[nodeKey]forge.Node{},
 		claims: map[forge.Claim]bool{}, paused: map[forge.ClusterName]string{},
 		ents: entitlements{tenants: map[forge.TenantID]forge.TenantAccount{}, users: map[waiter]forge.Quota{}, halfLife: forge.DefaultHalfLife},
@@ -243,7 +244,7 @@ func (d *world) index(id forge.RunID) {
 	i, have := d.waits(id)
 	switch {
 	case want && !have:
-		d.pending = slices.Insert(d.pending, i, waiting{pendingRun(r), r.Spec.After})
+		d.pending = slices.Insert(d.pending, i, &waiting{pendingRun(r), r.Spec.After})
 		d.pending[i].Work = d.estimates.work(id)
 		d.demand.add(&d.pending[i].PendingRun, 1)
 		d.queued[r.Spec.Priority]++
@@ -265,7 +266,7 @@ func (d *world) index(id forge.RunID) {
 
 // waits finds a run in the list, or where it would stand.
 func (d *world) waits(id forge.RunID) (int, bool) {
-	return slices.BinarySearchFunc(d.pending, id, func(w waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
+	return slices.BinarySearchFunc(d.pending, id, func(w *waiting, id forge.RunID) int { return cmp.Compare(w.ID, id) })
 }
 
 // open lists the attempts that are not ended, by run.

@@ -36,6 +36,11 @@ func (f *Fake) Print(key string, rank int, text string) {
 	})
 }
 
+// Leave appends to a file that rank 0 leaves, by the name of its stream.
+func (f *Fake) Leave(key, stream, text string) {
+	f.change(key, func(a *fakeAttempt) { a.streams[stream] = append(a.streams[stream], text...) })
+}
+
 // Save makes a checkpoint of a run appear. A zero verdict is VerdictWritten, which a look with
 // verify finds good; VerdictTorn stays torn.
 func (f *Fake) Save(c forge.Checkpoint) {
@@ -58,11 +63,6 @@ func (f *Fake) save(c forge.Checkpoint) {
 		return cmp.Or(cmp.Compare(b.Step, a.Step), cmp.Compare(b.Attempt, a.Attempt))
 	})
 	f.saves[c.Run] = list
-}
-
-// Leave puts a whole file there that Read finds under a stream's name.
-func (f *Fake) Leave(key, stream string, data []byte) {
-	f.change(key, func(a *fakeAttempt) { a.streams[stream] = data })
 }
 
 // Finish ends an attempt: every rank exits with its code, the last code standing for all further

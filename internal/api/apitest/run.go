@@ -136,6 +136,15 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
 		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime,
 		Where: r.Where, SecretsFile: r.SecretsFile, Pinned: r.Preemptible != nil && !*r.Preemptible}
+	if r.Dataset != "" {
+		run.Spec.Dataset = &forge.InputRef{Name: r.Dataset}
+	}
+	if r.Base != "" {
+		run.Spec.Base = &forge.InputRef{Name: r.Base}
+	}
+	if r.Params != nil {
+		run.Spec.Params = r.Params
+	}
 	if r.ResumeFrom != "" {
 		run.Spec.ResumeFrom = &forge.BranchPoint{Run: "R3", Number: 3, Attempt: 1, Step: 20, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SHA256: "5d41402a"}
 	}

@@ -14,7 +14,7 @@ type evalsInput struct {
 	Suite string `query:"suite" maxLength:"64" doc:"Only of this suite"`
 }
 
-type samplesInput struct {
+type evalSamplesInput struct {
 	RunInput
 	PageInput
 	Task   string `query:"task" required:"true" minLength:"1" maxLength:"128" doc:"Name of the task"`
@@ -55,7 +55,7 @@ func (s *server) evals() {
 		id: "list-eval-samples", method: http.MethodGet, path: "/v1/evals/{run}/samples", tag: "evals", role: forge.RoleViewer,
 		summary: "List the samples of a task", doc: "How each document went, in the order in which they were evaluated.",
 		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound},
-	}, func(ctx context.Context, p forge.Principal, in *samplesInput) (api.List[api.EvalSample], error) {
+	}, func(ctx context.Context, p forge.Principal, in *evalSamplesInput) (api.List[api.EvalSample], error) {
 		l, err := s.Evals.EvalSamples(ctx, p, in.Run, api.SampleFilter{Task: in.Task, Filter: in.Filter, Limit: in.Limit, Cursor: in.Cursor})
 		return filled(l), err
 	})

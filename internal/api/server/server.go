@@ -127,6 +127,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.recipes()
 	srv.evals()
 	srv.snapshots()
+	srv.bundles()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}
