@@ -30,7 +30,6 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "bundle of a run of another site, made by run export: the same run again, with what is here by the same digests"},
 			&cli.StringFlag{Name: "name", Usage: "a name for people"},
 			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
-			&cli.StringFlag{Name: "base", Usage: "base model, NAME or NAME@VERSION"},
 			&cli.StringSliceFlag{Name: "set", Usage: "KEY=VALUE, a parameter of the recipe; may be given more than once"},
 			&cli.IntFlag{Name: "nodes", Usage: "nodes of the gang", DefaultText: "the recipe's"},
 			&cli.IntFlag{Name: "gpus-per-node", Usage: "GPUs on each node", DefaultText: "the recipe's"},
@@ -65,7 +64,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
-		}, scriptFlags()...),
+		}, slices.Concat(inputFlags(), scriptFlags())...),
 		Action: func(c *cli.Context) error {
 			o, err := a.parseSubmit(c)
 			if err != nil {
@@ -139,8 +138,7 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		return o, err
 	}
 	text(c, "name", &r.Name)
-	text(c, "dataset", &r.Dataset)
-	text(c, "base", &r.Base)
+	inputsOf(c, r)
 	text(c, "register", &r.Register)
 	text(c, "cluster", &r.Cluster)
 	r.NoCheck = c.Bool("no-check")
@@ -396,9 +394,9 @@ func (a *app) showDryRun(s api.Submitted) error {
 		return p.done(p.json(s))
 	}
 	spec := &s.Run.Spec
-	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
+	p.fields(append([]string{"recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
 		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile,
-		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom))
+		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom)}, inputFields(spec)...)...)
 	if p.people() {
 		p.line("")
 	}

@@ -49,6 +49,7 @@ func seed(f *apitest.Fake) {
 	f.WriteLog(runID(3), 2, 0, "stdout", "resumed at 20\n\x1b]0;title\x07progress\rmore\n")
 	f.WriteLog(runID(3), 2, 1, "stderr", "a warning of rank 1\n")
 	f.SetMetrics(runID(3), seedMetrics())
+	f.SetSamples(runID(3), seedSamples()...)
 	f.SetCheckpoints(runID(3),
 		forge.Checkpoint{Step: 30, Attempt: 2, World: 2, Bytes: 26440, Verdict: forge.VerdictTorn, Why: "shard-1 is short", Path: "/runs/3/attempts/0002/checkpoints/checkpoint-30", SavedAt: at(1)},
 		forge.Checkpoint{Step: 20, Attempt: 1, World: 2, Bytes: 26440, Verdict: forge.VerdictVerified, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SavedAt: at(6),
@@ -95,4 +96,17 @@ func seedMetrics() api.Metrics {
 		m.Curves["num_tokens"] = append(m.Curves["num_tokens"], forge.MetricBucket{Step: step, Span: 1, Min: float64(step) * 100, Max: float64(step) * 100, Last: float64(step) * 100})
 	}
 	return m
+}
+
+// seedSamples are enough to have older ones left out, and one that means ill.
+func seedSamples() (out []api.Sample) {
+	score := func(v float64) *float64 { return &v }
+	for step := int64(11); step < 14; step++ {
+		out = append(out, api.Sample{Step: step, Attempt: 1, Prompt: "q", Completion: "a", Reward: score(0)})
+	}
+	for range 2 {
+		out = append(out, api.Sample{Step: 19, Attempt: 1, Prompt: "q", Completion: "b", Reward: score(1)})
+	}
+	return append(out, api.Sample{Step: 20, Attempt: 1, Prompt: "What is 2+2?", Completion: "4", Reward: score(0.25), Rewards: map[string]float64{"length": 0.25}},
+		api.Sample{Step: 30, Attempt: 2, Prompt: "Say\nhello", Completion: "hello\x1b[2J", Reward: score(-1.5), Rewards: map[string]float64{"length": -2, "style": 0.5}, Tokens: 7})
 }

@@ -25,6 +25,7 @@ type Services struct {
 	Holds    Holds
 	Priority Priorities
 	RunData  RunData
+	Samples  Samples
 	Keys     Keys
 	Logins   Logins
 	Site     Site

@@ -66,7 +66,9 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		end.Blamed = blamed(reason, obs, a)
 	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
-		end.Model = d.trainedVersion(r, a, obs)
+		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {
+			return err
+		}
 	}
 	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err
@@ -135,7 +137,11 @@ func (d *Daemon) loadTested(r forge.Run) bool {
 }
 
 // trainedVersion is the model version with its lineage, by digest and not only by name.
-func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observation) *forge.ModelVersion {
+func (d *Daemon) trainedVersion(ctx context.Context, r forge.Run, a forge.Attempt, obs forge.Observation) (*forge.ModelVersion, error) {
+	var err error
+	if r.Spec, err = d.pinSpec(ctx, r.Spec); err != nil {
+		return nil, err
+	}
 	l := forge.Lineage{Run: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, RecipeSHA256: r.Spec.RecipeSHA256,
 		ParamsSHA256: recipes.CanonicalDigest(r.Spec.Params), CodeVersion: "forged " + d.version, TrainedAt: a.ExitedAt}
 	if obs.Status != nil {
@@ -151,8 +157,14 @@ func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observat
 	if in := r.Spec.Base; in != nil {
 		l.Base, l.BaseSHA256 = in.Name, in.SHA256
 	}
+	if in := r.Spec.Start; in != nil {
+		l.Start, l.StartSHA256 = in.Name, in.SHA256
+	}
+	if in := r.Spec.RewardModel; in != nil {
+		l.RewardModel, l.RewardSHA256 = in.Name, in.SHA256
+	}
 	return &forge.ModelVersion{Tenant: r.Tenant, Name: r.Spec.Register, Kind: forge.ModelTrained, Stage: forge.StageStaging,
-		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}
+		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}, nil
 }
 
 // pauseIfMany stops placing on a cluster that holds one run after the other: the fault is

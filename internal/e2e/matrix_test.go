@@ -53,6 +53,7 @@ var rules = map[string]access{
 	"what-if":              {role: forge.RoleMember, query: "policy=fifo", ok: []int{200}},
 	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-samples":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-bundle":       {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-source":       {role: forge.RoleMember, target: "run", ok: []int{412}}, // it has none

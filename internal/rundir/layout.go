@@ -78,16 +78,19 @@ func (a Attempt) StderrPath(rank int) string   { return filepath.Join(a.RankDir(
 func (a Attempt) RankEnvPath(rank int) string  { return filepath.Join(a.RankDir(rank), "env.sh") }
 func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(rank), "exit.json") }
 
-// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,
+// wholeFiles are the streams that rank 0 writes by itself, beside what ranks print.
+var wholeFiles = map[string]string{
+	forge.StreamMetrics:  "metrics.jsonl",
+	forge.StreamCard:     "output/README.md",
+	forge.StreamTraining: "output/training.json",
+	forge.StreamSamples:  "samples.jsonl",
+}
+
+// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,
 // "stdout.RANK" or "stderr.RANK". Anything else is an error: a name never becomes a path.
 func StreamPath(stream string) (string, error) {
-	switch stream {
-	case forge.StreamMetrics:
-		return "metrics.jsonl", nil
-	case forge.StreamCard:
-		return "output/README.md", nil
-	case forge.StreamTraining:
-		return "output/training.json", nil
+	if path, is := wholeFiles[stream]; is {
+		return path, nil
 	}
 	for _, kind := range []string{"stdout", "stderr"} {
 		num, ok := strings.CutPrefix(stream, kind+".")
@@ -100,7 +103,7 @@ func StreamPath(stream string) (string, error) {
 		}
 		return filepath.Join("ranks", fmt.Sprintf("%04d", rank), kind), nil
 	}
-	return "", forge.Invalidf("stream", `%.40q is not a stream; want "metrics", "stdout.RANK" or "stderr.RANK"`, stream)
+	return "", forge.Invalidf("stream", `%.40q is not a stream; want "metrics", "samples", "stdout.RANK" or "stderr.RANK"`, stream)
 }
 
 // Ranks is how many processes the attempt starts over all nodes, and how many on each: one per

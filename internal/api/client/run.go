@@ -219,6 +219,15 @@ func (c *Client) Metrics(ctx context.Context, run string, m api.MetricsQuery) (a
 	return out, err
 }
 
+// Samples reads what a run's policy wrote.
+func (c *Client) Samples(ctx context.Context, run string, s api.SamplesQuery) (api.RunSamples, error) {
+	q := url.Values{"step": {strconv.FormatInt(s.Step, 10)}}
+	setInt(q, "last", int64(s.Last))
+	var out api.RunSamples
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/samples"), q, nil, &out)
+	return out, err
+}
+
 // Checkpoints lists a run's checkpoints, highest step first.
 func (c *Client) Checkpoints(ctx context.Context, run string) ([]forge.Checkpoint, error) {
 	var out api.List[forge.Checkpoint]
