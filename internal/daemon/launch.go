@@ -126,7 +126,7 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 	if src := r.Spec.Source; src != nil {
 		l.SourceFile = snapshots{d}.file(r.Tenant, src.SHA256)
 	}
-	if *d.live().cfg.Policy.LoadTest && d.loadTested(r) {
+	if d.live().cfg.Policy.loadTest() && d.loadTested(r) {
 		l.LoadTest = &forge.Entry{Module: trainPackage + "load_test"}
 	}
 	there := d.world.nodesOf(a.Cluster)
