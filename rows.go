@@ -86,4 +86,5 @@ type WeightsSeen struct {
 	Outputs      int    `json:"outputs,omitempty" doc:"Of its sequence-classification head; a reward model has one. Absent: it has no such head, or was imported before that was looked at"`
 	Vocab        int    `json:"vocab_size,omitempty" doc:"Tokens that its config says it knows"`
 	RemoteCode   bool   `json:"remote_code" doc:"It comes with Python code of its own, which would have to be trusted"`
+	Shape        *Shape `json:"shape,omitempty" doc:"What its size follows from; absent where it was before import looked, or where nothing of it could be read"`
 }

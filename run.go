@@ -153,6 +153,7 @@ type BaseRef struct {
 type SuiteRef struct {
 	Name   string `json:"name"`
 	SHA256 string `json:"sha256" doc:"Digest of the suite's file, its tasks and their data"`
+	Path   string `json:"path,omitempty" doc:"Directory of a site's own suite, on control host and nodes alike; absent where it comes with the training package"`
 }
 
 // PipelineRef says which chain of runs a run is a step of.

@@ -104,7 +104,7 @@ func TestBuiltin(t *testing.T) {
 	t.Run("an unknown recipe names those that exist and the nearest", func(t *testing.T) {
 		_, err := library(t).Get("lora-sft")
 		var fe *forge.Error
-		if !errors.As(err, &fe) || fe.Kind != forge.KindNotFound || !strings.Contains(err.Error(), "there are: dpo, lora_sft, reward") || !strings.Contains(fe.Hint, "lora_sft") {
+		if !errors.As(err, &fe) || fe.Kind != forge.KindNotFound || !strings.Contains(err.Error(), "there are: dpo, eval, lora_sft") || !strings.Contains(fe.Hint, "lora_sft") {
 			t.Errorf("got %#v", err)
 		}
 	})

@@ -18,7 +18,7 @@ import (
 func (a *app) runCommand() *cli.Command {
 	return &cli.Command{Name: "run", Usage: "submit runs, follow them, act on them", Subcommands: []*cli.Command{
 		a.runSubmitCommand(), a.runListCommand(), a.runShowCommand(), a.runLogsCommand(), a.runMetricsCommand(), a.runSamplesCommand(), a.runWhyCommand(),
-		a.runCancelCommand(), a.runHoldCommand(), a.runReleaseCommand(), a.runPriorityCommand(), a.runRetryCommand(), a.runInterruptCommand(), a.runShellCommand(), a.runCheckpointsCommand(), a.runEventsCommand(), a.runExportCommand(),
+		a.runCancelCommand(), a.runHoldCommand(), a.runReleaseCommand(), a.runPriorityCommand(), a.runRetryCommand(), a.runInterruptCommand(), a.runShellCommand(), a.runCheckpointsCommand(), a.runEventsCommand(), a.runEstimateCommand(), a.runExportCommand(),
 	}}
 }
 

@@ -14,25 +14,26 @@ import (
 // Error contract of every method: forge.Error; KindNotFound for what is absent or another
 // tenant's, KindInvalid with Field for bad input, KindForbidden for a role that may not.
 type Services struct {
-	Auth     Auth
-	Once     Once
-	Tenants  Tenants
-	Users    Users
-	Datasets Datasets
-	Models   Models
-	Progress Progresses
-	Runs     Runs
-	Holds    Holds
-	Priority Priorities
-	RunData  RunData
-	Samples  Samples
-	Keys     Keys
-	Logins   Logins
-	Site     Site
-	Clusters Clusters
-	Nodes    Nodes
-	Events   Events
-	Recipes  Recipes
+	Auth      Auth
+	Once      Once
+	Tenants   Tenants
+	Users     Users
+	Datasets  Datasets
+	Models    Models
+	Progress  Progresses
+	Runs      Runs
+	Estimates Estimates
+	Holds     Holds
+	Priority  Priorities
+	RunData   RunData
+	Samples   Samples
+	Keys      Keys
+	Logins    Logins
+	Site      Site
+	Clusters  Clusters
+	Nodes     Nodes
+	Events    Events
+	Recipes   Recipes
 
 	Snapshots Snapshots
 	Bundles   Bundles
@@ -137,6 +138,11 @@ type Runs interface {
 	InterruptRun(ctx context.Context, p forge.Principal, run string, as forge.InterruptAs) (forge.Run, error)
 	// RunSeat is KindPrecondition where nothing runs, and where there is no batch system that would let a shell in.
 	RunSeat(ctx context.Context, p forge.Principal, run string, rank int) (RunSeat, error)
+}
+
+// Estimates says what a run would take, and changes nothing. KindPrecondition, naming the field and what is known, where it would have to guess.
+type Estimates interface {
+	EstimateRun(ctx context.Context, p forge.Principal, r SubmitRunRequest) (Estimate, error)
 }
 
 // Priorities changes the place of waiting runs; Runs says whose and how high.

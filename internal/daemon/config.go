@@ -24,6 +24,7 @@ type Config struct {
 	Listen     ListenConfig    `yaml:"listen"`
 	Log        LogConfig       `yaml:"log"`
 	RecipesDir string          `yaml:"recipes_dir"`
+	SuitesDir  string          `yaml:"suites_dir"`
 	Retry      RetryConfig     `yaml:"retry"`
 	Policy     PolicyConfig    `yaml:"policy"`
 	Limits     LimitsConfig    `yaml:"limits"`

@@ -32,6 +32,16 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		Intent: a.Intent, State: obs.State, Cause: obs.Cause, Detail: obs.Detail, Exits: obs.Exits, ByUID: obs.ByUID,
 		Ranks: rankCount(r.Spec), Status: obs.Status, OutputOK: !need || obs.Output != nil && len(obs.Output.Files) > 0,
 	})
+	var found *store.EvalFound
+	if reason == forge.EndCompleted && r.Spec.Suite != nil {
+		var why string
+		if found, why, err = d.readEval(ctx, c, r, a); err != nil {
+			return err
+		}
+		if why != "" { // an eval whose scores are not there, or not of what was asked, has not been made
+			reason, detail = forge.EndOutputsInvalid, why
+		}
+	}
 	vctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	saves, err := c.Files.Checkpoints(vctx, a.Run, a.RunDir, true)
@@ -64,6 +74,9 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		Avoid: n.avoid, Fruitless: n.fruitless, Retries: n.retries, Checkpoints: saves, At: now, OutboxID: row.ID}
 	if a.ExternalID != "" {
 		end.Blamed = blamed(reason, obs, a)
+	}
+	if n.state == forge.RunCompleted {
+		end.Eval = found
 	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
 		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {

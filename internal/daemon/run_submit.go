@@ -117,8 +117,12 @@ func (d *Daemon) resolveAmong(ctx context.Context, p forge.Principal, q api.Subm
 	if err != nil {
 		return none, nil, err
 	}
+	held, err := d.mayHold(q, spec, in)
+	if err != nil {
+		return none, nil, err
+	}
 	looked, err := d.lookBefore(ctx, q, spec, in)
-	return spec, slices.Concat(begins, notes, more, looked), err
+	return spec, slices.Concat(begins, notes, more, held, looked), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {

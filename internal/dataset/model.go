@@ -92,6 +92,7 @@ func inspect(dir string) (ModelInfo, error) {
 		Labels        any             `json:"id2label"`
 		Outputs       any             `json:"num_labels"`
 	}
+	var all map[string]json.RawMessage
 	path := filepath.Join(dir, "config.json")
 	if exists(dir, "adapter_config.json") { // also beside a config.json: transformers would load the adapter's base in its place
 		return info, isAdapter(dir)
@@ -113,10 +114,15 @@ func inspect(dir string) (ModelInfo, error) {
 			info.Outputs = 2 // what transformers takes where config.json says nothing
 		}
 	}
-	var err error
-	if info.Shards, err = checkWeights(dir); err != nil {
+	if err := readJSON(path, &all); err != nil {
 		return info, err
 	}
+	shape := newShaper(all)
+	var err error
+	if info.Shards, err = checkWeights(dir, shape.see); err != nil {
+		return info, err
+	}
+	info.Shape = shape.shape()
 	info.HasTokenizer = exists(dir, "tokenizer.json") || exists(dir, "tokenizer.model") || exists(dir, "spiece.model") ||
 		exists(dir, "vocab.json") && exists(dir, "merges.txt") || exists(dir, "vocab.txt")
 	info.RemoteCode = says(config.AutoMap)

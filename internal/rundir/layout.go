@@ -81,9 +81,12 @@ func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(
 // wholeFiles are the streams that rank 0 writes by itself, beside what ranks print.
 var wholeFiles = map[string]string{
 	forge.StreamMetrics:  "metrics.jsonl",
+	forge.StreamSamples:  "samples.jsonl",
 	forge.StreamCard:     "output/README.md",
 	forge.StreamTraining: "output/training.json",
-	forge.StreamSamples:  "samples.jsonl",
+
+	forge.StreamScores:      "output/scores.json",
+	forge.StreamEvalSamples: "output/samples.jsonl",
 }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,

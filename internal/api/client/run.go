@@ -27,6 +27,13 @@ func (c *Client) SubmitRun(ctx context.Context, r api.SubmitRunRequest) (api.Sub
 	return out, err
 }
 
+// EstimateRun says what a run would take.
+func (c *Client) EstimateRun(ctx context.Context, r api.SubmitRunRequest) (api.Estimate, error) {
+	var out api.Estimate
+	err := c.ask(ctx, http.MethodPost, "/v1/estimates", nil, r, &out)
+	return out, err
+}
+
 // Run shows a run with its attempts.
 func (c *Client) Run(ctx context.Context, run string) (api.RunDetail, error) {
 	var out api.RunDetail

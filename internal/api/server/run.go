@@ -97,6 +97,15 @@ func (s *server) runActions() {
 	}, func(ctx context.Context, p forge.Principal, in *struct{ Body api.SubmitRunRequest }) (api.Submitted, error) {
 		return s.Runs.SubmitRun(ctx, p, in.Body)
 	}, s.submittedAgain)
+	operation(s, spec{
+		id: "estimate-run", method: http.MethodPost, path: "/v1/estimates", tag: "runs", role: forge.RoleMember,
+		summary: "Say what a run would take",
+		doc: "Memory of one GPU by part, in bytes; which types of GPU hold it; steps, duration, GPU-hours and cost where they are known. The body is that of a submission; nothing is stored. " +
+			"What it would have to guess is refused with the field's name (412).",
+		errors: []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindPrecondition},
+	}, func(ctx context.Context, p forge.Principal, in *struct{ Body api.SubmitRunRequest }) (api.Estimate, error) {
+		return s.Estimates.EstimateRun(ctx, p, in.Body)
+	})
 	acting(s, spec{
 		id: "cancel-run", method: http.MethodPost, path: "/v1/runs/{run}/cancel", tag: "runs", role: forge.RoleMember,
 		summary: "Cancel a run",

@@ -61,8 +61,8 @@ class Job:
     start: join.Start | None = None  # the adapter over base that training begins from
 
 
-def main(recipe: Recipe) -> int:
-    """Run one rank to its end; return the exit code of the contract."""
+def main(recipe: Recipe, work: Callable[[Recipe, Runtime], None] | None = None) -> int:
+    """Run one rank to its end; return the exit code of the contract. work is what it does, where that is not training."""
     try:
         run = RunDir.from_environment()
         gang = Gang.from_environment()
@@ -72,7 +72,7 @@ def main(recipe: Recipe) -> int:
     runtime = Runtime(run, gang)
     runtime.listen()
     try:
-        train(recipe, runtime)
+        (work or train)(recipe, runtime)
     except Ended as e:
         return runtime.finish(e)
     except Exception as e:
@@ -83,9 +83,9 @@ def main(recipe: Recipe) -> int:
     return runtime.finish(None)
 
 
-def leave(recipe: Recipe) -> None:
+def leave(recipe: Recipe, work: Callable[[Recipe, Runtime], None] | None = None) -> None:
     """The end of the program, by the recipe's own code."""
-    code = main(recipe)
+    code = main(recipe, work)
     sys.stdout.flush()
     sys.stderr.flush()
     # no interpreter teardown: after a failure it can wait for ever on a collective's threads
