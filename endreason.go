@@ -125,6 +125,7 @@ const (
 	StopInputs       StopCause = "inputs"        // an input changed since registration, or is gone
 	StopNodeEnv      StopCause = "node_env"      // the entry could not be started here
 	StopLaunch       StopCause = "launch"        // anything else before the first rank ran
+	StopUntested     StopCause = "untested"      // asked to stop while the output was load-tested, after all ranks had ended well
 
 	// What only a batch system says, in the place of a shim's word or over it.
 	StopNodeLost  StopCause = "node_lost" // a node of the gang is gone
@@ -181,6 +182,8 @@ func Judge(e Evidence) (EndReason, string) {
 	switch {
 	case allZero && e.OutputOK:
 		return EndCompleted, "all ranks exited 0"
+	case allZero && e.Cause == StopUntested:
+		return judgeUntested(e)
 	case allZero && !e.cutShort(): // else nobody had the time to hash the output
 		return EndOutputsInvalid, orElse(e.Detail, "all ranks exited 0 and the output is missing or unreadable")
 	}
@@ -222,6 +225,24 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndExecutorLost, fmt.Sprintf("%d of %d ranks left an exit record", len(e.Exits), e.Ranks)
 	}
 	return judgeRank(first, e.Status)
+}
+
+// judgeUntested is for attempts whose ranks had all ended well and whose output was still being load-tested when they were to stop. What
+// they made is in their last checkpoint; the attempt that goes on from there makes the output again and has it tested.
+func judgeUntested(e Evidence) (EndReason, string) {
+	const then = " while its output was load-tested, which is done again"
+	switch e.Intent {
+	case IntentKill, IntentCancel, IntentCheckpointUser:
+		return EndCancelled, "cancelled on request while its output was load-tested"
+	case IntentCheckpointPreempt:
+		return EndCheckpointedPreempt, "preempted" + then
+	case IntentCheckpointDrain:
+		return EndCheckpointedDrain, "drained" + then
+	}
+	if e.ByUID >= 0 {
+		return EndCancelledBy, fmt.Sprintf("stopped by uid %d, not through forged, while its output was load-tested", e.ByUID)
+	}
+	return EndKilledExternally, "stopped by a signal that forged did not send" + then
 }
 
 // cutShort says that something ended the attempt as a whole, whatever its ranks had come to.

@@ -86,6 +86,19 @@ func TestJudge(t *testing.T) {
 		{"lost with records of every rank, all 0", with(both0, func(e *forge.Evidence) { e.State = forge.ObservLost }), forge.EndCompleted},
 		{"lost with records of every rank, all saved, for the queue's preemption", with(saved, func(e *forge.Evidence) { e.State, e.Cause = forge.ObservLost, forge.StopPreempted }), forge.EndCheckpointedPreempt},
 		{"saved while somebody cancelled it in the queue", with(saved, cause(forge.StopCancelled)), forge.EndCancelledBy},
+		{"cancelled while its output was load-tested", with(both0, func(e *forge.Evidence) {
+			e.Cause, e.Intent, e.OutputOK = forge.StopUntested, forge.IntentCancel, false
+		}), forge.EndCancelled},
+		{"preempted while its output was load-tested", with(both0, func(e *forge.Evidence) {
+			e.Cause, e.Intent, e.OutputOK = forge.StopUntested, forge.IntentCheckpointPreempt, false
+		}), forge.EndCheckpointedPreempt},
+		{"drained while its output was load-tested", with(both0, func(e *forge.Evidence) {
+			e.Cause, e.Intent, e.OutputOK = forge.StopUntested, forge.IntentCheckpointDrain, false
+		}), forge.EndCheckpointedDrain},
+		{"stopped by nobody known while its output was load-tested", with(both0, func(e *forge.Evidence) { e.Cause, e.OutputOK = forge.StopUntested, false }), forge.EndKilledExternally},
+		{"stopped by somebody while its output was load-tested", with(both0, func(e *forge.Evidence) {
+			e.Cause, e.ByUID, e.OutputOK = forge.StopUntested, 1000, false
+		}), forge.EndCancelledBy},
 		{"cancelled there while its output was hashed", with(both0, func(e *forge.Evidence) { e.Cause, e.OutputOK = forge.StopCancelled, false }), forge.EndCancelledBy},
 		{"cancelled there by nobody knows whom", gone(forge.ObservAbsent, forge.StopCancelled), forge.EndCancelledBy},
 		{"cancelled there as forged asked", with(saved, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopCancelled, forge.IntentCancel }), forge.EndCancelled},

@@ -31,7 +31,8 @@ const (
 	EventRunResumed        EventType = "run.resumed"
 	EventRunCheckpoint     EventType = "run.checkpoint"
 	EventCheckpointSkipped EventType = "run.checkpoint_skipped"
-	EventRunRoom           EventType = "run.room" // little space is left for its saves
+	EventRunRoom           EventType = "run.room"   // little space is left for its saves
+	EventRunPinned         EventType = "run.pinned" // inputs that other runs made for it are known now
 	EventAttemptEnded      EventType = "run.attempt_ended"
 	EventRunRequeued       EventType = "run.requeued"
 	EventRunHeld           EventType = "run.held"
@@ -79,7 +80,7 @@ var EventTypes = []EventType{
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
-	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

@@ -18,6 +18,7 @@ type Launch struct {
 	Devices   []GPU      `json:"devices"` // the placed slots of all nodes, in the order of Placement
 	Inputs    []Manifest `json:"inputs"`  // checked (size, mtime, inode; re-hashed on change) before ranks start
 	Config    RankConfig `json:"config"`
+	LoadTest  *Entry     `json:"load_test,omitempty"` // tries the output after all ranks have ended well, before it is hashed; nil: none
 
 	// What follows is for clusters with a queue of their own. There Placement may be empty: the queue chooses the
 	// nodes, and how many and how large is in Spec.Gang.
@@ -54,7 +55,9 @@ type RankConfig struct {
 	Params        map[string]any `json:"params"` // dotted names
 	Dataset       *InputRef      `json:"dataset,omitempty"`
 	DatasetKind   DatasetKind    `json:"dataset_kind,omitempty"`
+	DatasetTerms  string         `json:"dataset_license,omitempty"` // as registered; for the model card
 	Base          *InputRef      `json:"base,omitempty"`
+	BaseTerms     string         `json:"base_license,omitempty"`
 	Start         *InputRef      `json:"start,omitempty"`
 	RewardModel   *InputRef      `json:"reward_model,omitempty"`
 	Model         *InputRef      `json:"model,omitempty"`
@@ -154,6 +157,12 @@ type Chunk struct {
 // StreamMetrics is the stream of metric lines. The others that Files.Read knows are "stdout.N" and
 // "stderr.N", the output of rank N.
 const StreamMetrics = "metrics"
+
+// Streams of whole files that our own training package leaves in its output: the model card, and what it was made from.
+const (
+	StreamCard     = "card"
+	StreamTraining = "training"
+)
 
 // Streams of whole files that rank 0 leaves: what the policy of an rlhf run wrote (samples.jsonl of the attempt), and what an eval
 // found (scores.json and samples.jsonl of its output).

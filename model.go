@@ -2,6 +2,7 @@ package forge
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,12 +66,35 @@ type Lineage struct {
 	DatasetSHA256 string    `json:"dataset_sha256"`
 	Base          string    `json:"base" doc:"NAME@VERSION"`
 	BaseSHA256    string    `json:"base_sha256"`
+	Start         string    `json:"start,omitempty" doc:"NAME@VERSION of the adapter that it went on from"`
+	StartSHA256   string    `json:"start_sha256,omitempty"`
+	RewardModel   string    `json:"reward_model,omitempty" doc:"NAME@VERSION of what scored it"`
+	RewardSHA256  string    `json:"reward_model_sha256,omitempty"`
 	Recipe        string    `json:"recipe"`
 	RecipeSHA256  string    `json:"recipe_sha256" doc:"Digest of the recipe as it was at submit"`
 	CodeSHA256    string    `json:"code_sha256" doc:"Digest of the training package that ran"`
 	CodeVersion   string    `json:"code_version" doc:"Version of forged and of the training package"`
 	ParamsSHA256  string    `json:"params_sha256" doc:"Digest of the resolved parameters, canonical JSON"`
 	TrainedAt     time.Time `json:"trained_at"`
+}
+
+// RewardRecipe is the recipe whose trained versions are reward models: they score, and write nothing.
+const RewardRecipe = "reward"
+
+// adapterFile is what tells an adapter from a whole model.
+const adapterFile = "adapter_config.json"
+
+// IsAdapter says whether these weights lie over a base model, which they need beside them.
+func (v *ModelVersion) IsAdapter() bool {
+	return slices.ContainsFunc(v.Manifest.Files, func(f File) bool { return f.Path == adapterFile })
+}
+
+// IsReward says whether a recipe of reward models trained it.
+func (v *ModelVersion) IsReward() bool { return v.Lineage != nil && v.Lineage.Recipe == RewardRecipe }
+
+// Input pins the version as an input of a run.
+func (v *ModelVersion) Input() *InputRef {
+	return &InputRef{Name: Ref{Name: v.Name, Number: v.Number}.String(), ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
 }
 
 // Ref is NAME or NAME@X, where X is a version number, a stage, or an alias.

@@ -83,5 +83,8 @@ type WeightsSeen struct {
 	Shards       int    `json:"shards" doc:"Files that make up the weights"`
 	ChatTemplate bool   `json:"chat_template" doc:"The tokenizer has one"`
 	ChatML       bool   `json:"chatml" doc:"The tokenizer knows the marks of ChatML, <|im_start|> and <|im_end|>"`
+	Outputs      int    `json:"outputs,omitempty" doc:"Of its sequence-classification head; a reward model has one. Absent: it has no such head, or was imported before that was looked at"`
+	Vocab        int    `json:"vocab_size,omitempty" doc:"Tokens that its config says it knows"`
 	RemoteCode   bool   `json:"remote_code" doc:"It comes with Python code of its own, which would have to be trusted"`
+	Shape        *Shape `json:"shape,omitempty" doc:"What its size follows from; absent where it was before import looked, or where nothing of it could be read"`
 }

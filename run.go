@@ -69,6 +69,17 @@ type RunSpec struct {
 	Source       *Source           `json:"source,omitempty" doc:"Snapshot of a working directory that the command starts in"`
 }
 
+// Weights are the inputs that other runs may make, each with what a run file calls it.
+func (s *RunSpec) Weights() []NamedInput {
+	return []NamedInput{{"base", s.Base}, {"start", s.Start}, {"reward_model", s.RewardModel}, {"model", s.Model}}
+}
+
+// NamedInput is an input and its field; nil where the run has none.
+type NamedInput struct {
+	Field string
+	In    *InputRef
+}
+
 // Whole is a parameter that is a whole number, whatever it went through.
 func (s *RunSpec) Whole(param string) (n int64, ok bool) {
 	switch v := s.Params[param].(type) {
@@ -119,6 +130,17 @@ type InputRef struct {
 	Base   *BaseRef `json:"base,omitempty" doc:"Of an adapter: the base model under it"`
 }
 
+// Pending says that its weights are still to be made, by the run that it names.
+func (in *InputRef) Pending() bool { return in != nil && in.Run != "" && in.SHA256 == "" }
+
+// AsBase is the input as what an adapter lies over.
+func (in *InputRef) AsBase() *BaseRef {
+	if in == nil {
+		return nil
+	}
+	return &BaseRef{Name: in.Name, ID: in.ID, SHA256: in.SHA256, Path: in.Path}
+}
+
 // BaseRef pins the base model under an adapter.
 type BaseRef struct {
 	Name   string `json:"name" doc:"NAME@VERSION"`
@@ -131,6 +153,7 @@ type BaseRef struct {
 type SuiteRef struct {
 	Name   string `json:"name"`
 	SHA256 string `json:"sha256" doc:"Digest of the suite's file, its tasks and their data"`
+	Path   string `json:"path,omitempty" doc:"Directory of a site's own suite, on control host and nodes alike; absent where it comes with the training package"`
 }
 
 // PipelineRef says which chain of runs a run is a step of.

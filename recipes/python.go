@@ -20,14 +20,17 @@ import (
 //go:embed all:python/src
 var pythonTree embed.FS
 
-const pythonRoot = "python/src"
+const (
+	pythonRoot = "python/src"
+	suitesRoot = pythonRoot + "/forge_train/suites"
+)
 
 type pythonFile struct {
 	path string // below pythonRoot, slash-separated
 	body []byte
 }
 
-// pythonFiles is the package: its .py files in the order of their paths. Whatever else lay in
+// pythonFiles is the package: its .py files and its suites, in the order of their paths. Whatever else lay in
 // the tree at build time (bytecode, editor files) is not part of it.
 var pythonFiles = sync.OnceValue(func() []pythonFile {
 	var files []pythonFile
@@ -38,7 +41,8 @@ var pythonFiles = sync.OnceValue(func() []pythonFile {
 		if d.IsDir() && d.Name() == "__pycache__" {
 			return fs.SkipDir
 		}
-		if d.IsDir() || path.Ext(p) != ".py" {
+		ofSuite := strings.HasPrefix(p, suitesRoot+"/") && !strings.HasPrefix(d.Name(), ".")
+		if d.IsDir() || path.Ext(p) != ".py" && !ofSuite {
 			return nil
 		}
 		b, err := pythonTree.ReadFile(p)
@@ -52,17 +56,19 @@ var pythonFiles = sync.OnceValue(func() []pythonFile {
 	return files
 })
 
-// PythonDigest is the SHA-256 over the sorted (path, content) of the package's .py files: the
+// PythonDigest is the SHA-256 over the sorted (path, content) of the package's files: the
 // code that ran, in a model's lineage.
-var PythonDigest = sync.OnceValue(func() string {
+var PythonDigest = sync.OnceValue(func() string { return digestOf(pythonFiles()) })
+
+func digestOf(files []pythonFile) string {
 	h := sha256.New()
-	for _, f := range pythonFiles() {
+	for _, f := range files {
 		// Quoted path and length first, so that no two trees spell the same bytes.
 		h.Write([]byte(strconv.Quote(f.path) + " " + strconv.Itoa(len(f.body)) + "\n"))
 		h.Write(f.body)
 	}
 	return hex.EncodeToString(h.Sum(nil))
-})
+}
 
 // ExtractPython writes the package below dir as forge_train-DIGEST/ and returns that directory,
 // for PYTHONPATH. It may be called any number of times, by any number of processes. A tree that

@@ -23,7 +23,8 @@ func pyFiles(t *testing.T, root string) []string {
 	t.Helper()
 	var out []string
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && strings.HasSuffix(p, ".py") {
+		ofSuite := strings.Contains(p, "/forge_train/suites/") && !strings.HasPrefix(d.Name(), ".")
+		if err == nil && !d.IsDir() && (strings.HasSuffix(p, ".py") || ofSuite) {
 			rel, _ := filepath.Rel(root, p)
 			out = append(out, rel)
 		}
@@ -46,7 +47,7 @@ func extract(t *testing.T, dir string) string {
 }
 
 func TestExtractPython(t *testing.T) {
-	t.Run("gives every Python file of the package and nothing else", func(t *testing.T) {
+	t.Run("gives every Python file and suite of the package and nothing else", func(t *testing.T) {
 		dir := t.TempDir()
 		p := extract(t, dir)
 		if want := filepath.Join(dir, "forge_train-"+recipes.PythonDigest()[:12]); p != want {

@@ -106,7 +106,9 @@ func (a *applying) all(b batch) (placed []forge.Attempt, refused []forge.Refusal
 			attempt, err = a.place(p)
 			return err
 		})
-		if err == nil {
+		if err == nil && attempt.Run == "" { // held instead
+			refused = append(refused, forge.Refusal{Run: p.Run, Why: "it is on hold now: what it needs was not registered", Retry: true})
+		} else if err == nil {
 			placed = append(placed, attempt)
 			a.loads[p.Cluster].add(p.Shares)
 		} else if refused, err = refuse(refused, p.Run, err); err != nil {

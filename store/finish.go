@@ -99,12 +99,13 @@ type End struct {
 	Checkpoints []forge.Checkpoint  // all that there are; nil: nobody has looked
 	Blamed      []Blame             // nodes that may have had their part in it
 	Model       *forge.ModelVersion // registered with the run's end; Name from the spec's register when empty
+	Eval        *EvalFound          // stored with it
 	At          time.Time
 	OutboxID    int64
 }
 
 // AttemptEnded records how an attempt ended and moves its run on: one write for the attempt, the
-// run, its checkpoints, the model version and the outbox, so that no crash can register a model twice or
+// run, its checkpoints, the model version, what an eval found and the outbox, so that no crash can register a model twice or
 // lose it. A run that was asked to stop meanwhile does not go back to pending; it is cancelled. A model that
 // cannot be registered under its name (a base model has it) does not keep the run from ending: its event says
 // so. Asked again it answers with what the first call did. KindPrecondition before AttemptExited:
@@ -168,6 +169,9 @@ func (t *tx) endAttempt(r *runRow, a *attemptRow, e End) (*forge.ModelVersion, e
 	}
 	if model != nil {
 		r.Model = forge.Ref{Name: model.Name, Number: model.Number}.String()
+	}
+	if err := t.addEval(r, e.Eval); err != nil {
+		return nil, err
 	}
 	if err := t.dropOutbox(a.Run, a.Number); err != nil {
 		return nil, err

@@ -186,6 +186,20 @@ func (t *tx) modelOfRun(r *runRow) (*forge.ModelVersion, error) {
 	return &v, err
 }
 
+// ModelOfRun finds the version that a run has registered. KindNotFound when it has none.
+func (db *DB) ModelOfRun(ctx context.Context, run forge.RunID) (forge.ModelVersion, error) {
+	return db.oneModelVersion(ctx, "of run "+string(run), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("v.run = ?", clean(string(run))).Order("v.id").Limit(1)
+	})
+}
+
+// ModelOfRun finds the version that a run of the tenant has registered. KindNotFound when it has none.
+func (t *Tenant) ModelOfRun(ctx context.Context, run forge.RunID) (forge.ModelVersion, error) {
+	return t.db.oneModelVersion(ctx, "of run "+string(run), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("v.tenant = ?", t.p.Tenant).Where("v.run = ?", clean(string(run))).Order("v.id").Limit(1)
+	})
+}
+
 // selectModelVersions selects model versions with their names; manifests only when asked for.
 func selectModelVersions(q *bun.SelectQuery, rows any, withFiles bool) *bun.SelectQuery {
 	q = q.Model(rows).ColumnExpr("v.*, m.name AS name, m.kind AS kind").Join("JOIN models AS m ON m.id = v.model")

@@ -8,6 +8,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
+// place places a run, or puts it on hold: then there is no attempt, and no error.
 func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 	none := forge.Attempt{}
 	r, err := a.waiting(p.Run)
@@ -32,7 +33,18 @@ func (a *applying) place(p forge.Place) (forge.Attempt, error) {
 			return none, err
 		}
 	}
-	return a.insertAttempt(r, p)
+	names, lacks, err := a.pins(r)
+	if err != nil {
+		return none, err
+	}
+	if lacks != "" {
+		return none, a.holdRun(r, forge.Hold{Reason: lacks})
+	}
+	attempt, err := a.insertAttempt(r, p)
+	if err != nil {
+		return none, err
+	}
+	return attempt, a.pinned(r, names)
 }
 
 // waiting loads a run that may be placed, or refuses.

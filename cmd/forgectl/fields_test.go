@@ -29,7 +29,7 @@ var jsonForms = []struct {
 	{"run list", reflect.TypeFor[forge.Run]()}, {"run show 3", reflect.TypeFor[api.RunDetail]()}, {"run why 4", reflect.TypeFor[api.Why]()},
 	{"run priority 4 20 --dry-run", reflect.TypeFor[api.PriorityEffect]()},
 	{"run logs 3", reflect.TypeFor[api.LogChunk]()}, {"run metrics 3", reflect.TypeFor[api.Metrics]()}, {"run checkpoints 3", reflect.TypeFor[forge.Checkpoint]()},
-	{"run events 3", reflect.TypeFor[forge.Event]()}, {"run submit lora_sft", reflect.TypeFor[api.Submitted]()}, {"run cancel 4", reflect.TypeFor[forge.Run]()},
+	{"run events 3", reflect.TypeFor[forge.Event]()}, {"run submit lora_sft", reflect.TypeFor[api.Submitted]()}, {"run estimate lora_sft --base tiny", reflect.TypeFor[api.Estimate]()}, {"run cancel 4", reflect.TypeFor[forge.Run]()},
 	{"dataset list", reflect.TypeFor[forge.Dataset]()}, {"dataset show chat", reflect.TypeFor[forge.Dataset]()},
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
 	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},

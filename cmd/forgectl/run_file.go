@@ -24,6 +24,9 @@ type runFile struct {
 	Recipe       string              `yaml:"recipe"`
 	Dataset      string              `yaml:"dataset"`
 	Base         string              `yaml:"base"`
+	RewardModel  string              `yaml:"reward_model"`
+	Model        string              `yaml:"model"`
+	Suite        string              `yaml:"suite"`
 	Params       map[string]any      `yaml:"params"`
 	Nodes        int                 `yaml:"nodes"`
 	GPUsPerNode  int                 `yaml:"gpus_per_node"`
@@ -110,7 +113,7 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 	if err := dec.Decode(&runFile{}); !errors.Is(err, io.EOF) {
 		return api.SubmitRunRequest{}, forge.Invalidf("file", "%s holds more than one document; one file is one run", path)
 	}
-	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, Params: f.Params, Nodes: f.Nodes,
+	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, RewardModel: f.RewardModel, Model: f.Model, Suite: f.Suite, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
 		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, SecretsFile: f.SecretsFile, ResumeFrom: f.ResumeFrom,
 		Command: f.Command, Launch: f.Launch, Workdir: f.Workdir}
@@ -188,7 +191,7 @@ func yamlError(path string, err error) error {
 	e := forge.Invalidf("file", "%s: %s", where, firstLine(ye.GetMessage()))
 	if name, ok := strings.CutPrefix(firstLine(ye.GetMessage()), "unknown field "); ok {
 		return forge.Invalidf("file", "%s: unknown field %s", where, name).
-			WithHint("a run file takes name, recipe, dataset, base, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
+			WithHint("a run file takes name, recipe, dataset, base, reward_model, model, suite, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
 				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime, secrets_file, resume_from, command, launch, workdir; parameters of the recipe go under params")
 	}
 	return e

@@ -134,12 +134,11 @@ func (p *printer) runDetail(d api.RunDetail) {
 	if d.Hold != nil {
 		hold = "by " + d.Hold.By + ": " + d.Hold.Reason
 	}
-	p.fields("held", hold, "cancel", cancel, "recipe", s.Recipe, "dataset", refName(s.Dataset), "base", refName(s.Base), "shape", shape(s.Gang),
-		"where", s.Where.Words(), "priority", strconv.Itoa(s.Priority), "pinned", pinned(s), "limits", limits(s), "params", params(s), "register", s.Register, "model", d.Model,
+	p.fields(append([]string{"held", hold, "cancel", cancel, "recipe", s.Recipe, "dataset", refName(s.Dataset), "base", refName(s.Base), "shape", shape(s.Gang), "where", s.Where.Words(), "priority", strconv.Itoa(s.Priority), "pinned", pinned(s), "limits", limits(s), "params", params(s), "register", s.Register, "model", d.Model,
 		"step", steps(d.Step, d.TotalSteps), "loss", lossText(d.Loss), "eta", timeOrNone(p, d.ETA), "saved step", strconv.FormatInt(d.SavedStep, 10),
 		"user", d.User, "submitted", p.time(d.SubmittedAt), "started", timeOrNone(p, d.StartedAt), "ended", timeOrNone(p, d.EndedAt),
 		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent), "job", jobText(p, d.Attempts),
-		"command", commandText(s.Entry.Command), "launch", nodeLaunch(s), "source", sourceText(s.Source), "began from", branchText(s.ResumeFrom))
+		"command", commandText(s.Entry.Command), "launch", nodeLaunch(s), "source", sourceText(s.Source), "began from", branchText(s.ResumeFrom)}, inputFields(s)...)...)
 	if len(d.Attempts) == 0 {
 		return
 	}

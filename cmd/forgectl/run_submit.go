@@ -22,13 +22,14 @@ func (a *app) runSubmitCommand() *cli.Command {
 			"What is not given is the recipe's default. Flags win over the run file.\n\n" +
 			"On a cluster of kind slurm: forgectl run submit lora_sft --cluster hpc --partition gpu --account lab -- --comment=paper\n" +
 			"What follows -- and begins with a dash goes to sbatch as it is, where the site allows it.\n\n" +
+			"The run of another site again: forgectl run submit --from run-12.tar (forgectl run export makes that file)\n\n" +
 			"A program of your own: forgectl run submit script --workdir . --gpus-per-node 2 --launch node -- torchrun train.py --lr 1e-4\n" +
 			"What follows -- is the program and its arguments, without a shell. A job script: forgectl run submit script --sbatch my.sbatch",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields; - reads standard input"},
+			&cli.StringFlag{Name: "from", Usage: "bundle of a run of another site, made by run export: the same run again, with what is here by the same digests"},
 			&cli.StringFlag{Name: "name", Usage: "a name for people"},
 			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
-			&cli.StringFlag{Name: "base", Usage: "base model, NAME or NAME@VERSION"},
 			&cli.StringSliceFlag{Name: "set", Usage: "KEY=VALUE, a parameter of the recipe; may be given more than once"},
 			&cli.IntFlag{Name: "nodes", Usage: "nodes of the gang", DefaultText: "the recipe's"},
 			&cli.IntFlag{Name: "gpus-per-node", Usage: "GPUs on each node", DefaultText: "the recipe's"},
@@ -63,7 +64,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
-		}, scriptFlags()...),
+		}, slices.Concat(inputFlags(), scriptFlags())...),
 		Action: func(c *cli.Context) error {
 			o, err := a.parseSubmit(c)
 			if err != nil {
@@ -77,6 +78,7 @@ type submitOptions struct {
 	request api.SubmitRunRequest
 	wait    bool
 	source  sourceOptions
+	bundle  *bundleFile // nil: submitted by its own words
 }
 
 func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
@@ -84,6 +86,21 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 	if c.IsSet("file") {
 		var err error
 		if o.request, err = a.readRunFile(c.String("file")); err != nil {
+			return o, err
+		}
+	}
+	if c.IsSet("from") {
+		if c.IsSet("file") {
+			return o, forge.Invalidf("from", "cannot be used with --file: both say what to run")
+		}
+		cl, err := a.connect()
+		if err != nil {
+			return o, err
+		}
+		if o.bundle, err = readBundle(c.String("from")); err != nil {
+			return o, err
+		}
+		if o.request, err = a.requestOf(c.Context, cl, o.bundle); err != nil {
 			return o, err
 		}
 	}
@@ -121,8 +138,7 @@ func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
 		return o, err
 	}
 	text(c, "name", &r.Name)
-	text(c, "dataset", &r.Dataset)
-	text(c, "base", &r.Base)
+	inputsOf(c, r)
 	text(c, "register", &r.Register)
 	text(c, "cluster", &r.Cluster)
 	r.NoCheck = c.Bool("no-check")
@@ -301,6 +317,14 @@ func (a *app) runSubmit(ctx context.Context, o submitOptions) error {
 			return err
 		}
 	}
+	if b := o.bundle; b != nil && b.Spec.Source != nil && o.request.Workdir == "" {
+		if !o.request.DryRun {
+			if err := b.sendSource(ctx, cl); err != nil {
+				return err
+			}
+		}
+		o.request.Source = b.Spec.Source
+	}
 	s, err := cl.SubmitRun(ctx, o.request)
 	if err != nil {
 		return o.source.lineOf(err)
@@ -370,9 +394,9 @@ func (a *app) showDryRun(s api.Submitted) error {
 		return p.done(p.json(s))
 	}
 	spec := &s.Run.Spec
-	p.fields("recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
+	p.fields(append([]string{"recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
 		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile,
-		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom))
+		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom)}, inputFields(spec)...)...)
 	if p.people() {
 		p.line("")
 	}

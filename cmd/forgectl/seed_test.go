@@ -16,14 +16,14 @@ import (
 func seed(f *apitest.Fake) {
 	f.SetNodeFailures("gpu-1", "two runs failed there within a day", api.NodeFailures{Reason: forge.EndNodeLost, Count: 3, Runs: 2, LastAt: scriptNow})
 	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
-	_, _ = f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
-	_, _ = f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})
+	data, _ := f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
+	base, _ := f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})
 	at := func(minutes int) time.Time { return scriptNow.Add(time.Duration(-minutes) * time.Minute) }
 	spec := forge.RunSpec{Recipe: "lora_sft", Launch: forge.LaunchRank, Entry: forge.Entry{Module: "forge_train.lora_sft"},
 		Params:   map[string]any{"lora.r": 16, "train.learning_rate": 1e-4, "train.epochs": 1},
 		Origins:  map[string]string{"lora.r": "set", "train.learning_rate": "file", "train.epochs": "default"},
-		Dataset:  &forge.InputRef{Name: "chat@1", ID: "V1", SHA256: "5d41402a", Path: "/data/chat.jsonl"},
-		Base:     &forge.InputRef{Name: "tiny@1", ID: "W1", SHA256: "7d793037", Path: "/models/tiny"},
+		Dataset:  &forge.InputRef{Name: "chat@1", ID: "V1", SHA256: data.SHA256, Path: "/data/chat.jsonl"},
+		Base:     &forge.InputRef{Name: "tiny@1", ID: "W1", SHA256: base.SHA256, Path: "/models/tiny"},
 		Gang:     forge.Gang{Nodes: 1, GPUsPerNode: 2, CPUsPerGPU: 1, MemoryMiBPerGPU: 2048},
 		Priority: 60, TimeLimit: forge.Duration(30 * time.Minute), Grace: forge.Duration(30 * time.Second)}
 	loss := []float64{1.125, 2.5}
@@ -49,6 +49,7 @@ func seed(f *apitest.Fake) {
 	f.WriteLog(runID(3), 2, 0, "stdout", "resumed at 20\n\x1b]0;title\x07progress\rmore\n")
 	f.WriteLog(runID(3), 2, 1, "stderr", "a warning of rank 1\n")
 	f.SetMetrics(runID(3), seedMetrics())
+	f.SetSamples(runID(3), seedSamples()...)
 	f.SetCheckpoints(runID(3),
 		forge.Checkpoint{Step: 30, Attempt: 2, World: 2, Bytes: 26440, Verdict: forge.VerdictTorn, Why: "shard-1 is short", Path: "/runs/3/attempts/0002/checkpoints/checkpoint-30", SavedAt: at(1)},
 		forge.Checkpoint{Step: 20, Attempt: 1, World: 2, Bytes: 26440, Verdict: forge.VerdictVerified, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SavedAt: at(6),
@@ -95,4 +96,17 @@ func seedMetrics() api.Metrics {
 		m.Curves["num_tokens"] = append(m.Curves["num_tokens"], forge.MetricBucket{Step: step, Span: 1, Min: float64(step) * 100, Max: float64(step) * 100, Last: float64(step) * 100})
 	}
 	return m
+}
+
+// seedSamples are enough to have older ones left out, and one that means ill.
+func seedSamples() (out []api.Sample) {
+	score := func(v float64) *float64 { return &v }
+	for step := int64(11); step < 14; step++ {
+		out = append(out, api.Sample{Step: step, Attempt: 1, Prompt: "q", Completion: "a", Reward: score(0)})
+	}
+	for range 2 {
+		out = append(out, api.Sample{Step: 19, Attempt: 1, Prompt: "q", Completion: "b", Reward: score(1)})
+	}
+	return append(out, api.Sample{Step: 20, Attempt: 1, Prompt: "What is 2+2?", Completion: "4", Reward: score(0.25), Rewards: map[string]float64{"length": 0.25}},
+		api.Sample{Step: 30, Attempt: 2, Prompt: "Say\nhello", Completion: "hello\x1b[2J", Reward: score(-1.5), Rewards: map[string]float64{"length": -2, "style": 0.5}, Tokens: 7})
 }

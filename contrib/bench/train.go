@@ -67,7 +67,7 @@ func (s *school) open(ctx context.Context) error {
 		return fmt.Errorf("the tiny model: %w\n%s", err, out)
 	}
 	_, err := s.Ctl(ctx, "model", "import", "tiny", s.tiny, "--license", "Apache-2.0")
-	for _, name := range []string{chatData, pairData} {
+	for _, name := range []string{chatData, pairData, promptData} {
 		path, abs := filepath.Abs(filepath.Join(trainData, name+".jsonl"))
 		_, add := s.Ctl(ctx, "dataset", "add", name, path, "--license", "Apache-2.0")
 		err = errors.Join(err, abs, add)
@@ -79,19 +79,24 @@ const (
 	defaultPoll = time.Second // daemon.DefaultPollEvery
 	chatData    = "support_chat"
 	pairData    = "support_preference"
+	promptData  = "support_prompts"
 )
 
 // dataOf is what a recipe learns from here.
 func dataOf(recipe string) string {
-	if recipe == "lora_sft" {
+	switch recipe {
+	case "lora_sft":
 		return chatData
+	case "rlhf":
+		return promptData
 	}
 	return pairData
 }
 
-// train submits a run of a recipe on one CPU.
-func (s *school) train(ctx context.Context, recipe string, params map[string]any) (forge.Run, error) {
+// train submits a run of a recipe on one CPU, with more options of run submit.
+func (s *school) train(ctx context.Context, recipe string, params map[string]any, more ...string) (forge.Run, error) {
 	args := []string{recipe, "--dataset", dataOf(recipe), "--base", "tiny", "--gpus-per-node", "1", "--cpus-per-gpu", "1", "--mem-per-gpu", "2G", "--time", "1h"}
+	args = append(args, more...)
 	for k, v := range params {
 		args = append(args, "--set", fmt.Sprintf("%s=%v", k, v))
 	}

@@ -43,7 +43,7 @@ func fidelity(ctx context.Context, e env, name, recipe string) ([]figure, error)
 }
 
 func (s *school) differs(ctx context.Context, e env, recipe string) (float64, error) {
-	params, err := fidelityParams()
+	params, err := paramsIn(bareParams)
 	if err != nil {
 		return 0, err
 	}
@@ -96,8 +96,8 @@ func (s *school) differs(ctx context.Context, e env, recipe string) (float64, er
 	return worst, nil
 }
 
-func fidelityParams() (map[string]any, error) {
-	b, err := os.ReadFile(bareParams)
+func paramsIn(path string) (map[string]any, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -75,17 +75,21 @@ func (j judged) of(ctx context.Context, calm, killed api.RunDetail) (wrong []str
 	return wrong, nil
 }
 
-// digest is of the file of the newest attempt that has it: one that was killed behind its last save leaves nothing for the next to save.
 func (j judged) digest(r api.RunDetail, file string) (string, error) {
+	b, err := j.content(r, file)
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), err
+}
+
+// content is of the file of the newest attempt that has it: one that was killed behind its last save leaves nothing for the next to save.
+func (j judged) content(r api.RunDetail, file string) ([]byte, error) {
 	for attempt := r.Attempt; attempt > 0; attempt-- {
 		b, err := os.ReadFile(filepath.Join(attemptDir(j.site, r.ID, attempt), file))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if !errors.Is(err, os.ErrNotExist) {
+			return b, err
 		}
-		sum := sha256.Sum256(b)
-		return hex.EncodeToString(sum[:]), err
 	}
-	return "", fmt.Errorf("no attempt of run %d has %s", r.Number, file)
+	return nil, fmt.Errorf("no attempt of run %d has %s", r.Number, file)
 }
 
 // doubled looks for steps that were done twice though nothing was lost: in an attempt each follows the one before, the first the checkpoint

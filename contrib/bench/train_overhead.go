@@ -33,7 +33,7 @@ func overheadCPU(ctx context.Context, e env) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	params, err := fidelityParams()
+	params, err := paramsIn(bareParams)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -14,26 +14,30 @@ import (
 // Error contract of every method: forge.Error; KindNotFound for what is absent or another
 // tenant's, KindInvalid with Field for bad input, KindForbidden for a role that may not.
 type Services struct {
-	Auth     Auth
-	Once     Once
-	Tenants  Tenants
-	Users    Users
-	Datasets Datasets
-	Models   Models
-	Progress Progresses
-	Runs     Runs
-	Holds    Holds
-	Priority Priorities
-	RunData  RunData
-	Keys     Keys
-	Logins   Logins
-	Site     Site
-	Clusters Clusters
-	Nodes    Nodes
-	Events   Events
-	Recipes  Recipes
+	Auth      Auth
+	Once      Once
+	Tenants   Tenants
+	Users     Users
+	Datasets  Datasets
+	Models    Models
+	Progress  Progresses
+	Runs      Runs
+	Estimates Estimates
+	Holds     Holds
+	Priority  Priorities
+	RunData   RunData
+	Samples   Samples
+	Pipelines Pipelines
+	Keys      Keys
+	Logins    Logins
+	Site      Site
+	Clusters  Clusters
+	Nodes     Nodes
+	Events    Events
+	Recipes   Recipes
 
 	Snapshots Snapshots
+	Bundles   Bundles
 }
 
 // Auth says who is asking.
@@ -108,6 +112,14 @@ type Snapshots interface {
 	Snapshot(ctx context.Context, p forge.Principal, sha256 string) (Snapshot, error)
 }
 
+// Bundles gives out what a run is made from.
+type Bundles interface {
+	Bundle(ctx context.Context, p forge.Principal, run string) (Bundle, error)
+	// Source opens the archive of a run's working directory and says how many bytes it has. KindPrecondition for a run without one, and for one
+	// whose archive forged does not have any more.
+	Source(ctx context.Context, p forge.Principal, run string) (archive io.ReadCloser, bytes int64, err error)
+}
+
 // Progresses says how far a registration is that is being carried out for the principal: key is the Idempotency-Key
 // of its request. KindNotFound, by the same words, for one that has ended, one that never was, and one that is
 // another tenant's or another user's.
@@ -127,6 +139,11 @@ type Runs interface {
 	InterruptRun(ctx context.Context, p forge.Principal, run string, as forge.InterruptAs) (forge.Run, error)
 	// RunSeat is KindPrecondition where nothing runs, and where there is no batch system that would let a shell in.
 	RunSeat(ctx context.Context, p forge.Principal, run string, rank int) (RunSeat, error)
+}
+
+// Estimates says what a run would take, and changes nothing. KindPrecondition, naming the field and what is known, where it would have to guess.
+type Estimates interface {
+	EstimateRun(ctx context.Context, p forge.Principal, r SubmitRunRequest) (Estimate, error)
 }
 
 // Priorities changes the place of waiting runs; Runs says whose and how high.

@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"internal/workdir":    {},
 	"internal/crash":      {},
 	"internal/dataset":    {},
+	"internal/footprint":  {},
 	"internal/gate":       {},
 	"internal/direct":     {"internal/rundir", "internal/crash", "nvml"},
 	"internal/agent":      {"internal/rundir"},
@@ -32,7 +33,7 @@ var arrows = map[string][]string{
 	"internal/api/server": {"internal/api"},
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {
-		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/gate",
+		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/footprint", "internal/gate",
 		"internal/workdir", "nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
 	},
 	"cmd/forged":   {"internal/daemon", "internal/shim", "nvml", "slurm"},

@@ -93,6 +93,7 @@ type Daemon struct {
 	reading    registrations
 	desk       mungeDesk
 	pre        prechecks
+	oldShapes  shapes
 	accounts   accounts
 	ready      atomic.Bool
 	planFault  atomic.Pointer[string]

@@ -156,6 +156,9 @@ func (b *bundle) addSite(ctx context.Context, o BackupOptions) error {
 			return err
 		}
 	}
+	if cfg.SuitesDir != "" {
+		b.leaveOut("suites of the site's own", cfg.SuitesDir, "nodes read them in place; keep them as code is kept")
+	}
 	if t := cfg.Listen.TLS; t.Cert != "" {
 		b.leaveOut("TLS certificate and key", t.Cert, "the configuration names files of the site's own")
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	Listen     ListenConfig    `yaml:"listen"`
 	Log        LogConfig       `yaml:"log"`
 	RecipesDir string          `yaml:"recipes_dir"`
+	SuitesDir  string          `yaml:"suites_dir"`
 	Retry      RetryConfig     `yaml:"retry"`
 	Policy     PolicyConfig    `yaml:"policy"`
 	Limits     LimitsConfig    `yaml:"limits"`
@@ -184,9 +185,10 @@ func (c Config) resolve() (Config, error) {
 		c.Listen.Munge.Names = nil
 	}
 	if p, err := c.Policy.policy(); err == nil { // else validate says so
-		trust := c.Policy.TrustRemoteCode
+		trust, test := c.Policy.TrustRemoteCode, c.Policy.LoadTest
 		c.Policy = policyConfig(p)
-		c.Policy.TrustRemoteCode = trust
+		c.Policy.TrustRemoteCode, c.Policy.LoadTest = trust, test
+		def(&c.Policy.LoadTest, new(true))
 	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&c.Limits.MaxSnapshotBytes, api.DefaultMaxSnapshot)

@@ -10,7 +10,7 @@ import (
 )
 
 // PolicyConfig chooses the order of the queue: a preset, and what of it the site wants otherwise. Its keys are those of scheduler.Policy,
-// which says what each means, but for the last. Zero has a meaning in most of them, so that what is not given is a null pointer.
+// which says what each means, but for the last two. Zero has a meaning in most of them, so that what is not given is a null pointer.
 type PolicyConfig struct {
 	Preset           string             `yaml:"preset"`
 	Order            *scheduler.OrderBy `yaml:"order"`
@@ -38,6 +38,8 @@ type PolicyConfig struct {
 
 	// TrustRemoteCode is not the queue's: base models may bring Python code that their ranks then run.
 	TrustRemoteCode bool `yaml:"trust_remote_code"`
+	// LoadTest is not the queue's either: what a training recipe leaves is loaded and used before it counts.
+	LoadTest *bool `yaml:"load_test"`
 }
 
 // sitePresets are the presets that a site may run by. The others let somebody wait for ever, and are there to be compared with.
@@ -66,8 +68,9 @@ func (c PolicyConfig) policy() (scheduler.Policy, error) {
 	given, into := reflect.ValueOf(c), reflect.ValueOf(&p).Elem()
 	for i := range given.NumField() {
 		if v := given.Field(i); v.Kind() == reflect.Pointer && !v.IsNil() {
-			f := into.FieldByName(given.Type().Field(i).Name)
-			f.Set(v.Elem().Convert(f.Type()))
+			if f := into.FieldByName(given.Type().Field(i).Name); f.IsValid() {
+				f.Set(v.Elem().Convert(f.Type()))
+			}
 		}
 	}
 	return p, nil
@@ -78,9 +81,10 @@ func policyConfig(p scheduler.Policy) PolicyConfig {
 	c := PolicyConfig{Preset: p.Preset}
 	from, into := reflect.ValueOf(p), reflect.ValueOf(&c).Elem()
 	for i := range into.NumField() {
-		if f := into.Field(i); f.Kind() == reflect.Pointer {
+		f, is := into.Field(i), from.FieldByName(into.Type().Field(i).Name)
+		if f.Kind() == reflect.Pointer && is.IsValid() {
 			v := reflect.New(f.Type().Elem())
-			v.Elem().Set(from.FieldByName(into.Type().Field(i).Name).Convert(f.Type().Elem()))
+			v.Elem().Set(is.Convert(f.Type().Elem()))
 			f.Set(v)
 		}
 	}

@@ -85,6 +85,16 @@ func (e *estimates) willTell(k teller) bool {
 	return e.recipes[k.recipe]
 }
 
+// took is how long runs like one took that ended, and how many those are.
+func (d *world) took(r *forge.Run) (time.Duration, int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.estimates == nil {
+		return 0, 0
+	}
+	return d.estimates.by.Took(likeOf(r))
+}
+
 // run follows a change of a run.
 func (e *estimates) run(r *forge.Run) {
 	if e == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -31,6 +32,16 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		Intent: a.Intent, State: obs.State, Cause: obs.Cause, Detail: obs.Detail, Exits: obs.Exits, ByUID: obs.ByUID,
 		Ranks: rankCount(r.Spec), Status: obs.Status, OutputOK: !need || obs.Output != nil && len(obs.Output.Files) > 0,
 	})
+	var found *store.EvalFound
+	if reason == forge.EndCompleted && r.Spec.Suite != nil {
+		var why string
+		if found, why, err = d.readEval(ctx, c, r, a); err != nil {
+			return err
+		}
+		if why != "" { // an eval whose scores are not there, or not of what was asked, has not been made
+			reason, detail = forge.EndOutputsInvalid, why
+		}
+	}
 	vctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	saves, err := c.Files.Checkpoints(vctx, a.Run, a.RunDir, true)
@@ -64,8 +75,13 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if a.ExternalID != "" {
 		end.Blamed = blamed(reason, obs, a)
 	}
+	if n.state == forge.RunCompleted {
+		end.Eval = found
+	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
-		end.Model = d.trainedVersion(r, a, obs)
+		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {
+			return err
+		}
 	}
 	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err
@@ -125,8 +141,20 @@ func (d *Daemon) needsOutput(r forge.Run) bool {
 	return err == nil && rec.Output
 }
 
+// trainPackage is where the modules are whose outputs the load test knows.
+const trainPackage = "forge_train."
+
+// loadTested says whether what a run leaves is a model that our own training package wrote.
+func (d *Daemon) loadTested(r forge.Run) bool {
+	return strings.HasPrefix(r.Spec.Entry.Module, trainPackage) && !r.Spec.Eval && d.needsOutput(r)
+}
+
 // trainedVersion is the model version with its lineage, by digest and not only by name.
-func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observation) *forge.ModelVersion {
+func (d *Daemon) trainedVersion(ctx context.Context, r forge.Run, a forge.Attempt, obs forge.Observation) (*forge.ModelVersion, error) {
+	var err error
+	if r.Spec, err = d.pinSpec(ctx, r.Spec); err != nil {
+		return nil, err
+	}
 	l := forge.Lineage{Run: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, RecipeSHA256: r.Spec.RecipeSHA256,
 		ParamsSHA256: recipes.CanonicalDigest(r.Spec.Params), CodeVersion: "forged " + d.version, TrainedAt: a.ExitedAt}
 	if obs.Status != nil {
@@ -142,8 +170,14 @@ func (d *Daemon) trainedVersion(r forge.Run, a forge.Attempt, obs forge.Observat
 	if in := r.Spec.Base; in != nil {
 		l.Base, l.BaseSHA256 = in.Name, in.SHA256
 	}
+	if in := r.Spec.Start; in != nil {
+		l.Start, l.StartSHA256 = in.Name, in.SHA256
+	}
+	if in := r.Spec.RewardModel; in != nil {
+		l.RewardModel, l.RewardSHA256 = in.Name, in.SHA256
+	}
 	return &forge.ModelVersion{Tenant: r.Tenant, Name: r.Spec.Register, Kind: forge.ModelTrained, Stage: forge.StageStaging,
-		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}
+		SHA256: obs.Output.Digest(), Bytes: obs.Output.Bytes(), Manifest: *obs.Output, License: license, Lineage: &l, CreatedBy: r.User}, nil
 }
 
 // pauseIfMany stops placing on a cluster that holds one run after the other: the fault is

@@ -96,6 +96,10 @@ func (d *Daemon) find(ctx context.Context, c *Cluster, a forge.Attempt, row stor
 // launchOf gathers what the executor needs. Paths and digests come from the registered
 // versions, not from names.
 func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (forge.Launch, error) {
+	var err error
+	if r.Spec, err = d.pinSpec(ctx, r.Spec); err != nil {
+		return forge.Launch{}, err
+	}
 	l := forge.Launch{Key: forge.AttemptKey(r.ID, a.Number), Run: r.ID, Number: r.Number, Tenant: r.Tenant, Attempt: a.Number,
 		RunDir: a.RunDir, Spec: r.Spec, Placement: a.Placement, Report: d.reportTo(a)}
 	if c := d.live().clusters[a.Cluster]; c != nil && c.AsUser {
@@ -103,25 +107,33 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 	}
 	attemptDir := filepath.Join(a.RunDir, "attempts", attemptName(a.Number))
 	l.Config = forge.RankConfig{RunID: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, Params: r.Spec.Params,
-		Dataset: r.Spec.Dataset, Base: r.Spec.Base, TrustRemote: d.live().cfg.Policy.TrustRemoteCode,
+		Dataset: r.Spec.Dataset, Base: r.Spec.Base, Start: r.Spec.Start, RewardModel: r.Spec.RewardModel, Model: r.Spec.Model, Suite: r.Spec.Suite, TrustRemote: d.live().cfg.Policy.TrustRemoteCode,
 		CheckpointDir: filepath.Join(attemptDir, "checkpoints"), OutputDir: filepath.Join(attemptDir, "output")}
 	if in := r.Spec.Dataset; in != nil {
 		v, err := d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(in.ID))
 		if err != nil {
 			return l, err
 		}
-		l.Config.DatasetKind = v.Kind
+		l.Config.DatasetKind, l.Config.DatasetTerms = v.Kind, v.License
 		l.Inputs = append(l.Inputs, v.Manifest)
+	}
+	models, err := d.manifestsOf(ctx, &r.Spec)
+	if err != nil {
+		return l, err
 	}
 	if in := r.Spec.Base; in != nil {
 		v, err := d.db.ModelVersionByID(ctx, forge.ModelVersionID(in.ID))
 		if err != nil {
 			return l, err
 		}
-		l.Inputs = append(l.Inputs, v.Manifest)
+		l.Config.BaseTerms = v.License
 	}
+	l.Inputs = append(l.Inputs, models...)
 	if src := r.Spec.Source; src != nil {
 		l.SourceFile = snapshots{d}.file(r.Tenant, src.SHA256)
+	}
+	if *d.live().cfg.Policy.LoadTest && d.loadTested(r) {
+		l.LoadTest = &forge.Entry{Module: trainPackage + "load_test"}
 	}
 	there := d.world.nodesOf(a.Cluster)
 	if c := d.live().clusters[a.Cluster]; c != nil && c.batch() {

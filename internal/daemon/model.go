@@ -114,7 +114,10 @@ func (s models) RegisterModel(ctx context.Context, p forge.Principal, q api.Regi
 			return none, forge.Errorf(forge.KindPrecondition, "model.register", "run %d left no output", r.Number)
 		}
 		r.Spec.Register = q.Name
-		v := s.d.trainedVersion(r, a, obs)
+		v, err := s.d.trainedVersion(ctx, r, a, obs)
+		if err != nil {
+			return none, err
+		}
 		v.CreatedBy = p.Actor()
 		return t.AddModelVersion(ctx, *v)
 	}

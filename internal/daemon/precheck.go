@@ -26,7 +26,7 @@ const (
 )
 
 // precheckParams are the parameters that the look depends on; with any other the answer is the one from before.
-var precheckParams = []string{"train.max_length", "train.assistant_only_loss", templateParam}
+var precheckParams = []string{"train.max_length", "train.assistant_only_loss", "generation.max_new_tokens", templateParam}
 
 // prechecks remembers what the real tokenizer said, so that who submits twenty runs on the same data waits once.
 type prechecks struct {

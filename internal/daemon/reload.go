@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -121,26 +122,43 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	for _, c := range diff {
 		changed = append(changed, c.String())
 	}
-	return append(changed, compareRecipes(old, fresh)...), nil
+	changed = append(changed, compareFiles("recipe", digests(old.recipes.Names(), recipeDigest(old)), digests(fresh.recipes.Names(), recipeDigest(fresh)))...)
+	return append(changed, compareFiles("suite", digests(old.suites.Names(), suiteDigest(old)), digests(fresh.suites.Names(), suiteDigest(fresh)))...), nil
 }
 
-// compareRecipes: the files in recipes_dir may have changed although its name has not.
-func compareRecipes(old, fresh *settings) (changed []string) {
-	names := append(old.recipes.Names(), fresh.recipes.Names()...)
+// compareFiles: the files in recipes_dir and suites_dir may have changed although their names have not. Digests are by name.
+func compareFiles(what string, old, fresh map[string]string) (changed []string) {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(fresh))
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
-		a, errA := old.recipes.Get(n)
-		b, errB := fresh.recipes.Get(n)
+		a, had := old[n]
+		b, has := fresh[n]
 		switch {
-		case errA != nil:
-			changed = append(changed, "recipe "+n+" added")
-		case errB != nil:
-			changed = append(changed, "recipe "+n+" removed")
-		case a.SHA256 != b.SHA256:
-			changed = append(changed, "recipe "+n+" changed")
+		case !had:
+			changed = append(changed, what+" "+n+" added")
+		case !has:
+			changed = append(changed, what+" "+n+" removed")
+		case a != b:
+			changed = append(changed, what+" "+n+" changed")
 		}
 	}
 	return changed
+}
+
+func digests(names []string, of func(string) string) map[string]string {
+	out := make(map[string]string, len(names))
+	for _, n := range names {
+		out[n] = of(n)
+	}
+	return out
+}
+
+func recipeDigest(s *settings) func(string) string {
+	return func(name string) string { r, _ := s.recipes.Get(name); return r.SHA256 }
+}
+
+func suiteDigest(s *settings) func(string) string {
+	return func(name string) string { x, _ := s.suites.Get(name); return x.SHA256 }
 }
 
 func writeVerdict(stateDir string, v ReloadVerdict) error {

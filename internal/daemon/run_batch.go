@@ -110,7 +110,7 @@ func (d *Daemon) preview(ctx context.Context, p forge.Principal, spec forge.RunS
 	if c == nil || c.Slurm == nil {
 		return nil, nil
 	}
-	r := forge.Run{ID: "RUN", Tenant: p.Tenant, Spec: spec}
+	r := forge.Run{ID: "RUN", Tenant: p.Tenant, Spec: withoutPending(spec)}
 	l, err := d.launchOf(ctx, r, forge.Attempt{Run: r.ID, Number: 1, Cluster: c.Name, RunDir: filepath.Join(c.RunRoot, "RUN")})
 	if err != nil {
 		return nil, err

@@ -30,6 +30,10 @@ func (d *Daemon) resolveBranch(ctx context.Context, p forge.Principal, q api.Sub
 	if err != nil {
 		return nil, asField(err, "resume_from")
 	}
+	// What it waited for is known by now, and named as this one's inputs are.
+	if pinned, err := d.pinSpec(ctx, r.Spec); err == nil {
+		r.Spec = pinned
+	}
 	if err := branchable(r, *spec); err != nil {
 		return nil, err
 	}
@@ -78,6 +82,9 @@ func branchable(r forge.Run, s forge.RunSpec) error {
 		if in == nil {
 			return ""
 		}
+		if in.Pending() {
+			return runRef + string(in.Run)
+		}
 		return in.SHA256
 	}
 	switch {
@@ -88,6 +95,10 @@ func branchable(r forge.Run, s forge.RunSpec) error {
 			s.Recipe, r.Spec.RecipeSHA256, s.RecipeSHA256)
 	case digest(r.Spec.Base) != digest(s.Base):
 		return bad("trains base model %s, this one %s", inputName(r.Spec.Base), inputName(s.Base))
+	case digest(r.Spec.Start) != digest(s.Start):
+		return bad("went on from adapter %s, this one from %s", inputName(r.Spec.Start), inputName(s.Start))
+	case digest(r.Spec.Model) != digest(s.Model):
+		return bad("is of model %s, this one of %s", inputName(r.Spec.Model), inputName(s.Model))
 	case r.Spec.Launch != s.Launch:
 		return bad("is launched per %s, this one per %s", r.Spec.Launch, s.Launch)
 	}
@@ -228,6 +239,9 @@ type tenantReads interface {
 func differences(r forge.Run, c forge.Checkpoint, s forge.RunSpec) (notes []string) {
 	if r.Spec.Dataset != nil && s.Dataset != nil && r.Spec.Dataset.SHA256 != s.Dataset.SHA256 {
 		notes = append(notes, fmt.Sprintf("run %d was trained on %s, this run is on %s: it goes on at step %d of another order of rows", r.Number, r.Spec.Dataset.Name, s.Dataset.Name, c.Step))
+	}
+	if a, b := r.Spec.RewardModel, s.RewardModel; inputName(a) != inputName(b) {
+		notes = append(notes, fmt.Sprintf("run %d was scored by reward model %s, this run is by %s: what it has learnt so far is from another score", r.Number, inputName(a), inputName(b)))
 	}
 	if s.Launch != forge.LaunchNode && c.World != s.Gang.GPUs() {
 		notes = append(notes, fmt.Sprintf("step %d of run %d was saved by %d ranks and is read by %d: the result is not the same, byte for byte, as with %d", c.Step, r.Number, c.World, s.Gang.GPUs(), c.World))

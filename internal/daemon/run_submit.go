@@ -11,6 +11,7 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
 	"github.com/forge-ml/forge-ml/recipes"
+	"github.com/forge-ml/forge-ml/store"
 )
 
 // checkInputs asks the side that can read the artefact. With several clusters it is enough that
@@ -33,6 +34,11 @@ const maxAfter = 64
 // checked and pinned by digest now, so that what could be refused in a second is not refused
 // after a night in the queue.
 func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.SubmitRunRequest) (forge.RunSpec, []string, error) {
+	return d.resolveAmong(ctx, p, q, nil)
+}
+
+// resolveAmong is resolveSpec for one of several runs that are submitted together, which may name each other.
+func (d *Daemon) resolveAmong(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, among steps) (forge.RunSpec, []string, error) {
 	var none forge.RunSpec
 	rec, err := d.live().recipes.Get(q.Recipe)
 	if err != nil {
@@ -69,14 +75,14 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if spec.Gang, err = resolveGang(q, rec.Gang); err != nil {
 		return none, nil, err
 	}
-	in, err := d.resolveInputs(ctx, p, q, rec, &spec)
+	in, err := d.resolveInputs(ctx, p, q, rec, &spec, among)
 	if err != nil {
 		return none, nil, err
 	}
 	if spec.SecretsFile, err = d.secretsFile(q.SecretsFile); err != nil {
 		return none, nil, err
 	}
-	if err := d.resolveAfter(ctx, p, q, &spec); err != nil {
+	if err := d.resolveAfter(ctx, p, q, &spec, among); err != nil {
 		return none, nil, err
 	}
 	begins, err := d.resolveBranch(ctx, p, q, &spec)
@@ -111,8 +117,12 @@ func (d *Daemon) resolveSpec(ctx context.Context, p forge.Principal, q api.Submi
 	if err != nil {
 		return none, nil, err
 	}
+	held, err := d.mayHold(q, spec, in)
+	if err != nil {
+		return none, nil, err
+	}
 	looked, err := d.lookBefore(ctx, q, spec, in)
-	return spec, slices.Concat(begins, notes, more, looked), err
+	return spec, slices.Concat(begins, notes, more, held, looked), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {
@@ -162,7 +172,7 @@ func resolveGang(q api.SubmitRunRequest, g forge.Gang) (forge.Gang, error) {
 	return g, nil
 }
 
-func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, rec recipes.Recipe, spec *forge.RunSpec) (in inputs, err error) {
+func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, rec recipes.Recipe, spec *forge.RunSpec, among steps) (in inputs, err error) {
 	t := d.db.For(p)
 	switch {
 	case q.Dataset == "" && rec.NeedsDataset:
@@ -186,29 +196,17 @@ func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.Sub
 		in.dataset = &v
 		spec.Dataset = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
 	}
-	switch {
-	case q.Base == "" && rec.NeedsBase:
-		return in, forge.Invalidf("base", "recipe %s needs a base model", rec.Name).WithHint("forgectl model list")
-	case q.Base != "":
-		ref, err := forge.ParseRef(q.Base)
-		if err != nil {
-			return in, forge.Invalidf("base", "%v", err)
-		}
-		v, err := t.ModelVersion(ctx, ref)
-		if err != nil {
-			return in, asField(err, "base")
-		}
-		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
-		if v.Kind != forge.ModelBase {
-			return in, forge.Invalidf("base", "%s is a %s model; want a base model", name, v.Kind).WithHint("forgectl model import NAME PATH registers one")
-		}
-		if err := d.checkInputs(ctx, v.Manifest); err != nil {
-			return in, forge.Invalidf("base", "%s: %v", name, err).WithHint("import the changed weights as a new version: forgectl model import %s %s", v.Name, v.Manifest.Root)
-		}
-		in.base = &v
-		spec.Base = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}
+	if in.base, err = d.resolveBase(ctx, t, q, rec, spec, among); err != nil {
+		return in, err
 	}
-	return in, nil
+	if err := d.resolveReward(ctx, t, q, rec, spec, in.base, among); err != nil {
+		return in, err
+	}
+	if err := d.resolveModel(ctx, t, q, rec, spec, among); err != nil {
+		return in, err
+	}
+	spec.After = awaits(spec)
+	return in, d.resolveSuite(ctx, p, q, rec, spec)
 }
 
 func kindList(kinds []forge.DatasetKind) string {
@@ -219,12 +217,22 @@ func kindList(kinds []forge.DatasetKind) string {
 	return strings.Join(s, ", ")
 }
 
-func (d *Daemon) resolveAfter(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, spec *forge.RunSpec) error {
+func (d *Daemon) resolveAfter(ctx context.Context, p forge.Principal, q api.SubmitRunRequest, spec *forge.RunSpec, among steps) error {
 	if len(q.After) > maxAfter {
 		return forge.Invalidf("after", "%d runs; want at most %d", len(q.After), maxAfter)
 	}
 	for _, name := range q.After {
-		r, err := d.db.For(p).Run(ctx, name)
+		if step, is := strings.CutPrefix(name, store.StepRef); is && among != nil {
+			r, ok := among[step]
+			if !ok {
+				return forge.Invalidf("after", "there is no step %q in this pipeline", step)
+			}
+			if !slices.Contains(spec.After, r.ID) {
+				spec.After = append(spec.After, r.ID)
+			}
+			continue
+		}
+		r, err := d.db.For(p).Run(ctx, strings.TrimPrefix(name, runRef))
 		if err != nil {
 			return asField(err, "after")
 		}

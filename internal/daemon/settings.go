@@ -21,6 +21,7 @@ type settings struct {
 	cfg      Config
 	policy   scheduler.Policy
 	recipes  recipes.Library
+	suites   recipes.Suites
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
 	handler  http.Handler
@@ -57,6 +58,14 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 	}
 	if cfg.RecipesDir != "" {
 		if s.recipes, err = s.recipes.With(cfg.RecipesDir); err != nil {
+			return nil, err
+		}
+	}
+	if s.suites, err = recipes.BuiltinSuites(); err != nil {
+		return nil, err
+	}
+	if cfg.SuitesDir != "" {
+		if s.suites, err = s.suites.With(cfg.SuitesDir); err != nil {
 			return nil, err
 		}
 	}
@@ -100,8 +109,8 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 }
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
-	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Progress: &d.reading, Runs: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d},
-		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}, Recipes: recipeBook{d}, Snapshots: snapshots{d}}, d.options(cfg))
+	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Progress: &d.reading, Runs: runs{d}, Estimates: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d}, Samples: samples{d}, Pipelines: pipelines{d},
+		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}, Recipes: recipeBook{d}, Snapshots: snapshots{d}, Bundles: bundles{d}}, d.options(cfg))
 }
 
 func checkPython(cl ClusterConfig, i int) error {

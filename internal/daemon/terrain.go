@@ -19,6 +19,7 @@ type terrain struct {
 	mu    sync.Mutex
 	parts map[forge.ClusterName]*ground
 	fit   map[shape]verdict
+	alike map[shape][]kind // by where a run may go, without its gang
 }
 
 // ground is what runs may ask for by name, on one cluster or on all ("").
@@ -51,7 +52,7 @@ func (d *Daemon) terrain() *terrain {
 	if t := d.ground.Load(); t != nil && sameList(t.nodes, nodes) {
 		return t
 	}
-	t := &terrain{nodes: nodes, parts: map[forge.ClusterName]*ground{}, fit: map[shape]verdict{}}
+	t := &terrain{nodes: nodes, parts: map[forge.ClusterName]*ground{}, fit: map[shape]verdict{}, alike: map[shape][]kind{}}
 	d.ground.Store(t)
 	return t
 }
@@ -92,15 +93,24 @@ func (t *terrain) part(c forge.ClusterName) *ground {
 	return g
 }
 
-// fits is scheduler.FitsWhere on these nodes.
-func (t *terrain) fits(g forge.Gang, c forge.ClusterName, where *forge.Constraints) (bool, string) {
-	s := shape{gang: g, cluster: c}
+// shapeOf is what is remembered by; ok is false for what cannot be written down.
+func shapeOf(g forge.Gang, c forge.ClusterName, where *forge.Constraints) (s shape, ok bool) {
+	s = shape{gang: g, cluster: c}
 	if !where.Empty() {
 		text, err := json.Marshal(where)
 		if err != nil {
-			return scheduler.FitsWhere(t.nodes, g, c, where)
+			return s, false
 		}
 		s.where = string(text)
+	}
+	return s, true
+}
+
+// fits is scheduler.FitsWhere on these nodes.
+func (t *terrain) fits(g forge.Gang, c forge.ClusterName, where *forge.Constraints) (bool, string) {
+	s, ok := shapeOf(g, c, where)
+	if !ok {
+		return scheduler.FitsWhere(t.nodes, g, c, where)
 	}
 	t.mu.Lock()
 	v, known := t.fit[s]

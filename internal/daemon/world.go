@@ -116,6 +116,10 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			before, known := d.runs[x.Run.ID]
 			d.putRun(*x.Run)
 			replan = replan || !known || plannable(before) != plannable(*x.Run) || x.Run.State == forge.RunPending
+			if x.Run.State.Terminal() && len(d.waiters[x.Run.ID]) > 0 { // its GPUs were free before it was judged: nothing else says that they may start
+				replan = true
+				d.moved++
+			}
 		case x.Attempt != nil:
 			was, known := d.attempts[x.Attempt.Run]
 			d.putAttempt(*x.Attempt)

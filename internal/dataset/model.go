@@ -88,7 +88,11 @@ func inspect(dir string) (ModelInfo, error) {
 	var config struct {
 		Architectures []string        `json:"architectures"`
 		AutoMap       json.RawMessage `json:"auto_map"`
+		Vocab         any             `json:"vocab_size"` // whatever a config holds there: no weights are refused for it
+		Labels        any             `json:"id2label"`
+		Outputs       any             `json:"num_labels"`
 	}
+	var all map[string]json.RawMessage
 	path := filepath.Join(dir, "config.json")
 	if exists(dir, "adapter_config.json") { // also beside a config.json: transformers would load the adapter's base in its place
 		return info, isAdapter(dir)
@@ -103,15 +107,35 @@ func inspect(dir string) (ModelInfo, error) {
 	if len(config.Architectures) > 0 {
 		info.Architecture = config.Architectures[0]
 	}
-	var err error
-	if info.Shards, err = checkWeights(dir); err != nil {
+	info.Vocab = count(config.Vocab)
+	if strings.HasSuffix(info.Architecture, "ForSequenceClassification") {
+		labels, _ := config.Labels.(map[string]any)
+		if info.Outputs = max(count(config.Outputs), len(labels)); info.Outputs == 0 {
+			info.Outputs = 2 // what transformers takes where config.json says nothing
+		}
+	}
+	if err := readJSON(path, &all); err != nil {
 		return info, err
 	}
+	shape := newShaper(all)
+	var err error
+	if info.Shards, err = checkWeights(dir, shape.see); err != nil {
+		return info, err
+	}
+	info.Shape = shape.shape()
 	info.HasTokenizer = exists(dir, "tokenizer.json") || exists(dir, "tokenizer.model") || exists(dir, "spiece.model") ||
 		exists(dir, "vocab.json") && exists(dir, "merges.txt") || exists(dir, "vocab.txt")
 	info.RemoteCode = says(config.AutoMap)
 	info.ChatTemplate = exists(dir, "chat_template.jinja") || exists(dir, "chat_template.json")
 	return info, inspectTokenizer(dir, &info)
+}
+
+// count is a number of things, 0 where a value is none.
+func count(v any) int {
+	if n, ok := v.(float64); ok && n > 0 && n < 1<<31 {
+		return int(n)
+	}
+	return 0
 }
 
 // inspectTokenizer reads what the tokenizer's own files say.

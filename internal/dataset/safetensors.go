@@ -39,14 +39,17 @@ var bits = map[string]int64{
 }
 
 // checkWeights finds the weights as transformers would (one file before an index) and returns
-// how many files they are.
-func checkWeights(dir string) (shards int, err error) {
+// how many files they are. Each tensor that they hold is shown to see.
+func checkWeights(dir string, see func(name string, t tensor)) (shards int, err error) {
 	if present(dir, singleWeights) {
-		_, err := readHeader(filepath.Join(dir, singleWeights))
+		header, err := readHeader(filepath.Join(dir, singleWeights))
+		for name, t := range header {
+			see(name, t)
+		}
 		return 1, err
 	}
 	if present(dir, weightsIndex) {
-		return checkShards(dir)
+		return checkShards(dir, see)
 	}
 	e := forge.Invalidf("path", "%s holds no weights: neither %s nor %s exists", dir, singleWeights, weightsIndex)
 	if pickled, _ := filepath.Glob(filepath.Join(dir, "pytorch_model*.bin")); len(pickled) > 0 {
@@ -62,7 +65,7 @@ func present(dir, name string) bool {
 	return err == nil
 }
 
-func checkShards(dir string) (int, error) {
+func checkShards(dir string, see func(string, tensor)) (int, error) {
 	path := filepath.Join(dir, weightsIndex)
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
@@ -100,9 +103,11 @@ func checkShards(dir string) (int, error) {
 		}
 		slices.Sort(byShard[shard])
 		for _, name := range byShard[shard] {
-			if _, ok := header[name]; !ok {
+			t, ok := header[name]
+			if !ok {
 				return 0, forge.Invalidf("path", "%s does not hold tensor %.80q, which %s says is there", filepath.Join(dir, shard), name, weightsIndex)
 			}
+			see(name, t)
 		}
 	}
 	return len(shards), nil
@@ -142,21 +147,30 @@ func readHeader(path string) (map[string]tensor, error) {
 	if _, err := io.ReadFull(f, raw); err != nil {
 		return nil, unreadable(path, err)
 	}
+	tensors, err := parseHeader(raw, size-8-int64(n))
+	if err != nil {
+		return bad("%w", err)
+	}
+	return tensors, nil
+}
+
+// parseHeader is the header of a file that has so many bytes of data behind it.
+func parseHeader(raw []byte, data int64) (map[string]tensor, error) {
 	var entries map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &entries); err != nil {
-		return bad("its safetensors header is malformed: %w", err)
+		return nil, fmt.Errorf("its safetensors header is malformed: %w", err)
 	}
 	delete(entries, "__metadata__")
 	tensors := make(map[string]tensor, len(entries))
 	for name, e := range entries {
 		var t tensor
 		if err := json.Unmarshal(e, &t); err != nil {
-			return bad("its header entry %.80q is malformed: %w", name, err)
+			return nil, fmt.Errorf("its header entry %.80q is malformed: %w", name, err)
 		}
 		tensors[name] = t
 	}
-	if p := checkExtents(tensors, size-8-int64(n)); p != "" {
-		return bad("%s", p)
+	if p := checkExtents(tensors, data); p != "" {
+		return nil, errors.New(p)
 	}
 	return tensors, nil
 }

@@ -53,9 +53,14 @@ var rules = map[string]access{
 	"what-if":              {role: forge.RoleMember, query: "policy=fifo", ok: []int{200}},
 	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-samples":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-bundle":       {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"get-run-source":       {role: forge.RoleMember, target: "run", ok: []int{412}}, // it has none
 	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
+	"submit-pipeline":      {role: forge.RoleMember, target: "run", body: `{"name":"chain","steps":[{"step":"one","run":{"recipe":"probe","after":["ID"]}},{"step":"two","run":{"recipe":"probe","after":["step:one"]}}]}`, ok: []int{201}},
+	"estimate-run":         {role: forge.RoleMember, body: `{"recipe":"probe"}`, ok: []int{412}}, // a program that is not forge's own
 	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
 	"interrupt-run":        {role: forge.RoleMember, target: "run", body: `{"as":"timeout"}`, ok: []int{412}, own: true}, // it does not run
 	"get-run-seat":         {role: forge.RoleMember, target: "run", ok: []int{412}, own: true},

@@ -36,6 +36,11 @@ func (f *Fake) Print(key string, rank int, text string) {
 	})
 }
 
+// Leave appends to a file that rank 0 leaves, by the name of its stream.
+func (f *Fake) Leave(key, stream, text string) {
+	f.change(key, func(a *fakeAttempt) { a.streams[stream] = append(a.streams[stream], text...) })
+}
+
 // Save makes a checkpoint of a run appear. A zero verdict is VerdictWritten, which a look with
 // verify finds good; VerdictTorn stays torn.
 func (f *Fake) Save(c forge.Checkpoint) {

@@ -76,7 +76,7 @@ func (*Files) Read(ctx context.Context, at Attempt, stream string, offset int64,
 		return empty, unavailable(err)
 	}
 	out := forge.Chunk{Data: buf[:got], Next: offset + int64(got), Size: st.Size()}
-	if stream != forge.StreamMetrics && bytes.IndexByte(out.Data, 0) >= 0 { // zeros are rare in what is printed, and what a hole reads as
+	if wholeFiles[stream] == "" && bytes.IndexByte(out.Data, 0) >= 0 { // zeros are rare in what is printed, and what a hole reads as
 		if cut, ok := readCut(root, path, st.Size()); ok {
 			out = cut.around(out, offset)
 		}

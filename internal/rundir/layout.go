@@ -56,7 +56,8 @@ func (a Attempt) CheckpointDir() string { return a.path("checkpoints") }
 func (a Attempt) WaitsPath() string     { return a.path("nodes", "waits") }
 func (a Attempt) OutputDir() string     { return a.path("output") }
 func (a Attempt) OutputPath() string    { return a.path("output.json") }
-func (a Attempt) WorkDir() string       { return a.path("work") } // where a command starts that came with its directory
+func (a Attempt) LoadTestLog() string   { return a.path("load_test.log") } // what the load test of the output printed
+func (a Attempt) WorkDir() string       { return a.path("work") }          // where a command starts that came with its directory
 
 // NodeDir belongs to the shim of the node with this index in the placement.
 func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("%04d", node)) }
@@ -77,11 +78,22 @@ func (a Attempt) StderrPath(rank int) string   { return filepath.Join(a.RankDir(
 func (a Attempt) RankEnvPath(rank int) string  { return filepath.Join(a.RankDir(rank), "env.sh") }
 func (a Attempt) RankExitPath(rank int) string { return filepath.Join(a.RankDir(rank), "exit.json") }
 
-// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: forge.StreamMetrics,
+// wholeFiles are the streams that rank 0 writes by itself, beside what ranks print.
+var wholeFiles = map[string]string{
+	forge.StreamMetrics:  "metrics.jsonl",
+	forge.StreamSamples:  "samples.jsonl",
+	forge.StreamCard:     "output/README.md",
+	forge.StreamTraining: "output/training.json",
+
+	forge.StreamScores:      "output/scores.json",
+	forge.StreamEvalSamples: "output/samples.jsonl",
+}
+
+// StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,
 // "stdout.RANK" or "stderr.RANK". Anything else is an error: a name never becomes a path.
 func StreamPath(stream string) (string, error) {
-	if stream == forge.StreamMetrics {
-		return "metrics.jsonl", nil
+	if path, is := wholeFiles[stream]; is {
+		return path, nil
 	}
 	for _, kind := range []string{"stdout", "stderr"} {
 		num, ok := strings.CutPrefix(stream, kind+".")
@@ -94,7 +106,7 @@ func StreamPath(stream string) (string, error) {
 		}
 		return filepath.Join("ranks", fmt.Sprintf("%04d", rank), kind), nil
 	}
-	return "", forge.Invalidf("stream", `%.40q is not a stream; want "metrics", "stdout.RANK" or "stderr.RANK"`, stream)
+	return "", forge.Invalidf("stream", `%.40q is not a stream; want "metrics", "samples", "stdout.RANK" or "stderr.RANK"`, stream)
 }
 
 // Ranks is how many processes the attempt starts over all nodes, and how many on each: one per

@@ -9,6 +9,7 @@
 //	gang.go      when the ranks are to be ended and how hard: values in, orders out, no I/O
 //	watch.go     the loop that feeds it: exits, signals, the stop file, limits, other nodes
 //	finish.go    leftovers, exit records, the output's digest, exit.json as the last word
+//	loadtest.go  the output, loaded as a user would, before it is hashed
 //	slurm.go     the same under srun: seat, claim in the name of a job, patience, the fence
 //	master.go    where ranks of several nodes meet; port.go: and at which port
 //	cpu.go       CPUs of a node, shared among its ranks

@@ -53,7 +53,14 @@ func (s *shim) end(why error) int {
 			x.Detail = sentence(x.Detail, "processes that do not die even by KILL are left")
 		}
 		if s.node == 0 && why == nil && s.gang.allZero() && s.peers.allEnded() && s.peers.zero {
-			if err := s.recordOutput(); err != nil {
+			err := s.loadTest()
+			if err == nil {
+				err = s.recordOutput()
+			}
+			if errors.As(err, &r) {
+				x.Cause = r.cause
+			}
+			if err != nil {
 				x.Detail = sentence(x.Detail, err.Error())
 			}
 		}

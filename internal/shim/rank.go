@@ -17,9 +17,9 @@ import (
 )
 
 // command is what the entry means on this cluster, in the software that it is to run in.
-func command(l rundir.LaunchFile) ([]string, error) {
+func command(l rundir.LaunchFile, e forge.Entry) ([]string, error) {
 	var argv []string
-	switch e := l.Spec.Entry; {
+	switch {
 	case e.Module != "" && l.Options.Python == "":
 		return nil, errors.New("the cluster's configuration names no Python interpreter")
 	case e.Module != "":
@@ -59,7 +59,7 @@ func bashWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`)
 
 // startRanks starts every local rank, or none that lives on: the error says why not.
 func (s *shim) startRanks() error {
-	argv, err := command(s.launch)
+	argv, err := command(s.launch, s.launch.Spec.Entry)
 	if err != nil {
 		return refuse(forge.StopNodeEnv, "%v", err)
 	}

@@ -16,7 +16,7 @@ import (
 // startedIn runs what the shim would run for a command.
 func startedIn(t *testing.T, o rundir.LaunchOptions, words ...string) (out string, code int) {
 	t.Helper()
-	argv, err := command(rundir.LaunchFile{Launch: forge.Launch{Spec: forge.RunSpec{Entry: forge.Entry{Command: words}}}, Options: o})
+	argv, err := command(rundir.LaunchFile{Options: o}, forge.Entry{Command: words})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,11 +68,11 @@ func TestWhatFailsBeforeARankIsItsNodesEnvironment(t *testing.T) {
 
 func TestWithoutSoftwareARankIsStartedAsItIs(t *testing.T) {
 	l := rundir.LaunchFile{Launch: forge.Launch{Spec: forge.RunSpec{Entry: forge.Entry{Module: "m"}}}, Options: rundir.LaunchOptions{Python: "/p", Wrap: []string{"apptainer", "exec", "i.sif"}}}
-	if got, err := command(l); err != nil || !slices.Equal(got, []string{"apptainer", "exec", "i.sif", "/p", "-m", "m"}) {
+	if got, err := command(l, l.Spec.Entry); err != nil || !slices.Equal(got, []string{"apptainer", "exec", "i.sif", "/p", "-m", "m"}) {
 		t.Errorf("%q, %v", got, err)
 	}
 	l.Options.Wrap = nil
-	if got, err := command(l); err != nil || !slices.Equal(got, []string{"/p", "-m", "m"}) {
+	if got, err := command(l, l.Spec.Entry); err != nil || !slices.Equal(got, []string{"/p", "-m", "m"}) {
 		t.Errorf("%q, %v", got, err)
 	}
 }

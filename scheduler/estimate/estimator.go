@@ -249,6 +249,14 @@ func (e *Estimator) Work(id forge.RunID) forge.Work {
 	return forge.Work{}
 }
 
+// Took is how long runs alike that ended took on average, and how many they are; 0, 0 while those are too few to be believed.
+func (e *Estimator) Took(l Like) (time.Duration, int) {
+	if m := e.likes[l]; m != nil && m.n >= enough {
+		return m.mean(), int(m.n)
+	}
+	return 0, 0
+}
+
 // Arrivals are the runs whose whole service became known, or turned out to be another, since the last call.
 func (e *Estimator) Arrivals() []forge.Arrival {
 	out := e.arrived

@@ -26,6 +26,8 @@ venv)
     chmod +x "$last/bin/python"
     ;;
 pip)
+    while [[ $# -gt 0 && $1 != --target ]]; do shift; done
+    [[ -n ${2:-} ]] && mkdir -p "$2"
     while [[ -e $UV_HOLD ]]; do sleep 0.05; done
     ;;
 esac
@@ -94,6 +96,16 @@ def test_prints_the_path_alone_on_stdout_and_the_phases_on_stderr(site: Site):
     for phase in ("uv: ", "packages: ", "check: "):
         assert phase in err
     assert "--require-hashes" in site.installs()[0] and "--compile-bytecode" in site.installs()[0]
+
+
+def test_the_trl_with_a_ppo_trainer_lies_in_a_directory_of_its_own_by_its_hash_and_without_what_it_needs(site: Site):
+    code, out, err = site.run("--trl-ppo")
+    assert code == 0, err
+    home = Path(out.strip())
+    assert home.is_dir() and home.name.startswith("trl-ppo-") and out == f"{home}\n"
+    assert "--require-hashes" in site.installs()[0] and "--no-deps" in site.installs()[0]
+    assert site.run("--trl-ppo") == (0, out, "") and len(site.installs()) == 1
+    assert site.leftovers() == [] and site.venvs() == []
 
 
 def test_a_second_time_it_only_looks(site: Site):
@@ -234,4 +246,4 @@ def test_the_lowest_packages_take_the_lowest_python_that_is_there(site: Site):
 @pytest.mark.parametrize("args", [("--newest",), ("--lowest", "more")])
 def test_an_argument_that_it_does_not_know_is_refused(site: Site, args):
     code, out, err = site.run(*args)
-    assert (code, out) == (1, "") and "usage: install [--lowest | --uv]" in err
+    assert (code, out) == (1, "") and "usage: install [--lowest | --uv | --trl-ppo]" in err

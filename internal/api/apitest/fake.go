@@ -37,11 +37,13 @@ type Fake struct {
 	metrics  map[forge.RunID]api.Metrics
 	saves    map[forge.RunID][]forge.Checkpoint
 	whys     map[forge.RunID]api.Why
+	samples  map[forge.RunID][]api.Sample
 	queue    *api.Queue
 	nodes    []api.NodeView
 	clusters []api.ClusterView
 	seat     api.RunSeat
 
+	archives   map[string][]byte       // by digest
 	snapshots  map[string]api.Snapshot // by tenant and digest
 	batchQueue string                  // has all that wait
 	checks     []api.Check
@@ -81,7 +83,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Holds: f, Priority: f, RunData: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Snapshots: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Snapshots: f, Bundles: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

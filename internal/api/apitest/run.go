@@ -136,6 +136,15 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		Priority: min(forge.DefaultPriority, maxPriority(p)), TimeLimit: r.TimeLimit, TotalTime: r.TotalTime, Grace: forge.Duration(forge.DefaultGrace),
 		MaxRetries: r.MaxRetries, Register: r.Register, Cluster: forge.ClusterName(r.Cluster), Batch: r.Batch, Runtime: r.Runtime,
 		Where: r.Where, SecretsFile: r.SecretsFile, Pinned: r.Preemptible != nil && !*r.Preemptible}
+	if r.Dataset != "" {
+		run.Spec.Dataset = &forge.InputRef{Name: r.Dataset}
+	}
+	if r.Base != "" {
+		run.Spec.Base = &forge.InputRef{Name: r.Base}
+	}
+	if r.Params != nil {
+		run.Spec.Params = r.Params
+	}
 	if r.ResumeFrom != "" {
 		run.Spec.ResumeFrom = &forge.BranchPoint{Run: "R3", Number: 3, Attempt: 1, Step: 20, Path: "/runs/3/attempts/0001/checkpoints/checkpoint-20", SHA256: "5d41402a"}
 	}
@@ -294,6 +303,7 @@ func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) (api.
 	for _, r := range f.runs {
 		switch {
 		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, q.Recipe != "" && r.Spec.Recipe != q.Recipe, !strings.HasPrefix(r.Spec.Name, q.Name),
+			q.Pipeline != "" && (r.Spec.Pipeline == nil || r.Spec.Pipeline.Name != q.Pipeline && r.Spec.Pipeline.ID != q.Pipeline),
 			q.Batch != "" && !slices.ContainsFunc(r.Attempts, func(a forge.Attempt) bool { return a.Batch != nil && a.Batch.ID == q.Batch }),
 			q.Model != "" && !strings.HasPrefix(r.Model, q.Model+"@"), !q.Since.IsZero() && r.SubmittedAt.Before(q.Since),
 			!q.Until.IsZero() && !r.SubmittedAt.Before(q.Until), len(q.States) > 0 && !slices.Contains(q.States, r.State):
@@ -305,5 +315,5 @@ func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) (api.
 		return api.List[forge.Run]{}, err
 	}
 	return pageOf(seen, func(r forge.Run) string { return string(r.ID) }, q.Limit, q.Cursor,
-		bound(p, "runs", cmp.Or(q.Sort, "-number"), q.States, q.User, q.Recipe, q.Name, q.Model, q.Batch, q.Since, q.Until))
+		bound(p, "runs", cmp.Or(q.Sort, "-number"), q.States, q.User, q.Recipe, q.Name, q.Model, q.Batch, q.Pipeline, q.Since, q.Until))
 }

@@ -28,8 +28,9 @@ func (f *Fake) AddSnapshot(_ context.Context, p forge.Principal, digest string, 
 		return api.Snapshot{}, forge.Invalidf("sha256", "the body has another digest")
 	}
 	if f.snapshots == nil {
-		f.snapshots = map[string]api.Snapshot{}
+		f.snapshots, f.archives = map[string]api.Snapshot{}, map[string][]byte{}
 	}
+	f.archives[digest] = b
 	f.snapshots[string(p.Tenant)+digest] = api.Snapshot{SHA256: digest, Bytes: int64(len(b)), Files: 1}
 	f.remember(p, digest)
 	return f.snapshots[string(p.Tenant)+digest], nil

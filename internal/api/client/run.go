@@ -27,6 +27,22 @@ func (c *Client) SubmitRun(ctx context.Context, r api.SubmitRunRequest) (api.Sub
 	return out, err
 }
 
+// SubmitPipeline submits a chain of runs.
+func (c *Client) SubmitPipeline(ctx context.Context, q api.PipelineRequest) (api.SubmittedPipeline, error) {
+	var out api.SubmittedPipeline
+	ctx, cancel := context.WithTimeout(ctx, max(c.opts.Timeout, submitTimeout*time.Duration(max(1, len(q.Steps)))))
+	defer cancel()
+	err := c.askLong(ctx, http.MethodPost, "/v1/pipelines", nil, q, &out)
+	return out, err
+}
+
+// EstimateRun says what a run would take.
+func (c *Client) EstimateRun(ctx context.Context, r api.SubmitRunRequest) (api.Estimate, error) {
+	var out api.Estimate
+	err := c.ask(ctx, http.MethodPost, "/v1/estimates", nil, r, &out)
+	return out, err
+}
+
 // Run shows a run with its attempts.
 func (c *Client) Run(ctx context.Context, run string) (api.RunDetail, error) {
 	var out api.RunDetail
@@ -41,6 +57,7 @@ func filterQuery(f api.RunFilter) url.Values {
 	setText(q, "recipe", f.Recipe)
 	setText(q, "name", f.Name)
 	setText(q, "model", f.Model)
+	setText(q, "pipeline", f.Pipeline)
 	setText(q, "batch_job", f.Batch)
 	setTime(q, "since", f.Since)
 	setTime(q, "until", f.Until)
@@ -216,6 +233,15 @@ func (c *Client) Metrics(ctx context.Context, run string, m api.MetricsQuery) (a
 	setInt(q, "points", int64(m.Points))
 	var out api.Metrics
 	err := c.ask(ctx, http.MethodGet, runPath(run, "/metrics"), q, nil, &out)
+	return out, err
+}
+
+// Samples reads what a run's policy wrote.
+func (c *Client) Samples(ctx context.Context, run string, s api.SamplesQuery) (api.RunSamples, error) {
+	q := url.Values{"step": {strconv.FormatInt(s.Step, 10)}}
+	setInt(q, "last", int64(s.Last))
+	var out api.RunSamples
+	err := c.ask(ctx, http.MethodGet, runPath(run, "/samples"), q, nil, &out)
 	return out, err
 }
 

@@ -52,12 +52,12 @@ func TestOpenAPI(t *testing.T) {
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
-		"POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
+		"POST /v1/estimates", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "PATCH /v1/tenants/{tenant}", "GET /v1/runs/{run}/priority", "POST /v1/runs/{run}/priority", "GET /v1/whoami", "GET /v1/doctor",
-		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat", "GET /v1/queue/what-if",
+		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat", "GET /v1/runs/{run}/bundle", "GET /v1/runs/{run}/source", "GET /v1/queue/what-if",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
 	ops := operations(o)
@@ -159,6 +159,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/models/import", "", `{"name":"tiny","path":"/models/tiny"}`}, {"POST /v1/models/register", "", `{"name":"bot","run":"2"}`},
 		{"GET /v1/models", "", ""}, {"GET /v1/models/{name}", "/v1/models/bot", ""}, {"GET /v1/progress/{key}", "/v1/progress/once%201", ""},
 		{"POST /v1/runs", "", `{"recipe":"lora_sft","params":{"lora.r":16},"time_limit":"1-12:00:00","priority":60}`},
+		{"POST /v1/estimates", "", `{"recipe":"lora_sft","base":"tiny"}`},
 		{"GET /v1/runs", "/v1/runs?state=running,completed,pending&limit=2", ""}, {"GET /v1/runs/rows", "/v1/runs/rows?limit=2", ""},
 		{"GET /v1/runs/{run}", "/v1/runs/1", ""}, {"GET /v1/runs/{run}/why", "/v1/runs/1/why", ""}, {"GET /v1/runs/{run}/log", "/v1/runs/1/log?rank=1", ""},
 		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
@@ -175,13 +176,13 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/users/{user}", "/v1/users/carla", ""}, {"PATCH /v1/users/{user}", "/v1/users/carla", `{"role":"viewer"}`},
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
-		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
+		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"GET /v1/runs/{run}/bundle", "/v1/runs/2/bundle", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
 		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
-	seen := map[string]bool{"GET /v1/events": true} // streams: events_test.go
+	seen := map[string]bool{"GET /v1/events": true, "GET /v1/runs/{run}/source": true} // streams: events_test.go, bundle_test.go
 	for _, c := range calls {
 		seen[c.op] = true
 		t.Run(c.op, func(t *testing.T) {

@@ -126,6 +126,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.events()
 	srv.recipes()
 	srv.snapshots()
+	srv.bundles()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}

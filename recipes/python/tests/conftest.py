@@ -15,6 +15,7 @@ from forge_train.rundir import RunDir
 
 DATA = SRC.parent / "data" / "support_chat.jsonl"
 PAIRS = SRC.parent / "data" / "support_preference.jsonl"
+PROMPTS = SRC.parent / "data" / "support_prompts.jsonl"
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,8 @@ def of_recipe(recipe: str, base: Path, **params) -> dict:
     """A config.json of any recipe, over the dataset that is shipped for it."""
     if recipe == "lora_sft":
         return configuration(base, **params)
+    if recipe == "rlhf":
+        return configuration(base, PROMPTS, "prompt", recipe, **params)
     return configuration(base, PAIRS, "preference", recipe, **params)
 
 

@@ -17,7 +17,7 @@ from forked import Forked
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 RUN_ID = "01JTEST00000000000000000000"
-CLOCK = re.compile(r"time/|tokens_per_second$|gpu/")  # metrics that no two runs share
+CLOCK = re.compile(r"time/|tokens_per_second$|eps$|gpu/")  # metrics that no two runs share
 
 
 class Attempt:
@@ -155,7 +155,8 @@ class Attempt:
 # What must not differ by a byte between an interrupted run and an undisturbed one. Not among them, because they
 # hold names of this attempt or the order of a set: manifest, training_args.bin, adapter_config.json, training.json.
 EXACT = re.compile(
-    r"^((adapter_)?model.*\.safetensors|optimizer\.pt|scheduler\.pt|rng_state.*\.pth|trainer_state\.json|.*\.distcp)$"
+    r"^((adapter_)?model.*\.safetensors|value\.safetensors|ppo\.json|optimizer\.pt|scheduler\.pt|rng_state.*\.pth|rollouts_.*\.pt"
+    r"|trainer_state\.json|.*\.distcp)$"
 )
 
 

@@ -16,7 +16,7 @@ import yaml
 from gang_of import SRC
 from threads import Threads
 
-from forge_train import dpo, environment, lora_sft, outcome, reward, rundir
+from forge_train import dpo, environment, lora_sft, outcome, reward, rlhf, rundir
 from forge_train.gang import Gang
 from forge_train.outcome import BadInput, Cancelled, Checkpointed, NodeEnvironment, NotANumber, Superseded
 from forge_train.rundir import RunDir
@@ -303,7 +303,7 @@ class TestEnvironment:
 
     def test_what_is_checked_before_the_imports_needs_the_standard_library_alone(self):
         code = (
-            "import sys; from forge_train import dpo, lora_sft, reward; "
+            "import sys; from forge_train import dpo, lora_sft, reward, rlhf; "
             "print([m for m in ('torch', 'numpy', 'transformers') if m in sys.modules])"
         )
         out = subprocess.run(
@@ -312,7 +312,7 @@ class TestEnvironment:
         assert out.stdout.strip() == "[]"
 
 
-RECIPES = [lora_sft, dpo, reward]
+RECIPES = [lora_sft, dpo, reward, rlhf]
 
 
 class TestRecipe:

@@ -160,6 +160,27 @@ def test_prompts_that_leave_no_room_for_an_answer(tiny, tmp_path):
     assert "anything to learn" in fault["message"] and "--set train.max_length=" in fault["hint"]
 
 
+def test_prompts_that_leave_no_room_to_answer_them(tiny, tmp_path):
+    path = tmp_path / "d.jsonl"
+    asked = [json.dumps({"prompt": [{"role": "user", "content": "why " * n}]}).encode() + b"\n" for n in (1, 1, 40, 1)]
+    path.write_bytes(b"".join(asked))
+    fault = only_fault(look(tiny, path, "prompt", "rlhf", generation__max_new_tokens=200))
+    assert "1 of 4 rows" in fault["message"] and f"first at {path} line 3 with" in fault["message"]
+    assert "more than 56 tokens (max_position_embeddings of the model = 256" in fault["message"]
+    assert look(tiny, path, "prompt", "rlhf", generation__max_new_tokens=16)["faults"] == []
+    assert "train.max_length = 64" in only_fault(
+        look(tiny, path, "prompt", "rlhf", generation__max_new_tokens=16, train__max_length=64)
+    )["message"]
+
+
+def test_prompts_that_the_template_refuses(tiny, tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(json.dumps({"prompt": [{"role": "user", "content": "a"}]}).encode() + b"\n")
+    base = base_with(tiny, tmp_path, "{{ raise_exception('not this') }}")
+    fault = only_fault(look(base, path, "prompt", "rlhf", generation__max_new_tokens=16))
+    assert fault["field"] == "dataset" and f"{path} line 1: not this" in fault["message"]
+
+
 def test_rows_beyond_the_context_of_the_base(tiny, tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_bytes(row("q", "b c d e f " * 200))

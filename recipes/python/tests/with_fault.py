@@ -143,6 +143,8 @@ elif FAULT == "blind":  # to how much room there is
     disk.lack = lambda where, need: ""
 elif FAULT == "signal_at_step":
     at_boundary(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+elif FAULT == "term_at_step":
+    at_boundary(lambda: os.kill(os.getpid(), signal.SIGTERM))
 elif FAULT == "skip_rng":  # three restores that are not whole, to see that a comparison of runs tells
     start.import_libraries = after_import(lambda trainer: setattr(trainer, "_load_rng_state", lambda self, *a: None))
 elif FAULT == "skip_optimizer":
@@ -151,6 +153,51 @@ elif FAULT == "skip_optimizer":
     )
 elif FAULT == "skip_sampler":
     settings.arguments = lambda *a, real=settings.arguments: real(*a) | {"ignore_data_skip": True}
+elif FAULT == "skip_value":  # of PPO, and its losses that are no numbers
+
+    def forget():
+        from forge_train import value
+
+        value.restore = lambda model, directory: True
+
+    start.import_libraries = lambda quiet, real=start.import_libraries: (real(quiet), forget())
+elif FAULT == "nan_in_update":
+
+    def poison():
+        from forge_train import ppo_trainer, update
+
+        learn = ppo_trainer.Updates._learn
+
+        def _learn(self, *args):
+            real, calls = update.loss, []
+
+            def loss(*args):
+                total, told = real(*args)
+                calls.append(None)
+                # the first mini batch of several: the steps after it are taken, too
+                return (total * float("nan"), told) if len(calls) == 1 and here and self.state.global_step == STEP else (total, told)
+
+            update.loss = loss
+            try:
+                return learn(self, *args)
+            finally:
+                update.loss = real
+
+        ppo_trainer.Updates._learn = _learn
+
+    start.import_libraries = lambda quiet, real=start.import_libraries: (real(quiet), poison())
+elif FAULT == "forget_answers":  # that are still learnt from
+    from forge_train.rollouts import Rollouts
+
+    def forget(self, checkpoint, real=Rollouts._restore):
+        real(self, checkpoint)
+        self._buffered_inputs = None
+
+    Rollouts._restore = forget
+elif FAULT == "forget_epoch":  # in which the sampler is
+    from forge_train.rollouts import ByEpoch
+
+    ByEpoch.__iter__ = lambda self: iter(self.sampler)
 elif FAULT == "note_base":  # no fault: what the base is held in, before the first step and after the last
     import watched
 

@@ -14,6 +14,15 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     assemble      from a job to its trainer, for the recipes that train with TRL
     sharded       the model split over the ranks
     adapter       what is trained of the model: LoRA, or all of it
+    join          a start adapter: into the base's weights, and joined to what is learnt on top
+    output        what a run leaves; card: the model card in it
+    load_test     a program of its own, after the ranks: can what they left be loaded and used
+    rewards       what an answer is worth: functions, and reward_model; builtin_rewards are there already
+    prompts       prompts as tokens, and how long they may be
+    rollouts      what TRL's GRPO and RLOO keep between two steps, saved
+    ppo           PPO: its parameters, how it is put together; ppo_trainer: an update of it
+    rollout       answers of PPO's policy; update: what is learnt from them, in numbers; value: the value model
+    samples       some of the answers, for people to read
     tables        parameters that recipes share
     template      chat templates: the tokenizer's own, or ChatML
     precheck      a look at the rows by the real tokenizer, before a GPU is asked for

@@ -9,6 +9,9 @@ from .outcome import BadInput
 
 def check(params: dict) -> None:
     """Refuse parameters that contradict each other."""
+    merge = params.get("output.merge", "none")
+    if merge != "none" and params["peft"] == "none":
+        raise BadInput(f"output.merge is {merge} and peft is none, whose output is a whole model anyway; leave it out")
     if params["peft"] != "qlora":
         return
     if params["train.precision"] == "fp16":

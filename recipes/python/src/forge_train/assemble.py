@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import adapter, base, settings, sharded
+from . import adapter, base, join, settings, sharded
 from .outcome import BadInput
 from .start import Job
 
@@ -21,7 +21,7 @@ class Parts:
 
 
 def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
-    """Load the base model, with a scoring head of one output for the task SEQ_CLS."""
+    """Load the base model, with a scoring head of one output for the task SEQ_CLS; the start adapter is merged into it."""
     import torch
     from transformers import set_seed
 
@@ -33,23 +33,40 @@ def parts(job: Job, task: str = "CAUSAL_LM") -> Parts:
         dtype = torch.float32  # weights that are trained; a step of 1e-5 is lost in bf16. Autocast computes in the format
     set_seed(params["train.seed"])  # a new head starts at random
     quantization = adapter.quantization(params, device, dtype)
-    model, tokenizer = base.load(job.base, dtype, task, quantization, params["train.chat_template"], job.trust)
-    return Parts(number_format, model, tokenizer, adapter.config(params, model, task))
+    model, _ = base.load(job.base, dtype, task, quantization, params["train.chat_template"], job.trust)
+    if job.start is not None:
+        model = join.merge_into(model, job.start, task)
+    return Parts(number_format, model, tokenizer(job), adapter.config(params, model, task))
+
+
+def tokenizer(job: Job):
+    """The tokenizer alone: the start adapter's where it brings one, with the template that it was trained with, else the base's."""
+    of_base = base.tokenizer(job.base, job.params["train.chat_template"], job.trust)
+    if job.start is None or job.start.tokenizer is None:
+        return of_base
+    own = base.tokenizer(job.start.tokenizer, job.params["train.chat_template"], job.trust)
+    join.check_tokenizer(job.start, own, of_base)
+    return own
 
 
 def trainer(job: Job, have: Parts, kind: type, arguments: type, own: dict, **more):
     """A TRL trainer of a kind, with its arguments, under the rank contract; own are the recipe's arguments."""
+    from dataclasses import fields
+
     from transformers import PrinterCallback, set_seed
 
     from .bridge import ContractCallback, ContractTrainer
 
     params = job.params
     made = type("Trainer", (ContractTrainer, sharded.Sharded, kind), {"__doc__": f"{kind.__name__} under the rank contract."})
+    common = settings.arguments(job.runtime, params, have.number_format)
+    takes = {f.name for f in fields(arguments)}
+    common = {k: v for k, v in common.items() if k in takes or k != "max_length"}  # trainers that generate have none
     set_seed(params["train.seed"])  # the adapter starts at random; TRL before 1.16 seeds only after that
     try:
         trainer = made(
             model=have.model,
-            args=arguments(**settings.arguments(job.runtime, params, have.number_format), **own),
+            args=arguments(**common, **own),
             train_dataset=job.data.to_dataset(),
             processing_class=have.tokenizer,
             peft_config=have.peft,

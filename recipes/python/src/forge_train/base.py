@@ -17,8 +17,17 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 
 
-def inspect(path: Path, needs_chat_template: bool, chat_template: str = template.AUTO, trust: bool = False) -> None:
-    """Raise BadInput for the first thing that a base model directory lacks, or that this site does not take."""
+def inspect(
+    path: Path,
+    needs_chat_template: bool,
+    chat_template: str = template.AUTO,
+    trust: bool = False,
+    tokenizer: Path | None = None,
+) -> None:
+    """Raise BadInput for the first thing that a base model directory lacks, or that this site does not take.
+
+    tokenizer is where the one lies that is taken, if not the base's.
+    """
     if not path.is_dir():
         raise BadInput(f"base model {path} is not a directory on this node")
     if (path / "adapter_config.json").is_file():
@@ -46,7 +55,7 @@ def inspect(path: Path, needs_chat_template: bool, chat_template: str = template
         )
     if not any((path / t).is_file() for t in _TOKENIZERS):
         raise BadInput(f"base model {path} has no tokenizer: want one of {', '.join(_TOKENIZERS)}")
-    if needs_chat_template and template.lacking(path, chat_template, lambda file: _read_json(file, path)):
+    if needs_chat_template and template.lacking(tokenizer or path, chat_template, lambda file: _read_json(file, path)):
         raise BadInput(
             f"base model {path}: the tokenizer has no chat template, and the dataset is of messages. "
             "Take the built-in one with train.chat_template=chatml, put a chat_template.jinja into the model's "
@@ -88,7 +97,7 @@ def load(
     kind = AutoModelForSequenceClassification if task == "SEQ_CLS" else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **local)
-        with _without_notes(task == "SEQ_CLS"):  # that the head is new is the point
+        with without_notes(task == "SEQ_CLS"):  # that the head is new is the point
             model = kind.from_pretrained(path, dtype=dtype, **local, **more)
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as e:
         # Torn weights, weights that do not fit config.json, unknown architectures, code that
@@ -96,14 +105,32 @@ def load(
         if isinstance(e, OSError) and e.errno is not None:
             raise
         raise BadInput(f"base model {path} cannot be loaded: {e}") from e
+    return model, _ready(path, tokenizer, chat_template)
+
+
+def tokenizer(path: Path, chat_template: str = template.AUTO, trust: bool = False):
+    """The tokenizer alone, as load gives it."""
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust)
+    except (ValueError, OSError, KeyError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise BadInput(f"base model {path}: the tokenizer cannot be loaded: {e}") from e
+    return _ready(path, found, chat_template)
+
+
+def _ready(path: Path, tokenizer, chat_template: str):
     template.apply(tokenizer, chat_template)
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise BadInput(f"base model {path}: the tokenizer has neither a padding nor an end token")
-    return model, tokenizer
+    return tokenizer
 
 
 @contextlib.contextmanager
-def _without_notes(on: bool):
+def without_notes(on: bool):
+    """Without what transformers has to say, where that is known."""
     from transformers.utils import logging
 
     was = logging.get_verbosity()

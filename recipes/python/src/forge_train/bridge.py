@@ -20,7 +20,7 @@ from transformers.trainer_callback import ExportableState
 
 from . import checkpoint, disk, keep, mishap
 from .metrics import Own, Split, gpu_memory
-from .outcome import DiskFull, NotANumber
+from .outcome import DiskFull, NotANumber, NothingLeft
 from .runtime import SAVE, Runtime
 from .tables import CHECKPOINT, REPORT
 
@@ -65,6 +65,8 @@ class ContractCallback(TrainerCallback, ExportableState):
             run.notes["skipped_steps"] = run.skipped
         self._tokens, self._since = self.trainer.tokens_seen(), time.monotonic()
         run.before_first_step()
+        if state.global_step >= state.max_steps:  # transformers looks only after a step, and would do one more
+            raise NothingLeft
         if run.first:
             self._other_world()
             run.trackers.begin(state.global_step)
@@ -271,6 +273,7 @@ class ContractTrainer:
             # no gradients at all: the optimizer leaves weights and moments as they are
             import torch
 
+            self.skip_step()
             return torch.tensor(0.0, device=self.args.device)
         loss = super().training_step(*args, **kwargs)
         value = loss.item()
@@ -278,6 +281,9 @@ class ContractTrainer:
         if not math.isfinite(value):
             contract.runtime.not_finite = f"the loss is {value}"
         return loss
+
+    def skip_step(self) -> None:
+        """A pass is left out; a trainer that counts them itself counts it here."""
 
     def _skipping(self) -> bool:
         return self.state.global_step + 1 in self.contract.runtime.skipped

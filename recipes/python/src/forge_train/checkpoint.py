@@ -23,8 +23,9 @@ from .gang import Gang
 from .outcome import DiskFull, Superseded
 from .rundir import LAYOUT, MANIFEST, RunDir, sync_file, sync_tree, timestamp, write_json
 
-# Files that carry their rank in their names: random states, and shards of torch.distributed.checkpoint (FSDP).
-_OF_RANK = re.compile(r"^(?:rng_state_(\d+)\.pth|__(\d+)_\d+\.distcp)$")
+# Files that carry their rank in their names: random states, answers that are still learnt from, and shards of
+# torch.distributed.checkpoint (FSDP).
+_OF_RANK = re.compile(r"^(?:rng_state_(\d+)\.pth|rollouts_(\d+)\.pt|__(\d+)_\d+\.distcp)$")
 # Files that only the same number of ranks can read: DeepSpeed's, and FSDP's state dicts by rank.
 _BOUND = re.compile(r"zero_pp_rank_|_rank\d+\.(bin|pt)$|^rank\d+-of-\d+-")
 
@@ -109,7 +110,7 @@ def own_files(root: Path, rank: int) -> list[Path]:
     for parent, _, names in os.walk(root):
         for name in names:
             match = _OF_RANK.match(name)
-            owner = int(match.group(1) or match.group(2)) if match else 0
+            owner = int(next(filter(None, match.groups()))) if match else 0
             if owner == rank and name != MANIFEST:
                 files.append(Path(parent, name))
     return sorted(files)

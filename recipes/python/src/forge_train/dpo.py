@@ -12,7 +12,7 @@ from . import adapter, assemble
 from .outcome import BadInput
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, REPORT, TRAIN, over
+from .tables import CHECKPOINT, OUTPUT, PEFT, REPORT, TRAIN, over
 
 # what label_smoothing means to a loss, it means to these; the others would ignore it
 _SMOOTHED = ("robust", "exo_pair")
@@ -31,6 +31,7 @@ PARAMS = (
     Param("dpo.reference", str, "disabled_adapter", choices=("disabled_adapter", "second_adapter")),
     *CHECKPOINT,
     *REPORT,
+    *OUTPUT,
 )
 
 

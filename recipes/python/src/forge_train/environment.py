@@ -63,14 +63,15 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def code_digest(root: Path = Path(__file__).resolve().parent.parent) -> str:
-    """SHA-256 of this package's source, the same number as forge's recipes.PythonDigest.
+    """SHA-256 of this package, the same number as forge's recipes.PythonDigest.
 
-    Over the .py files sorted by path relative to src/ ("forge_train/..."): the path in double
-    quotes, the length in bytes, a newline, the content.
+    Over the .py files and everything in forge_train/suites, sorted by path relative to src/ ("forge_train/..."):
+    the path in double quotes, the length in bytes, a newline, the content.
     """
     package = root / Path(__file__).resolve().parent.name
     digest = hashlib.sha256()
-    for path in sorted(p.relative_to(root).as_posix() for p in package.rglob("*.py")):
+    suites = (p for p in (package / "suites").rglob("*") if p.is_file() and not p.name.startswith("."))
+    for path in sorted({p.relative_to(root).as_posix() for p in (*package.rglob("*.py"), *suites)}):
         content = (root / path).read_bytes()
         digest.update(f'"{path}" {len(content)}\n'.encode() + content)
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from . import adapter, assemble
 from .outcome import BadInput
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, REPORT, TRAIN
+from .tables import CHECKPOINT, OUTPUT, PEFT, REPORT, TRAIN
 
 PARAMS = (
     *PEFT,
@@ -20,6 +20,7 @@ PARAMS = (
     Param("train.assistant_only_loss", bool, False),
     *CHECKPOINT,
     *REPORT,
+    *OUTPUT,
 )
 
 

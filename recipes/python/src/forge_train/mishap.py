@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import keep
-from .outcome import BadInput, NotANumber, RollBack, Spiked
+from .outcome import BadInput, NotANumber, NothingLeft, RollBack, Spiked
 from .runtime import Runtime
 
 WINDOW = 50  # losses that the median is of
@@ -78,6 +78,8 @@ def train(job) -> Any:
         trainer = job.recipe.build(job)
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            return trainer
+        except NothingLeft:
             return trainer
         except RollBack as e:
             resume = keep.go_back_together(runtime.run, runtime.gang)

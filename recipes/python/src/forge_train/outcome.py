@@ -99,6 +99,10 @@ class RollBack(Exception):
         self.step = step
 
 
+class NothingLeft(Exception):
+    """No end: training goes on from its last step, so that only the output is still to be written."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What an end means: exit code, and the words for status.json."""

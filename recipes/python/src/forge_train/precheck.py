@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import base, rows, sample, template
+from . import base, prompts, rows, sample, template
 from .outcome import BadInput
 
 MOST_ROWS = 256
@@ -106,7 +106,9 @@ def look(config: dict) -> Report:
             "with {% generation %}",
             "turn it off, or use a template that does: --set train.chat_template=chatml",
         )
-    if not report.faults:
+    if not report.faults and "generation.max_new_tokens" in params:
+        _measure_prompts(report, tokenizer, sampled, params, base_path)
+    elif not report.faults:
         _measure(report, tokenizer, kind, sampled, str(config.get("recipe", "")), base_path)
     return report
 
@@ -182,6 +184,46 @@ def _measure(report: Report, tokenizer, kind: str, sampled: Iterator, recipe: st
     _judge_lengths(report, lengths, recipe, base_path)
 
 
+def _measure_prompts(report: Report, tokenizer, sampled: Iterator, params: dict, base_path: Path) -> None:
+    """Prompts that are answered leave room for the answer: the first that does not would end the run."""
+    from jinja2 import TemplateError
+
+    deadline = time.monotonic() + SECONDS
+    most, why = prompts.longest(params, prompts.context(base_path))
+    too_long = []
+    for place, row in sampled:
+        if time.monotonic() > deadline:
+            break
+        try:
+            length = len(prompts.ids(tokenizer, _asked(row["prompt"])))
+        except (TemplateError, ValueError, TypeError, KeyError) as e:
+            report.fault(
+                "dataset",
+                f"the chat template of the base model refuses a prompt, at {place}: {_line(e)}",
+                "correct the rows and register them as a new version, or choose another template: "
+                "--set train.chat_template=chatml",
+            )
+            return
+        report.rows += 1
+        if length > most:
+            too_long.append((str(place), length))
+        if length > report.longest:
+            report.longest, report.longest_at = length, str(place)
+    report.over_long = len(too_long)
+    if too_long:
+        place, length = too_long[0]
+        report.fault(
+            "params.generation.max_new_tokens" if report.longest < most + params["generation.max_new_tokens"] else "dataset",
+            f"{_of(len(too_long), report.rows)} have a prompt of more than {most} tokens ({why}), the first at {place} with {length}, "
+            f"the longest {report.longest} ({report.longest_at})",
+            "leave them out, or lower generation.max_new_tokens (and raise train.max_length as far as the model reads)",
+        )
+
+
+def _asked(prompt: Any) -> Any:
+    return _plain(prompt) if isinstance(prompt, list) else prompt
+
+
 def _judge_lengths(report: Report, lengths: list[int], recipe: str, base_path: Path) -> None:
     limit_, longest = report.max_length, report.longest
     report.over_long = sum(n > limit_ for n in lengths) if limit_ else 0
@@ -191,7 +233,7 @@ def _judge_lengths(report: Report, lengths: list[int], recipe: str, base_path: P
             f"with {longest} ({report.longest_at}), half of all with {int(statistics.median(lengths))} or less: "
             f"{_FATE.get(recipe, _CUT)}; --set train.max_length={_rounded(longest)} takes them whole"
         )
-    context = _context(base_path)
+    context = prompts.context(base_path)
     if context and min(longest, limit_ or longest) > context:
         report.warnings.append(
             f"rows of up to {min(longest, limit_ or longest)} tokens go beyond what the base model was made for "
@@ -224,15 +266,6 @@ def _plain(messages: list[dict]) -> list[dict]:
 def _written(tokenizer, messages: list[dict], ask: bool) -> list[int]:
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _context(path: Path) -> int:
-    try:
-        config = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return 0
-    n = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
-    return n if isinstance(n, int) else 0
 
 
 def _of(some: int, all_: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from . import adapter, assemble
 from .params import Param
 from .start import Job, Recipe, leave
-from .tables import CHECKPOINT, PEFT, REPORT, TRAIN, over
+from .tables import CHECKPOINT, OUTPUT, PEFT, REPORT, TRAIN, over
 
 PARAMS = (
     *PEFT,
@@ -19,6 +19,7 @@ PARAMS = (
     Param("reward.center_coefficient", float, 0.0, 0, 1000),
     *CHECKPOINT,
     *REPORT,
+    *OUTPUT,
 )
 
 

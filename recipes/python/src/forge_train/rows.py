@@ -21,7 +21,9 @@ _COLUMNS = {
     "text": ("text",),
     "prompt_completion": ("prompt", "completion"),
     "preference": ("chosen", "rejected"),  # and prompt, where it is not what both begin with
+    "prompt": ("prompt",),
 }
+_ROW, _PLACE = "row", "place"  # what goes with a prompt: its other columns as JSON, for rewards; its file and line
 _CHUNK = 4096
 
 
@@ -33,12 +35,17 @@ class Rows:
     columns: tuple[str, ...]
     conversational: bool  # the row's columns hold messages, not text
     count: int
+    prompts: bool = False  # rows are prompts: what else they have goes with them
 
     def read(self) -> Iterator[dict]:
         """The rows again, only with the columns that training uses."""
         keep = _keeper(self.columns, self.conversational)
-        for _, row in _parse(self.files):
-            yield keep(row)
+        for where, row in _parse(self.files):
+            kept = keep(row)
+            if self.prompts:
+                more = {k: v for k, v in row.items() if k not in self.columns}
+                kept |= {_ROW: json.dumps(more, ensure_ascii=False), _PLACE: where}
+            yield kept
 
     def to_dataset(self):
         """The rows as a datasets.Dataset in memory."""
@@ -47,7 +54,8 @@ class Rows:
 
         message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
         value = message if self.conversational else pa.string()
-        schema = pa.schema([(c, value) for c in self.columns])
+        beside = (_ROW, _PLACE) if self.prompts else ()
+        schema = pa.schema([*((c, value) for c in self.columns), *((c, pa.string()) for c in beside)])
         tables, chunk = [], []
         for row in self.read():
             chunk.append(row)
@@ -75,10 +83,12 @@ def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistan
         _check_row(where, row, kind, columns, conversational, assistant_only)
         if kind == "preference":
             pairs.check(where, row, conversational)
+        elif kind == "prompt":
+            _check_prompt(where, row["prompt"])
         count += 1
     if count == 0:
         raise BadInput(f"dataset {path} is empty: it has no rows")
-    return Rows(files, columns, conversational, count)
+    return Rows(files, columns, conversational, count, kind == "prompt")
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -165,6 +175,17 @@ def _check_messages(where: str, column: str, value: object) -> None:
             if not isinstance(message.get(field), str):
                 have = _type(message[field]) if field in message else "missing"
                 raise BadInput(f"{where}: {column}[{i}].{field} must be a text, is {have}")
+
+
+def _check_prompt(where: str, prompt: str | list[dict]) -> None:
+    """A prompt asks: it is not empty, and the assistant has not the last word in it."""
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise BadInput(f"{where}: prompt is empty")
+    elif prompt[-1]["role"] not in ("user", "tool"):
+        raise BadInput(f"{where}: prompt ends with the role {prompt[-1]['role']!r}; want a user's turn, which is answered")
+    elif not prompt[-1]["content"].strip():
+        raise BadInput(f"{where}: the last turn of prompt is empty")
 
 
 def _keeper(columns: tuple[str, ...], conversational: bool) -> Callable[[dict], dict]:

@@ -29,6 +29,8 @@ class RunDir:
     config: Path
     checkpoints: Path
     output: Path
+    work: Path  # the copy of the working directory that the run brought, if it did
+    samples: Path
     metrics: Path
     heartbeat: Path
     status: Path
@@ -58,6 +60,8 @@ class RunDir:
             config=Path(config),
             checkpoints=path("FORGE_CHECKPOINT_DIR", "checkpoints"),
             output=path("FORGE_OUTPUT_DIR", "output"),
+            work=attempt_dir / "work",
+            samples=attempt_dir / "samples.jsonl",
             metrics=path("FORGE_METRICS", "metrics.jsonl"),
             heartbeat=path("FORGE_HEARTBEAT", "heartbeat"),
             status=path("FORGE_STATUS", "status.json"),

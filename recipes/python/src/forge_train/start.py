@@ -12,15 +12,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, base, environment, mishap, report, rows
+from . import __version__, base, environment, join, mishap, output, report, rows
 from .gang import Gang
-from .outcome import FAILED, BadInput, Checkpointed, Ended, NodeEnvironment, Superseded
+from .outcome import FAILED, BadInput, Checkpointed, Ended, NodeEnvironment
 from .params import Param, read_params
-from .rundir import RunDir, sync_tree, write_json
+from .rundir import RunDir
 from .runtime import Runtime
 from .tables import CHECKPOINT, REPORT
 
@@ -34,6 +34,17 @@ class Recipe:
     kinds: tuple[str, ...]  # of datasets
     check: Callable[[dict], None]  # of parameters that contradict each other: BadInput, before torch is imported
     build: Callable[[Job], Any]  # a trainer that has its ContractCallback attached
+    inputs: Callable[[Inputs], None] | None = None  # what it takes beside dataset and base: BadInput, before torch is imported
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is given, before anything of it is loaded."""
+
+    config: dict
+    params: dict[str, Any]
+    base: Path
+    work: Path  # the copy of the directory that the run brought; there may be none
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,12 @@ class Job:
     base: Path
     data: rows.Rows
     trust: bool = False  # the site lets base models bring Python code of their own
+    config: dict = field(default_factory=dict)  # the whole of config.json
+    start: join.Start | None = None  # the adapter over base that training begins from
 
 
-def main(recipe: Recipe) -> int:
-    """Run one rank to its end; return the exit code of the contract."""
+def main(recipe: Recipe, work: Callable[[Recipe, Runtime], None] | None = None) -> int:
+    """Run one rank to its end; return the exit code of the contract. work is what it does, where that is not training."""
     try:
         run = RunDir.from_environment()
         gang = Gang.from_environment()
@@ -59,7 +72,7 @@ def main(recipe: Recipe) -> int:
     runtime = Runtime(run, gang)
     runtime.listen()
     try:
-        train(recipe, runtime)
+        (work or train)(recipe, runtime)
     except Ended as e:
         return runtime.finish(e)
     except Exception as e:
@@ -70,9 +83,9 @@ def main(recipe: Recipe) -> int:
     return runtime.finish(None)
 
 
-def leave(recipe: Recipe) -> None:
+def leave(recipe: Recipe, work: Callable[[Recipe, Runtime], None] | None = None) -> None:
     """The end of the program, by the recipe's own code."""
-    code = main(recipe)
+    code = main(recipe, work)
     sys.stdout.flush()
     sys.stderr.flush()
     # no interpreter teardown: after a failure it can wait for ever on a collective's threads
@@ -98,17 +111,31 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
         data_path, config.get("dataset_kind") or "", recipe.kinds, params.get("train.assistant_only_loss", False)
     )
     trust = config.get("trust_remote_code") is True
-    base.inspect(base_path, data.conversational, params["train.chat_template"], trust)
+    start = None
+    if config.get("start"):
+        start = join.inspect(_input(recipe, config, "start"), config["start"], config.get("base"))
+        if params.get("peft") == "qlora":
+            raise BadInput(
+                f"peft is qlora and the run begins from the adapter {start.name}: it would be rounded to 4 bits with the "
+                "base. Use peft=lora, or merge it into its base (output.merge=merged) and take that model as the base"
+            )
+        runtime.about["start_weights_sha256"] = start.sha256
+    join.check_resume(run.resume_from, start)
+    tokenizer = start.tokenizer if start else None
+    base.inspect(base_path, data.conversational, params["train.chat_template"], trust, tokenizer)
+    if recipe.inputs:
+        recipe.inputs(Inputs(config, params, base_path, run.work))
     runtime.stop_if_cancelled()
 
     import_libraries(quiet=gang.rank != 0)
     gang.choose_device()
     gang.join()
     runtime.stop_if_cancelled()
-    trainer = mishap.train(Job(recipe, runtime, params, base_path, data, trust))
+    job = Job(recipe, runtime, params, base_path, data, trust, config, start)
+    trainer = mishap.train(job)
     if runtime.step < runtime.total_steps:
         raise Checkpointed(f"saved at step {runtime.step} of {runtime.total_steps} on request")
-    _write_output(recipe, runtime, trainer, params, config)
+    output.write(job, trainer)
     gang.leave()
 
 
@@ -125,7 +152,7 @@ def _input(recipe: Recipe, config: dict, name: str) -> Path:
 def _about(recipe: Recipe, config: dict, params: dict) -> dict[str, Any]:
     """What the manifest of every checkpoint says of what it was made from."""
     about = {"recipe": recipe.name, "parallel": params.get("train.parallel", "ddp")}
-    for name in ("base", "dataset"):
+    for name in ("base", "dataset", "start", "reward_model"):
         value = config.get(name)
         if isinstance(value, dict) and value.get("sha256"):
             about[f"{name}_sha256"] = value["sha256"]
@@ -154,42 +181,3 @@ def import_libraries(quiet: bool) -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error() if quiet else transformers.utils.logging.set_verbosity_warning()
-
-
-def _write_output(recipe: Recipe, runtime: Runtime, trainer, params: dict, config: dict) -> None:
-    """Rank 0 writes the model or adapter, the tokenizer and training.json; all ranks learn how it went."""
-    run, failure = runtime.run, None
-    weights = trainer.whole_weights()  # of a split model every rank has a part
-    if runtime.first:
-        try:
-            run.check_fence()
-            run.output.mkdir(parents=True, exist_ok=True, mode=0o750)
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            # a second adapter is DPO's reference, and no result
-            only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
-            model.save_pretrained(run.output, state_dict=weights, **only)
-            trainer.processing_class.save_pretrained(run.output)
-            write_json(
-                run.output / "training.json",
-                {
-                    "run_id": run.run_id,
-                    "attempt": run.attempt,
-                    "recipe": recipe.name,
-                    "params": params,
-                    "base": config.get("base"),
-                    "dataset": config.get("dataset"),
-                    "steps": runtime.step,
-                    "world_size": runtime.gang.world,
-                    "code": runtime.code,
-                },
-            )
-            sync_tree(run.output)
-            run.check_fence()
-        except (Superseded, OSError) as e:
-            failure = e
-    # every rank ends the same way, whoever is looked at first
-    error, fenced = runtime.gang.gather((str(failure or ""), isinstance(failure, Superseded)))[0]
-    if fenced:
-        raise Superseded(error)
-    if error:
-        raise OSError(f"the output could not be written: {error}")

@@ -55,3 +55,13 @@ REPORT = (
     Param("report.to", str, ""),
     Param("report.project", str, "forge"),
 )
+
+OUTPUT = (Param("output.merge", str, "none", choices=("none", "merged", "both")),)
+
+GENERATION = (
+    Param("generation.max_new_tokens", int, 256, 1, 1_048_576),
+    Param("generation.temperature", float, 1.0, 0.01, 100),
+    Param("generation.top_p", float, 1.0, 0.001, 1),
+    Param("generation.top_k", int, 0, 0, 1_048_576),
+    Param("generation.backend", str, "hf", choices=("hf", "vllm")),
+)

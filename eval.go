@@ -1,0 +1,59 @@
+package forge
+
+import "time"
+
+// Eval is what a suite found of a model version: stored in the transaction that completed its run, and never changed.
+type Eval struct {
+	Run         RunID          `json:"run"`
+	RunNumber   int64          `json:"run_number"`
+	Model       string         `json:"model" doc:"NAME@VERSION"`
+	ModelID     ModelVersionID `json:"model_id"`
+	Suite       string         `json:"suite"`
+	SuiteSHA256 string         `json:"suite_sha256" doc:"Of the suite as it was when the eval was submitted; the rank has found the same"`
+	Limited     bool           `json:"limited" doc:"Not every sample was evaluated; no gate takes it"`
+	Facts       EvalFacts      `json:"facts"`
+	CreatedAt   time.Time      `json:"created_at"`
+	Scores      []EvalScore    `json:"scores,omitempty" doc:"In the order of the suite's tasks; absent in listings"`
+}
+
+// EvalFacts are what two evals must share to be compared, and what they may differ in.
+type EvalFacts struct {
+	SuiteVersion int               `json:"suite_version"`
+	Harness      map[string]string `json:"harness" doc:"Versions of lm_eval and of what it stands on"`
+	ModelSHA256  string            `json:"model_sha256"`
+	BaseSHA256   string            `json:"base_sha256,omitempty" doc:"Of the base under an adapter"`
+	DType        string            `json:"dtype" doc:"Number format of the weights"`
+	Device       string            `json:"device"`
+	BatchSize    int               `json:"batch_size" doc:"Requests that the model answered at once"`
+	Seed         int64             `json:"seed"`
+	MaxLength    int               `json:"max_length" doc:"Longest input, in tokens"`
+	Limit        int64             `json:"limit" doc:"Samples of each task; 0 means all"`
+	ChatTemplate string            `json:"chat_template_sha,omitempty" doc:"Digest of the chat template that prompts were written with; absent where none was used"`
+	Tasks        []EvalTask        `json:"tasks"`
+	Samples      int64             `json:"samples" doc:"Stored, over all tasks and filters"`
+	SamplesSHA   string            `json:"samples_sha256"`
+	Seconds      float64           `json:"seconds" doc:"That the last attempt took"`
+}
+
+// EvalTask is one task as the harness ran it.
+type EvalTask struct {
+	Task      string `json:"task"`
+	Version   string `json:"version"`
+	Hash      string `json:"hash,omitempty" doc:"Digest over the hashes of all documents, prompts and targets"`
+	NShot     int    `json:"n_shot" doc:"Examples before each question"`
+	Group     bool   `json:"group,omitempty" doc:"Sums up other tasks, and has no samples of its own"`
+	Original  int64  `json:"original" doc:"Samples that the task has"`
+	Effective int64  `json:"effective" doc:"Samples that were evaluated"`
+}
+
+// EvalScore is one number.
+type EvalScore struct {
+	Task        string   `json:"task"`
+	Filter      string   `json:"filter"`
+	Metric      string   `json:"metric"`
+	Value       float64  `json:"value"`
+	StdErr      *float64 `json:"stderr,omitempty" doc:"Absent where the harness gives none"`
+	N           int64    `json:"n" doc:"Samples that it is over"`
+	Higher      *bool    `json:"higher_is_better,omitempty"`
+	Aggregation string   `json:"aggregation,omitempty" doc:"mean, where it is the mean of its samples"`
+}
