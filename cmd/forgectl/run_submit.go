@@ -62,7 +62,6 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
 			&cli.StringFlag{Name: "secrets-file", Usage: "file of KEY=VALUE lines (HF_TOKEN=…) for the environment of ranks; yours alone, mode 0600, read by the job", DefaultText: "the context's secrets_file"},
 			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
-			&cli.BoolFlag{Name: "force", Usage: "submit although no GPU has the memory that it is estimated to take"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
 		}, slices.Concat(inputFlags(), scriptFlags())...),
@@ -149,7 +148,7 @@ func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 	inputsOf(c, r)
 	text(c, "register", &r.Register)
 	text(c, "cluster", &r.Cluster)
-	r.NoCheck, r.Force = c.Bool("no-check"), c.Bool("force")
+	r.NoCheck = c.Bool("no-check")
 	if err := a.secretsFile(c, r); err != nil {
 		return o, err
 	}
