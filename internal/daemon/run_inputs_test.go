@@ -287,3 +287,28 @@ func TestARunWhoseInputWasNotRegisteredIsHeldInsteadOfStarted(t *testing.T) {
 	}
 	r.completes(t, judge, nil)
 }
+
+func TestARecipeOfForgesOwnTakesCodeOfTheUserWhereProgramsOfUsersMayRun(t *testing.T) {
+	r := startChain(t)
+	r.imports(t, "tiny", nil)
+	src := &forge.Source{SHA256: strings.Repeat("a", 64), Root: "/home/ana/rewards"}
+	ask := func(recipe string) error {
+		s, err := runs{r.Daemon}.SubmitRun(t.Context(), r.op, api.SubmitRunRequest{Recipe: recipe, Base: "tiny", Source: src, DryRun: true})
+		if err == nil && s.Run.Spec.Source == nil {
+			t.Error("the snapshot is left out")
+		}
+		return err
+	}
+	if err := ask("rl"); forge.KindOf(err) != forge.KindForbidden {
+		t.Errorf("where users' programs would run as forged: %v", err)
+	}
+	s := *r.live()
+	c := *s.clusters["local"]
+	c.UserPrograms = true
+	s.clusters = map[forge.ClusterName]*Cluster{"local": &c}
+	r.settings.Store(&s)
+	if err := ask("rl"); err != nil {
+		t.Error(err)
+	}
+	saysNo(t, ask("tune"), "source", "recipe tune has a program of its own")
+}
