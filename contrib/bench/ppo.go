@@ -21,8 +21,8 @@ const (
 	barePPOParams = "recipes/python/tests/fidelity_ppo.json"
 )
 
-// Two mini batches and two passes, so that the order that both are drawn in matters.
-var learnt = map[string]any{"train.batch_size": 4, "ppo.mini_batches": 2, "ppo.epochs": 2}
+// Two mini batches and two passes, so that the order that both are drawn in matters. An update costs as much as several steps of the others.
+var learnt = map[string]any{"train.max_steps": 24, "train.batch_size": 4, "ppo.mini_batches": 2, "ppo.epochs": 2}
 
 func ppoResume(ctx context.Context, e env) ([]figure, error) {
 	return resumeExact(ctx, e, "ppo", learnt, "value.safetensors", "ppo.json")
