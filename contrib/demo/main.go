@@ -34,7 +34,7 @@ type chapter struct {
 }
 
 // stories by the name that --story takes.
-var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay, "slurm": onSlurm, "queue": theQueue, "train": exactly}
+var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay, "slurm": onSlurm, "queue": theQueue, "train": exactly, "rlhf": fromHumanFeedback}
 
 func main() {
 	d := &demo{began: time.Now()}
