@@ -41,8 +41,9 @@ func resumeExact(ctx context.Context, e env, algorithm string, more map[string]a
 	params := map[string]any{"rlhf.algorithm": algorithm, "rlhf.reward_functions": "builtin:length", "generation.max_new_tokens": 16, "train.max_length": 128,
 		"train.max_steps": resumeSteps, "train.batch_size": 8, "train.learning_rate": 5e-3, "train.deterministic": true, "lora.dropout": 0.1, "checkpoint.every_steps": 4}
 	maps.Copy(params, more)
+	steps, _ := params["train.max_steps"].(int)
 	name := algorithm + "_resume_exact"
-	k := &killing{name: name, e: e, steps: resumeSteps, program: "forge_train.rlhf", site: s.Site, rnd: e.random(name), began: time.Now(), did: map[string]int{}}
+	k := &killing{name: name, e: e, steps: steps, program: "forge_train.rlhf", site: s.Site, rnd: e.random(name), began: time.Now(), did: map[string]int{}}
 	bytes, err := k.interrupted(ctx, func() (forge.Run, error) { return s.train(ctx, "rlhf", params) }, files)
 	if err != nil {
 		if log := s.LogTail(); e.verbose {

@@ -93,10 +93,9 @@ func dataOf(recipe string) string {
 	return pairData
 }
 
-// train submits a run of a recipe on one CPU, with more options of run submit.
-func (s *school) train(ctx context.Context, recipe string, params map[string]any, more ...string) (forge.Run, error) {
+// train submits a run of a recipe on one CPU.
+func (s *school) train(ctx context.Context, recipe string, params map[string]any) (forge.Run, error) {
 	args := []string{recipe, "--dataset", dataOf(recipe), "--base", "tiny", "--gpus-per-node", "1", "--cpus-per-gpu", "1", "--mem-per-gpu", "2G", "--time", "1h"}
-	args = append(args, more...)
 	for k, v := range params {
 		args = append(args, "--set", fmt.Sprintf("%s=%v", k, v))
 	}

@@ -16,9 +16,10 @@ import (
 
 // chainRecipes are the least that take each kind of input.
 var chainRecipes = map[string]string{
-	"rl":    "name: rl\ndoc: d\nentry: {command: [rl]}\nneeds_base: true\nreward_model: true\nworkdir: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
-	"judge": "name: judge\ndoc: d\nkind: eval\nentry: {command: [judge]}\nneeds_model: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
-	"tune":  "name: tune\ndoc: d\nentry: {command: [tune]}\nneeds_base: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\nparams:\n  - {name: peft, type: enum, enum: [lora, none], default: lora, doc: d}\n",
+	"rl":     "name: rl\ndoc: d\nentry: {command: [rl]}\nneeds_base: true\nreward_model: true\nworkdir: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
+	"judge":  "name: judge\ndoc: d\nkind: eval\nentry: {command: [judge]}\nneeds_model: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
+	"judge2": "name: judge2\ndoc: d\nkind: eval\nentry: {command: [judge]}\nneeds_model: true\nneeds_suite: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
+	"tune":   "name: tune\ndoc: d\nentry: {command: [tune]}\nneeds_base: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\nparams:\n  - {name: peft, type: enum, enum: [lora, none], default: lora, doc: d}\n",
 	"reward": "name: reward\ndoc: d\nentry: {command: [reward]}\nneeds_base: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\nparams:\n" +
 		"  - {name: peft, type: enum, enum: [lora, none], default: lora, doc: d}\n",
 }

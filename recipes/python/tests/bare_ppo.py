@@ -2,7 +2,8 @@
 
 python bare_ppo.py TRL BASE DATA DIR [STEPS [MORE]] prints one JSON list, the log of every update. TRL is the directory that
 contrib/python-env/install --trl-ppo prints, MORE a JSON object of arguments of the trainer. test_ppo_fidelity.py and contrib/bench hold forge's PPO against it, with its
-numbers as parameters in fidelity_ppo.json, and with the reward below as the function last of reward_last.py.
+numbers as parameters in fidelity_ppo.json, and with the reward below as the function last of reward_last.py; with "reward":
+"length" in MORE it is builtin:length.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 
 trl, base, data, directory = sys.argv[1:5]
 steps, more = int((*sys.argv[5:], 12)[0]), json.loads((*sys.argv[6:], "{}")[0])
+reward = more.pop("reward", "last")
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.insert(0, trl)
 
@@ -35,16 +37,27 @@ BATCH, ACCUMULATED = more.get("per_device_train_batch_size", 2), 2
 same = {"output_dir": directory, "seed": 42, "report_to": "none", "use_cpu": True, "bf16": False, "disable_tqdm": True}
 
 
-class Last(torch.nn.Module):
-    """A reward model that knows one thing: which token is the last."""
+class Known(torch.nn.Module):
+    """A reward model that knows one thing: which token is the last, or (length) how many there are, in hundreds."""
 
     base_model_prefix = "backbone"
+    width = 0  # of the prompts that are answered
 
     def backbone(self, input_ids, **_):
-        return SimpleNamespace(hidden_states=(input_ids.unsqueeze(-1),))
+        place = torch.arange(input_ids.shape[1]).expand_as(input_ids) + 1 - self.width
+        return SimpleNamespace(hidden_states=((place if reward == "length" else input_ids).unsqueeze(-1),))
 
-    def score(self, last):
-        return (last % 17).float() / 17
+    def score(self, of):
+        return of.float() / 100 if reward == "length" else (of % 17).float() / 17
+
+
+class Batches(list):
+    """Prompts, of which the reward model learns how wide they are."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            Known.width = batch["input_ids"].shape[1]
+            yield batch
 
 
 def tokens(row: dict) -> dict:
@@ -69,7 +82,7 @@ order = Trainer(
     data_collator=lambda some: dict(tokenizer.pad(some, return_tensors="pt")),
     train_dataset=rows,
 ).get_train_dataloader()
-batches = list(order)
+batches = Batches(order)
 
 set_seed(42)
 policy = AutoModelForCausalLM.from_pretrained(base)
@@ -107,7 +120,7 @@ made = PPOTrainer(
     processing_class=tokenizer,
     model=policy,
     ref_model=None,
-    reward_model=Last(),
+    reward_model=Known(),
     train_dataset=rows,
     value_model=value,
     peft_config=LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear"),
