@@ -94,6 +94,27 @@ func TestBuiltin(t *testing.T) {
 			}
 		})
 	}
+	t.Run("rlhf's own words on several parameters of fragments stand in their places, and nothing else is lost", func(t *testing.T) {
+		r, err := library(t).Get("rlhf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !r.RewardModel || !r.Workdir || !r.Accepts(forge.KindPrompt) || r.Accepts(forge.KindPreference) {
+			t.Errorf("got %+v", r)
+		}
+		seen := map[string]int{}
+		for _, p := range r.Params {
+			seen[p.Name]++
+		}
+		for _, name := range []string{"train.learning_rate", "train.batch_size", "train.max_length", "train.max_steps", "train.parallel", "generation.backend", "rlhf.algorithm"} {
+			if seen[name] != 1 {
+				t.Errorf("%s is there %d times", name, seen[name])
+			}
+		}
+		if p, _ := r.Param("train.batch_size"); p.Unit != "answers per GPU" {
+			t.Errorf("the fragment's own word stands: %+v", p)
+		}
+	})
 	t.Run("a caller's change does not reach the library", func(t *testing.T) {
 		r.Params[0].Name, r.Datasets[0] = "broken", "broken"
 		again, err := library(t).Get("lora_sft")

@@ -147,18 +147,18 @@ func (d *document) params(r *Recipe) error {
 	if err != nil {
 		return err
 	}
-	r.Params, d.Metrics = included, append(d.Metrics, metrics...)
+	r.Params, d.Metrics = slices.Clone(included), append(d.Metrics, metrics...)
 	if len(d.Params) > maxParams {
 		return d.fault("params", "has %d entries; at most %d are allowed", len(d.Params), maxParams)
 	}
+	spoken := map[string]bool{}
 	for i, in := range d.Params {
 		p, err := d.param(fmt.Sprintf("params[%d]", i), in)
 		if err != nil {
 			return err
 		}
-		if j := slices.IndexFunc(included, func(x Param) bool { return x.Name == p.Name }); j >= 0 { // its own word over a fragment's
-			r.Params[j] = p
-			included = slices.Delete(slices.Clone(included), j, j+1)
+		if j := slices.IndexFunc(included, func(x Param) bool { return x.Name == p.Name }); j >= 0 && !spoken[p.Name] { // its own word over a fragment's
+			r.Params[j], spoken[p.Name] = p, true
 			continue
 		}
 		for _, other := range r.Params {

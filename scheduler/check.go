@@ -98,7 +98,7 @@ func CheckDecisions(s forge.Snapshot, p Policy, plan forge.Plan) error {
 
 func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
 	c := &checker{s: s, policy: p, plan: plan, setAside: map[forge.RunID]forge.ActiveAttempt{}, overruled: map[forge.RunID]bool{}, nodes: map[checkNode]forge.Node{}, pending: make(map[forge.RunID]*forge.PendingRun, len(s.Pending)), stopped: map[forge.RunID][]forge.Preempt{}, stoppedAs: map[forge.RunID][]forge.Preempt{},
-		running: make(map[forge.RunID]*forge.ActiveAttempt, len(s.Active)), kinds: map[askedFor]forge.GPUKind{}, without: map[askedFor]bool{}, chosen: map[askedFor]map[gangType][]forge.Node{}, queueable: map[askedFor][]forge.ClusterName{},
+		running: make(map[forge.RunID]*forge.ActiveAttempt, len(s.Active)), kinds: map[askedFor]forge.GPUKind{}, without: map[askedFor]bool{}, chosen: map[askedFor]map[gangType][]forge.Node{}, queueable: map[askedFor][]forge.ClusterName{}, fit: map[askedFor]map[gangType][]forge.Node{},
 		heldBy: map[checkSlot]forge.RunID{}, claims: map[checkSlot]forge.RunID{}, usedCPU: map[checkNode]int{}, usedMiB: map[checkNode]int64{}}
 	for _, n := range s.Nodes {
 		c.nodes[checkNode{n.Cluster, n.Name}] = n
@@ -179,6 +179,10 @@ type checker struct {
 	without   map[askedFor]bool
 	chosen    map[askedFor]map[gangType][]forge.Node
 	queueable map[askedFor][]forge.ClusterName
+	fit       map[askedFor]map[gangType][]forge.Node // see fitNow
+
+	claimants map[forge.RunID]bool // those whom GPUs were claimed for before this plan
+	looks     int                  // at holdings; a test holds them against the size of the plan
 }
 
 func (c *checker) fault(p Property, run forge.RunID, format string, args ...any) {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -156,15 +157,17 @@ func (c *checker) stops(run forge.RunID) []forge.Preempt { return c.stopped[run]
 func (c *checker) notInVain(r forge.PendingRun) {
 	stops := c.stops(r.ID)
 	choices := c.choices(r)
-	if !c.fitsWithout(r, choices, stops, true) {
+	if !c.fitsOnClaims(r, choices, stops) {
 		c.fault(PropPreemptInVain, stops[0].Run, "is preempted for %s, which could still not start", r.ID)
 		return
 	}
-	if c.repacks() {
-		choices = c.stoppedOn(stops, choices)
+	// Where nothing is claimed for it, it makes no difference who of them stays.
+	there, elsewhere := c.stoppedOn(stops, choices), map[gangType][]forge.Node{}
+	if !c.repacks() {
+		elsewhere = c.fitNow(r, there)
 	}
 	for i, p := range stops {
-		if a, ok := c.active(p); ok && !c.leavesAnyway(p, a) && c.fitsWithout(r, choices, slices.Delete(slices.Clone(stops), i, i+1), false) {
+		if a, ok := c.active(p); ok && !c.leavesAnyway(p, a) && c.fitsWithout(r, there, elsewhere, slices.Delete(slices.Clone(stops), i, i+1)) {
 			c.fault(PropPreemptNeedless, p.Run, "is preempted for %s, which could start without that", r.ID)
 		}
 	}
@@ -230,9 +233,13 @@ func (c *checker) keptFor() {
 			add(p.For, at)
 		}
 	}
+	placed := map[forge.RunID]bool{}
+	for _, p := range c.plan.Place {
+		placed[p.Run] = true
+	}
 	for run, at := range claims {
 		r, ready := c.pendingReady(run)
-		if !ready || slices.ContainsFunc(c.plan.Place, func(p forge.Place) bool { return p.Run == run }) {
+		if !ready || placed[run] {
 			continue
 		}
 		usable, somebodyThere := map[checkSlot]bool{}, false
@@ -249,15 +256,19 @@ func (c *checker) keptFor() {
 
 func (c *checker) setAsideFor(r forge.PendingRun, usable map[checkSlot]bool) {
 	choices := c.choices(r)
+	on := map[checkNode]bool{}
+	for s := range usable {
+		on[s.at] = true
+	}
 	for _, t := range c.typesOf() {
 		out := forge.ActiveAttempt{Run: r.ID, Cluster: t.cluster}
-		nodes := slices.Clone(choices[t])
-		slices.SortFunc(nodes, func(a, b forge.Node) int {
-			if a.Name < b.Name {
-				return -1
+		var nodes []forge.Node
+		for _, n := range choices[t] {
+			if on[checkNode{n.Cluster, n.Name}] {
+				nodes = append(nodes, n)
 			}
-			return 1
-		})
+		}
+		slices.SortFunc(nodes, func(a, b forge.Node) int { return cmp.Compare(a.Name, b.Name) })
 		for _, n := range nodes {
 			if len(out.Placement) < r.Gang.Nodes && c.claimedOn(t, n, usable) >= r.Gang.GPUsPerNode {
 				share := forge.Share{Node: n.Name, CPUs: r.Gang.CPUsPerNode(), MemoryMiB: r.Gang.MemoryMiBPerNode()}

@@ -82,6 +82,7 @@ func (c *checker) roomOn(r forge.PendingRun, t gangType, n forge.Node, v view, a
 			if !at.IsZero() && !h.endsBy.IsZero() && !h.endsBy.After(at) {
 				continue
 			}
+			c.looks++
 			sh, has := h.share, true
 			if v.left != nil {
 				sh, has = v.left(here, h)
@@ -136,42 +137,91 @@ func (c *checker) startOf(r forge.PendingRun, choices map[gangType][]forge.Node,
 // fitsIn says whether, and in which type, the run fits on some nodes in a view.
 func (c *checker) fitsIn(r forge.PendingRun, choices map[gangType][]forge.Node, v view, at time.Time) (gangType, bool) {
 	for _, t := range c.typesOf() {
-		var fit []forge.Node
-		for _, n := range choices[t] {
-			has := c.roomOn(r, t, n, v, at)
-			if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
-				fit = append(fit, n)
-			}
-		}
-		if len(fit) > 0 && areEnough(r, fit) {
+		if fit := c.withRoom(r, t, choices[t], v, at); len(fit) > 0 && areEnough(r, fit) {
 			return t, true
 		}
 	}
 	return gangType{}, false
 }
 
-// fitsWithout says whether the gang fits when these victims are gone, of which only what is claimed is
-// free for it. alone: on claimed slots only; else also on free ones, beside what is set aside for others.
-func (c *checker) fitsWithout(r forge.PendingRun, choices map[gangType][]forge.Node, gone []forge.Preempt, alone bool) bool {
-	claims, stopped := map[checkSlot]bool{}, map[forge.RunID]bool{}
+// withRoom lists the nodes that have room for a share of the gang in a view.
+func (c *checker) withRoom(r forge.PendingRun, t gangType, nodes []forge.Node, v view, at time.Time) (fit []forge.Node) {
+	for _, n := range nodes {
+		has := c.roomOn(r, t, n, v, at)
+		if has.slots >= r.Gang.GPUsPerNode && has.cpus >= r.Gang.CPUsPerNode() && has.mib >= r.Gang.MemoryMiBPerNode() {
+			fit = append(fit, n)
+		}
+	}
+	return fit
+}
+
+// fitNow lists where a share of the gang fits once the plan is carried out, with nobody gone and beside all that is set aside, but for some nodes.
+// Runs that ask for the same find the same there, unless GPUs are claimed for one of them.
+func (c *checker) fitNow(r forge.PendingRun, but map[gangType][]forge.Node) map[gangType][]forge.Node {
+	look := func() map[gangType][]forge.Node {
+		v, out := view{scenes: []scene{c.asPlanned(), c.asKept()}}, map[gangType][]forge.Node{}
+		for t, nodes := range c.choices(r) {
+			out[t] = c.withRoom(r, t, nodes, v, time.Time{})
+		}
+		return out
+	}
+	var all map[gangType][]forge.Node
+	if c.claimants == nil {
+		c.claimants = map[forge.RunID]bool{}
+		for _, run := range c.claims {
+			c.claimants[run] = true
+		}
+	}
+	if c.claimants[r.ID] {
+		all = look()
+	} else {
+		all = remembered(c.fit, r, look)
+	}
+	out := map[gangType][]forge.Node{}
+	for t, nodes := range all {
+		out[t] = slices.DeleteFunc(slices.Clone(nodes), func(n forge.Node) bool {
+			return slices.ContainsFunc(but[t], func(b forge.Node) bool { return b.Name == n.Name && b.Cluster == n.Cluster })
+		})
+	}
+	return out
+}
+
+// withoutThem is what is held when these victims are gone, of which only what is claimed is free.
+func (c *checker) withoutThem(r forge.PendingRun, gone []forge.Preempt) (v view, claims map[checkSlot]bool) {
+	claims = map[checkSlot]bool{}
+	stopped := map[forge.RunID]bool{}
 	for _, p := range gone {
 		stopped[p.Run] = true
 		for _, cl := range p.Claims {
 			claims[checkSlot{checkNode{cl.Cluster, cl.Node}, cl.Slot}] = true
 		}
 	}
-	v := view{scenes: []scene{c.asPlanned()}, left: func(at checkNode, h holding) (forge.Share, bool) {
+	return view{scenes: []scene{c.asPlanned()}, left: func(at checkNode, h holding) (forge.Share, bool) {
 		if stopped[h.run] {
 			return unclaimed(at, h.share, claims), true
 		}
 		_, kept := c.setAside[h.run]
 		return h.share, !kept || h.run != r.ID
-	}}
-	if !alone {
-		v.scenes = append(v.scenes, c.asKept())
-		_, fits := c.fitsIn(r, choices, v, time.Time{})
-		return fits
+	}}, claims
+}
+
+// fitsWithout says whether the gang fits when these victims are gone, on the nodes that they are on, with those that have room elsewhere,
+// beside what is set aside for others.
+func (c *checker) fitsWithout(r forge.PendingRun, there, elsewhere map[gangType][]forge.Node, gone []forge.Preempt) bool {
+	v, _ := c.withoutThem(r, gone)
+	v.scenes = append(v.scenes, c.asKept())
+	for _, t := range c.typesOf() {
+		fit := append(c.withRoom(r, t, there[t], v, time.Time{}), elsewhere[t]...)
+		if len(fit) > 0 && areEnough(r, fit) {
+			return true
+		}
 	}
+	return false
+}
+
+// fitsOnClaims says whether the gang fits on claimed slots only when these victims are gone.
+func (c *checker) fitsOnClaims(r forge.PendingRun, choices map[gangType][]forge.Node, gone []forge.Preempt) bool {
+	v, claims := c.withoutThem(r, gone)
 	on := map[checkNode]bool{}
 	for s := range claims {
 		on[s.at] = true

@@ -51,7 +51,7 @@ func (db *DB) Apply(ctx context.Context, plan forge.Plan, opt ApplyOptions) ([]f
 	for _, part := range batches(plan) {
 		var p []forge.Attempt
 		var r []forge.Refusal
-		err := db.write(ctx, op, func(t *tx) (err error) {
+		err := db.writeIn(ctx, db.writer.plans, op, func(t *tx) (err error) {
 			a := &applying{tx: t, opt: opt, named: part.named(), loads: map[forge.ClusterName]*clusterLoad{}}
 			p, r, err = a.all(part)
 			return err

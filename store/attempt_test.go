@@ -102,6 +102,20 @@ func TestAttemptMoves(t *testing.T) {
 			t.Fatalf("got %+v", a)
 		}
 	})
+	t.Run("one whose start is all that is known of it has started once, and its run goes on from there", func(t *testing.T) {
+		s := running(t)
+		storetest.Finish(t, s.db, s.a, forge.EndKilledExternally, forge.RunPending)
+		b := storetest.Place(t, s.db, s.run, "gpu-1", 0, 1)
+		at := time.Now().Add(-time.Minute).UTC()
+		before := eventTypes(t, s)[forge.EventRunRunning]
+		must(t, s.db.AttemptExited(ctx, store.Exit{Run: s.run.ID, Attempt: 2, StartedAt: at}))
+		if _, a := s.reload(t); !a.StartedAt.Equal(at) || eventTypes(t, s)[forge.EventRunRunning] != before+1 {
+			t.Fatalf("got %+v", a)
+		}
+		if run := storetest.Finish(t, s.db, b, forge.EndCompleted, forge.RunCompleted); run.State != forge.RunCompleted {
+			t.Fatalf("got %+v", run)
+		}
+	})
 	t.Run("unknown is a field: nothing is freed, and it can end", func(t *testing.T) {
 		s := running(t)
 		since := time.Now().UTC()

@@ -7,7 +7,7 @@ import "context"
 // a restart would not help.
 func (db *DB) Beat(ctx context.Context) error {
 	j := &job{ctx: ctx, op: "beat", fn: func(*tx) error { return nil }, done: make(chan struct{})}
-	if err := db.writer.enqueue(j); err != nil {
+	if err := db.writer.enqueue(db.writer.queue, j); err != nil {
 		return err
 	}
 	select { // unlike a write, nothing is lost by not knowing how it went

@@ -39,6 +39,7 @@ const (
 	minReaders   = 4                // also on one core: a slow listing must not hold up authentication
 	seenEvery    = 15 * time.Second // a node that changed nothing is written this often, not at each poll
 	maxGroup     = 256              // closures of one commit
+	besidePlan   = 64               // closures of a commit behind a batch of a plan
 	closedText   = "the store is closed"
 	databaseMode = 0o600
 )

@@ -19,17 +19,18 @@ const (
 
 // RunFilter narrows and orders a listing of runs; the zero value is the newest 100.
 type RunFilter struct {
-	States []forge.RunState // any of these; empty: every state
-	User   string           // submitted by this user; empty: by anyone
-	Recipe string
-	Name   string    // names that begin with this
-	Model  string    // registered as a version of this model
-	Batch  string    // has an attempt that the cluster's batch system knows by this id
-	Since  time.Time // submitted at or after
-	Until  time.Time // submitted before
-	Sort   string    // number, priority, submitted_at, ended_at or loss, descending with a leading '-'; empty: -number
-	Limit  int       // at most so many; 0: 100
-	Cursor string    // next of the page before; KindInvalid for one of another listing, tenant, filter or order
+	States   []forge.RunState // any of these; empty: every state
+	User     string           // submitted by this user; empty: by anyone
+	Recipe   string
+	Name     string    // names that begin with this
+	Model    string    // registered as a version of this model
+	Pipeline string    // step of the pipeline with this id, or of any with this name
+	Batch    string    // has an attempt that the cluster's batch system knows by this id
+	Since    time.Time // submitted at or after
+	Until    time.Time // submitted before
+	Sort     string    // number, priority, submitted_at, ended_at or loss, descending with a leading '-'; empty: -number
+	Limit    int       // at most so many; 0: 100
+	Cursor   string    // next of the page before; KindInvalid for one of another listing, tenant, filter or order
 }
 
 // runOrders are the orders of a listing, each total by the number. Those by columns that never change need no more.
@@ -102,7 +103,7 @@ func (t *Tenant) Runs(ctx context.Context, f RunFilter) ([]forge.Run, string, er
 		o.desc = true
 	}
 	states := slices.Sorted(slices.Values(f.States))
-	b := t.bound(op, o, states, f.User, f.Recipe, f.Name, f.Model, f.Batch, stampOf(f.Since), stampOf(f.Until))
+	b := t.bound(op, o, states, f.User, f.Recipe, f.Name, f.Model, f.Batch, f.Pipeline, stampOf(f.Since), stampOf(f.Until))
 	var runs []forge.Run
 	var next string
 	err = t.db.snapshot(ctx, op, func(tx bun.Tx) error {
@@ -190,6 +191,10 @@ func (f RunFilter) narrow(q *bun.SelectQuery) *bun.SelectQuery {
 	}
 	if f.Batch != "" {
 		q = q.Where("id IN (SELECT run FROM attempts WHERE batch_id = ? AND batch_id <> '')", clean(f.Batch))
+	}
+	if f.Pipeline != "" {
+		name := clean(f.Pipeline)
+		q = q.Where("id IN (SELECT s.run FROM pipeline_steps AS s JOIN pipelines AS p ON p.id = s.pipeline WHERE p.tenant = runs.tenant AND (p.id = ? OR p.name = ?))", name, name)
 	}
 	if !f.Since.IsZero() {
 		q = q.Where("submitted_at >= ?", stampOf(f.Since))

@@ -29,7 +29,13 @@ func (t *Tenant) SubmitRun(ctx context.Context, n NewRun) (forge.Run, error) {
 			fresh := *base
 			row = &fresh
 			row.Tenant, row.User, row.Parent, row.SubmittedAt = t.p.Tenant, clean(t.p.Actor()), n.Parent, stampOf(tx.now)
-			err := tx.submit(row, n)
+			if err := tx.submit(row, n); err != nil || n.Parent == "" || n.Spec.Pipeline == nil {
+				return string(row.ID), err
+			}
+			parent, err := tx.run(n.Parent)
+			if err == nil {
+				err = tx.followAgain(parent, row, t.p, n.Spec.Pipeline)
+			}
 			return string(row.ID), err
 		}, func(ref string) (err error) { row, err = tx.run(forge.RunID(ref)); return err })
 	})
@@ -66,6 +72,9 @@ func (t *tx) submit(row *runRow, n NewRun) error {
 		return err
 	}
 	if _, err := t.exec(`INSERT INTO run_specs (run, spec, params, origins) VALUES (?, ?, ?, ?)`, string(row.ID), row.Spec, row.Params, row.Origins); err != nil {
+		return err
+	}
+	if err := t.joinPipeline(row, n.Spec.Pipeline); err != nil {
 		return err
 	}
 	for _, needs := range n.Spec.After {

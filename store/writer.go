@@ -38,6 +38,7 @@ type writer struct {
 	mu     sync.RWMutex // held shared while a job is queued, so that stop cannot strand one
 	closed bool
 	queue  chan *job
+	plans  chan *job // batches of plans, which go first: until they are written GPUs stand still
 	ended  chan struct{}
 
 	commits, closures atomic.Int64
@@ -46,7 +47,7 @@ type writer struct {
 }
 
 func newWriter(db *DB, conn bun.Conn) *writer {
-	return &writer{db: db, conn: conn, queue: make(chan *job, maxGroup), ended: make(chan struct{}), ids: newIDs()}
+	return &writer{db: db, conn: conn, queue: make(chan *job, maxGroup), plans: make(chan *job), ended: make(chan struct{}), ids: newIDs()}
 }
 
 func (w *writer) prepare(ctx context.Context, now time.Time) error {
@@ -69,6 +70,10 @@ func (w *writer) prepare(ctx context.Context, now time.Time) error {
 // write runs fn in the next group. Nil means: committed and on the disk. The closure must do all
 // its statements through the tx and must be done with it when it returns.
 func (db *DB) write(ctx context.Context, op string, fn func(*tx) error) error {
+	return db.writeIn(ctx, db.writer.queue, op, fn)
+}
+
+func (db *DB) writeIn(ctx context.Context, queue chan<- *job, op string, fn func(*tx) error) error {
 	j := &job{ctx: ctx, op: op, done: make(chan struct{}), fn: func(t *tx) error {
 		if err := fn(t); err != nil {
 			return err
@@ -76,7 +81,7 @@ func (db *DB) write(ctx context.Context, op string, fn func(*tx) error) error {
 		crash.At(op + ".before_commit")
 		return nil
 	}}
-	if err := db.writer.enqueue(j); err != nil {
+	if err := db.writer.enqueue(queue, j); err != nil {
 		return classify(op, err)
 	}
 	// Not also on ctx: the caller would not know whether its change is in. A group takes milliseconds.
@@ -87,14 +92,14 @@ func (db *DB) write(ctx context.Context, op string, fn func(*tx) error) error {
 	return classify(op, j.err)
 }
 
-func (w *writer) enqueue(j *job) error {
+func (w *writer) enqueue(queue chan<- *job, j *job) error {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.closed {
 		return forge.Errorf(forge.KindUnavailable, j.op, closedText)
 	}
 	select {
-	case w.queue <- j:
+	case queue <- j:
 		return nil
 	case <-j.ctx.Done():
 		return j.ctx.Err()
@@ -104,7 +109,7 @@ func (w *writer) enqueue(j *job) error {
 func (w *writer) stop() {
 	w.mu.Lock()
 	w.closed = true
-	close(w.queue)
+	close(w.queue) // nobody is about to send to plans either: that takes mu
 	w.mu.Unlock()
 	<-w.ended
 }
@@ -112,8 +117,10 @@ func (w *writer) stop() {
 func (w *writer) loop() {
 	defer close(w.ended)
 	group := make([]*job, 0, maxGroup)
-	for first := range w.queue {
-		group = w.gather(append(group[:0], first))
+	for {
+		if group = w.gather(group[:0]); len(group) == 0 {
+			return
+		}
 		w.run(group)
 		for i, j := range group {
 			close(j.done)
@@ -122,13 +129,30 @@ func (w *writer) loop() {
 	}
 }
 
-// gather takes all that wait. Writers that the last commit woke are often runnable and not yet
-// queued; yielding to them costs microseconds and saves them an fsync of their own.
+// gather waits for the first of a group and takes all that wait with it; none once the store is closed. Writers that the last commit woke are
+// often runnable and not yet queued; yielding to them costs microseconds and saves them an fsync of their own. Beside a batch of a plan only
+// some are taken, so that its next batch is not kept waiting by hundreds.
 func (w *writer) gather(group []*job) []*job {
+	most := maxGroup
+	plan := func(j *job) { group, most = append(group, j), min(most, len(group)+1+besidePlan) }
+	select {
+	case j := <-w.plans:
+		plan(j)
+	case j, ok := <-w.queue:
+		if !ok {
+			return nil
+		}
+		group = append(group, j)
+	}
 	for {
 		before := len(group)
 		runtime.Gosched()
-		for len(group) < maxGroup {
+		select {
+		case j := <-w.plans:
+			plan(j)
+		default:
+		}
+		for len(group) < most {
 			select {
 			case j, ok := <-w.queue:
 				if !ok {
@@ -140,7 +164,7 @@ func (w *writer) gather(group []*job) []*job {
 			}
 			break
 		}
-		if len(group) == before || len(group) == maxGroup {
+		if len(group) == before || len(group) >= most {
 			return group
 		}
 	}

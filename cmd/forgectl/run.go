@@ -35,6 +35,7 @@ func (a *app) runListCommand() *cli.Command {
 			&cli.StringFlag{Name: "recipe", Usage: "only runs of this recipe"},
 			&cli.StringFlag{Name: "name", Usage: "only runs whose name begins with this"},
 			&cli.StringFlag{Name: "model", Usage: "only runs that were registered as a version of this model"},
+			&cli.StringFlag{Name: "pipeline", Usage: "only steps of the pipeline with this name or id"},
 			&cli.StringFlag{Name: "since", Usage: "only runs submitted from then on: a time, or how long ago (2h, 7d)"},
 			&cli.StringFlag{Name: "until", Usage: "only runs submitted before then"},
 			&cli.StringFlag{Name: "sort", Usage: strings.Join(runSorts, ", ") + "; with a leading - the greatest first", DefaultText: "newest first"},
@@ -60,7 +61,7 @@ func (a *app) parseRunList(c *cli.Context) (api.RunFilter, error) {
 	if _, err := positionals(c); err != nil {
 		return api.RunFilter{}, err
 	}
-	f := api.RunFilter{User: c.String("user"), Recipe: c.String("recipe"), Name: c.String("name"), Model: c.String("model"), Sort: c.String("sort"), Limit: c.Int("limit")}
+	f := api.RunFilter{User: c.String("user"), Recipe: c.String("recipe"), Name: c.String("name"), Model: c.String("model"), Pipeline: c.String("pipeline"), Sort: c.String("sort"), Limit: c.Int("limit")}
 	if f.Limit < 0 {
 		return f, forge.Invalidf("limit", "%d is negative; 0 means all", f.Limit)
 	}

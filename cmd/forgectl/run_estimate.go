@@ -17,7 +17,7 @@ func (a *app) runEstimateCommand() *cli.Command {
 	return &cli.Command{Name: "estimate", Usage: "say what a run would take: GPU memory by part, which GPUs hold it, time and cost", ArgsUsage: "RECIPE [-- COMMAND…]",
 		Description: "forgectl run estimate lora_sft --base llama --dataset chat --set train.max_length=4096 --gpus 4\n\n" +
 			"Takes the flags and the run file of run submit; nothing is submitted. From config.json and the headers of the weights alone, it counts what torch will hold.\n" +
-			"Parts marked with ~ are guesses. What is not known is an error that names it (exit 6).",
+			"Parts marked with ~ are guesses. What is not known is an error that names it (exit 7).",
 		Flags: a.estimateFlags(),
 		Action: func(c *cli.Context) error {
 			o, err := a.parseSubmit(c)

@@ -68,21 +68,23 @@ type JobPreview struct {
 // RunDetail is a run with its attempts.
 type RunDetail struct {
 	forge.Run
-	Attempts []forge.Attempt `json:"attempts"`
-	ETA      time.Time       `json:"eta,omitzero" doc:"When the last step is expected, from the steps seen"`
+	Attempts []forge.Attempt      `json:"attempts"`
+	ETA      time.Time            `json:"eta,omitzero" doc:"When the last step is expected, from the steps seen"`
+	Chain    []forge.PipelineStep `json:"chain,omitempty" doc:"Of a step of a pipeline: all steps, in order"`
 }
 
 // RunFilter narrows and orders a listing of runs; newest first when Sort is empty.
 type RunFilter struct {
-	States []forge.RunState
-	User   string
-	Recipe string
-	Name   string    // names that begin with this
-	Model  string    // registered as a version of this model
-	Batch  string    // has an attempt that the cluster's batch system knows by this id
-	Since  time.Time // submitted at or after
-	Until  time.Time // submitted before
-	Sort   string    // number, priority, submitted_at, ended_at or loss; descending with a leading '-'
-	Limit  int
-	Cursor string // next of the page before, bound to tenant, filters and order
+	States   []forge.RunState
+	User     string
+	Recipe   string
+	Name     string    // names that begin with this
+	Model    string    // registered as a version of this model
+	Pipeline string    // step of the pipeline with this id, or of any with this name
+	Batch    string    // has an attempt that the cluster's batch system knows by this id
+	Since    time.Time // submitted at or after
+	Until    time.Time // submitted before
+	Sort     string    // number, priority, submitted_at, ended_at or loss; descending with a leading '-'
+	Limit    int
+	Cursor   string // next of the page before, bound to tenant, filters and order
 }

@@ -27,6 +27,7 @@ type Services struct {
 	Priority  Priorities
 	RunData   RunData
 	Samples   Samples
+	Pipelines Pipelines
 	Keys      Keys
 	Logins    Logins
 	Site      Site

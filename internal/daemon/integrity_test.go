@@ -80,7 +80,7 @@ func TestDamageThatIsFoundWhileServingStopsPlanningAndTurnsReadyzRed(t *testing.
 	}
 	came(t, r.databaseWhole(), "fail", "damaged")
 	second := r.submit(t, script(1))
-	if at := r.planStep(t.Context(), time.Now()); !at.IsZero() {
+	if at, _ := r.planStep(t.Context(), time.Now()); !at.IsZero() {
 		t.Errorf("it will plan again at %s", at)
 	}
 	if got, err := r.db.RunByID(t.Context(), second.ID); err != nil || got.Attempt != 0 {

@@ -76,3 +76,14 @@ func TestALaunchThatTheWorldDoesNotKnowYetIsNotLost(t *testing.T) {
 		t.Fatalf("launched %v, the outbox holds %v", l, rows)
 	}
 }
+
+// One plan may ask thousands to stop of which many end by themselves meanwhile: their rows were read before and have left the tables since.
+func TestARowThatHasLeftTheTablesKeepsNobodyWaiting(t *testing.T) {
+	r := start(t, 1)
+	for _, kind := range []store.OutboxKind{store.OutboxLaunch, store.OutboxSignal, store.OutboxFinish} {
+		a, ok, err := r.attemptOf(t.Context(), store.OutboxRow{ID: 1 << 40, Kind: kind, Run: "gone", Attempt: 1})
+		if ok || err != nil { // after worldPatience it would be an error
+			t.Errorf("%s: got %+v, %v, %v", kind, a, ok, err)
+		}
+	}
+}

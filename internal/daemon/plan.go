@@ -10,11 +10,13 @@ import (
 )
 
 // Planning happens by event. The first event plans at once, so that a lone submission starts
-// without delay; under a flood of events a plan may take at most 1 part in planShare of the
-// time, so that accepting runs is never starved by planning them.
+// without delay; under a flood of events deciding may take at most 1 part in decideShare of the
+// time, so that accepting runs is never starved by planning them. To write what was decided does not count: that is waiting for the disk.
+// Who is only curious (outlooks, the outbox) has 1 part in planShare.
 const (
-	planShare  = 10
-	planMaxGap = 500 * time.Millisecond
+	decideShare = 5
+	planShare   = 10
+	planMaxGap  = 500 * time.Millisecond
 )
 
 func (d *Daemon) planLoop(ctx context.Context) {
@@ -29,7 +31,8 @@ func (d *Daemon) planLoop(ctx context.Context) {
 		}
 		began := time.Now()
 		d.world.estimate(began)
-		at := d.world.estimateAgain(d.planStep(ctx, began))
+		at, deciding := d.planStep(ctx, began)
+		at = d.world.estimateAgain(at)
 		d.meter.plan.Observe(time.Since(began).Seconds())
 		d.planned.Add(1) // notify.go looks whether it does
 		if at.IsZero() {
@@ -37,7 +40,7 @@ func (d *Daemon) planLoop(ctx context.Context) {
 		} else {
 			wake.Reset(max(time.Until(at), time.Millisecond))
 		}
-		gap := min((planShare-1)*time.Since(began), planMaxGap)
+		gap := min((decideShare-1)*deciding, planMaxGap)
 		select {
 		case <-ctx.Done():
 			return
@@ -64,16 +67,19 @@ func (l looked) stands(at stamp, p scheduler.Policy, now time.Time) bool {
 }
 
 // planStep decides once and commits what still holds. It returns when to plan again even if
-// nothing happens.
-func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
+// nothing happens, and how long it took to decide.
+func (d *Daemon) planStep(ctx context.Context, now time.Time) (again time.Time, deciding time.Duration) {
 	if d.damage.Load() != nil {
-		return time.Time{}
+		return time.Time{}, 0
 	}
 	d.lookLock.Lock()
 	defer d.lookLock.Unlock()
+	began := time.Now()
 	plan := d.decide(ctx, now)
+	plan.Preempt = d.world.inTurn(plan.Preempt)
+	deciding = time.Since(began)
 	if len(plan.Place)+len(plan.Preempt) == 0 {
-		return plan.WakeAt
+		return plan.WakeAt, deciding
 	}
 	met := d.meetOwners(ctx, &plan)
 	placed, refused, err := d.db.Apply(ctx, plan, store.ApplyOptions{RunDir: d.runDir})
@@ -84,9 +90,9 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		if ctx.Err() == nil {
 			d.log.Error().Err(err).Msg("plan not applied, or not all of it")
 		}
-		return now.Add(time.Second)
+		return now.Add(time.Second), deciding
 	}
-	again := plan.WakeAt
+	again = plan.WakeAt
 	if !met {
 		again = now.Add(time.Second)
 	}
@@ -102,7 +108,7 @@ func (d *Daemon) planStep(ctx context.Context, now time.Time) time.Time {
 		e.Str("why", r.Why).Msg("decision refused")
 		d.warm = nil // the world moved on; but one that had missed something would decide the same for ever
 	}
-	return again
+	return again, deciding
 }
 
 // decide makes a plan that may be carried out; one that decides nothing has when to look again.

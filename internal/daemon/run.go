@@ -79,7 +79,8 @@ func (s runs) Run(ctx context.Context, p forge.Principal, run string) (api.RunDe
 	if err != nil {
 		return api.RunDetail{}, err
 	}
-	return api.RunDetail{Run: r, Attempts: attempts, ETA: eta(r, attempts, time.Now())}, nil
+	chain, err := s.d.chain(ctx, t, r)
+	return api.RunDetail{Run: r, Attempts: attempts, ETA: eta(r, attempts, time.Now()), Chain: asSteps(chain)}, err
 }
 
 // eta extends the pace of the newest attempt to the last step.

@@ -48,6 +48,9 @@ func (d *Daemon) findWeights(ctx context.Context, t *store.Tenant, field, name s
 		if !ok {
 			return none, forge.Invalidf(field, "there is no step %q in this pipeline", step)
 		}
+		if r.Spec.Register == "" {
+			return none, forge.Invalidf(field, "step %s is of recipe %s, which leaves no model", step, r.Spec.Recipe)
+		}
 		return weights{name: name, maker: r}, nil
 	}
 	if number, is := strings.CutPrefix(name, runRef); is {

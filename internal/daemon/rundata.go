@@ -65,6 +65,16 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 		if held.Text == "" {
 			w.Sentence = "is about to be placed"
 		}
+		if held.Code == forge.HoldAfter || held.Code == forge.HoldAfterFailed {
+			chain, err := s.d.chain(ctx, t, r)
+			if err != nil {
+				return w, err
+			}
+			if chain != nil {
+				words, next := stepWords(r, chain)
+				w.Evidence, w.Next = append(w.Evidence, words...), append(w.Next, next...)
+			}
+		}
 		s.terms(ctx, &w, r, now, p)
 		wayOut(&w, r, now.snap, p)
 	case r.State == forge.RunProvisioning && last != nil:

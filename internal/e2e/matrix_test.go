@@ -59,6 +59,7 @@ var rules = map[string]access{
 	"get-run-source":       {role: forge.RoleMember, target: "run", ok: []int{412}}, // it has none
 	"list-run-events":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"submit-run":           {role: forge.RoleMember, target: "run", body: `{"recipe":"probe","after":["ID"]}`, ok: []int{201}},
+	"submit-pipeline":      {role: forge.RoleMember, target: "run", body: `{"name":"chain","steps":[{"step":"one","run":{"recipe":"probe","after":["ID"]}},{"step":"two","run":{"recipe":"probe","after":["step:one"]}}]}`, ok: []int{201}},
 	"estimate-run":         {role: forge.RoleMember, body: `{"recipe":"probe"}`, ok: []int{412}}, // a program that is not forge's own
 	"cancel-run":           {role: forge.RoleMember, target: "run", ok: []int{200}, own: true},
 	"interrupt-run":        {role: forge.RoleMember, target: "run", body: `{"as":"timeout"}`, ok: []int{412}, own: true}, // it does not run

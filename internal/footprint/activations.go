@@ -20,6 +20,9 @@ func (m measure) flow() flow {
 	if m.packed { // all rows in one, which must not see each other
 		f.batch, f.length, f.masked = 1, f.tokens, true
 	}
+	if w := float64(m.shape.Window); w > 0 && f.length >= w { // what a layer must not attend to is a mask
+		f.masked = true
+	}
 	return f
 }
 

@@ -1,7 +1,7 @@
 package footprint
 
-// policy adds what a policy takes that writes its own answers and learns from their rewards. What grpo and rloo learn with is taken to be
-// what supervised training takes; of all of it no run has been counted yet but the cache, and it is marked as a guess.
+// policy adds what a policy takes that writes its own answers and learns from their rewards. What grpo and rloo learn with is what supervised
+// training takes; of ppo, of other models and of several ranks no run has been counted, and they are marked as guesses.
 func (m measure) policy(out []Part, trained, adapters float64) []Part {
 	add := func(name PartName, bytes float64, guess bool, doc string) {
 		if bytes > 0 {
@@ -19,12 +19,12 @@ func (m measure) policy(out []Part, trained, adapters float64) []Part {
 	frozen, _ := m.weights()
 	add(Gradients, trained*models*buckets, ppo || m.ranks > 1, "one of each trained weight, of the value model too; with several ranks DDP's copy of it")
 	add(Optimizer, trained*models*adamMoments+4*m.trainedTensors()*models, ppo, "AdamW: two moments of each trained weight")
-	add(Casts, m.casts()*models, true, "copies of trained weights in the number format that is computed in, which autocast keeps")
-	add(Activations, m.activations()*models, true, m.activationsDoc())
+	add(Casts, m.casts()*models, ppo, "copies of trained weights in the number format that is computed in, which autocast keeps")
+	add(Activations, m.activations()*models, ppo, m.activationsDoc())
 	if ppo { // its head is the model's own: all logits of the answers, in fp32 as well, and what the softmax keeps
 		add(Logits, m.rows*m.answer*float64(m.shape.Vocab)*(m.compute+4+4), true, "of all tokens of the answers, as they are computed and in fp32, and what the softmax keeps")
 	} else {
-		add(Logits, m.head(), true, m.headDoc())
+		add(Logits, m.head(), false, m.headDoc())
 	}
 	add(KVCache, float64(Cache(m.shape, m.written*m.length, m.cacheBytes())), false, "keys and values of all answers that are written at once, at their full length")
 	if m.compared && m.peft == "none" {

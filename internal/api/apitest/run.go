@@ -303,6 +303,7 @@ func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) (api.
 	for _, r := range f.runs {
 		switch {
 		case r.Tenant != p.Tenant, q.User != "" && r.User != q.User, q.Recipe != "" && r.Spec.Recipe != q.Recipe, !strings.HasPrefix(r.Spec.Name, q.Name),
+			q.Pipeline != "" && (r.Spec.Pipeline == nil || r.Spec.Pipeline.Name != q.Pipeline && r.Spec.Pipeline.ID != q.Pipeline),
 			q.Batch != "" && !slices.ContainsFunc(r.Attempts, func(a forge.Attempt) bool { return a.Batch != nil && a.Batch.ID == q.Batch }),
 			q.Model != "" && !strings.HasPrefix(r.Model, q.Model+"@"), !q.Since.IsZero() && r.SubmittedAt.Before(q.Since),
 			!q.Until.IsZero() && !r.SubmittedAt.Before(q.Until), len(q.States) > 0 && !slices.Contains(q.States, r.State):
@@ -314,5 +315,5 @@ func (f *Fake) Runs(_ context.Context, p forge.Principal, q api.RunFilter) (api.
 		return api.List[forge.Run]{}, err
 	}
 	return pageOf(seen, func(r forge.Run) string { return string(r.ID) }, q.Limit, q.Cursor,
-		bound(p, "runs", cmp.Or(q.Sort, "-number"), q.States, q.User, q.Recipe, q.Name, q.Model, q.Batch, q.Since, q.Until))
+		bound(p, "runs", cmp.Or(q.Sort, "-number"), q.States, q.User, q.Recipe, q.Name, q.Model, q.Batch, q.Pipeline, q.Since, q.Until))
 }

@@ -27,6 +27,15 @@ func (c *Client) SubmitRun(ctx context.Context, r api.SubmitRunRequest) (api.Sub
 	return out, err
 }
 
+// SubmitPipeline submits a chain of runs.
+func (c *Client) SubmitPipeline(ctx context.Context, q api.PipelineRequest) (api.SubmittedPipeline, error) {
+	var out api.SubmittedPipeline
+	ctx, cancel := context.WithTimeout(ctx, max(c.opts.Timeout, submitTimeout*time.Duration(max(1, len(q.Steps)))))
+	defer cancel()
+	err := c.askLong(ctx, http.MethodPost, "/v1/pipelines", nil, q, &out)
+	return out, err
+}
+
 // EstimateRun says what a run would take.
 func (c *Client) EstimateRun(ctx context.Context, r api.SubmitRunRequest) (api.Estimate, error) {
 	var out api.Estimate
@@ -48,6 +57,7 @@ func filterQuery(f api.RunFilter) url.Values {
 	setText(q, "recipe", f.Recipe)
 	setText(q, "name", f.Name)
 	setText(q, "model", f.Model)
+	setText(q, "pipeline", f.Pipeline)
 	setText(q, "batch_job", f.Batch)
 	setTime(q, "since", f.Since)
 	setTime(q, "until", f.Until)

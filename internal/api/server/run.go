@@ -16,20 +16,21 @@ type RunInput struct {
 
 // RunQuery is what both listings of runs take besides their limit.
 type RunQuery struct {
-	State  []string  `query:"state" enum:"pending,provisioning,running,completed,failed,cancelled" doc:"Only these states, comma-separated"`
-	User   string    `query:"user" maxLength:"64" doc:"Only this user's"`
-	Recipe string    `query:"recipe" maxLength:"64" doc:"Only of this recipe"`
-	Name   string    `query:"name" maxLength:"64" doc:"Only names that begin with this"`
-	Model  string    `query:"model" maxLength:"64" doc:"Only runs registered as a version of this model"`
-	Batch  string    `query:"batch_job" maxLength:"64" doc:"Only the run whose attempt the cluster's batch system knows by this job id; ids are reused after years"`
-	Since  time.Time `query:"since" doc:"Only runs submitted at this time or later, RFC 3339"`
-	Until  time.Time `query:"until" doc:"Only runs submitted before this time, RFC 3339"`
-	Sort   string    `query:"sort" enum:"number,-number,priority,-priority,submitted_at,-submitted_at,ended_at,-ended_at,loss,-loss" default:"-number" doc:"Order; descending with a leading -"`
-	Cursor string    `query:"cursor" maxLength:"512" doc:"next of the page before"`
+	State    []string  `query:"state" enum:"pending,provisioning,running,completed,failed,cancelled" doc:"Only these states, comma-separated"`
+	User     string    `query:"user" maxLength:"64" doc:"Only this user's"`
+	Recipe   string    `query:"recipe" maxLength:"64" doc:"Only of this recipe"`
+	Name     string    `query:"name" maxLength:"64" doc:"Only names that begin with this"`
+	Model    string    `query:"model" maxLength:"64" doc:"Only runs registered as a version of this model"`
+	Pipeline string    `query:"pipeline" maxLength:"64" doc:"Only steps of the pipeline with this id, or of those with this name"`
+	Batch    string    `query:"batch_job" maxLength:"64" doc:"Only the run whose attempt the cluster's batch system knows by this job id; ids are reused after years"`
+	Since    time.Time `query:"since" doc:"Only runs submitted at this time or later, RFC 3339"`
+	Until    time.Time `query:"until" doc:"Only runs submitted before this time, RFC 3339"`
+	Sort     string    `query:"sort" enum:"number,-number,priority,-priority,submitted_at,-submitted_at,ended_at,-ended_at,loss,-loss" default:"-number" doc:"Order; descending with a leading -"`
+	Cursor   string    `query:"cursor" maxLength:"512" doc:"next of the page before"`
 }
 
 func (f RunQuery) filter(limit int) api.RunFilter {
-	out := api.RunFilter{User: f.User, Recipe: f.Recipe, Name: f.Name, Model: f.Model, Batch: f.Batch, Since: f.Since, Until: f.Until, Sort: f.Sort, Limit: limit, Cursor: f.Cursor}
+	out := api.RunFilter{User: f.User, Recipe: f.Recipe, Name: f.Name, Model: f.Model, Pipeline: f.Pipeline, Batch: f.Batch, Since: f.Since, Until: f.Until, Sort: f.Sort, Limit: limit, Cursor: f.Cursor}
 	for _, s := range f.State {
 		out.States = append(out.States, forge.RunState(s))
 	}
@@ -49,6 +50,7 @@ type runRowsInput struct {
 func (s *server) runs() {
 	s.runActions()
 	s.interrupts()
+	s.pipelines()
 	operation(s, spec{
 		id: "list-runs", method: http.MethodGet, path: "/v1/runs", tag: "runs", role: forge.RoleViewer,
 		summary: "List runs", doc: "Newest first, with what a listing shows of their specs: their parameters are in the run itself. Durations are Go's form, memory is MiB per GPU, steps are optimizer steps.",

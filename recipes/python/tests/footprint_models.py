@@ -1,15 +1,16 @@
 """Models with the proportions of real ones and none of their size, and runs on them, to count tensors in.
 
-    python footprint_models.py DIR [NAME…]      every run of CONFIGS, or these; DIR/NAME.json says what it held, DIR/NAME/base has its model
-    python footprint_models.py --record DIR     puts what is there into internal/footprint/testdata/counted.json
+    python footprint_models.py DIR [NAME…]      every run of CONFIGS, or these
 
-The formulas of internal/footprint are held against the record by go test, and against fresh counts by make bench ONLY=estimate_error.
+DIR/NAME.json says what it held, DIR/NAME/base has its model. COUNTED=DIR go test ./internal/footprint keeps what is
+there as the record (testdata/counted.json), which the formulas are held against; make bench ONLY=estimate_error holds them against fresh counts.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from gang_of import SRC, Attempt
@@ -32,9 +33,21 @@ STEPS = {"train__max_steps": 6, "checkpoint__every_steps": 100, "train__max_leng
 CONFIGS = {
     "sft_lora_llama": ("lora_sft", "llama", {"peft": "lora"}),
     "sft_lora_bf16_qwen2": ("lora_sft", "qwen2", {"peft": "lora", "train__precision": "bf16", "train__batch_size": 2}),
-    "sft_none_bf16_mistral": ("lora_sft", "mistral", {"peft": "none", "train__precision": "bf16", "train__batch_size": 2}),
-    "sft_checkpointing_qwen3": ("lora_sft", "qwen3", {"peft": "none", "train__gradient_checkpointing": True, "train__batch_size": 2}),
-    "dpo_lora_bf16_llama": ("dpo", "llama", {"peft": "lora", "train__precision": "bf16", "lora__target_modules": "q_proj,v_proj"}),
+    "sft_none_bf16_mistral": (
+        "lora_sft",
+        "mistral",
+        {"peft": "none", "train__precision": "bf16", "train__batch_size": 2},
+    ),
+    "sft_checkpointing_qwen3": (
+        "lora_sft",
+        "qwen3",
+        {"peft": "none", "train__gradient_checkpointing": True, "train__batch_size": 2},
+    ),
+    "dpo_lora_bf16_llama": (
+        "dpo",
+        "llama",
+        {"peft": "lora", "train__precision": "bf16", "lora__target_modules": "q_proj,v_proj"},
+    ),
     "dpo_none_gemma": ("dpo", "gemma", {"peft": "none"}),
     "reward_lora_llama": ("reward", "llama", {"peft": "lora", "train__batch_size": 2}),
     "sft_lora_bf16_checkpointing_gemma2": (
@@ -43,6 +56,23 @@ CONFIGS = {
         {"peft": "lora", "train__precision": "bf16", "train__gradient_checkpointing": True, "train__batch_size": 2},
     ),
 }
+
+
+if find_spec("forge_train.rlhf"):
+    CONFIGS["grpo_lora_bf16_llama"] = (
+        "rlhf",
+        "llama",
+        {
+            "peft": "lora",
+            "train__precision": "bf16",
+            "train__batch_size": 4,
+            "rlhf__algorithm": "grpo",
+            "rlhf__num_generations": 2,
+            "rlhf__reward_functions": "builtin:length",
+            "generation__max_new_tokens": 64,
+        },
+    )
+KINDS = {"lora_sft": "text", "dpo": "preference", "reward": "preference", "rlhf": "prompt"}
 
 
 def make(directory: Path, model_type: str) -> Path:
@@ -70,7 +100,9 @@ def rows(path: Path, recipe: str, batch: int) -> Path:
         row = {"text": long if i % 2 == 0 or batch == 1 else long[: len(long) // 12]}
         if recipe != "lora_sft":
             row = {"prompt": f"why {i}? ", "chosen": long[:1200], "rejected": short[:150]}
-        if recipe == "reward":  # whose trainer leaves longer rows out
+        if recipe == "rlhf":
+            row = {"prompt": f"why {i}? {long[: 100 + 15 * i]}"}
+        elif recipe == "reward":  # whose trainer leaves longer rows out
             row["chosen"] = long[:300]
         out.append(json.dumps(row))
     path.write_text("\n".join(out) + "\n")
@@ -89,7 +121,7 @@ def measure(directory: Path, name: str) -> dict:
         "recipe": recipe,
         "params": params,
         "dataset": {"name": "rows@1", "path": str(rows(root / "rows.jsonl", recipe, params.get("train.batch_size", 1)))},
-        "dataset_kind": "text" if recipe == "lora_sft" else "preference",
+        "dataset_kind": KINDS[recipe],
         "base": {"name": f"{model_type}@1", "path": str(make(root / "base", model_type))},
     }
     out = directory / f"{name}.json"
@@ -105,26 +137,9 @@ def measure(directory: Path, name: str) -> dict:
 
 
 RECORD = SRC.parents[2] / "internal" / "footprint" / "testdata" / "counted.json"
-_ABOUT = ("tokens", "cache_tokens", "cache_bytes", "kv_cache")  # what a run was like, and what only a policy that writes keeps
-
-
-def record(directory: Path) -> None:
-    """Keep what was counted, with the shapes that forge's import sees in the models (directory/NAME.shape.json)."""
-    runs = []
-    for name in CONFIGS:
-        seen = json.loads((directory / f"{name}.json").read_text())
-        held = {k: v for k, v in seen["held"].items() if k not in _ABOUT and v > 0}
-        params = seen["params"] | {"train.max_length": seen["held"]["tokens"][1]}  # rows are taken to be full
-        shape = json.loads((directory / f"{name}.shape.json").read_text())
-        runs.append({"name": name, "recipe": seen["recipe"], "params": params, "shape": shape, "held": held})
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n")
 
 
 def main() -> int:
-    if sys.argv[1] == "--record":
-        record(Path(sys.argv[2]))
-        return 0
     directory = Path(sys.argv[1])
     for name in sys.argv[2:] or CONFIGS:
         print(name, json.dumps(measure(directory, name)["held"], sort_keys=True), flush=True)

@@ -1,8 +1,8 @@
-"""Counts the tensors that a recipe's run really holds, part by part: what internal/footprint says of the same run is judged by it.
+"""Counts the tensors that a recipe's run really holds, part by part: internal/footprint is judged by it.
 
     python footprint_of.py RECIPE OUT.json      a rank's program, in a rank's environment
 
-Bytes of tensors are counted, and not the process: an allocator, an interpreter and a kernel's cache say nothing of a GPU.
+Bytes of tensors are counted, and not the process: an allocator and an interpreter say nothing of a GPU.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def casts_of(model):
 
 
 def a_layer(model):
-    """What tells the bytes that one layer keeps beside its input: a graph, where the answer will stand, and hooks to remove."""
+    """The bytes that one layer keeps beside its input: a graph, where the answer will stand, and hooks to remove."""
     layers = next(m for n, m in model.named_modules() if n.endswith("layers"))
     graph, sizes = Graph(model), {}
 
@@ -150,23 +150,40 @@ def a_layer(model):
     return graph, sizes, hooks
 
 
+def telling(inputs, args) -> bool:
+    """Say whether a batch is one that estimates are of: full rows, and where there are several of different lengths."""
+    if not isinstance(inputs, dict):  # prompts: the answers are written in the step
+        return True
+    mask = inputs["attention_mask"]
+    return mask.shape[1] > args.max_length // 2 and (mask.shape[0] == 1 or bool((mask == 0).any()))
+
+
+def ids_of(inputs):
+    """The tokens that a batch is learned from."""
+    import torch
+
+    if "input_ids" in inputs:
+        return inputs["input_ids"]
+    return torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+
+
 def watch(seen: dict) -> None:
     """Have a step of the trainer, when its rows are full and its optimizer has its state, tell what is held when."""
     import torch
     from transformers import Trainer
 
-    head_buffers(seen)
+    buffers: dict = {}
+    head_buffers(buffers)
     step = Trainer.training_step
 
     def training_step(self, model, inputs, *args, **kwargs):
-        mask, full = inputs["attention_mask"], inputs["input_ids"].shape[1] > self.args.max_length // 2
-        mixed = mask.shape[0] == 1 or bool((mask == 0).any())  # several rows are of one length by chance only
-        if self.state.global_step == 0 or "tokens" in seen or not (full and mixed):
+        if self.state.global_step == 0 or "tokens" in seen or not telling(inputs, self.args):
             return step(self, model, inputs, *args, **kwargs)
         graph = Graph(model)
         compute_loss = self.compute_loss
 
         def counted(*a, **k):
+            batch.update({n: v.clone() if hasattr(v, "clone") else v for n, v in a[1].items()})
             with casts_of(model) as casts:
                 loss = compute_loss(*a, **k)
             seen["activations"], seen["casts"] = graph.held(), sum(casts.made.values())
@@ -174,11 +191,14 @@ def watch(seen: dict) -> None:
 
         self.compute_loss = counted
         checkpointed = self.args.gradient_checkpointing
-        again = {k: v.clone() if hasattr(v, "clone") else v for k, v in inputs.items()}
+        batch: dict = {}
+        buffers.clear()  # of other steps
         with graph.look():
             loss = step(self, model, inputs, *args, **kwargs)
         self.compute_loss = compute_loss
-        seen["tokens"] = list(again["input_ids"].shape)
+        seen["logits"] = buffers.get("logits", 0)
+        ids = ids_of(batch)
+        seen["tokens"] = list(ids.shape)
         trained = [p for p in model.parameters() if p.requires_grad]
         seen["gradients"] = sum(storages(p.grad for p in trained if p.grad is not None).values())
         named = list(model.named_parameters())
@@ -191,7 +211,7 @@ def watch(seen: dict) -> None:
             model.gradient_checkpointing_disable()
             layer, sizes, hooks = a_layer(model)
             with layer.look(), self.compute_loss_context_manager():
-                compute_loss(model, again)
+                compute_loss(model, batch)
             for h in hooks:
                 h.remove()
             model.gradient_checkpointing_enable()
@@ -201,12 +221,12 @@ def watch(seen: dict) -> None:
         state = self.optimizer.state
         seen["optimizer"] = sum(storages(t for s in state.values() for t in s.values() if torch.is_tensor(t)).values())
         with torch.no_grad():
-            cache = model(input_ids=again["input_ids"], use_cache=True)
+            cache = model(input_ids=ids, use_cache=True)
             cache = getattr(cache, "past_key_values", None)
         if cache is not None:
             kept = [t for c in cache.layers for t in (c.keys, c.values)]
             seen["kv_cache"] = sum(storages(kept).values())
-            seen["cache_tokens"], seen["cache_bytes"] = again["input_ids"].numel(), kept[0].element_size()
+            seen["cache_tokens"], seen["cache_bytes"] = ids.numel(), kept[0].element_size()
         return loss
 
     Trainer.training_step = training_step

@@ -27,4 +27,4 @@ def test_a_run_holds_what_was_recorded_part_by_part(tmp_path, name):
 
 
 def test_every_run_is_on_record():
-    assert set(RECORD) == set(footprint_models.CONFIGS)
+    assert set(footprint_models.CONFIGS) <= set(RECORD)

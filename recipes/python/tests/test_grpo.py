@@ -13,7 +13,7 @@ from gang_of import Attempt, curve, digests
 pytestmark = pytest.mark.training
 FAULTS = str(Path(__file__).with_name("with_fault.py"))
 # Answers are learnt from in 3 steps, saves come at 4 and 8 and a stop at 7: each time inside such a round. 5 prompts are 2 rounds,
-# so that from step 7 on it is the second epoch and from 13 on the third. The reward draws at random, as dropout and sampling do.
+# so that from step 7 on it is the second epoch and from 13 on the third. On several ranks the restore skips batches through more layers. The reward draws at random, as dropout and sampling do.
 STEPS = 14
 PARAMS = {
     "rlhf__algorithm": "grpo",

@@ -106,7 +106,8 @@ def test_what_is_rewarded_grows(tried, rlhf):
     assert last > 1.3 * first, f"{first} became {last}"
     assert lines[-1]["objective/kl"] > 0, "the policy has left the reference"
     assert lines[-1]["episode"] == 12 * 16
-    assert set(lines[-1]) <= declared_metrics("rlhf")
+    undeclared = set(lines[-1]) - declared_metrics("rlhf")
+    assert undeclared == {"rewards/vowels/mean", "rewards/vowels/std"}, "the names of functions are the user's"
     left = {p.name for p in a.output.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= left
     assert not left & {"value.safetensors", "ppo.json"}, "the value model is no part of what a run leaves"
@@ -227,3 +228,72 @@ def test_what_cannot_work_is_bad_input(tried, rlhf, params, said):
     a = tried(rlhf(**params)).start()
     assert a.wait() == [87], a.logs()
     assert said in a.status()["message"]
+
+
+def judge(tiny: Path, to: Path, kind: str) -> dict:
+    """A reward model over tiny whose head and adapter are no new ones; what the configuration says of it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+    set_seed(7)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1)
+    if kind == "adapter":
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=4, target_modules="all-linear"))
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn_like(p) * 0.02)
+    model.save_pretrained(to)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(to)
+    return {"name": "judge@1", "path": str(to)} | ({"base": {"path": str(tiny)}} if kind == "adapter" else {})
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("kind", "peft"),
+    [("adapter", "lora"), *(pytest.param(k, p, marks=pytest.mark.long) for k, p in (("adapter", "none"), ("whole", "lora"), ("whole", "none")))],
+)
+def test_the_value_model_begins_as_the_reward_model_and_the_policy_as_the_base(tiny, tried, rlhf, tmp_path, kind, peft):
+    import torch
+    from peft import AutoPeftModelForSequenceClassification
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    config = rlhf(train__learning_rate=0.0, train__max_steps=1, rlhf__reward_functions="", lora__dropout=0.0, peft=peft)
+    config["reward_model"] = judge(tiny, tmp_path / "judge", kind)
+    a = tried(config).start()
+    assert a.wait() == [0], a.logs()
+    assert a.metrics()[0]["values"]["rewards/model/mean"] == pytest.approx(a.metrics()[0]["values"]["objective/scores"])
+    got = load_file(a.newest() / "value.safetensors")
+    if kind == "adapter":
+        reward = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "judge", num_labels=1, is_trainable=True)
+    else:
+        reward = AutoModelForSequenceClassification.from_pretrained(tmp_path / "judge", num_labels=1)
+    if peft == "lora" and kind == "adapter":
+        expected = {n: p for n, p in reward.named_parameters() if p.requires_grad}
+        assert set(got) == set(expected), "it is the reward model's adapter that goes on learning"
+    else:
+        whole = reward.merge_and_unload() if kind == "adapter" else reward
+        expected = dict(whole.named_parameters())
+    if peft == "lora" and kind == "whole":
+        heads = [n for n in got if "score" in n]
+        assert len(heads) == 1 and torch.equal(got[heads[0]], expected["score.weight"])
+    else:
+        assert all(torch.allclose(got[n], expected[n], atol=1e-6) for n in got) and set(got) == set(expected)
+
+
+@pytest.mark.training
+def test_a_reward_model_over_another_base_only_scores(tiny, tried, rlhf, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    config = rlhf(train__learning_rate=0.0, train__max_steps=1, rlhf__reward_functions="")
+    config["reward_model"] = judge(other, tmp_path / "judge", "adapter")
+    a = tried(config).start()
+    assert a.wait() == [0], a.logs()
+    theirs = load_file(tmp_path / "judge" / "adapter_model.safetensors")["base_model.model.score.weight"]
+    ours = next(t for n, t in load_file(a.newest() / "value.safetensors").items() if "score" in n)
+    assert not torch.equal(ours, theirs), "a head that was learnt over other weights would mean nothing"

@@ -20,6 +20,8 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     rewards       what an answer is worth: functions, and reward_model; builtin_rewards are there already
     prompts       prompts as tokens, and how long they may be
     rollouts      what TRL's GRPO and RLOO keep between two steps, saved
+    ppo           PPO: its parameters, how it is put together; ppo_trainer: an update of it
+    rollout       answers of PPO's policy; update: what is learnt from them, in numbers; value: the value model
     samples       some of the answers, for people to read
     tables        parameters that recipes share
     template      chat templates: the tokenizer's own, or ChatML

@@ -47,16 +47,9 @@ class Updates(transformers.Trainer):
         if reference is not None:
             reference.requires_grad_(False).eval().to(self.args.device)
 
-    def train(self, *args, **kwargs):
-        """As transformers does. From then on the policy is the model: of the value model nothing is left."""
-        done = super().train(*args, **kwargs)
-        self.model = self.result()
-        return done
-
     def result(self):
-        """What of the model is the run's output."""
-        model = self.accelerator.unwrap_model(self.model)
-        return getattr(model, "policy", model)
+        """What of the model is the run's output; of the value model nothing is left."""
+        return self.accelerator.unwrap_model(self.model).policy
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """One update: answers, what they are worth, and what is learnt from them. Returns the mean loss."""
@@ -110,7 +103,7 @@ class Updates(transformers.Trainer):
         step = self.state.global_step + 1
         if self._samples.due(step):
             self._samples.write(step, batch, total, parts)
-        told = {f"rewards/{name}/mean": float(np.mean(values)) for name, values in parts.items()}
+        told = {f"rewards/{name}/{what.__name__}": float(what(values)) for name, values in parts.items() for what in (np.mean, np.std)}
         scores = torch.tensor(total, dtype=torch.float32, device=drawn.ids.device)
         scores[~drawn.ended] -= self.job.params["ppo.missing_eos_penalty"]
         return scores, told

@@ -13,6 +13,7 @@ column for each function; RepeatSampler draws one permutation per epoch from a g
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from . import prompts
@@ -21,14 +22,13 @@ from .samples import Samples
 
 
 class ByEpoch:
-    """TRL's sampler, told which epoch it is: it has drawn one permutation for each before."""
+    """TRL's sampler, told which epoch it is: it has drawn one permutation for each before.
 
-    def __init__(self, sampler):
-        self.sampler, self.epoch = sampler, 0
+    Told by the step that training is at: set_epoch does not come through the layers that skip batches on several ranks.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """From now on it is this one, counted from 0."""
-        self.epoch = epoch
+    def __init__(self, sampler, epoch: Callable[[], int]):
+        self.sampler, self.epoch = sampler, epoch
 
     def __iter__(self):
         import torch
@@ -36,7 +36,7 @@ class ByEpoch:
         inner = self.sampler
         if inner.shuffle and inner.seed is not None:
             inner.generator.manual_seed(inner.seed)
-            for _ in range(self.epoch):
+            for _ in range(self.epoch()):
                 torch.randperm(inner.num_samples, generator=inner.generator)
         return iter(inner)
 
@@ -65,7 +65,10 @@ class Rollouts:
         return self.args.steps_per_generation * self.args.num_iterations
 
     def _get_train_sampler(self, *args, **kwargs):
-        return ByEpoch(super()._get_train_sampler(*args, **kwargs))
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        rounds = max(1, sampler.num_samples // sampler.batch_size)  # of an epoch; prompts that fill none are left out
+        steps = rounds * self._round() // self.args.gradient_accumulation_steps
+        return ByEpoch(sampler, lambda: self.state.global_step // steps)
 
     def _calculate_rewards(self, inputs, prompts_, completions, completion_ids_list):
         import torch
