@@ -19,12 +19,12 @@ type leftEval struct {
 	samples string
 }
 
-func sampleLine(doc int) string {
+func scoredLine(doc int) string {
 	return fmt.Sprintf(`{"task":"forge_logic","filter":"none","doc_id":%d,"doc_hash":"d","prompt_hash":"p","target_hash":"t","metrics":{"acc":1},"target":"0","response":"r","prompt":"q"}`+"\n", doc)
 }
 
 func goodEval(run forge.Run) leftEval {
-	samples := sampleLine(0) + sampleLine(1)
+	samples := scoredLine(0) + scoredLine(1)
 	sum := sha256.Sum256([]byte(samples))
 	return leftEval{samples: samples, scores: map[string]any{
 		"schema": 1, "run_id": run.ID, "suite": map[string]any{"name": run.Spec.Suite.Name, "sha256": run.Spec.Suite.SHA256, "version": 1},
@@ -105,7 +105,7 @@ func TestAnEvalWhoseFilesDoNotHoldHasNotCompleted(t *testing.T) {
 		"samples that were left out":  {func(l *leftEval) { task(l)["n_samples"].(map[string]any)["effective"] = 1 }, "evaluated 1 of 2 samples"},
 		"no tasks":                    {func(l *leftEval) { l.scores["tasks"] = []any{} }, "has no tasks"},
 		"no scores at all":            {func(l *leftEval) { l.scores = nil }, "scores.json has schema 0"},
-		"a sample that was lost":      {func(l *leftEval) { l.samples = sampleLine(0) }, "its samples are 1"},
+		"a sample that was lost":      {func(l *leftEval) { l.samples = scoredLine(0) }, "its samples are 1"},
 		"a sample that was altered":   {func(l *leftEval) { l.samples = strings.Replace(l.samples, `"acc":1`, `"acc":0`, 1) }, "its samples are 2 with digest"},
 		"samples that are torn":       {func(l *leftEval) { l.samples = l.samples[:len(l.samples)-5] }, "end inside a line"},
 		"no samples":                  {func(l *leftEval) { l.samples = "" }, "there are no eval_samples"},

@@ -298,8 +298,15 @@ class TestEnvironment:
         assert environment.code_digest(tmp_path) == expected
 
     def test_every_file_below_src_is_in_the_digest(self):
-        kinds = {p.suffix for p in SRC.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-        assert kinds == {".py"}
+        there = [p.relative_to(SRC) for p in SRC.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+        assert {p.suffix for p in there if p.parts[1] != "suites"} == {".py"}, "what is no code lies with the suites"
+
+    def test_a_suite_is_in_the_digest(self, tmp_path):
+        suites = tmp_path / "forge_train" / "suites" / "s"
+        suites.mkdir(parents=True)
+        (suites / "suite.yaml").write_bytes(b"S")
+        (suites / ".hidden").write_bytes(b"not of it")
+        assert environment.code_digest(tmp_path) == hashlib.sha256(b'"forge_train/suites/s/suite.yaml" 1\nS').hexdigest()
 
     def test_what_is_checked_before_the_imports_needs_the_standard_library_alone(self):
         code = (
