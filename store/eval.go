@@ -23,7 +23,7 @@ type EvalSamples struct {
 }
 
 type evalRow struct {
-	bun.BaseModel `bun:"table:evals,alias:e"`
+	bun.BaseModel `bun:"table:eval_results,alias:e"`
 
 	Run       forge.RunID          `bun:"run,pk"`
 	Tenant    forge.TenantID       `bun:"tenant"`
@@ -54,7 +54,7 @@ func (t *tx) addEval(r *runRow, found *EvalFound) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(`INSERT INTO evals (run, tenant, model, model_id, suite, suite_sha256, limited, facts, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	if _, err := t.exec(`INSERT INTO eval_results (run, tenant, model, model_id, suite, suite_sha256, limited, facts, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		string(r.ID), string(r.Tenant), clean(found.Model), string(found.ModelID), clean(found.Suite), found.SuiteSHA256, found.Limited, clean(facts), int64(stampOf(t.now))); err != nil {
 		return err
 	}

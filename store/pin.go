@@ -13,6 +13,9 @@ const StepRef = "step:"
 // pins holds what a run waited for against what there is now, in the write that places it: the run that was to make an input has completed,
 // and whether it registered anything is only known from then on. Without it nothing is launched; the run is held and says why.
 func (t *tx) pins(r *runRow) (pinned map[string]any, lacks string, err error) {
+	if err := t.specOf(r); err != nil {
+		return nil, "", err
+	}
 	run, err := r.forge(&t.w.db.specs)
 	if err != nil {
 		return nil, "", err

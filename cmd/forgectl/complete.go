@@ -188,7 +188,7 @@ func (a *app) argument(ctx context.Context, path []string, command *cli.Command,
 // flagKinds are the flags whose values have names, by the word for what they are.
 var flagKinds = map[string]string{
 	"state": "STATE", "role": "ROLE", "reason": "REASON", "output": "FORM", "sort": "SORT", "type": "EVENT", "user": "USER", "actor": "USER", "tenant": "TENANT",
-	"context": "CONTEXT", "dataset": "DATASET", "parent": "DATASET", "base": "MODEL", "reward-model": "MODEL", "model": "MODEL", "register": "MODEL", "recipe": "RECIPE", "cluster": "CLUSTER",
+	"context": "CONTEXT", "dataset": "DATASET", "parent": "DATASET", "base": "MODEL", "reward-model": "MODEL", "model": "MODEL", "register": "MODEL", "recipe": "RECIPE", "suite": "SUITE", "cluster": "CLUSTER",
 	"after": "RUN", "file": "PATH", "key-file": "PATH", "ca": "PATH",
 }
 

@@ -81,6 +81,10 @@ type asker func(ctx context.Context, cl *client.Client, word string) ([]candidat
 
 var askers = map[string]asker{
 	"RUN": runNames, "RECIPE": recipeNames,
+	"SUITE": func(ctx context.Context, cl *client.Client, _ string) ([]candidate, error) {
+		items, err := cl.Suites(ctx)
+		return each1(items, func(s api.SuiteRow) candidate { return candidate{s.Name, s.Doc} }), err
+	},
 	"DATASET": func(ctx context.Context, cl *client.Client, word string) ([]candidate, error) {
 		l, err := cl.Datasets(ctx, nameListing(word))
 		return versions(l.Items, word, func(d forge.Dataset) (string, int, string) {

@@ -34,6 +34,8 @@ var jsonForms = []struct {
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
 	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
 	{"recipe list", reflect.TypeFor[api.RecipeRow]()}, {"recipe show lora_sft", reflect.TypeFor[api.Recipe]()},
+	{"suite list", reflect.TypeFor[api.SuiteRow]()}, {"suite show default-offline", reflect.TypeFor[api.Suite]()},
+	{"eval list", reflect.TypeFor[forge.Eval]()}, {"eval show 9", reflect.TypeFor[api.EvalDetail]()},
 	{"node show box", reflect.TypeFor[api.NodeDetail]()},
 	{"tenant list", reflect.TypeFor[forge.Tenant]()}, {"tenant show default", reflect.TypeFor[forge.Tenant]()},
 	{"user list", reflect.TypeFor[forge.User]()}, {"user show ada", reflect.TypeFor[forge.User]()},

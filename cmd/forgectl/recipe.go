@@ -118,6 +118,12 @@ func submitLine(r api.Recipe) string {
 	if r.NeedsBase {
 		line += " --base NAME"
 	}
+	if r.NeedsModel {
+		line += " --model NAME@VERSION"
+	}
+	if r.NeedsSuite {
+		line += " --suite NAME"
+	}
 	if r.NeedsCommand {
 		return line + " --workdir . -- python train.py"
 	}
@@ -171,7 +177,7 @@ func recipeNeeds(r recipes.Recipe) string {
 	for _, n := range []struct {
 		needs bool
 		what  string
-	}{{r.NeedsDataset, "a dataset"}, {r.NeedsBase, "a base model"}, {r.NeedsCommand, "a command"}} {
+	}{{r.NeedsDataset, "a dataset"}, {r.NeedsBase, "a base model"}, {r.NeedsModel, "a model version"}, {r.NeedsSuite, "a suite"}, {r.NeedsCommand, "a command"}} {
 		if n.needs {
 			out = append(out, n.what)
 		}

@@ -20,7 +20,14 @@ func (a *app) runEstimateCommand() *cli.Command {
 			"Parts marked with ~ are guesses. What is not known is an error that names it (exit 7).",
 		Flags: a.estimateFlags(),
 		Action: func(c *cli.Context) error {
-			o, err := a.parseSubmit(c)
+			file, err := a.fileOf(c)
+			if err != nil {
+				return err
+			}
+			if isPipeline(file) {
+				return forge.Invalidf("file", "%s is a pipeline: estimate its steps one by one", c.String("file"))
+			}
+			o, err := a.parseSubmit(c, file)
 			if err != nil {
 				return err
 			}

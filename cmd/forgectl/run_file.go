@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/urfave/cli/v2"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -78,7 +79,15 @@ func (w *word) UnmarshalYAML(b []byte) error {
 	return nil
 }
 
-func (a *app) readRunFile(path string) (api.SubmitRunRequest, error) {
+// fileOf is what --file names; nil without it.
+func (a *app) fileOf(c *cli.Context) ([]byte, error) {
+	if !c.IsSet("file") {
+		return nil, nil
+	}
+	return a.readRunFile(c.String("file"))
+}
+
+func (a *app) readRunFile(path string) ([]byte, error) {
 	in := a.In
 	if path != "-" {
 		f, err := os.Open(path)
@@ -87,19 +96,19 @@ func (a *app) readRunFile(path string) (api.SubmitRunRequest, error) {
 			if errors.As(err, &pe) {
 				err = pe.Err
 			}
-			return api.SubmitRunRequest{}, forge.Invalidf("file", "%s cannot be read: %w", path, err)
+			return nil, forge.Invalidf("file", "%s cannot be read: %w", path, err)
 		}
 		defer f.Close()
 		in = f
 	}
 	b, err := io.ReadAll(io.LimitReader(in, maxRunFile+1))
 	if err != nil {
-		return api.SubmitRunRequest{}, forge.Invalidf("file", "%s cannot be read: %w", path, err)
+		return nil, forge.Invalidf("file", "%s cannot be read: %w", path, err)
 	}
 	if len(b) > maxRunFile {
-		return api.SubmitRunRequest{}, forge.Invalidf("file", "%s is larger than %d bytes; a run file is not", path, maxRunFile)
+		return nil, forge.Invalidf("file", "%s is larger than %d bytes; a run file is not", path, maxRunFile)
 	}
-	return parseRunFile(path, b)
+	return b, nil
 }
 
 // parseRunFile decodes strictly: a key that nobody knows is a mistake that would otherwise
@@ -113,6 +122,11 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 	if err := dec.Decode(&runFile{}); !errors.Is(err, io.EOF) {
 		return api.SubmitRunRequest{}, forge.Invalidf("file", "%s holds more than one document; one file is one run", path)
 	}
+	return f.request(path)
+}
+
+// request is the same with durations and memory as numbers.
+func (f runFile) request(path string) (api.SubmitRunRequest, error) {
 	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, RewardModel: f.RewardModel, Model: f.Model, Suite: f.Suite, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
 		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, SecretsFile: f.SecretsFile, ResumeFrom: f.ResumeFrom,

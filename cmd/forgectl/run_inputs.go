@@ -14,7 +14,6 @@ func inputFlags() []cli.Flag {
 		&cli.StringFlag{Name: "reward-model", Usage: "what scores, for recipes that take one: NAME, NAME@VERSION or run:NUMBER"},
 		&cli.StringFlag{Name: "model", Usage: "what an eval is of: NAME, NAME@VERSION or run:NUMBER"},
 		&cli.StringFlag{Name: "suite", Usage: "what an eval runs"},
-		&cli.BoolFlag{Name: "force", Usage: "submit although no GPU has the memory that it is estimated to take"},
 	}
 }
 
@@ -24,7 +23,6 @@ func inputsOf(c *cli.Context, r *api.SubmitRunRequest) {
 	text(c, "reward-model", &r.RewardModel)
 	text(c, "model", &r.Model)
 	text(c, "suite", &r.Suite)
-	r.Force = c.Bool("force")
 }
 
 // inputFields are what a run works on beside its dataset and its base, and where in a chain it stands, as fields of a listing.

@@ -139,6 +139,7 @@ func (p *printer) runDetail(d api.RunDetail) {
 		"user", d.User, "submitted", p.time(d.SubmittedAt), "started", timeOrNone(p, d.StartedAt), "ended", timeOrNone(p, d.EndedAt),
 		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent), "job", jobText(p, d.Attempts),
 		"command", commandText(s.Entry.Command), "launch", nodeLaunch(s), "source", sourceText(s.Source), "began from", branchText(s.ResumeFrom)}, inputFields(s)...)...)
+	p.chain(d.Chain, d.Number)
 	if len(d.Attempts) == 0 {
 		return
 	}

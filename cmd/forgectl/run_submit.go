@@ -26,7 +26,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 			"A program of your own: forgectl run submit script --workdir . --gpus-per-node 2 --launch node -- torchrun train.py --lr 1e-4\n" +
 			"What follows -- is the program and its arguments, without a shell. A job script: forgectl run submit script --sbatch my.sbatch",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields; - reads standard input"},
+			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields, or a pipeline: several runs at once (docs/pipelines.md); - reads standard input"},
 			&cli.StringFlag{Name: "from", Usage: "bundle of a run of another site, made by run export: the same run again, with what is here by the same digests"},
 			&cli.StringFlag{Name: "name", Usage: "a name for people"},
 			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
@@ -66,7 +66,14 @@ func (a *app) runSubmitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
 		}, slices.Concat(inputFlags(), scriptFlags())...),
 		Action: func(c *cli.Context) error {
-			o, err := a.parseSubmit(c)
+			file, err := a.fileOf(c)
+			if err != nil {
+				return err
+			}
+			if isPipeline(file) {
+				return a.submitPipeline(c, c.String("file"), file)
+			}
+			o, err := a.parseSubmit(c, file)
 			if err != nil {
 				return err
 			}
@@ -81,11 +88,11 @@ type submitOptions struct {
 	bundle  *bundleFile // nil: submitted by its own words
 }
 
-func (a *app) parseSubmit(c *cli.Context) (submitOptions, error) {
+func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 	o := submitOptions{wait: c.Bool("wait")}
 	if c.IsSet("file") {
 		var err error
-		if o.request, err = a.readRunFile(c.String("file")); err != nil {
+		if o.request, err = parseRunFile(c.String("file"), file); err != nil {
 			return o, err
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -33,6 +34,12 @@ func seed(f *apitest.Fake) {
 		Step: 60, TotalSteps: 60, SavedStep: 60, Loss: &loss[0], Model: "chat-bot@1", SubmittedAt: at(120), StartedAt: at(119), EndedAt: at(90)},
 		Attempts: []forge.Attempt{{Number: 1, State: forge.AttemptEnded, Reason: forge.EndCompleted, Detail: "all ranks exited 0", Placement: share(0, 1),
 			LastStep: 60, SavedStep: 60, PlacedAt: at(120), StartedAt: at(119), EndedAt: at(90)}}})
+	f.AddEval(forge.Eval{Run: runID(9), RunNumber: 9, Model: "bot@1", ModelID: "V9", Suite: "reasoning-offline", SuiteSHA256: strings.Repeat("ab", 32), CreatedAt: scriptNow.Add(-time.Hour),
+		Facts: forge.EvalFacts{SuiteVersion: 1, Harness: map[string]string{"lm_eval": "0.4.13"}, ModelSHA256: strings.Repeat("cd", 32), BaseSHA256: strings.Repeat("ef", 32), DType: "float32", Device: "cpu", BatchSize: 8, Seed: 1234,
+			MaxLength: 256, ChatTemplate: strings.Repeat("01", 32), Samples: 60, SamplesSHA: strings.Repeat("23", 32), Seconds: 4.5,
+			Tasks: []forge.EvalTask{{Task: "forge_logic", Version: "1.0", Hash: "h", Original: 30, Effective: 30}, {Task: "forge_story", Version: "1.0", Hash: "h", Original: 30, Effective: 30}}},
+		Scores: []forge.EvalScore{{Task: "forge_logic", Filter: "none", Metric: "acc", Value: 0.7, StdErr: new(0.085), N: 30, Higher: new(true), Aggregation: "mean"},
+			{Task: "forge_story", Filter: "number", Metric: "exact_match", Value: 0.1, N: 30, Higher: new(true), Aggregation: "mean"}}})
 	f.AddRun(api.RunDetail{Run: forge.Run{ID: runID(2), Number: 2, User: "bob", Spec: spec, State: forge.RunFailed, Reason: forge.EndNaN, Attempt: 1,
 		Step: 12, TotalSteps: 60, SubmittedAt: at(80), StartedAt: at(79), EndedAt: at(75)},
 		Attempts: []forge.Attempt{{Number: 1, State: forge.AttemptEnded, Reason: forge.EndNaN, Detail: "rank 0 on box exited 90 (nan): loss is nan at step 12",

@@ -35,6 +35,7 @@ type Services struct {
 	Nodes     Nodes
 	Events    Events
 	Recipes   Recipes
+	Evals     Evals
 
 	Snapshots Snapshots
 	Bundles   Bundles
@@ -103,6 +104,15 @@ type Models interface {
 type Recipes interface {
 	Recipes(ctx context.Context, p forge.Principal) ([]RecipeRow, error)
 	Recipe(ctx context.Context, p forge.Principal, name string) (Recipe, error)
+}
+
+// Evals shows suites of benchmarks, which are the site's, and what evals with them found.
+type Evals interface {
+	Suites(ctx context.Context, p forge.Principal) ([]SuiteRow, error)
+	Suite(ctx context.Context, p forge.Principal, name string) (Suite, error)
+	Evals(ctx context.Context, p forge.Principal, f EvalFilter) (List[forge.Eval], error)
+	Eval(ctx context.Context, p forge.Principal, run string) (EvalDetail, error)
+	EvalSamples(ctx context.Context, p forge.Principal, run string, f SampleFilter) (List[EvalSample], error)
 }
 
 // Snapshots keeps working directories that runs start in.

@@ -42,6 +42,8 @@ type PolicyConfig struct {
 	LoadTest *bool `yaml:"load_test"`
 }
 
+func (c PolicyConfig) loadTest() bool { return c.LoadTest == nil || *c.LoadTest }
+
 // sitePresets are the presets that a site may run by. The others let somebody wait for ever, and are there to be compared with.
 var sitePresets = []string{"default", "fair", "fifo"}
 

@@ -117,22 +117,16 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		l.Config.DatasetKind, l.Config.DatasetTerms = v.Kind, v.License
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
-	models, err := d.manifestsOf(ctx, &r.Spec)
+	models, terms, err := d.manifestsOf(ctx, &r.Spec)
 	if err != nil {
 		return l, err
 	}
-	if in := r.Spec.Base; in != nil {
-		v, err := d.db.ModelVersionByID(ctx, forge.ModelVersionID(in.ID))
-		if err != nil {
-			return l, err
-		}
-		l.Config.BaseTerms = v.License
-	}
+	l.Config.BaseTerms = terms
 	l.Inputs = append(l.Inputs, models...)
 	if src := r.Spec.Source; src != nil {
 		l.SourceFile = snapshots{d}.file(r.Tenant, src.SHA256)
 	}
-	if *d.live().cfg.Policy.LoadTest && d.loadTested(r) {
+	if d.live().cfg.Policy.loadTest() && d.loadTested(r) {
 		l.LoadTest = &forge.Entry{Module: trainPackage + "load_test"}
 	}
 	there := d.world.nodesOf(a.Cluster)

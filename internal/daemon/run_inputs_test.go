@@ -16,9 +16,10 @@ import (
 
 // chainRecipes are the least that take each kind of input.
 var chainRecipes = map[string]string{
-	"rl":    "name: rl\ndoc: d\nentry: {command: [rl]}\nneeds_base: true\nreward_model: true\nworkdir: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
-	"judge": "name: judge\ndoc: d\nkind: eval\nentry: {command: [judge]}\nneeds_model: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
-	"tune":  "name: tune\ndoc: d\nentry: {command: [tune]}\nneeds_base: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\nparams:\n  - {name: peft, type: enum, enum: [lora, none], default: lora, doc: d}\n",
+	"rl":     "name: rl\ndoc: d\nentry: {command: [rl]}\nneeds_base: true\nreward_model: true\nworkdir: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
+	"judge":  "name: judge\ndoc: d\nkind: eval\nentry: {command: [judge]}\nneeds_model: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
+	"judge2": "name: judge2\ndoc: d\nkind: eval\nentry: {command: [judge]}\nneeds_model: true\nneeds_suite: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\n",
+	"tune":   "name: tune\ndoc: d\nentry: {command: [tune]}\nneeds_base: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\nparams:\n  - {name: peft, type: enum, enum: [lora, none], default: lora, doc: d}\n",
 	"reward": "name: reward\ndoc: d\nentry: {command: [reward]}\nneeds_base: true\noutput: true\ngang: {nodes: 1, gpus_per_node: 1, cpus_per_gpu: 1, memory_mib_per_gpu: 1}\nparams:\n" +
 		"  - {name: peft, type: enum, enum: [lora, none], default: lora, doc: d}\n",
 }
@@ -285,4 +286,29 @@ func TestARunWhoseInputWasNotRegisteredIsHeldInsteadOfStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.completes(t, judge, nil)
+}
+
+func TestARecipeOfForgesOwnTakesCodeOfTheUserWhereProgramsOfUsersMayRun(t *testing.T) {
+	r := startChain(t)
+	r.imports(t, "tiny", nil)
+	src := &forge.Source{SHA256: strings.Repeat("a", 64), Root: "/home/ana/rewards"}
+	ask := func(recipe string) error {
+		s, err := runs{r.Daemon}.SubmitRun(t.Context(), r.op, api.SubmitRunRequest{Recipe: recipe, Base: "tiny", Source: src, DryRun: true})
+		if err == nil && s.Run.Spec.Source == nil {
+			t.Error("the snapshot is left out")
+		}
+		return err
+	}
+	if err := ask("rl"); forge.KindOf(err) != forge.KindForbidden {
+		t.Errorf("where users' programs would run as forged: %v", err)
+	}
+	s := *r.live()
+	c := *s.clusters["local"]
+	c.UserPrograms = true
+	s.clusters = map[forge.ClusterName]*Cluster{"local": &c}
+	r.settings.Store(&s)
+	if err := ask("rl"); err != nil {
+		t.Error(err)
+	}
+	saysNo(t, ask("tune"), "source", "recipe tune has a program of its own")
 }

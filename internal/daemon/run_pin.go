@@ -74,7 +74,7 @@ func (d *Daemon) over(ctx context.Context, field string, v *forge.ModelVersion) 
 }
 
 // manifestsOf are the weights of a pinned spec, each once: what ranks read, and what is held against the disk before they start.
-func (d *Daemon) manifestsOf(ctx context.Context, s *forge.RunSpec) (all []forge.Manifest, err error) {
+func (d *Daemon) manifestsOf(ctx context.Context, s *forge.RunSpec) (all []forge.Manifest, baseTerms string, err error) {
 	seen := map[string]bool{}
 	add := func(id string) error {
 		if id == "" || seen[id] {
@@ -84,6 +84,9 @@ func (d *Daemon) manifestsOf(ctx context.Context, s *forge.RunSpec) (all []forge
 		v, err := d.db.ModelVersionByID(ctx, forge.ModelVersionID(id))
 		if err == nil {
 			all = append(all, v.Manifest)
+			if s.Base != nil && s.Base.ID == id {
+				baseTerms = v.License
+			}
 		}
 		return err
 	}
@@ -92,15 +95,15 @@ func (d *Daemon) manifestsOf(ctx context.Context, s *forge.RunSpec) (all []forge
 			continue
 		}
 		if err := add(x.In.ID); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if x.In.Base != nil {
 			if err := add(x.In.Base.ID); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 		}
 	}
-	return all, nil
+	return all, baseTerms, nil
 }
 
 // withoutPending leaves out what nobody has made yet, for a look at what a launch would be.

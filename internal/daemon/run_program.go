@@ -27,13 +27,23 @@ func (d *Daemon) resolveProgram(p forge.Principal, spec *forge.RunSpec, q api.Su
 		for _, x := range []struct {
 			field string
 			given bool
-		}{{"command", len(q.Command) > 0}, {"launch", q.Launch != ""}, {"source", q.Source != nil}} {
+		}{{"command", len(q.Command) > 0}, {"launch", q.Launch != ""}, {"source", q.Source != nil && !rec.Workdir}} {
 			if x.given {
 				return nil, forge.Invalidf(x.field, "recipe %s has a program of its own", rec.Name).
 					WithHint("a program of yours is run by: forgectl run submit script --workdir . -- python train.py; options of sbatch begin with a dash: -- --comment=paper")
 			}
 		}
-		return nil, nil
+		if q.Source == nil {
+			return nil, nil
+		}
+		// Code of the user's runs inside the recipe's ranks: as with a program of theirs, only where that may be.
+		if err := d.resolveSource(p, spec, q); err != nil {
+			return nil, err
+		}
+		if err := d.bindProgram(spec); err != nil {
+			return nil, err
+		}
+		return nil, d.checkCrossing(p, spec, q.DryRun)
 	}
 	if err := checkCommand(q.Command); err != nil {
 		return nil, err

@@ -146,20 +146,30 @@ func (l *sampleLook) take(line []byte, attempt int, seen map[int64]bool) bool {
 	return true
 }
 
-// sampleOf reads one line of samples.jsonl (docs/run-contract.md).
+// sampleOf reads one line of samples.jsonl (docs/run-directory.md).
 func sampleOf(line []byte) (api.Sample, bool) {
 	var x struct {
-		Step       *int64             `json:"step"`
-		Prompt     json.RawMessage    `json:"prompt"`
-		Completion json.RawMessage    `json:"completion"`
-		Reward     *float64           `json:"reward"`
-		Rewards    map[string]float64 `json:"rewards"`
-		Tokens     int                `json:"tokens"`
+		Step       *int64              `json:"step"`
+		Prompt     json.RawMessage     `json:"prompt"`
+		Completion json.RawMessage     `json:"completion"`
+		Reward     *float64            `json:"reward"`
+		Rewards    map[string]*float64 `json:"rewards"`
+		Length     float64             `json:"length"`
 	}
 	if json.Unmarshal(line, &x) != nil || x.Step == nil {
 		return api.Sample{}, false
 	}
-	return api.Sample{Step: *x.Step, Prompt: said(x.Prompt), Completion: said(x.Completion), Reward: x.Reward, Rewards: x.Rewards, Tokens: x.Tokens}, true
+	s := api.Sample{Step: *x.Step, Prompt: said(x.Prompt), Completion: said(x.Completion), Reward: x.Reward, Tokens: int(x.Length)}
+	for name, v := range x.Rewards {
+		if v == nil { // it did not score this one
+			continue
+		}
+		if s.Rewards == nil {
+			s.Rewards = map[string]float64{}
+		}
+		s.Rewards[name] = *v
+	}
+	return s, true
 }
 
 // said is text as it is, and messages as JSON.

@@ -10,7 +10,7 @@ import (
 )
 
 func sampleLine(step int, completion string) string {
-	return fmt.Sprintf(`{"step": %d, "prompt": "q", "completion": %q, "reward": 0.5, "rewards": {"len": 0.5}, "tokens": 3}`+"\n", step, completion)
+	return fmt.Sprintf(`{"step": %d, "prompt": "q", "completion": %q, "reward": 0.5, "rewards": {"len": 0.5, "style": null}, "length": 3}`+"\n", step, completion)
 }
 
 func (r *rig) wrote(t *testing.T, run forge.Run, q api.SamplesQuery) (texts []string, s api.RunSamples) {

@@ -73,6 +73,12 @@ var rules = map[string]access{
 	"list-recipes": {role: forge.RoleViewer, ok: []int{200}},
 	"get-recipe":   {role: forge.RoleViewer, target: "recipe", ok: []int{200}},
 
+	"list-suites":       {role: forge.RoleViewer, ok: []int{200}},
+	"get-suite":         {role: forge.RoleViewer, target: "suite", ok: []int{200}},
+	"list-evals":        {role: forge.RoleViewer, ok: []int{200}},
+	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
+	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
+
 	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
 	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","path":"DIR/NEW.jsonl","parent":"ID@1"}`, ok: []int{201}},
@@ -311,6 +317,8 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.name()
 	case "cluster":
 		return "local"
+	case "suite":
+		return "default-offline"
 	case "recipe":
 		return "probe"
 	case "node":
@@ -324,7 +332,7 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 // absent is a name of the kind that is nobody's.
 func absent(kind string) string {
 	switch kind {
-	case "dataset", "model", "self", "cluster", "recipe":
+	case "dataset", "model", "self", "cluster", "recipe", "suite":
 		return "nobody-s"
 	}
 	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -423,7 +431,7 @@ func (m *matrix) byRole(ctx context.Context, op apiOp, rule access) {
 				m.t.Errorf("%s, a colleague's: %d %s", w.name, status, body)
 			}
 		}
-		if slices.Contains([]string{"", "cluster", "node", "recipe"}, rule.target) { // the site's, and nobody's
+		if slices.Contains([]string{"", "cluster", "node", "recipe", "suite"}, rule.target) { // the site's, and nobody's
 			continue
 		}
 		away := m.in[m.b][forge.RoleAdmin]

@@ -65,6 +65,9 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	env["FORGE_OUTPUT_DIR"] = cmp.Or(l.Config.OutputDir, a.OutputDir())
 	env["FORGE_STOP_FILE"] = a.StopPath()
 	env["FORGE_FENCE_FILE"] = rundir.FencePath(l.RunDir)
+	if l.Spec.Source != nil {
+		env["FORGE_WORKDIR"] = a.WorkDir()
+	}
 
 	env["RANK"] = strconv.Itoa(s.rank)
 	env["LOCAL_RANK"] = strconv.Itoa(s.local)

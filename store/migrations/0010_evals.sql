@@ -1,5 +1,5 @@
--- What evals found, written in the transaction that completes their run, and never after.
-CREATE TABLE evals (
+-- What evals found, written in the transaction that completes their run, and never after. (The table evals of 0001 was never written to.)
+CREATE TABLE eval_results (
 	run          TEXT PRIMARY KEY REFERENCES runs (id),
 	tenant       TEXT NOT NULL REFERENCES tenants (id),
 	model        TEXT NOT NULL,                     -- NAME@VERSION
@@ -10,11 +10,11 @@ CREATE TABLE evals (
 	facts        TEXT NOT NULL,                     -- JSON of forge.EvalFacts
 	created_at   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX evals_newest ON evals (tenant, created_at, run);
-CREATE INDEX evals_of_model ON evals (tenant, model_id, suite, created_at);
+CREATE INDEX eval_results_newest ON eval_results (tenant, created_at, run);
+CREATE INDEX eval_results_of_model ON eval_results (tenant, model_id, suite, created_at);
 
 CREATE TABLE eval_scores (
-	run         TEXT NOT NULL REFERENCES evals (run),
+	run         TEXT NOT NULL REFERENCES eval_results (run),
 	place       INTEGER NOT NULL,                   -- in the order of the suite
 	task        TEXT NOT NULL,
 	filter      TEXT NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE eval_scores (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE eval_samples (
-	run    TEXT NOT NULL REFERENCES evals (run),
+	run    TEXT NOT NULL REFERENCES eval_results (run),
 	task   TEXT NOT NULL,
 	filter TEXT NOT NULL,
 	n      INTEGER NOT NULL CHECK (n > 0),          -- lines
@@ -37,7 +37,7 @@ CREATE TABLE eval_samples (
 	PRIMARY KEY (run, task, filter)
 ) STRICT;
 
-CREATE TRIGGER evals_immutable BEFORE UPDATE ON evals
+CREATE TRIGGER eval_results_immutable BEFORE UPDATE ON eval_results
 BEGIN SELECT RAISE(ABORT, 'evals never change'); END;
 CREATE TRIGGER eval_scores_immutable BEFORE UPDATE ON eval_scores
 BEGIN SELECT RAISE(ABORT, 'evals never change'); END;

@@ -11,7 +11,7 @@ import pytest
 HERE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HERE.parents[1] / "recipes" / "python" / "src"))
 
-from forge_train.environment import SUPPORTED, release  # noqa: E402
+from forge_train.environment import EVALS, SUPPORTED, release  # noqa: E402
 
 
 def pinned(lock: str, name: str) -> list[str]:
@@ -32,9 +32,17 @@ def test_the_lock_lies_in_the_range_and_above_its_lower_end_where_there_is_more(
     assert max(versions) > low, "both ends are the same, so that one of them is not tried"
 
 
+@pytest.mark.parametrize("lock", ["requirements.lock", "lowest.lock"])
+@pytest.mark.parametrize("name", EVALS)
+def test_evals_run_in_both(name, lock):
+    low, high = map(release, EVALS[name])
+    versions = [release(v) for v in pinned(lock, name)]
+    assert versions and all(low <= v < high for v in versions)
+
+
 def test_what_is_looked_for_is_what_is_supported():
     wanted = {w for w in (HERE / "requirements.in").read_text().splitlines() if w and not w.startswith("#")}
-    assert wanted == set(SUPPORTED)
+    assert wanted == set(SUPPORTED) | set(EVALS)
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "lowest.lock"])

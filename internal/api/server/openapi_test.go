@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -50,7 +51,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/estimates", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
@@ -151,6 +152,11 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 	s.UnderWay(forge.Principal{Tenant: "T1", UserID: "U2", Once: forge.Once{Op: "add-dataset", Key: "once 1"}})
 	s.SetProgress(1<<20, 2<<20)
 
+	s.AddEval(forge.Eval{Run: "R2", RunNumber: 2, Model: "bot@1", ModelID: "V1", Suite: "default-offline", SuiteSHA256: "ab", CreatedAt: time.Now(),
+		Facts:  forge.EvalFacts{Harness: map[string]string{"lm_eval": "0.4.13"}, Tasks: []forge.EvalTask{{Task: "forge_reading", Version: "1.0", Original: 30, Effective: 30}}},
+		Scores: []forge.EvalScore{{Task: "forge_reading", Filter: "none", Metric: "acc", Value: 0.5, StdErr: new(0.1), N: 30, Higher: new(true), Aggregation: "mean"}}},
+		api.EvalSample{DocID: 0, DocHash: "a", PromptHash: "b", TargetHash: "c", Metrics: map[string]float64{"acc": 1}, Target: "0", Response: "x", Prompt: "y"})
+
 	o := description(t, s)
 	registry, ops := o.Components.Schemas, operations(o)
 	calls := []struct{ op, path, body string }{
@@ -177,6 +183,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
 		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"GET /v1/runs/{run}/bundle", "/v1/runs/2/bundle", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
+		{"GET /v1/suites", "", ""}, {"GET /v1/suites/{name}", "/v1/suites/default-offline", ""}, {"GET /v1/evals", "/v1/evals?suite=default-offline", ""},
+		{"GET /v1/evals/{run}", "/v1/evals/2", ""}, {"GET /v1/evals/{run}/samples", "/v1/evals/2/samples?task=forge_reading", ""},
 		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},

@@ -125,6 +125,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.clusters()
 	srv.events()
 	srv.recipes()
+	srv.evals()
 	srv.snapshots()
 	srv.bundles()
 	if o.Report != nil {

@@ -88,6 +88,22 @@ def test_what_learns_nothing_leaves_what_it_began_from(tiny, attempt, sft, recip
     assert {"q_proj", "v_proj", "down_proj"} <= {name.rsplit(".")[-1] for name in config["target_modules"]}
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_a_policy_that_learns_nothing_is_the_adapter_that_it_began_from(tiny, attempt, sft, algorithm):
+    more = {
+        "rlhf__algorithm": algorithm,
+        "rlhf__reward_functions": "builtin:length",
+        "rlhf__num_generations": 2,
+        "generation__max_new_tokens": 4,
+        "output__merge": "both",
+    }
+    a = attempt(over(of_recipe("rlhf", tiny, **STILL | more), sft)).start()
+    assert a.wait() == [0], a.logs()
+    start = logits(tiny, sft.output)
+    assert apart(logits(tiny, a.output), start) < 1e-5
+    assert apart(logits(a.output / "merged"), start) < 1e-5
+
+
 def test_the_output_over_the_plain_base_is_the_model_that_was_trained(tiny, attempt, sft):
     a = attempt(over(of_recipe("dpo", tiny, **PARAMS), sft)).start()
     assert a.wait() == [0], a.logs()

@@ -33,6 +33,10 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     metrics       what a run reports, and how it gets to metrics.jsonl
     mishap        losses that are no numbers or leap: end, or go back and skip the batch
     report        the same metrics for W&B, TensorBoard and MLflow
+    evaluate      an eval: a suite of lm-evaluation-harness over one model version
+    suite         what a suite is, and whether it is the one that was pinned
+    subject       what an eval is of: a whole model, or an adapter over its own base
+    scores        what the harness left, held against itself
     outcome       which exception means which exit code, in one table
     rundir        the run directory: paths, durable writes, fence
 

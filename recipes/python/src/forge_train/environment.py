@@ -28,6 +28,8 @@ SUPPORTED = {
     "accelerate": ("1.13", "2"),
     "datasets": ("4.8", "6"),
 }
+# What evals need beside it: training goes on without.
+EVALS = {"lm-eval": ("0.4.13", "0.5")}
 
 
 def check() -> dict[str, str]:

@@ -33,7 +33,6 @@ PARAMS = (
     Param("eval.max_length", int, 0, 0, 1_048_576),
 )
 
-HARNESS = ("0.4.13", "0.5")  # supported, as in environment.SUPPORTED
 _DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _LOOK_SECONDS = 0.25
 _IDENTITY = "eval.json"
@@ -45,7 +44,7 @@ def check(params: dict[str, Any]) -> None:
 
 def harness_version() -> str:
     """lm_eval's version; NodeEnvironment where there is none that does."""
-    low, high = HARNESS
+    low, high = environment.EVALS["lm-eval"]
     try:
         version = metadata.version("lm_eval")
     except metadata.PackageNotFoundError:

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/api/client"
+	"github.com/forge-ml/forge-ml/recipes"
+)
+
+func (a *app) evalCommand() *cli.Command {
+	return &cli.Command{Name: "eval", Usage: "list evals, show what they found", Subcommands: []*cli.Command{
+		{Name: "list", Usage: "list completed evals, newest first",
+			Flags: []cli.Flag{&cli.StringFlag{Name: "model", Usage: "only of this model: NAME or NAME@VERSION"}, &cli.StringFlag{Name: "suite", Usage: "only of this suite"}},
+			Action: func(c *cli.Context) error {
+				if _, err := positionals(c); err != nil {
+					return err
+				}
+				return a.evalList(c.Context, api.EvalFilter{Model: c.String("model"), Suite: c.String("suite")})
+			}},
+		{Name: "show", Usage: "show the scores of an eval against the thresholds of its suite", ArgsUsage: "RUN", Action: func(c *cli.Context) error {
+			args, err := positionals(c, "RUN")
+			if err != nil {
+				return err
+			}
+			return a.evalShow(c.Context, args[0])
+		}},
+	}}
+}
+
+func (a *app) evalList(ctx context.Context, f api.EvalFilter) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	all := client.Every(ctx, api.Listing{}, func(ctx context.Context, l api.Listing) (api.List[forge.Eval], error) {
+		f.Limit, f.Cursor = l.Limit, l.Cursor
+		return cl.Evals(ctx, f)
+	})
+	if p.mode == modeJSON {
+		return p.done(jsonList(p, all))
+	}
+	t := p.table(">RUN", "MODEL", "SUITE", ">SAMPLES:2", "LIMITED:1", "DTYPE:3", "WHEN")
+	n := 0
+	for e, err := range all {
+		if err != nil {
+			return p.done(err)
+		}
+		n++
+		t.row(strconv.FormatInt(e.RunNumber, 10), e.Model, e.Suite, strconv.FormatInt(e.Facts.Samples, 10), p.orDash(limitedBy(e)), p.orDash(e.Facts.DType), p.time(e.CreatedAt))
+	}
+	t.flush()
+	a.nothing(p, n, "no evals yet", "forgectl run submit eval --model NAME@VERSION --suite default-offline")
+	return p.done(nil)
+}
+
+func limitedBy(e forge.Eval) string {
+	if !e.Limited {
+		return ""
+	}
+	return fmt.Sprintf("to %d", e.Facts.Limit)
+}
+
+func (a *app) evalShow(ctx context.Context, run string) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	e, err := cl.Eval(ctx, run)
+	if err != nil {
+		return err
+	}
+	p := a.printer()
+	if p.mode == modeJSON {
+		return p.done(p.json(e))
+	}
+	p.fields("run", strconv.FormatInt(e.RunNumber, 10), "model", e.Model, "suite", e.Suite+" "+short(e.SuiteSHA256), "limited", limitedBy(e.Eval), "harness", "lm_eval "+e.Facts.Harness["lm_eval"],
+		"computed", fmt.Sprintf("%s on %s, batches of %d", e.Facts.DType, e.Facts.Device, e.Facts.BatchSize), "chat template", short(e.Facts.ChatTemplate), "when", p.time(e.CreatedAt))
+	p.section("scores")
+	t := p.table("TASK", "METRIC", "FILTER:2", ">VALUE", ">STDERR:1", ">N:3", ">THRESHOLD", "REACHED")
+	for _, s := range e.Scores {
+		threshold, reached := "-", "-"
+		if b := benchmarkOf(e.Benchmarks, s); b != nil {
+			threshold, reached = decimal(b.Threshold), reaches(*b, s.Value)
+		}
+		p.tagged(t, "score", s.Task, s.Metric, s.Filter, strconv.FormatFloat(s.Value, 'f', 4, 64), decimal(s.StdErr), strconv.FormatInt(s.N, 10), threshold, reached)
+	}
+	t.flush()
+	if p.people() && e.Limited {
+		p.line("")
+		p.line("limited to %d samples of each task: these numbers stand for nothing else", e.Facts.Limit)
+	}
+	return p.done(nil)
+}
+
+func benchmarkOf(all []recipes.Benchmark, s forge.EvalScore) *recipes.Benchmark {
+	for i := range all {
+		if all[i].Task == s.Task && all[i].Metric == s.Metric && all[i].Filter == s.Filter {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+func reaches(b recipes.Benchmark, v float64) string {
+	switch {
+	case b.Threshold == nil:
+		return "-"
+	case b.Direction == "lower" && v <= *b.Threshold, b.Direction != "lower" && v >= *b.Threshold:
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/recipes"
+)
+
+// SuiteRow is a suite in a listing.
+type SuiteRow struct {
+	Name    string `json:"name"`
+	Doc     string `json:"doc"`
+	Version int    `json:"version"`
+	Tasks   int    `json:"tasks"`
+	Offline bool   `json:"offline" doc:"All tasks and their data are its own: it runs without network and cache"`
+	Site    bool   `json:"site" doc:"The site's own, and not built in"`
+	SHA256  string `json:"sha256"`
+}
+
+// Suite is a suite with its benchmarks.
+type Suite struct{ recipes.Suite }
+
+// SuiteRowOf is what a listing shows of it.
+func SuiteRowOf(s recipes.Suite) SuiteRow {
+	return SuiteRow{Name: s.Name, Doc: s.Doc, Version: s.Version, Tasks: len(s.Tasks()), Offline: s.Offline, Site: s.Path != "", SHA256: s.SHA256}
+}
+
+// EvalFilter says which evals a listing shows; what is empty does not choose.
+type EvalFilter struct {
+	Model  string // NAME, or NAME@VERSION
+	Suite  string
+	Limit  int
+	Cursor string
+}
+
+// EvalDetail is an eval with its suite, as the site has it now.
+type EvalDetail struct {
+	forge.Eval
+	Benchmarks []recipes.Benchmark `json:"benchmarks,omitempty" doc:"Of the suite with this digest; absent when the site has it no more"`
+}
+
+// SampleFilter asks for a page of the samples of one task under one filter.
+type SampleFilter struct {
+	Task   string
+	Filter string
+	Limit  int
+	Cursor string
+}
+
+// EvalSample is how one document went.
+type EvalSample struct {
+	DocID      int64              `json:"doc_id"`
+	DocHash    string             `json:"doc_hash"`
+	PromptHash string             `json:"prompt_hash" doc:"Two evals asked the same where document and prompt have equal hashes"`
+	TargetHash string             `json:"target_hash"`
+	Metrics    map[string]float64 `json:"metrics"`
+	Target     string             `json:"target" doc:"What was wanted; cut at 1,000 characters, as are the next two"`
+	Response   string             `json:"response"`
+	Prompt     string             `json:"prompt"`
+}
