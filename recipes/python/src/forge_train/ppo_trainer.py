@@ -103,7 +103,8 @@ class Updates(transformers.Trainer):
         step = self.state.global_step + 1
         if self._samples.due(step):
             self._samples.write(step, batch, total, parts)
-        told = {f"rewards/{name}/{what.__name__}": float(what(values)) for name, values in parts.items() for what in (np.mean, np.std)}
+        told = {f"rewards/{name}/mean": float(np.mean(values)) for name, values in parts.items()}
+        told |= {f"rewards/{name}/std": float(np.std(values)) for name, values in parts.items()}
         scores = torch.tensor(total, dtype=torch.float32, device=drawn.ids.device)
         scores[~drawn.ended] -= self.job.params["ppo.missing_eos_penalty"]
         return scores, told

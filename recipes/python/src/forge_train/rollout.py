@@ -117,9 +117,12 @@ class Writer:
         return all_ids[:, ids.shape[1] :], heard.all(all_ids)
 
     def _lengths(self, answers):
-        """Tokens of each answer with its end, and whether it has one. A padding token that is drawn ends an answer too, and is none of it."""
+        """Tokens of each answer with its end, and whether it has one.
+
+        A padding token that is drawn ends an answer too, and is none of it.
+        """
         width = answers.shape[1]
-        stop = torch.isin(answers, torch.tensor(self._stops, device=answers.device))
+        stop = torch.isin(answers, torch.tensor(self._stops, dtype=torch.long, device=answers.device))
         end = _first(stop)
         pad = _first(answers == self._pad) if self._pad not in self._stops else torch.full_like(end, width)
         ended = end < pad

@@ -84,7 +84,10 @@ def earned(s: Settings, logprobs, reference, values, scores, lengths) -> Earned:
 
 
 def loss(s: Settings, logits, foreseen, answers, before, values, got: tuple, lengths):
-    """The loss of some answers with its parts; before are the log-probabilities as they were written with, got is (advantages, returns)."""
+    """The loss of some answers, with its parts.
+
+    before are the log-probabilities that they were written with, got is (advantages, returns).
+    """
     advantages, returns = got
     real, known = masks(lengths, answers.shape[1])
     moved = (chosen(logits, answers) - before).masked_fill(~real, 0)

@@ -59,7 +59,8 @@ def inputs(ids, mask) -> dict:
 
 def logits(policy, ids, mask, answer: int):
     """The policy's logits for each of the last tokens, in 32 bits; where the model can, those of the prompt are never computed."""
-    few = {"logits_to_keep": answer + 1} if "logits_to_keep" in inspect.signature(_inner(policy).forward).parameters else {}
+    can = "logits_to_keep" in inspect.signature(_inner(policy).forward).parameters
+    few = {"logits_to_keep": answer + 1} if can else {}
     return policy(**inputs(ids, mask), **few).logits[:, -answer - 1 : -1].float()
 
 
@@ -93,7 +94,9 @@ def begin(job, have: assemble.Parts):
                 return model
             return model.merge_and_unload().requires_grad_(True)
     if not hasattr(model, "score"):
-        raise BadInput(f"a model of {job.base} has no scoring head that PPO's value model could use; take rlhf.algorithm=grpo or rloo")
+        raise BadInput(
+            f"a model of {job.base} has no scoring head that PPO's value model could use; take rlhf.algorithm=grpo or rloo"
+        )
     if have.peft is None:
         return model
     set_seed(job.params["train.seed"])
@@ -138,7 +141,8 @@ def save(model, directory: Path) -> None:
     """What is trained of the value model, into a checkpoint."""
     from safetensors.torch import save_file
 
-    save_file({n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}, directory / WEIGHTS, metadata={"format": "pt"})
+    trained = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, directory / WEIGHTS, metadata={"format": "pt"})
 
 
 def restore(model, directory: Path) -> bool:
