@@ -7,3 +7,10 @@ import "testing"
 // TestTrainingGoesOnExactly is `make demo-train`: DPO that is killed, preempted and stopped by its limit ends with the bytes of an undisturbed run; a
 // program of one's own under torchrun resumes on two nodes of a real Slurm cluster.
 func TestTrainingGoesOnExactly(t *testing.T) { tell(t, "train") }
+
+// TestTheQueue is `make demo-queue`: short runs overtake a long gang that saves and resumes, a reservation is kept, a foretold start comes true.
+func TestTheQueue(t *testing.T) { tell(t, "queue") }
+
+// TestFromHumanFeedback is `make demo-rlhf`: SFT, a reward model, PPO and an eval in one file; PPO is killed twice and ends with the bytes of an
+// undisturbed run, value model included.
+func TestFromHumanFeedback(t *testing.T) { tell(t, "rlhf") }

@@ -24,9 +24,6 @@ func TestASitesFirstDay(t *testing.T) { tell(t, "front") }
 // controller, resumes elsewhere with the same result, and starts no rank twice.
 func TestAGangOnSlurm(t *testing.T) { tell(t, "slurm") }
 
-// TestTheQueue is `make demo-queue`: short runs overtake a long gang that saves and resumes, a reservation is kept, a foretold start comes true.
-func TestTheQueue(t *testing.T) { tell(t, "queue") }
-
 func tell(t *testing.T, story string) {
 	t.Helper()
 	python := os.Getenv("FORGE_PYTHON")
