@@ -176,7 +176,7 @@ func (p *pipeline) compare(ctx context.Context) error {
 		return filepath.Join(p.site.RunDir(string(r.ID)), "attempts", fmt.Sprintf("%04d", r.Attempt), file)
 	}
 	last := fmt.Sprintf("checkpoints/checkpoint-%d", ppoUpdates)
-	for _, file := range []string{"output/adapter_model.safetensors", last + "/optimizer.pt", last + "/value/adapter_model.safetensors"} {
+	for _, file := range []string{"output/adapter_model.safetensors", last + "/optimizer.pt", last + "/value.safetensors"} {
 		x, err := digestOf(at(killed, file))
 		if err != nil {
 			return err

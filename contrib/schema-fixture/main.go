@@ -167,6 +167,8 @@ func until(ctx context.Context, s *forgedtest.Site, n string, ok func(state stri
 
 // unused fills the tables that no command fills yet, so that a migration that rebuilds one of them is tried on rows.
 var unused = []string{
+	`INSERT INTO pipelines (id, tenant, name, user_name, submitted_at) SELECT 'p-1', tenant, 'chain', user_name, submitted_at FROM runs LIMIT 1`,
+	`INSERT INTO pipeline_steps (run, pipeline, position, step) SELECT id, 'p-1', 0, 'sft' FROM runs LIMIT 1`,
 	`INSERT INTO evals (id, tenant, model_version, suite, scores, created_by, created_at)
 		SELECT 'eval-1', tenant, id, 'default', '{"accuracy":0.5}', 'ana', 1 FROM model_versions LIMIT 1`,
 	`INSERT INTO outbox (kind, run, attempt, intent, created_at, tries) SELECT 'signal', run, number, 'checkpoint_user', 1, 3

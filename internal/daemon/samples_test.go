@@ -9,7 +9,7 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
-func writtenLine(step int, completion string) string {
+func wroteLine(step int, completion string) string {
 	return fmt.Sprintf(`{"step": %d, "prompt": "q", "completion": %q, "reward": 0.5, "rewards": {"len": 0.5, "style": null}, "length": 3}`+"\n", step, completion)
 }
 
@@ -34,13 +34,13 @@ func TestSamplesAreThoseOfTheNewestAttemptForEachStep(t *testing.T) {
 	first := r.launched(t, run.ID, 1)
 	r.fake.Start(first)
 	for step := 10; step <= 40; step += 10 {
-		r.fake.Leave(first, forge.StreamSamples, writtenLine(step, "a")+writtenLine(step, "b"))
+		r.fake.Leave(first, forge.StreamSamples, wroteLine(step, "a")+wroteLine(step, "b"))
 	}
 	r.fake.Lose(first)
 	second := r.launched(t, run.ID, 2)
 	r.fake.Start(second)
 	r.await(t, run.ID, "running again", func(x forge.Run) bool { return x.Attempt == 2 && x.State == forge.RunRunning })
-	r.fake.Leave(second, forge.StreamSamples, "not a sample\n"+writtenLine(30, "c")+`{"step": 40, "prompt": "tor`)
+	r.fake.Leave(second, forge.StreamSamples, "not a sample\n"+wroteLine(30, "c")+`{"step": 40, "prompt": "tor`)
 	for _, c := range []struct {
 		q    api.SamplesQuery
 		want string
@@ -71,7 +71,7 @@ func TestLongSamplesAreReadFromTheEndAndNotWithoutBound(t *testing.T) {
 	r.await(t, run.ID, "running", inState(forge.RunRunning))
 	long := strings.Repeat("x", samplesRead/3)
 	for step := range 80 { // some 27 MB: lines lie across the pieces that are read
-		r.fake.Leave(key, forge.StreamSamples, writtenLine(step, fmt.Sprint(step)+long))
+		r.fake.Leave(key, forge.StreamSamples, wroteLine(step, fmt.Sprint(step)+long))
 	}
 	got, s := r.wrote(t, run, api.SamplesQuery{Step: -1, Last: 3})
 	if len(got) != 3 || !strings.HasPrefix(got[0], "1.77 77x") || !strings.HasPrefix(got[2], "1.79 79x") || !s.More || s.Bad != 0 {
