@@ -93,7 +93,7 @@ func (b bundles) Source(ctx context.Context, p forge.Principal, run string) (io.
 	if r.Spec.Source == nil {
 		return nil, 0, forge.Errorf(forge.KindPrecondition, op, "run %d came without a working directory", r.Number)
 	}
-	f, err := os.Open(snapshots{b.d}.file(r.Tenant, r.Spec.Source.SHA256))
+	f, err := os.Open(snapshots(b).file(r.Tenant, r.Spec.Source.SHA256))
 	if err != nil {
 		return nil, 0, forge.Errorf(forge.KindPrecondition, op, "forged does not have the working directory of run %d any more", r.Number)
 	}

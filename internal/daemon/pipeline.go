@@ -45,7 +45,7 @@ func (s pipelines) SubmitPipeline(ctx context.Context, p forge.Principal, q api.
 	}
 	for _, x := range n.Steps {
 		if src := x.Spec.Source; src != nil {
-			if err := (snapshots{s.d}).keep(p.Tenant, src.SHA256); err != nil {
+			if err := (snapshots(s)).keep(p.Tenant, src.SHA256); err != nil {
 				return out, atStep(x.Name, err)
 			}
 		}
