@@ -96,6 +96,7 @@ var benches = []bench{
 	{[]string{"fidelity_dpo"}, fidelityDPO},
 	{[]string{"fidelity_ppo"}, fidelityPPO},
 	{[]string{"overhead_cpu"}, overheadCPU},
+	{[]string{"eval_overhead"}, evalOverhead},
 	{[]string{"restart_exec_s"}, restartExec},
 	{[]string{"lost_steps_kill", "lost_steps_signal"}, lostSteps},
 	{[]string{"ppo_resume_exact"}, ppoResume},

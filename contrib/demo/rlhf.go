@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -192,10 +197,56 @@ func (p *pipeline) compare(ctx context.Context) error {
 	return nil
 }
 
+// measured is a run whose tensors are counted while it trains: a model with the proportions of real ones, adapted in bf16.
+const measured = "sft_lora_bf16_qwen2"
+
 func (p *pipeline) estimate(ctx context.Context) error {
-	args := []string{"run", "estimate", "lora_sft", "--dataset", "chat", "--base", "tiny", "--set", "train.batch_size=4"}
+	dir := filepath.Join(p.site.Dir, "counted")
+	cmd := exec.CommandContext(ctx, p.python, "recipes/python/tests/footprint_models.py", dir, measured)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.site.Dir, "PYTHONPATH=recipes/python/src", "OMP_NUM_THREADS=1", "CUDA_VISIBLE_DEVICES="}
+	fmt.Printf("  $ python recipes/python/tests/footprint_models.py DIR %s   # trains, and counts the bytes of its tensors\n", measured)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("the run that is counted: %w\n%s", err, out)
+	}
+	var counted struct {
+		Params map[string]any
+		Held   map[string]any
+	}
+	b, err := os.ReadFile(filepath.Join(dir, measured+".json"))
+	if err := errors.Join(err, json.Unmarshal(b, &counted)); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"model", "import", "sized", filepath.Join(dir, measured, "base")},
+		{"dataset", "add", "rows", filepath.Join(dir, measured, "rows.jsonl")},
+	} {
+		if _, err := p.site.Ctl(ctx, args...); err != nil {
+			return err
+		}
+	}
+	if shape, ok := counted.Held["tokens"].([]any); ok && len(shape) == 2 { // an estimate takes rows to be full
+		counted.Params["train.max_length"] = shape[1]
+	}
+	args := []string{"run", "estimate", "lora_sft", "--dataset", "rows", "--base", "sized"}
+	for _, name := range slices.Sorted(maps.Keys(counted.Params)) {
+		args = append(args, "--set", fmt.Sprintf("%s=%v", name, counted.Params[name]))
+	}
 	if err := p.show(ctx, args...); err != nil {
 		return err
 	}
-	return nil
+	var said api.Estimate
+	if err := p.site.CtlJSON(ctx, &said, args...); err != nil {
+		return err
+	}
+	worst, parts := 0.0, 0
+	for _, part := range said.Parts {
+		held, ok := counted.Held[part.Name].(float64)
+		if !ok || held == 0 {
+			continue
+		}
+		off := math.Abs(float64(part.Bytes)-held) / held * 100
+		fmt.Printf("      %-12s estimated %10d bytes, counted %10.0f: %.2f %% off\n", part.Name, part.Bytes, held, off)
+		worst, parts = max(worst, off), parts+1
+	}
+	return p.claim(parts >= 5 && worst <= 10, "forgectl run estimate", "from config.json and the headers of the weights alone, %d parts of what a run really held are met to %.2f %%", parts, worst)
 }

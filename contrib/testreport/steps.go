@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -37,7 +39,7 @@ var modes = map[string][]step{
 		forgectlWithoutCgo("-count=1"), roomsWithoutCgo("-count=1"),
 		pythonEnvironment,
 		pythonTests("contrib/python-env", "not long"),
-		pythonTests("recipes/python", "not long and not gpu"),
+		trainingTests("not long and not gpu"),
 		endToEnd("e2e"),
 		apiCheck(45*time.Second),
 	),
@@ -47,7 +49,7 @@ var modes = map[string][]step{
 		forgectlWithoutCgo("-count=1"), roomsWithoutCgo("-count=1"),
 		pythonEnvironment,
 		pythonTests("contrib/python-env", ""),
-		pythonTests("recipes/python", "not gpu"),
+		trainingTests("not gpu"),
 		lowestEnvironment, lowestTests,
 		endToEnd("e2e,long"),
 		apiCheck(5*time.Minute),
@@ -167,6 +169,52 @@ func installed(name string, interpreter func(*bench) *string, args ...string) st
 // pythonTests runs the tests of one folder that carry the marks asked for.
 func pythonTests(dir, marks string) step {
 	return pytest("pytest "+dir, func(b *bench) string { return b.python }, dir, marks, "tests")
+}
+
+// trainingTests are so many, most of them on one core, that two processes share them, file by file.
+func trainingTests(marks string) step {
+	const dir = "recipes/python"
+	return step{name: "pytest " + dir, timeout: time.Hour, counts: true, do: func(ctx context.Context, b *bench, log io.Writer) (tally, error) {
+		hands, err := deal(dir, "tests/test_*.py", 2)
+		if err != nil {
+			return tally{}, err
+		}
+		var (
+			said  = make([]bytes.Buffer, len(hands))
+			found = make([]tally, len(hands))
+			errs  = make([]error, len(hands))
+			wg    sync.WaitGroup
+		)
+		for i, files := range hands {
+			s := pytest(fmt.Sprintf("pytest %s %d", dir, i+1), func(b *bench) string { return b.python }, dir, marks, files...)
+			wg.Go(func() { found[i], errs[i] = s.do(ctx, b, &said[i]) })
+		}
+		wg.Wait()
+		var all tally
+		for i := range hands {
+			all.add(found[i])
+			_, err := said[i].WriteTo(log)
+			errs = append(errs, err)
+		}
+		return all, errors.Join(errs...)
+	}}
+}
+
+// deal gives the files of a folder out in turn, as paths from it.
+func deal(dir, pattern string, hands int) ([][]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(files) < hands {
+		return nil, fmt.Errorf("%s has %d files like %s, want %d or more: %w", dir, len(files), pattern, hands, err)
+	}
+	out := make([][]string, hands)
+	for i, f := range files {
+		rel, err := filepath.Rel(dir, f)
+		if err != nil {
+			return nil, err
+		}
+		out[i%hands] = append(out[i%hands], rel)
+	}
+	return out, nil
 }
 
 // lowestTests are those in which old packages would differ: every recipe trains, splits, stops and resumes.

@@ -204,3 +204,31 @@ func TestPytestRunsWithTheInterpreterOfItsEnvironment(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTestsOfTrainingAreSharedOutOnceEach(t *testing.T) {
+	dir := t.TempDir()
+	interpreter := filepath.Join(dir, "python")
+	script := `#!/bin/sh
+for a; do
+	case $a in
+	--junitxml=*) to=${a#--junitxml=} ;;
+	tests/*) cases="$cases<testcase classname=\"of\" name=\"$a\"><failure/></testcase>" ;;
+	esac
+done
+echo "<testsuites><testsuite>$cases</testsuite></testsuites>" >"$to"
+`
+	if err := os.WriteFile(interpreter, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(filepath.Join("..", ".."))
+	got, err := trainingTests("").do(t.Context(), &bench{out: dir, python: interpreter}, io.Discard)
+	files, _ := filepath.Glob("recipes/python/tests/test_*.py")
+	want := make([]string, len(files))
+	for i, f := range files {
+		want[i] = "of::" + strings.TrimPrefix(f, "recipes/python/")
+	}
+	slices.Sort(got.failed)
+	if err != nil || len(want) < 10 || !slices.Equal(got.failed, want) {
+		t.Errorf("ran %v, %v\nwant %v", got.failed, err, want)
+	}
+}
