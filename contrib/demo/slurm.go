@@ -75,7 +75,7 @@ func (h *hpc) slurmSays(program string, args ...string) (string, error) {
 func (h *hpc) forged(ctx context.Context) error {
 	o := forgedtest.Options{Bin: h.bin, Python: h.python, KeepOnStop: h.keep}
 	// Each rank appends a line before it does anything else: who began, and when. Nothing of forged is asked.
-	begun := `'echo "$(basename $FORGE_ATTEMPT_DIR) $RANK $(date +%s%N)" >>$FORGE_RUN_DIR/starts'`
+	begun := `'[ -n "$FORGE_LOAD_TEST" ] || echo "$(basename $FORGE_ATTEMPT_DIR) $RANK $(date +%s%N)" >>$FORGE_RUN_DIR/starts'`
 	if err := o.OnSlurm(forgedtest.Slurm{Cluster: h.slurm, Name: hpcName, Poll: "1s", Settings: []string{"nodes_every: 5s"}, Lines: []string{
 		h.onCPUs(begun),
 	}}); err != nil {

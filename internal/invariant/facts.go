@@ -70,6 +70,7 @@ type (
 		Step    int64
 		Attempt int
 		Loss    float64
+		Eval    bool
 	}
 	Version struct{ Model, Tenant, Stage, Run string }
 	Event   struct {
@@ -173,9 +174,10 @@ func (f *Facts) readTables(ctx context.Context, db *sql.DB) error {
 			f.Claims = append(f.Claims, c)
 			return err
 		}),
-		rows(ctx, tx, `SELECT run, step, attempt, coalesce(json_extract("values", '$.loss'), 0) FROM run_metrics ORDER BY run, step`, func(s scan) error {
+		rows(ctx, tx, `SELECT run, step, attempt, coalesce(json_extract("values", '$.loss'), 0),
+			run IN (SELECT run FROM run_specs WHERE json_extract(spec, '$.eval') = 1) FROM run_metrics ORDER BY run, step`, func(s scan) error {
 			var m Metric
-			err := s(&m.Run, &m.Step, &m.Attempt, &m.Loss)
+			err := s(&m.Run, &m.Step, &m.Attempt, &m.Loss, &m.Eval)
 			f.Metrics = append(f.Metrics, m)
 			return err
 		}),

@@ -58,6 +58,7 @@ func (s *shim) startLoadTest(log string) (pid int, err error) {
 		return 0, err
 	}
 	env := environment(s.launch, seat{perNode: s.perNode, master: s.master, home: home(), own: os.Environ(), job: s.job})
+	env = append(env, "FORGE_LOAD_TEST=1") // a site's setup lines run here, too
 	path, err := lookPath(argv[0], env, s.startDir())
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", argv[0], err)
