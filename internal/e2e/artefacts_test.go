@@ -10,35 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/forgedtest"
 )
 
 // TestWhatARunLeavesIsLoadedBeforeItCountsAndCanBeMadeAgain: a real adapter passes its load test, one whose base is gone does not, and
 // the bundle of the first one is submitted again.
 func TestWhatARunLeavesIsLoadedBeforeItCountsAndCanBeMadeAgain(t *testing.T) {
-	python := os.Getenv("FORGE_PYTHON")
-	if python == "" {
-		t.Fatal("FORGE_PYTHON is not set; run these tests through make test")
-	}
-	ctx, s := openFor(t, 10*time.Minute, func(o *forgedtest.Options) { o.Python = python })
-	tiny := filepath.Join(s.Dir, "tiny")
-	paths, err := filepath.Glob(filepath.Join(s.State(), "python", "forge_train-*"))
-	must(t, err)
-	made := exec.CommandContext(ctx, python, "-m", "forge_train.tiny", tiny)
-	made.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "PYTHONPATH=" + paths[0], "HF_HUB_OFFLINE=1", "OMP_NUM_THREADS=1"}
-	if out, err := made.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	data, err := filepath.Abs("../../recipes/python/data/support_chat.jsonl")
-	must(t, err)
-	for _, args := range [][]string{{"model", "import", "tiny", tiny, "--license", "Apache-2.0"}, {"dataset", "add", "chat", data, "--license", "Apache-2.0"}} {
-		_, err := s.Ctl(ctx, args...)
-		must(t, err)
-	}
+	ctx, s, tiny := openForTraining(t)
 	train := func(args ...string) string {
 		var out api.Submitted
 		must(t, s.CtlJSON(ctx, &out, slices.Concat([]string{"run", "submit", "lora_sft", "--dataset", "chat@1", "--base", "tiny", "--set", "train.batch_size=4"}, args)...))
