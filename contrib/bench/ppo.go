@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -54,15 +53,7 @@ func (s *school) differsPPO(ctx context.Context, e env) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	run, err := s.train(ctx, "rlhf", params)
-	if err != nil {
-		return 0, err
-	}
-	r, err := completed(ctx, s.Site, run)
-	if err != nil {
-		return 0, err
-	}
-	got, err := metricsOf(attemptDir(s.Site, run.ID, r.Attempt))
+	got, err := s.learnt(ctx, "rlhf", params)
 	if err != nil {
 		return 0, err
 	}
@@ -104,15 +95,6 @@ func (s *school) barePPO(ctx context.Context, steps int) (reported []map[string]
 	cmd := s.bare(ctx, dir, "rlhf", steps)
 	data := filepath.Join(trainData, promptData+".jsonl")
 	cmd.Args = []string{s.python, barePPO, strings.TrimSpace(string(trl)), s.tiny, data, dir, fmt.Sprint(steps), `{"reward": "length"}`}
-	var diagnostics strings.Builder
-	cmd.Stderr = &diagnostics
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("the bare script: %w\n%s", err, &diagnostics)
-	}
-	text := strings.TrimSpace(string(out))
-	if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), &reported); err != nil {
-		return nil, fmt.Errorf("the bare script printed %q: %w", text, err)
-	}
-	return reported, nil
+	err = lastLineOf(cmd, &reported)
+	return reported, err
 }

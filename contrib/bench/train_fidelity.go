@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -52,27 +53,11 @@ func (s *school) differs(ctx context.Context, e env, recipe string) (float64, er
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return 0, err
 	}
-	bare := s.bare(ctx, dir, recipe, int(steps))
-	var diagnostics strings.Builder
-	bare.Stderr = &diagnostics
-	out, err := bare.Output()
-	if err != nil {
-		return 0, fmt.Errorf("the bare script: %w\n%s", err, &diagnostics)
-	}
 	var want []struct{ Loss float64 }
-	text := strings.TrimSpace(string(out))
-	if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), &want); err != nil {
-		return 0, fmt.Errorf("the bare script printed %q: %w", text, err)
-	}
-	run, err := s.train(ctx, recipe, params)
-	if err != nil {
+	if err := lastLineOf(s.bare(ctx, dir, recipe, int(steps)), &want); err != nil {
 		return 0, err
 	}
-	r, err := completed(ctx, s.Site, run)
-	if err != nil {
-		return 0, err
-	}
-	got, err := metricsOf(attemptDir(s.Site, run.ID, r.Attempt))
+	got, err := s.learnt(ctx, recipe, params)
 	if err != nil {
 		return 0, err
 	}
@@ -94,6 +79,34 @@ func (s *school) differs(ctx context.Context, e env, recipe string) (float64, er
 		return 0, fmt.Errorf("the bare script learns nothing (loss %v), so that equal losses say nothing", first)
 	}
 	return worst, nil
+}
+
+// learnt is what a run of a recipe reports, once it has completed.
+func (s *school) learnt(ctx context.Context, recipe string, params map[string]any) ([]reported, error) {
+	run, err := s.train(ctx, recipe, params)
+	if err != nil {
+		return nil, err
+	}
+	r, err := completed(ctx, s.Site, run)
+	if err != nil {
+		return nil, err
+	}
+	return metricsOf(attemptDir(s.Site, run.ID, r.Attempt))
+}
+
+// lastLineOf runs a bare script, and reads the JSON that it prints last.
+func lastLineOf(bare *exec.Cmd, into any) error {
+	var diagnostics strings.Builder
+	bare.Stderr = &diagnostics
+	out, err := bare.Output()
+	if err != nil {
+		return fmt.Errorf("the bare script: %w\n%s", err, &diagnostics)
+	}
+	text := strings.TrimSpace(string(out))
+	if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), into); err != nil {
+		return fmt.Errorf("the bare script printed %q: %w", text, err)
+	}
+	return nil
 }
 
 func paramsIn(path string) (map[string]any, error) {
