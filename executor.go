@@ -56,6 +56,8 @@ type RankConfig struct {
 	Dataset       *InputRef      `json:"dataset,omitempty"`
 	DatasetKind   DatasetKind    `json:"dataset_kind,omitempty"`
 	DatasetTerms  string         `json:"dataset_license,omitempty"` // as registered; for the model card
+	DatasetLayout *DatasetLayout `json:"dataset_layout,omitempty"`  // absent: JSON Lines with the columns of the kind
+	DatasetFiles  []string       `json:"dataset_files,omitempty"`   // below dataset.path, slash-separated; absent: every .jsonl file there
 	Base          *InputRef      `json:"base,omitempty"`
 	BaseTerms     string         `json:"base_license,omitempty"`
 	Start         *InputRef      `json:"start,omitempty"`
