@@ -1,0 +1,116 @@
+"""What the tests on a real GPU share: a model of half a billion weights, made offline, and what its runs are measured with.
+
+FORGE_GPU_DRYRUN=1 makes everything small and runs it on the CPU, so that nobody looks for a slip of the pen on a machine that is paid by
+the minute. What only a GPU can show (speed, peak memory, CUDA's own bytes) is then not asserted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import configuration
+from gang_of import SRC, Attempt
+
+HERE = Path(__file__).parent
+DRY = bool(os.environ.get("FORGE_GPU_DRYRUN"))
+# Qwen2.5-0.5B's shape, or nothing of its size
+SHAPE = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+} if not DRY else {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1024,
+}
+LENGTH = 1024 if not DRY else 64
+STEPS, WARM = (24, 5) if not DRY else (6, 2)
+# dense bf16, of the data sheets (internal/footprint/work.go)
+PEAKS = {"H200": 989e12, "H100": 989e12}
+
+
+def big(directory: Path) -> Path:
+    """The model, made by a process of its own: the one of the tests has no CUDA."""
+    env = os.environ | {"PYTHONPATH": f"{SRC}:{HERE}", "CUDA_VISIBLE_DEVICES": "" if DRY else "0"}
+    subprocess.run([sys.executable, str(HERE / "on_gpu.py"), str(directory)], env=env, check=True, timeout=180)
+    return directory
+
+
+def make(directory: Path) -> None:
+    """Random weights, stored in bf16, with the tiny one's tokenizer filled up to nearly as many words as it has."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    from forge_train import tiny
+
+    tiny.make(directory)
+    file = directory / "tokenizer.json"
+    doc = json.loads(file.read_text())
+    vocabulary = doc["model"]["vocab"]
+    for i in range(len(vocabulary), SHAPE["vocab_size"] - 64):  # a little fewer, as real ones: reading it as a Qwen tokenizer adds one
+        vocabulary[f"w{i}"] = i
+    file.write_text(json.dumps(doc))
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    ids = {k: getattr(tokenizer, k) for k in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    config = Qwen2Config(**SHAPE, **ids, max_position_embeddings=4096, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    with torch.device("cpu" if DRY else "cuda"):
+        model = Qwen2ForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(directory)
+
+
+def rows(path: Path, batch: int) -> Path:
+    """Texts longer than what is learned from, and one in each batch an eighth shorter: an estimate takes rows of different lengths."""
+    out = []
+    for i in range(4 * batch):
+        text = f"{i}: the usual reason is that it is set to silent; slide the switch and look at the screen. " * (LENGTH // 4)
+        out.append(json.dumps({"text": text if i % batch else text[: LENGTH]}))
+    path.write_text("\n".join(out) + "\n")
+    return path
+
+
+def begin(a: Attempt, *program: str) -> Attempt:
+    """Start a new interpreter that sees the first GPU: CUDA does not go on in a forked one."""
+    if not DRY:
+        a.extra |= {"CUDA_VISIBLE_DEVICES": "0"}
+    a.extra |= {"PYTHONPATH": f"{SRC}:{HERE}", "OMP_NUM_THREADS": "2"}
+    return a.start(program or None, new_interpreter=True)
+
+
+def watched(a: Attempt, recipe: str) -> Attempt:
+    """The same, with what its steps took written to watched.json."""
+    return begin(a, str(HERE / "gpu_watch.py"), recipe, str(a.dir / "watched.json"), str(WARM), str(STEPS - 1))
+
+
+def seen(directory: Path) -> dict:
+    return json.loads((directory / "watched.json").read_text())
+
+
+def texts(base: Path, data: Path, **params) -> dict:
+    """A configuration of lora_sft over the model and such rows."""
+    given = {"train__precision": "bf16", "train__max_length": LENGTH, "train__max_steps": STEPS, "train__warmup_ratio": 0.0}
+    return configuration(base, data, "text", **given | {"checkpoint__every_steps": 10_000} | params)
+
+
+def operations(peft: str, tokens: float, length: float) -> float:
+    """What the training of so many tokens is, as internal/footprint counts it: 6 operations for each weight of a matrix and token, 4 where the
+    base is frozen (its weights have no gradients), and attention's. What the adapters themselves take is not counted."""
+    head = SHAPE["hidden_size"] // SHAPE["num_attention_heads"]
+    per_layer = 2 * SHAPE["hidden_size"] ** 2 + 2 * SHAPE["hidden_size"] * head * SHAPE["num_key_value_heads"]
+    per_layer += 3 * SHAPE["hidden_size"] * SHAPE["intermediate_size"]
+    matrices = SHAPE["num_hidden_layers"] * per_layer + SHAPE["hidden_size"] * SHAPE["vocab_size"]
+    return (6 if peft == "none" else 4) * tokens * (matrices + SHAPE["num_hidden_layers"] * SHAPE["hidden_size"] * length)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))
