@@ -36,7 +36,7 @@ PARAMS = {
     "checkpoint__every_steps": 4,
     "lora__dropout": 0.1,
 }
-LARGE = {"train__learning_rate": 1e-4, "generation__max_new_tokens": 16 if on_gpu.DRY else 48, "train__max_length": 512}
+LARGE = {"train__learning_rate": 1e-4, "generation__max_new_tokens": 24, "train__max_length": 512}
 # name: algorithm, over the large model, more parameters
 CASES = {
     "ppo": ("ppo", False, {}),
