@@ -431,5 +431,5 @@ def test_prompts_that_are_texts(tiny, attempt, tmp_path):
 
 def test_vllm_on_a_gpu_without_it_is_refused_with_what_to_install():
     on_gpu = SimpleNamespace(params={"generation.backend": "vllm"}, runtime=SimpleNamespace(gang=SimpleNamespace(device="cuda:0")))
-    with pytest.raises(BadInput, match=r"needs the package vllm, .* pip install 'trl\[vllm\]' .*generation\.backend=hf"):
+    with pytest.raises(BadInput, match=r"needs the package vllm, .*pip install 'trl\[vllm\]' .*generation\.backend=hf"):
         rlhf._check_backend(on_gpu)
