@@ -1,21 +1,23 @@
 """Notes how fast a trainer's steps are and how much of a GPU they hold at most, the same for a recipe and for a bare script.
 
-    python gpu_watch.py RECIPE OUT.json WARM LAST      a rank's program, in a rank's environment
+    python gpu_watch.py RECIPE OUT.json WARM LAST [leave]      a rank's program, in a rank's environment
 
 The time is that from the beginning of step WARM to that of step LAST, with the GPU waited for at both ends and nowhere between.
+With leave the program ends there: to save all weights and moments at the end takes longer than the steps.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 
-def watch(seen: dict, warm: int, last: int) -> None:
-    """Have every Trainer of transformers tell."""
+def watch(seen: dict, warm: int, last: int, then=lambda: None) -> None:
+    """Have every Trainer of transformers tell; then is called in the beginning of step LAST."""
     import torch
     from transformers import Trainer
 
@@ -33,6 +35,7 @@ def watch(seen: dict, warm: int, last: int) -> None:
             seen["from"], seen["tokens"] = now(), 0
         if done == last and "to" not in seen:
             seen["to"] = now()
+            then()
         if warm <= done < last and isinstance(inputs, dict) and "attention_mask" in inputs:
             seen["tokens"] = seen["tokens"] + inputs["attention_mask"].sum()
             seen["padded"] = seen.get("padded", 0) + inputs["attention_mask"].numel()
@@ -57,17 +60,24 @@ def told(seen: dict, steps: int) -> dict:
 def main() -> int:
     from forge_train import start
 
-    recipe, out, warm, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    recipe, out, warm, last, leave = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), len(sys.argv) > 5
     seen: dict = {}
     load = start.import_libraries
 
+    def write() -> None:
+        out.write_text(json.dumps(told(seen, last - warm)))
+
+    def gone() -> None:
+        write()
+        os._exit(0)
+
     def import_libraries(quiet):
         load(quiet)
-        watch(seen, warm, last)
+        watch(seen, warm, last, *([gone] if leave else []))
 
     start.import_libraries = import_libraries
     code = start.main(importlib.import_module(f"forge_train.{recipe}").RECIPE)
-    Path(out).write_text(json.dumps(told(seen, last - warm)))
+    write()
     return code
 
 

@@ -87,9 +87,9 @@ def begin(a: Attempt, *program: str) -> Attempt:
     return a.start(program or None, new_interpreter=True)
 
 
-def watched(a: Attempt, recipe: str) -> Attempt:
+def watched(a: Attempt, recipe: str, leave: bool = False) -> Attempt:
     """The same, with what its steps took written to watched.json."""
-    return begin(a, str(HERE / "gpu_watch.py"), recipe, str(a.dir / "watched.json"), str(WARM), str(STEPS - 1))
+    return begin(a, str(HERE / "gpu_watch.py"), recipe, str(a.dir / "watched.json"), str(WARM), str(STEPS - 1), *(["leave"] if leave else []))
 
 
 def seen(directory: Path) -> dict:
