@@ -14,25 +14,9 @@ from pathlib import Path
 
 from conftest import configuration
 from gang_of import SRC, Attempt
+from gpu_model import DRY, SHAPE
 
 HERE = Path(__file__).parent
-DRY = bool(os.environ.get("FORGE_GPU_DRYRUN"))
-# Qwen2.5-0.5B's shape, or nothing of its size
-SHAPE = {
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "vocab_size": 151936,
-} if not DRY else {
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 1024,
-}
 LENGTH = 1024 if not DRY else 64
 STEPS, WARM = (24, 5) if not DRY else (6, 2)
 # dense bf16, of the data sheets (internal/footprint/work.go)
@@ -41,32 +25,10 @@ PEAKS = {"H200": 989e12, "H100": 989e12}
 
 def big(directory: Path) -> Path:
     """The model, made by a process of its own: the one of the tests has no CUDA."""
-    env = os.environ | {"PYTHONPATH": f"{SRC}:{HERE}", "CUDA_VISIBLE_DEVICES": "" if DRY else "0"}
-    subprocess.run([sys.executable, str(HERE / "on_gpu.py"), str(directory)], env=env, check=True, timeout=180)
+    if not directory.is_dir():  # under its name it is whole
+        env = os.environ | {"PYTHONPATH": f"{SRC}:{HERE}", "CUDA_VISIBLE_DEVICES": "" if DRY else "0"}
+        subprocess.run([sys.executable, str(HERE / "gpu_model.py"), str(directory)], env=env, check=True, timeout=180)
     return directory
-
-
-def make(directory: Path) -> None:
-    """Random weights, stored in bf16, with the tiny one's tokenizer filled up to nearly as many words as it has."""
-    import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
-
-    from forge_train import tiny
-
-    tiny.make(directory)
-    file = directory / "tokenizer.json"
-    doc = json.loads(file.read_text())
-    vocabulary = doc["model"]["vocab"]
-    for i in range(len(vocabulary), SHAPE["vocab_size"] - 64):  # a little fewer, as real ones: reading it as a Qwen tokenizer adds one
-        vocabulary[f"w{i}"] = i
-    file.write_text(json.dumps(doc))
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    ids = {k: getattr(tokenizer, k) for k in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    config = Qwen2Config(**SHAPE, **ids, max_position_embeddings=4096, tie_word_embeddings=True)
-    torch.manual_seed(0)
-    with torch.device("cpu" if DRY else "cuda"):
-        model = Qwen2ForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(directory)
 
 
 def rows(path: Path, batch: int) -> Path:
@@ -110,7 +72,3 @@ def operations(peft: str, tokens: float, length: float) -> float:
     per_layer += 3 * SHAPE["hidden_size"] * SHAPE["intermediate_size"]
     matrices = SHAPE["num_hidden_layers"] * per_layer + SHAPE["hidden_size"] * SHAPE["vocab_size"]
     return (6 if peft == "none" else 4) * tokens * (matrices + SHAPE["num_hidden_layers"] * SHAPE["hidden_size"] * length)
-
-
-if __name__ == "__main__":
-    make(Path(sys.argv[1]))

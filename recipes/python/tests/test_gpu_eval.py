@@ -37,7 +37,7 @@ def evals(tiny, tmp_path_factory) -> dict[tuple[str, str], Attempt]:
     """Every suite on both, all at once, and one over the large model."""
     root = tmp_path_factory.mktemp("evals")
     counted = Path(os.environ.get("FORGE_GPU_COUNTED") or root)
-    base = counted / "base" if (counted / "base").is_dir() else on_gpu.big(root / "base")
+    base = on_gpu.big(counted / "base")
     out = {}
     for name in OFFLINE:
         for device in ("cpu", "cuda"):

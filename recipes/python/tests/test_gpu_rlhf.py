@@ -54,7 +54,7 @@ def runs(tiny, tmp_path_factory) -> dict[str, dict]:
     """Of each case the undisturbed run and the three attempts of the other, all cases at once. An attempt that ended otherwise ends its case."""
     root = tmp_path_factory.mktemp("rlhf")
     counted = Path(os.environ.get("FORGE_GPU_COUNTED") or root)
-    base = counted / "base" if (counted / "base").is_dir() else on_gpu.big(root / "base")
+    base = on_gpu.big(counted / "base")
     cases = {n: of_recipe("rlhf", base if large else tiny, **PARAMS | more, rlhf__algorithm=a) for n, (a, large, more) in CASES.items()}
 
     def made(name: str, run: str, number: int, resume: Path | None = None) -> Attempt:
