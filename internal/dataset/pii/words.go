@@ -38,8 +38,8 @@ const (
 	tEIN
 	tITIN
 	tOther
-	tOwner // my, your
-	tCount // number
+	tOwner  // my, your
+	tCount  // number
 	tFiller // says nothing and stands between: number, is, my
 )
 
