@@ -32,3 +32,10 @@ func Inflate(n int64) func() {
 	freely = n
 	return func() { freely = before }
 }
+
+// CutAt changes the size of blocks, until the function that it returns is called.
+func CutAt(n int) func() {
+	before := blockSize
+	blockSize = n
+	return func() { blockSize = before }
+}
