@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -24,7 +25,8 @@ import (
 const (
 	piiRows      = 20_000 // of the labelled corpus
 	presidioRows = 2_000  // of which Presidio is given so many: it takes milliseconds a row
-	grepBytes    = 64 << 20
+	grepBytes    = 48 << 20
+	grepTries    = 7 // the best counts, of both: what else the machine does is neither's
 	piiBound     = 10 * time.Minute
 )
 
@@ -192,8 +194,7 @@ var grepped = strings.Join([]string{
 	`[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,4}`, `3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}`,
 	`[A-Z]{2}[0-9]{2}( ?[A-Z0-9]{4}){3,7}( ?[A-Z0-9]{1,3})?`, `[0-9]{3}-[0-9]{2}-[0-9]{4}`,
 	`([0-9]{1,3}\.){3}[0-9]{1,3}`, `([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}`,
-	`(AKIA|ASIA)[A-Z0-9]{16}`, `gh[pousr]_[A-Za-z0-9]{36}`, `github_pat_[A-Za-z0-9_]{60,}`, `glpat-[A-Za-z0-9_-]{20}`, `xox[abeprs]-[A-Za-z0-9-]{20,}`, `[rs]k_(live|test)_[A-Za-z0-9]{10,}`, `sk-[A-Za-z0-9_-]{32,}`,
-	`hf_[A-Za-z]{34}`, `AIza[A-Za-z0-9_-]{35}`, `npm_[A-Za-z0-9]{36}`, `pypi-[A-Za-z0-9_-]{50,}`, `SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}`, `eyJ[A-Za-z0-9_-]{13,}\.ey[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+`,
+	`eyJ[A-Za-z0-9_-]{13,}\.ey[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+`, strings.Join(pii.Forms(), "|"),
 	`-----BEGIN [A-Z ]*PRIVATE KEY-----`, `[a-z]+://[^ /:@]+:[^ /@]+@`, `(password|passwd|pwd|secret|token|api_?key)["']? ?[:=] ?["']?[^ "']{6,}`,
 }, "|")
 
@@ -211,7 +212,7 @@ func scanVsGrep(ctx context.Context, e env) (_ []figure, err error) {
 		return nil, err
 	}
 	var ours, theirs []float64
-	for range 3 {
+	for range grepTries {
 		start := time.Now()
 		lines, err := scanLines(path)
 		if err != nil {
@@ -227,10 +228,10 @@ func scanVsGrep(ctx context.Context, e env) (_ []figure, err error) {
 		}
 		theirs = append(theirs, grepBytes/1e6/time.Since(start).Seconds())
 		if e.verbose {
-			fmt.Printf("  lines with findings: %d; grep's: %s", lines, count)
+			fmt.Printf("  %.0f MB/s, lines with findings: %d; grep %.0f MB/s, %s", ours[len(ours)-1], lines, theirs[len(theirs)-1], count)
 		}
 	}
-	return []figure{atLeast("scan_vs_grep", median(ours), "MB/s", "grep -E -c", median(theirs), 5)}, nil
+	return []figure{atLeast("scan_vs_grep", slices.Max(ours), "MB/s", "grep -E -c", slices.Max(theirs), 5)}, nil
 }
 
 // writeChat writes lines of ordinary text with a line of the corpus now and then.
@@ -255,7 +256,7 @@ func writeChat(path string, seed uint64) (err error) {
 	return out.Flush()
 }
 
-// scanLines counts the lines with a finding, on one core.
+// scanLines counts the lines with a finding, on one core: as many lines at a time as a buffer holds.
 func scanLines(path string) (lines int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -264,12 +265,23 @@ func scanLines(path string) (lines int, err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	s := pii.New(pii.Options{})
 	var found []pii.Finding
-	in := bufio.NewScanner(bufio.NewReaderSize(f, 1<<20))
-	in.Buffer(make([]byte, 1<<20), 16<<20)
-	for in.Scan() {
-		if found = s.Scan(found[:0], in.Bytes()); len(found) > 0 {
-			lines++
+	buf, kept := make([]byte, 128<<10), 0
+	for {
+		n, err := f.Read(buf[kept:])
+		if err == io.EOF {
+			return lines, nil // the last line ends
 		}
+		if err != nil {
+			return 0, err
+		}
+		text := buf[:kept+n]
+		whole := bytes.LastIndexByte(text, '\n') + 1
+		found = s.Scan(found[:0], text[:whole])
+		for i, last := 0, -1; i < len(found); i++ {
+			if line := bytes.LastIndexByte(text[:found[i].Start], '\n'); line != last || i == 0 {
+				lines, last = lines+1, line
+			}
+		}
+		kept = copy(buf, text[whole:])
 	}
-	return lines, in.Err()
 }
