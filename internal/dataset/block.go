@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -33,14 +32,27 @@ type packedRow struct {
 	number int64
 }
 
-var blocks = sync.Pool{New: func() any { return &block{data: make([]byte, 0, blockSize)} }}
+// spare are blocks that were looked at. A sync.Pool would let them go at each collection, and then they are most of what is collected.
+var spare = make(chan *block, 16)
+
+func newBlock() *block {
+	select {
+	case b := <-spare:
+		return b
+	default:
+		return &block{data: make([]byte, 0, blockSize)}
+	}
+}
 
 func (b *block) release() {
 	if cap(b.data) > 4*blockSize || cap(b.data) < blockSize {
 		return // one very long line must not stay in memory
 	}
 	*b = block{data: b.data[:0]}
-	blocks.Put(b)
+	select {
+	case spare <- b:
+	default:
+	}
 }
 
 // each calls fn with the rows, blank lines among them; offset is that of the first byte in the file, -1 where the row does not stand there
@@ -75,7 +87,7 @@ type emit func(*block) error
 
 // cut splits lines into blocks. A line of more than MaxLine is a problem of its own, and is not held.
 func cut(r io.Reader, file int, shown string, out emit) error {
-	b := blocks.Get().(*block)
+	b := newBlock()
 	number, offset := int64(1), int64(0)
 	size := blockSize // depends on nothing but the file
 	for {
@@ -101,7 +113,7 @@ func cut(r io.Reader, file int, shown string, out emit) error {
 			number, size = number+1, len(b.data)+blockSize
 			continue
 		}
-		next := blocks.Get().(*block)
+		next := newBlock()
 		next.data = append(next.data, b.data[keep:]...)
 		b.data = b.data[:keep]
 		lines := int64(bytes.Count(b.data, []byte{'\n'}))
@@ -121,14 +133,14 @@ func cut(r io.Reader, file int, shown string, out emit) error {
 
 // skipLine reads on to the end of the line that fills b, and says that it is too long. It returns what follows that line.
 func skipLine(r io.Reader, b *block, file int, shown string, number, offset int64, out emit) (*block, int64, error) {
-	next := blocks.Get().(*block)
+	next := newBlock()
 	next.shown, next.file, next.first, next.offset = shown, file, number, offset
 	next.broken = tooLong(shown, number)
 	if err := out(next); err != nil {
 		return nil, 0, err
 	}
 	offset += int64(len(b.data))
-	b = blocks.Get().(*block)
+	b = newBlock()
 	for {
 		b.data = slices.Grow(b.data[:0], blockSize)
 		n, err := io.ReadFull(r, b.data[:blockSize])
@@ -157,7 +169,7 @@ func tooLong(shown string, number int64) *forge.RowProblem {
 // pack puts the rows of a reader into blocks.
 func pack(rows rowReader, file int, shown string, out emit) error {
 	fresh := func() *block {
-		b := blocks.Get().(*block)
+		b := newBlock()
 		b.shown, b.file, b.packed = shown, file, []packedRow{}
 		return b
 	}
