@@ -107,11 +107,10 @@ func (a *array) element() error {
 	a.row = a.row[:0]
 	depth, inString, escaped, long, size := 0, false, false, false, 0
 	for {
-		window, err := a.r.Peek(1)
-		if err != nil {
+		if _, err := a.r.Peek(1); err != nil {
 			return err
 		}
-		window, _ = a.r.Peek(a.r.Buffered())
+		window, _ := a.r.Peek(a.r.Buffered())
 		n, ended := 0, false
 		for n < len(window) && !ended {
 			c := window[n]
