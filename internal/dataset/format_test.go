@@ -143,6 +143,7 @@ func TestWhichFilesAreTheDataset(t *testing.T) {
 	write(t, dir+"/x/b.jsonl.gz", gz(t, chatRow+chatRow))
 	write(t, dir+"/x/info.json", `{"rows": 3}`)
 	write(t, dir+"/y/c.jsonl", chatRow)
+	write(t, dir+"/x/README.md", "about a")
 	write(t, dir+"/y/d.csv", "text\na\n")
 	names := func(r dataset.Result) (out []string) {
 		for _, f := range r.Manifest.Files {
@@ -160,6 +161,7 @@ func TestWhichFilesAreTheDataset(t *testing.T) {
 		{[]string{dir + "/x", dir + "/y/c.jsonl"}, dir, []string{"x/a.jsonl", "x/b.jsonl.gz", "y/c.jsonl"}, 4},
 		{[]string{dir + "/*/*.jsonl"}, dir, []string{"x/a.jsonl", "y/c.jsonl"}, 2},
 		{[]string{dir + "/x/a.jsonl", dir + "/x/./a.jsonl", dir + "/x/a.*"}, dir + "/x/a.jsonl", []string{"."}, 1},
+		{[]string{dir + "/x/[aR]*"}, dir + "/x/a.jsonl", []string{"."}, 1},
 		{[]string{dir + "/x/a.jsonl", dir + "/x"}, dir + "/x", []string{"a.jsonl", "b.jsonl.gz"}, 3},
 	} {
 		r := scanned(t, dataset.Options{}, c.paths...)
