@@ -6,21 +6,26 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"math/big"
-	"strconv"
-	"time"
+	"math"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 var arrowMagic = []byte("ARROW1")
 
+// What a message begins with, and what messages there are.
+const (
+	continuation = 0xFFFFFFFF
+
+	messageSchema     = 1
+	messageDictionary = 2
+	messageBatch      = 3
+)
+
 // Arrow reads an Arrow file of so many bytes, in the form of a stream, as datasets' save_to_disk writes it, or of a file, which is a
 // stream between two marks and an index that is not needed here.
-func Arrow(r io.ReaderAt, size int64) (*Reader, error) {
+func Arrow(r io.ReaderAt, size int64) (_ *Reader, err error) {
 	head := make([]byte, min(8, size))
 	if err := readAt(r, head, 0); err != nil {
 		return nil, err
@@ -41,78 +46,50 @@ func Arrow(r io.ReaderAt, size int64) (*Reader, error) {
 	case len(head) < 8 || binary.LittleEndian.Uint32(head) != continuation:
 		return nil, refuse("is no Arrow file: it begins neither with ARROW1 nor with a message")
 	}
-	a := &arrowRows{messages: messages{r: bufio.NewReaderSize(io.NewSectionReader(r, from, size-from), 256<<10), size: size}}
-	return &Reader{row: a.row, size: size}, a.open()
-}
-
-type arrowRows struct {
-	messages messages
-	reader   *ipc.Reader
-	keys     [][]byte
-	names    []string
-	columns  []arrow.Array
-	at, rows int64 // of the batch
-}
-
-func (a *arrowRows) open() (err error) {
+	a := &arrow{r: bufio.NewReaderSize(io.NewSectionReader(r, from, size-from), 64<<10), size: size, dictionaries: map[int64]*batch{}}
 	defer catch(&err)
-	if a.reader, err = ipc.NewReaderFromMessageReader(&a.messages, ipc.WithAllocator(&a.messages.bounded)); err != nil {
-		return a.why(err)
+	kind, t := a.message()
+	if kind != messageSchema {
+		return nil, damaged("it does not begin with its columns")
 	}
-	fields := a.reader.Schema().Fields()
-	if len(fields) == 0 {
-		return refuse("has no columns")
-	}
-	leaves, seen := 0, map[string]bool{}
-	for _, f := range fields {
-		name := columnName([]byte(f.Name))
-		if seen[f.Name] {
-			return refuse("has two columns %s", name)
-		}
-		seen[f.Name] = true
-		checkType(name, f.Type, 0, &leaves)
-		a.names = append(a.names, name)
-		a.keys = append(a.keys, append(appendText(nil, []byte(f.Name), "the name of a column"), ':'))
-	}
-	return nil
+	a.schema = parseSchema(t)
+	return &Reader{row: a.row, size: size}, nil
 }
 
-// why prefers what was refused to what the library makes of it.
-func (a *arrowRows) why(err error) error {
-	switch e := (*Error)(nil); {
-	case a.messages.err != nil:
-		return a.messages.err
-	case a.messages.bounded.over > 0:
-		return tooLarge(a.messages.bounded.over)
-	case errors.As(err, &e):
-		return e
-	}
-	return damaged("%.200s", err)
+type arrow struct {
+	r            *bufio.Reader
+	size         int64
+	schema       *schema
+	dictionaries map[int64]*batch
+	now          batch
+	at           int64 // the next row of it
+	held         int64 // bytes of dictionaries
+	meta         []byte
+	bodySize     int64
+	zstd         *zstd.Decoder
+	lz4          *lz4.Reader
 }
 
-func (a *arrowRows) row(dst []byte) ([]byte, error) {
-	for a.at == a.rows {
-		if !a.reader.Next() {
-			if err := a.reader.Err(); err != nil || a.messages.err != nil || !a.messages.ended {
-				return nil, a.why(err)
-			}
+// batch is some rows of all columns. Its memory is used again for the next one.
+type batch struct {
+	rows     int64
+	columns  []*values
+	body     []byte
+	unpacked []byte
+}
+
+func (a *arrow) row(dst []byte) ([]byte, error) {
+	for a.at == a.now.rows {
+		if !a.next() {
 			return nil, io.EOF
-		}
-		batch := a.reader.RecordBatch()
-		a.at, a.rows, a.columns = 0, batch.NumRows(), batch.Columns()
-		for i, c := range a.columns {
-			if int64(c.Len()) != a.rows {
-				return nil, damaged("column %s has another number of rows than others", a.names[i])
-			}
 		}
 	}
 	dst = append(dst, '{')
-	for i, c := range a.columns {
+	for i, f := range a.schema.fields {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendValue(append(dst, a.keys[i]...), c, int(a.at), a.names[i])
-		if len(dst) > maxRow {
+		if dst = a.now.columns[i].append(append(dst, f.key...), a.at); len(dst) > maxRow {
 			return nil, longRow()
 		}
 	}
@@ -120,280 +97,225 @@ func (a *arrowRows) row(dst []byte) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-const continuation = 0xFFFFFFFF
-
-// messages reads the messages of a stream, of no more than the bounds allow. The batch before is gone when the next is read.
-type messages struct {
-	r       *bufio.Reader
-	size    int64
-	meta    []byte
-	body    []byte
-	bounded bounded
-	ended   bool
-	err     error
+// next reads the next batch, and the dictionaries before it.
+func (a *arrow) next() bool {
+	for {
+		switch kind, t := a.message(); kind {
+		case 0:
+			return false
+		case messageBatch:
+			a.load(&a.now, t, a.schema.fields)
+			a.at = 0
+			return true
+		case messageDictionary:
+			id := t.number64(0)
+			of, ok := a.schema.dictionaries[id]
+			data, there := t.table(1)
+			switch {
+			case !ok || !there:
+				panic(damaged("a dictionary belongs to no column"))
+			case t.number8(2, 0) != 0:
+				panic(refuse("column %s has a dictionary that grows, which is not read", of.name))
+			}
+			if old := a.dictionaries[id]; old != nil {
+				a.held -= int64(cap(old.body) + cap(old.unpacked))
+			}
+			b := &batch{}
+			a.load(b, data, []*arrowField{of})
+			a.dictionaries[id] = b
+			a.held += int64(cap(b.body) + cap(b.unpacked))
+		default:
+			panic(damaged("a message of kind %d", kind))
+		}
+	}
 }
 
-func (m *messages) Retain()  {}
-func (m *messages) Release() {}
-
-func (m *messages) Message() (msg *ipc.Message, err error) {
-	defer func() {
-		if err != nil && !errors.Is(err, io.EOF) {
-			m.err = err
-		}
-	}()
-	defer catch(&err)
+// message reads what describes the next one, and how long its body is; kind is 0 at the mark of the end.
+func (a *arrow) message() (kind uint8, t table) {
 	var head [8]byte
-	if err := m.read(head[:]); err != nil {
-		return nil, err
-	}
+	a.read(head[:])
 	n := int64(int32(binary.LittleEndian.Uint32(head[4:])))
 	switch {
 	case binary.LittleEndian.Uint32(head[:]) != continuation:
-		return nil, damaged("a message does not begin as one")
+		panic(damaged("a message does not begin as one"))
 	case n == 0:
-		m.ended = true
-		return nil, io.EOF
-	case n < 8 || n > maxFooter || n > m.size:
-		return nil, damaged("the description of a batch claims %d bytes", n)
+		return 0, t
+	case n < 8 || n > maxFooter || n > a.size:
+		panic(damaged("the description of a batch claims %d bytes", n))
 	}
-	m.meta = grown(m.meta, n)
-	if err := m.read(m.meta); err != nil {
-		return nil, err
+	a.meta = grown(a.meta, n)
+	a.read(a.meta)
+	message := rootTable(a.meta)
+	if a.bodySize = message.number64(3); a.bodySize < 0 || a.bodySize > a.size {
+		panic(damaged("a batch claims %d bytes, and the file has %d", a.bodySize, a.size))
 	}
-	meta := memory.NewBufferBytes(m.meta)
-	msg = ipc.NewMessage(meta, memory.NewBufferBytes(nil))
-	n = msg.BodyLen()
-	switch {
-	case n < 0 || n > m.size:
-		return nil, damaged("a batch claims %d bytes, and the file has %d", n, m.size)
-	case n+m.bounded.held > maxUnpacked:
-		return nil, tooLarge(n + m.bounded.held)
+	t, ok := message.table(2)
+	if kind = message.number8(1, 0); !ok || kind == 0 {
+		panic(damaged("a message says nothing"))
 	}
-	body := m.body
-	if msg.Type() == ipc.MessageDictionaryBatch { // stays, while batches go
-		m.bounded.held += n
-		body = nil
-	}
-	if body = grown(body, n); msg.Type() != ipc.MessageDictionaryBatch {
-		m.body = body
-	} else {
-		meta = memory.NewBufferBytes(bytes.Clone(m.meta))
-	}
-	if err := m.read(body); err != nil {
-		return nil, err
-	}
-	return ipc.NewMessage(meta, memory.NewBufferBytes(body)), nil
+	return kind, t
 }
 
-func (m *messages) read(b []byte) error {
-	_, err := io.ReadFull(m.r, b)
+func (a *arrow) read(b []byte) {
+	_, err := io.ReadFull(a.r, b)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return damaged("it ends before its mark of the end; is it still being written, or was it cut?")
+		panic(damaged("it ends before its mark of the end; is it still being written, or was it cut?"))
 	}
-	return err
+	if err != nil {
+		panic(err)
+	}
 }
 
-// grown is b with the length and capacity n.
+// grown is b with the length and the capacity n, so that nothing reads what stood there before.
 func grown(b []byte, n int64) []byte {
 	if int64(cap(b)) < n {
 		return make([]byte, n)
 	}
-	return b[:n]
+	return b[:n:cap(b)]
 }
 
-// bounded allocates what batches unpack to.
-type bounded struct{ held, over int64 }
-
-func (b *bounded) Allocate(size int) []byte {
-	if size < 0 || b.held+int64(size) > maxUnpacked {
-		b.over = max(b.held+int64(size), maxUnpacked+1)
-		panic(outOfMemory(b.over))
+// load reads the body that follows t, and finds the values of fields in it.
+func (a *arrow) load(b *batch, t table, fields []*arrowField) {
+	if a.bodySize+a.held > maxUnpacked {
+		panic(tooLarge(a.bodySize + a.held))
 	}
-	b.held += int64(size)
-	return make([]byte, size)
+	b.body = grown(b.body, a.bodySize)
+	a.read(b.body)
+	l := &loader{a: a, b: b, rest: b.body[:a.bodySize:a.bodySize]}
+	l.nodes, _ = t.vector(1, 16)
+	l.buffers, _ = t.vector(2, 16)
+	l.views, _ = t.vector(4, 8)
+	if c, ok := t.table(3); ok {
+		l.codec = 1 + c.number8(0, 0)
+		l.room()
+	}
+	b.rows, b.columns = t.number64(0), b.columns[:0]
+	if b.rows < 0 {
+		panic(damaged("a batch claims %d rows", b.rows))
+	}
+	for _, f := range fields {
+		v := l.values(f)
+		if v.n != b.rows {
+			panic(damaged("column %s has another number of rows than others", f.name))
+		}
+		b.columns = append(b.columns, v)
+	}
 }
 
-func (b *bounded) Reallocate(size int, old []byte) []byte {
-	if size <= cap(old) {
-		return old[:size]
-	}
-	grown := b.Allocate(size)
-	copy(grown, old)
-	b.Free(old)
-	return grown
+// loader finds the buffers of a batch, which stand there in the order of the columns.
+type loader struct {
+	a                     *arrow
+	b                     *batch
+	rest                  []byte
+	nodes, buffers, views []byte
+	codec                 uint8 // 0: none, 1: LZ4, 2: zstd
+	free                  []byte
 }
 
-func (b *bounded) Free(old []byte) { b.held -= int64(cap(old)) }
+// stored is the next buffer as it stands in the body.
+func (l *loader) stored(at int) []byte {
+	from, n := binary.LittleEndian.Uint64(l.buffers[16*at:]), binary.LittleEndian.Uint64(l.buffers[16*at+8:])
+	if from > uint64(len(l.rest)) || n > uint64(len(l.rest))-from {
+		panic(damaged("a column stands outside of its batch"))
+	}
+	return l.rest[from : from+n : from+n]
+}
 
-// checkType refuses columns that are no part of a row of text.
-func checkType(name string, t arrow.DataType, depth int, leaves *int) {
-	if *leaves++; *leaves > maxColumns {
-		panic(tooManyColumns())
+// room makes place for all that unpacks, within the bound.
+func (l *loader) room() {
+	total := int64(0)
+	for i := range len(l.buffers) / 16 {
+		b := l.stored(i)
+		if len(b) < 8 {
+			continue
+		}
+		switch n := int64(binary.LittleEndian.Uint64(b)); {
+		case n == -1:
+		case n < 0 || n > maxUnpacked:
+			panic(tooLarge(n & math.MaxInt64))
+		default:
+			total += n
+		}
+		if sum := total + l.a.held + l.a.bodySize; sum > maxUnpacked {
+			panic(tooLarge(sum))
+		}
 	}
-	if depth > maxDepth || len(name) > 4096 {
-		panic(refuse("column %.60s… nests deeper than %d", name, maxDepth))
+	l.b.unpacked = grown(l.b.unpacked, total)
+	l.free = l.b.unpacked
+}
+
+func (l *loader) buffer() []byte {
+	b := l.stored(0)
+	l.buffers = l.buffers[16:]
+	if l.codec == 0 || len(b) == 0 {
+		return b
 	}
-	switch t := t.(type) {
-	case *arrow.NullType, *arrow.BooleanType, *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType,
-		*arrow.Int8Type, *arrow.Int16Type, *arrow.Int32Type, *arrow.Int64Type, *arrow.Uint8Type, *arrow.Uint16Type, *arrow.Uint32Type, *arrow.Uint64Type,
-		*arrow.Float16Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.Date32Type, *arrow.Date64Type, *arrow.Time32Type, *arrow.Time64Type,
-		*arrow.TimestampType, *arrow.DurationType:
-	case arrow.DecimalType:
-		if t.GetScale() < 0 {
-			panic(refuse("column %s holds decimals with a negative scale, which are not read", name))
+	n := int64(binary.LittleEndian.Uint64(b))
+	b = b[8:]
+	if n == -1 {
+		return b
+	}
+	dst := l.free[:n:n]
+	l.free = l.free[n:]
+	ok := false
+	switch l.codec {
+	case 1:
+		if l.a.lz4 == nil {
+			l.a.lz4 = lz4.NewReader(nil)
 		}
-	case *arrow.MapType:
-		if t.KeyType().ID() != arrow.STRING {
-			panic(refuse("column %s is a map whose keys are not text", name))
+		l.a.lz4.Reset(bytes.NewReader(b))
+		ok = fills(l.a.lz4, dst)
+	case 2:
+		if l.a.zstd == nil {
+			l.a.zstd = newZstd()
 		}
-		checkType(name+".value", t.ItemType(), depth+1, leaves)
-	case *arrow.StructType:
-		for _, f := range t.Fields() {
-			checkType(name+"."+columnName([]byte(f.Name)), f.Type, depth+1, leaves)
+		ok = l.a.zstd.Reset(bytes.NewReader(b)) == nil && fills(l.a.zstd, dst)
+	}
+	if !ok {
+		panic(damaged("a batch does not unpack to the %d bytes that it claims", n))
+	}
+	return dst
+}
+
+// values takes the next column, with all below it.
+func (l *loader) values(f *arrowField) *values {
+	v := &values{arrowField: f, n: int64(binary.LittleEndian.Uint64(l.nodes))}
+	nulls := binary.LittleEndian.Uint64(l.nodes[8:])
+	if l.nodes = l.nodes[16:]; v.n < 0 {
+		panic(damaged("column %s claims %d values", f.name, v.n))
+	}
+	if f.kind == arrowNull && !f.dictionary {
+		return v
+	}
+	valid := l.buffer()
+	if nulls != 0 && len(valid) > 0 {
+		v.valid = valid
+	}
+	if f.dictionary {
+		v.data = l.buffer()
+		if b := l.a.dictionaries[f.id]; b != nil {
+			v.of = b.columns[0]
 		}
-		if t.NumFields() == 0 {
-			panic(refuse("column %s is a struct without fields", name))
+		return v
+	}
+	switch f.kind {
+	case arrowText, arrowLargeText:
+		v.ends, v.data = l.buffer(), l.buffer()
+	case arrowTextView:
+		v.data = l.buffer()
+		n := binary.LittleEndian.Uint64(l.views)
+		l.views = l.views[8:]
+		for range min(n, uint64(len(l.buffers))) {
+			v.more = append(v.more, l.buffer())
 		}
-	case *arrow.ListType:
-		checkType(name+"[]", t.Elem(), depth+1, leaves)
-	case *arrow.LargeListType:
-		checkType(name+"[]", t.Elem(), depth+1, leaves)
-	case *arrow.FixedSizeListType:
-		checkType(name+"[]", t.Elem(), depth+1, leaves)
-	case *arrow.DictionaryType:
-		checkType(name, t.ValueType, depth+1, leaves)
-	case *arrow.BinaryType, *arrow.LargeBinaryType, *arrow.BinaryViewType, *arrow.FixedSizeBinaryType:
-		panic(refuse("column %s holds binary data; a row is text", name).hint("Drop the column, or write it as text"))
+	case arrowList, arrowLargeList, arrowMap:
+		v.ends = l.buffer()
+	case arrowFixedList, arrowStruct:
 	default:
-		panic(refuse("column %s has the type %s, which is not read", name, t.Name()))
+		v.data = l.buffer()
 	}
-}
-
-// appendValue appends one value of a column.
-func appendValue(dst []byte, column arrow.Array, i int, name string) []byte {
-	if column.IsNull(i) {
-		return append(dst, "null"...)
+	for _, kid := range f.kids {
+		v.kids = append(v.kids, l.values(kid))
 	}
-	switch c := column.(type) {
-	case *array.String:
-		return appendText(dst, []byte(c.Value(i)), name)
-	case *array.LargeString:
-		return appendText(dst, []byte(c.Value(i)), name)
-	case *array.StringView:
-		return appendText(dst, []byte(c.Value(i)), name)
-	case *array.Null:
-		return append(dst, "null"...)
-	case *array.Boolean:
-		return strconv.AppendBool(dst, c.Value(i))
-	case *array.Int8:
-		return strconv.AppendInt(dst, int64(c.Value(i)), 10)
-	case *array.Int16:
-		return strconv.AppendInt(dst, int64(c.Value(i)), 10)
-	case *array.Int32:
-		return strconv.AppendInt(dst, int64(c.Value(i)), 10)
-	case *array.Int64:
-		return strconv.AppendInt(dst, c.Value(i), 10)
-	case *array.Uint8:
-		return strconv.AppendUint(dst, uint64(c.Value(i)), 10)
-	case *array.Uint16:
-		return strconv.AppendUint(dst, uint64(c.Value(i)), 10)
-	case *array.Uint32:
-		return strconv.AppendUint(dst, uint64(c.Value(i)), 10)
-	case *array.Uint64:
-		return strconv.AppendUint(dst, c.Value(i), 10)
-	case *array.Float16:
-		return appendFloat(dst, half(c.Value(i).Uint16()))
-	case *array.Float32:
-		return appendFloat(dst, float64(c.Value(i)))
-	case *array.Float64:
-		return appendFloat(dst, c.Value(i))
-	case *array.Dictionary:
-		return appendValue(dst, c.Dictionary(), c.GetValueIndex(i), name)
-	case *array.Map:
-		return appendMap(dst, c, i, name)
-	case *array.Struct:
-		t := c.DataType().(*arrow.StructType)
-		dst = append(dst, '{')
-		for k := range t.NumFields() {
-			if k > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(appendText(dst, []byte(t.Field(k).Name), "the name of a field"), ':')
-			dst = appendValue(dst, c.Field(k), i, name)
-		}
-		return append(dst, '}')
-	case array.ListLike:
-		from, to := c.ValueOffsets(i)
-		dst = append(dst, '[')
-		for k := from; k < to; k++ {
-			if k > from {
-				dst = append(dst, ',')
-			}
-			if dst = appendValue(dst, c.ListValues(), int(k), name); len(dst) > maxRow {
-				panic(longRow())
-			}
-		}
-		return append(dst, ']')
-	}
-	return appendOther(dst, column, i, name)
+	return v
 }
-
-func appendMap(dst []byte, c *array.Map, i int, name string) []byte {
-	from, to := c.ValueOffsets(i)
-	keys := c.Keys().(*array.String)
-	dst = append(dst, '{')
-	for k := from; k < to; k++ {
-		if k > from {
-			dst = append(dst, ',')
-		}
-		dst = append(appendText(dst, []byte(keys.Value(int(k))), name), ':')
-		if dst = appendValue(dst, c.Items(), int(k), name); len(dst) > maxRow {
-			panic(longRow())
-		}
-	}
-	return append(dst, '}')
-}
-
-// appendOther appends what is rather rare in rows of text: times and decimals.
-func appendOther(dst []byte, column arrow.Array, i int, name string) []byte {
-	switch c := column.(type) {
-	case *array.Date32:
-		return appendDate(dst, int64(c.Value(i)), name)
-	case *array.Date64:
-		const day = 24 * 60 * 60 * 1000
-		ms := int64(c.Value(i))
-		days := ms / day
-		if ms%day < 0 {
-			days--
-		}
-		return appendDate(dst, days, name)
-	case *array.Time32:
-		return appendTime(dst, int64(c.Value(i)), unitOf(c.DataType()), clockTime, name)
-	case *array.Time64:
-		return appendTime(dst, int64(c.Value(i)), unitOf(c.DataType()), clockTime, name)
-	case *array.Timestamp:
-		layout := localTime
-		if c.DataType().(*arrow.TimestampType).TimeZone != "" {
-			layout = zonedTime
-		}
-		return appendTime(dst, int64(c.Value(i)), unitOf(c.DataType()), layout, name)
-	case *array.Duration:
-		return strconv.AppendInt(dst, int64(c.Value(i)), 10)
-	case *array.Decimal32:
-		return appendDecimal(dst, big.NewInt(int64(c.Value(i))), scaleOf(c))
-	case *array.Decimal64:
-		return appendDecimal(dst, big.NewInt(int64(c.Value(i))), scaleOf(c))
-	case *array.Decimal128:
-		return appendDecimal(dst, c.Value(i).BigInt(), scaleOf(c))
-	case *array.Decimal256:
-		return appendDecimal(dst, c.Value(i).BigInt(), scaleOf(c))
-	}
-	panic(refuse("column %s has the type %s, which is not read", name, column.DataType().Name()))
-}
-
-func unitOf(t arrow.DataType) int64 {
-	return int64(t.(interface{ TimeUnit() arrow.TimeUnit }).TimeUnit().Multiplier() / time.Nanosecond)
-}
-
-func scaleOf(c arrow.Array) int { return int(c.DataType().(arrow.DecimalType).GetScale()) }

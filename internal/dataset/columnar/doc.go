@@ -7,17 +7,18 @@
 // into a buffer of the size that it claims, which is bounded (maxUnpacked), and not further; counts of values are read lazily and never
 // allocated for; and rows that are together more than maxRatio times the file are refused. Memory is one page of each column, or one batch.
 //
-// # Why an own reader of Parquet
+// # Why own readers
 //
-// arrow-go's links its compute kernels (and with pqarrow gRPC) into forgectl and registers them at each start; parquet-go's allocates
-// what a footer claims and unpacks pages without bounds, with no place to put one in. ADR 0027 has the figures. Arrow's IPC is read
-// by arrow-go, whose allocator can refuse.
+// arrow-go's allocates what a list in a schema claims, which kills the process and cannot be caught; its Parquet links compute kernels
+// into forgectl and registers them at each start. parquet-go's allocates what a footer claims and unpacks pages without bounds, with no
+// place to put one in. ADR 0027 has what was measured. Codecs are libraries'.
 package columnar
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 )
 
 // Bounds. They are constants because a file must be the same dataset on every machine.
@@ -94,15 +95,16 @@ func catch(err *error) {
 	case nil:
 	case *Error:
 		*err = p
-	case outOfMemory:
-		*err = tooLarge(int64(p))
+	case error:
+		if _, ours := p.(runtime.Error); ours {
+			*err = damaged("%.200s", p)
+		} else {
+			*err = p // of the disk
+		}
 	default:
 		*err = refuse("the file is damaged: %.200s", fmt.Sprint(p))
 	}
 }
-
-// outOfMemory is thrown by what may not return an error.
-type outOfMemory int64
 
 func tooLarge(size int64) *Error {
 	return refuse("a part of it unpacks to %d MiB, and at most %d are held at a time", size>>20, maxUnpacked>>20).

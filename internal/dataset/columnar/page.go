@@ -314,7 +314,7 @@ func (p *pages) unpack(l *leaf, dst, src []byte) {
 		ok = err == nil && fills(r, dst)
 	case codecZstd:
 		if p.zstd == nil {
-			p.zstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked), zstd.WithDecoderMaxWindow(maxUnpacked))
+			p.zstd = newZstd()
 		}
 		ok = p.zstd.Reset(bytes.NewReader(src)) == nil && fills(p.zstd, dst)
 	case codecLZ4:
@@ -330,6 +330,14 @@ func (p *pages) unpack(l *leaf, dst, src []byte) {
 	if !ok {
 		panic(damaged("a page of column %s does not unpack to the %d bytes that it claims", l.name, len(dst)))
 	}
+}
+
+func newZstd() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked), zstd.WithDecoderMaxWindow(maxUnpacked))
+	if err != nil {
+		panic(err) // of these options
+	}
+	return d
 }
 
 // fills reads dst from r, which must then be at its end.

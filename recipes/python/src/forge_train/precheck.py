@@ -294,7 +294,7 @@ def main() -> int:
             config = json.load(f)
         out = look(config).__dict__
     except BadInput as e:
-        about = "dataset" if str(e).startswith("dataset") else "base"
+        about = "base" if str(e).startswith("base") else "dataset"
         out = Report(faults=[{"field": about, "message": str(e), "hint": ""}]).__dict__
     except OSError as e:
         print(f"precheck: {e}", file=sys.stderr)
