@@ -89,7 +89,7 @@ func TestRowsThatAreRefused(t *testing.T) {
 	})
 	t.Run("content is never quoted", func(t *testing.T) {
 		for _, row := range []string{`{"text": "s3cret`, `{"question": "s3cret"}`, `{"text": 1, "x": "s3cret"}`, `{"messages": [{"role": "user", "content": "s3cret"}]}`} {
-			_, err := dataset.Scan(t.Context(), file(t, row), dataset.Options{})
+			_, err := dataset.Scan(t.Context(), []string{file(t, row)}, dataset.Options{})
 			if err == nil || strings.Contains(err.Error()+forge.HintOf(err), "s3cret") {
 				t.Errorf("row %s: %v", row, err)
 			}
@@ -116,7 +116,7 @@ func manyKeys(n int) string {
 }
 
 func TestWrongColumns(t *testing.T) {
-	const kinds = "a dataset has exactly one of: messages | text | prompt+completion | [prompt+]chosen+rejected | prompt"
+	const kinds = "a dataset has exactly one of: messages | text | prompt+completion[+label] | [prompt+]chosen+rejected | prompt"
 	for row, has := range map[string]string{
 		`{"question": "q", "answer": "a"}`: "has {question, answer}",
 		`{}`:                               "has {}",
@@ -128,7 +128,7 @@ func TestWrongColumns(t *testing.T) {
 		`{` + manyKeys(20) + `}`:                                               "k11, and 8 more}",
 	} {
 		t.Run(has, func(t *testing.T) {
-			refusedPath(t, file(t, row+"\n"), "line 1", has, kinds, "hint:jq -c '{prompt: .question")
+			refusedPath(t, file(t, row+"\n"), "line 1", has, kinds, "hint:--map prompt=question")
 		})
 	}
 
