@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -28,6 +29,34 @@ def test_columnar_files_hold_the_rows_that_were_written(name):
     want = [{c: row[c] for c in got[0]} for row in EXPECTED]
     assert got == want
     assert [list(r) for r in got] == [list(r) for r in want]
+
+
+INDEX = json.loads((GO / "layouts" / "index.json").read_text())
+
+
+def digest(row: dict) -> str:
+    """Of a row of the kind, as docs/dataset-formats.md has it."""
+    h = hashlib.sha256()
+
+    def word(w: str) -> None:
+        h.update(len(w.encode()).to_bytes(4, "big") + w.encode())
+
+    for name in ("messages", "prompt", "completion"):
+        if isinstance(row.get(name), str):
+            word(name)
+            word(row[name])
+        elif name in row:
+            word(name + "[]")
+            for m in row[name]:
+                word(m["role"])
+                word(m["content"])
+    return h.hexdigest()
+
+
+def test_every_format_map_and_preset_gives_the_rows_that_registration_reads():
+    for name, want in INDEX.items():
+        seen = rows.inspect(GO / "layouts" / name, want["kind"], config={"dataset_layout": want["layout"]})
+        assert [digest(row) for row in seen.read()] == want["digests"], name
 
 
 ROWS = [{"q": 'a "b",\nc', "a": "é\U0001f600"}, {"q": "", "a": "2"}, {"q": "x" * 300_000, "a": "3"}]

@@ -4,8 +4,12 @@ columnar_test.go and recipes/python/tests/test_formats.py read both. The rows ar
 made them.
 """
 
+import csv
 import datetime as d
 import decimal
+import gzip
+import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -67,7 +71,89 @@ def parquet(name, t, **options):
     pq.write_table(t, HERE / name, **options)
 
 
+def word(h, w):
+    b = w.encode()
+    h.update(len(b).to_bytes(4, "big") + b)
+
+
+def digest(row):
+    """Of a row of the kind, as docs/dataset-formats.md has it."""
+    h = hashlib.sha256()
+    for name in ("messages", "prompt", "completion"):
+        if isinstance(row.get(name), str):
+            word(h, name)
+            word(h, row[name])
+        elif name in row:
+            word(h, name + "[]")
+            for m in row[name]:
+                word(h, m["role"])
+                word(h, m["content"])
+    return h.hexdigest()
+
+
+TEXTS = ["one", 'two, "2"', "drei\nünf \\ \U0001f600", "tab\tand \x7f"]
+# What stands in the files, the layout, the kind, and what the rows are then.
+LAYOUTS = {
+    "plain": ([{"prompt": t, "completion": t + "!", "note": "n"} for t in TEXTS], {}, "prompt_completion", lambda r: r),
+    "map": (
+        [{"q": t, "completion": "another thing", "a": t + "!"} for t in TEXTS],
+        {"map": {"prompt": "q", "completion": "a"}},
+        "prompt_completion",
+        lambda r: {"prompt": r["q"], "completion": r["a"]},
+    ),
+    "alpaca": (
+        [{"instruction": t, "input": "" if i % 2 else "in " + t, "output": t + "!"} for i, t in enumerate(TEXTS)],
+        {"preset": "alpaca"},
+        "prompt_completion",
+        lambda r: {"prompt": r["instruction"] + ("\n" + r["input"] if r["input"] else ""), "completion": r["output"]},
+    ),
+    "sharegpt": (
+        [{"system": "s" if i % 2 else None, "conversations": [{"from": "human", "value": t}, {"from": "gpt", "value": t + "!"}]} for i, t in enumerate(TEXTS)],
+        {"preset": "sharegpt"},
+        "messages",
+        lambda r: {
+            "messages": ([{"role": "system", "content": r["system"]}] if r["system"] else [])
+            + [{"role": {"human": "user", "gpt": "assistant"}[c["from"]], "content": c["value"]} for c in r["conversations"]]
+        },
+    ),
+}
+
+
+def squeezed(name, data):
+    if name.endswith(".zst"):
+        with pa.CompressedOutputStream(str(HERE / name), "zstd") as f:
+            f.write(data)
+    else:
+        (HERE / name).write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
+
+
+def layouts():
+    index = {}
+    for name, (rows, layout, kind, of) in LAYOUTS.items():
+        lines = "".join(json.dumps(r) + "\n" for r in rows).encode()
+        array = json.dumps(rows, indent=1, ensure_ascii=False).encode()
+        files = {".jsonl": lines, ".jsonl.gz": lines, ".jsonl.zst": lines, ".json": array, ".json.gz": array, ".json.zst": array}
+        if name != "sharegpt":
+            text = io.StringIO()
+            w = csv.DictWriter(text, list(rows[0]))
+            w.writeheader()
+            w.writerows(rows)
+            files |= {".csv": text.getvalue().encode(), ".csv.gz": text.getvalue().encode(), ".csv.zst": text.getvalue().encode()}
+        for ending, data in files.items():
+            squeezed("layouts/" + name + ending, data)
+        t = pa.Table.from_pylist(rows)
+        parquet(f"layouts/{name}.parquet", t)
+        with pa.ipc.new_stream(HERE / f"layouts/{name}.arrow", t.schema) as w:
+            w.write_table(t, max_chunksize=3)
+        for ending in [*files, ".parquet", ".arrow"]:
+            fmt = ending.split(".")[1]
+            index[name + ending] = {"layout": {"format": fmt} | layout, "kind": kind, "digests": [digest(of(r)) for r in rows]}
+    (HERE / "layouts" / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
 def main():
+    (HERE / "layouts").mkdir(exist_ok=True)
+    layouts()
     rows = [{n: of(i) if json_of is None else json_of(of(i)) for n, _, of, json_of in columns} for i in range(N)]
     (HERE / "rows.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
     t = table()
