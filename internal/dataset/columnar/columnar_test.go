@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -202,5 +203,57 @@ func TestWhatIsNoSuchFileIsRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s %.20q: %v, want %q", c.name, c.data, err, c.why)
 		}
+	}
+}
+
+// TestHostileFilesAreRefusedInBoundedMemory is over files of a few kilobytes that unpack to what nobody has room for, and over such
+// as hold no rows of text.
+func TestHostileFilesAreRefusedInBoundedMemory(t *testing.T) {
+	index, err := os.ReadFile("testdata/hostile/index.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var why map[string]string
+	if err := json.Unmarshal(index, &why); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range why {
+		data, err := os.ReadFile("testdata/hostile/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := open(name, data)
+		for err == nil {
+			_, _, err = r.Next()
+		}
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if m.Sys > 200<<20 {
+		t.Errorf("it took %d MiB from the system", m.Sys>>20)
+	}
+}
+
+func BenchmarkRows(b *testing.B) {
+	for _, name := range []string{"snappy.parquet", "plain.parquet", "stream.arrow"} {
+		data, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			var size int64
+			for b.Loop() {
+				r, err := open(name, data)
+				for size = 0; err == nil; {
+					var row []byte
+					row, _, err = r.Next()
+					size += int64(len(row))
+				}
+			}
+			b.SetBytes(size)
+		})
 	}
 }

@@ -23,14 +23,14 @@ import (
 
 // Bounds. They are constants because a file must be the same dataset on every machine.
 const (
-	maxRow      = 16 << 20  // bytes of a row as JSON; dataset.MaxLine
-	maxUnpacked = 64 << 20  // bytes of the pages, or of the batch, that are held at a time
-	maxFooter   = 16 << 20  // bytes of what describes a file
-	maxColumns  = 1000      // leaves of a schema, as nested columns have several
-	maxDepth    = 64        // of nested columns
-	maxValues   = 1 << 24   // in one page
-	maxRatio    = 2000      // bytes of rows per byte of file …
-	freeRatio   = 256 << 20 // … beyond this many bytes of rows
+	maxRow      = 16 << 20 // bytes of a row as JSON; dataset.MaxLine
+	maxUnpacked = 64 << 20 // bytes of the pages, or of the batch, that are held at a time
+	maxFooter   = 16 << 20 // bytes of what describes a file
+	maxColumns  = 1000     // leaves of a schema, as nested columns have several
+	maxDepth    = 64       // of nested columns
+	maxValues   = 1 << 24  // in one page
+	maxRatio    = 2000     // bytes of rows per byte of file …
+	freeRatio   = 64 << 20 // … beyond this many bytes of rows
 )
 
 // Error says why a file, or a row, cannot be read. It quotes nothing of the content but names of columns.
