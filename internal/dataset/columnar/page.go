@@ -106,14 +106,13 @@ func (p *pages) advance(l *leaf) {
 
 // header is what stands before a page.
 type header struct {
-	kind                  int64
-	unpacked, packed      int64
-	values                int64
-	encoding              int64
-	defEncoding           int64
-	defBytes, repBytes    int64
-	plain                 bool // of a page of the second version: its values are not compressed
-	dictionary, bare, two bool
+	kind               int64
+	unpacked, packed   int64
+	values             int64
+	encoding           int64
+	defEncoding        int64
+	defBytes, repBytes int64
+	plain              bool // of a page of the second version: its values are not compressed
 }
 
 func (p *pages) header(l *leaf) header {
