@@ -9,9 +9,8 @@
 //
 // # Why own readers
 //
-// arrow-go's allocates what a list in a schema claims, which kills the process and cannot be caught; its Parquet links compute kernels
-// into forgectl and registers them at each start. parquet-go's allocates what a footer claims and unpacks pages without bounds, with no
-// place to put one in. ADR 0027 has what was measured. Codecs are libraries'.
+// arrow-go's reader of IPC allocates what a list in a schema claims, which kills the process and cannot be caught; parquet-go's Thrift
+// makes slices of what a footer claims; arrow-go's Parquet brings its compute kernels. ADR 0027 has what was seen. Codecs are libraries'.
 package columnar
 
 import (
