@@ -25,7 +25,7 @@ const (
 	maxGPUsOnNode = 1024
 )
 
-var datasetKinds = []forge.DatasetKind{forge.KindMessages, forge.KindText, forge.KindPromptCompletion, forge.KindPreference, forge.KindPrompt}
+var datasetKinds = forge.DatasetKinds
 
 // recipe checks the document and turns it into a Recipe; the first fault is returned, since a
 // later one often follows from it.

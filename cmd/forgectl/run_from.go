@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -187,10 +188,26 @@ func (b *bundleFile) findInputs(ctx context.Context, cl *client.Client, r *api.S
 // dataHint says how the dataset is brought in: out of the bundle, where it is in it.
 func (b *bundleFile) dataHint() string {
 	if len(b.data) == 0 {
-		return "forgectl dataset add %s PATH"
+		return "forgectl dataset add %s PATH" + b.layoutFlags()
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(b.data[0], bundleData), "/")
-	return fmt.Sprintf("tar -xf %s %s && forgectl dataset add %%s %s", b.path, strings.TrimSuffix(bundleData, "/"), bundleData+first)
+	return fmt.Sprintf("tar -xf %s %s && forgectl dataset add %%s %s", b.path, strings.TrimSuffix(bundleData, "/"), bundleData+first) + b.layoutFlags()
+}
+
+// layoutFlags are those of dataset add that read the same bytes in the same way.
+func (b *bundleFile) layoutFlags() string {
+	if b.Layout == nil || b.Layout.Plain() {
+		return ""
+	}
+	kind := " --kind " + shellWord(string(b.Kind))
+	if b.Layout.Preset != "" {
+		return " --preset " + shellWord(b.Layout.Preset) + kind
+	}
+	var pairs []string
+	for _, column := range slices.Sorted(maps.Keys(b.Layout.Map)) {
+		pairs = append(pairs, column+"="+b.Layout.Map[column])
+	}
+	return " --map " + shellWord(strings.Join(pairs, ",")) + kind
 }
 
 func datasetOf(ctx context.Context, cl *client.Client, sha256 string) (string, error) {

@@ -22,6 +22,7 @@ var homes = map[string][]string{
 	"github.com/danielgtaylor/huma":                {"internal/api"},
 	"github.com/prometheus/client_golang":          {"internal/daemon"},
 	"github.com/klauspost/compress":                {"internal/dataset"},
+	"github.com/pierrec/lz4":                       {"internal/dataset/columnar"},
 	"golang.org/x/time":                            {"internal/api"},
 	"github.com/robfig/cron":                       {"scheduler"},
 	"github.com/urfave/cli":                        {"cmd"},

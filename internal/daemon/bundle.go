@@ -25,6 +25,13 @@ func (b bundles) Bundle(ctx context.Context, p forge.Principal, run string) (api
 		return api.Bundle{}, err
 	}
 	out := api.Bundle{Format: api.BundleFormat, Run: r.Number, State: r.State, Steps: r.Step, Spec: anywhere(r.Spec), Snapshot: r.Spec.Source != nil}
+	if in := r.Spec.Dataset; in != nil { // the digest is of the bytes; how they are read is not in them
+		v, err := b.d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(in.ID))
+		if err != nil {
+			return out, err
+		}
+		out.Kind, out.Layout = v.Kind, v.Layout
+	}
 	library := b.d.live().recipes
 	if rec, err := library.Get(r.Spec.Recipe); err == nil && rec.SHA256 == r.Spec.RecipeSHA256 {
 		shown := api.RecipeOf(rec, library.Site(rec.Name))

@@ -115,6 +115,7 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 			return l, err
 		}
 		l.Config.DatasetKind, l.Config.DatasetTerms = v.Kind, v.License
+		l.Config.DatasetLayout, l.Config.DatasetFiles = v.Layout, datasetFiles(v)
 		l.Inputs = append(l.Inputs, v.Manifest)
 	}
 	models, terms, err := d.manifestsOf(ctx, &r.Spec)
@@ -147,4 +148,17 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 		}
 	}
 	return l, nil
+}
+
+// datasetFiles are the files that a rank reads, where the version says how they are laid out; older versions are all .jsonl files of
+// their directory, and a run of one is configured as it always was.
+func datasetFiles(v forge.DatasetVersion) []string {
+	if v.Layout == nil {
+		return nil
+	}
+	names := make([]string, len(v.Manifest.Files))
+	for i, f := range v.Manifest.Files {
+		names[i] = f.Path
+	}
+	return names
 }

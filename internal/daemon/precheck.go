@@ -79,6 +79,9 @@ type precheckConfig struct {
 	Dataset *forge.InputRef   `json:"dataset"`
 	Kind    forge.DatasetKind `json:"dataset_kind"`
 	Base    *forge.InputRef   `json:"base"`
+
+	Layout *forge.DatasetLayout `json:"dataset_layout,omitempty"`
+	Files  []string             `json:"dataset_files,omitempty"`
 }
 
 // precheck has the real tokenizer look at rows, where forged has a training environment of its own. That nobody could look, or not
@@ -91,7 +94,8 @@ func (d *Daemon) precheck(ctx context.Context, spec forge.RunSpec, in inputs) ([
 	if in.base.Seen != nil && in.base.Seen.RemoteCode {
 		return []string{"rows were not looked at by the tokenizer: the base model brings code of its own, which only ranks run"}, nil
 	}
-	c := precheckConfig{Recipe: spec.Recipe, Params: map[string]any{}, Dataset: spec.Dataset, Kind: in.dataset.Kind, Base: spec.Base}
+	c := precheckConfig{Recipe: spec.Recipe, Params: map[string]any{}, Dataset: spec.Dataset, Kind: in.dataset.Kind, Base: spec.Base,
+		Layout: in.dataset.Layout, Files: datasetFiles(*in.dataset)}
 	for _, name := range precheckParams {
 		if v, ok := spec.Params[name]; ok {
 			c.Params[name] = v

@@ -1,11 +1,5 @@
 package dataset
 
-import (
-	"io"
-
-	forge "github.com/forge-ml/forge-ml"
-)
-
 // rowReader gives the rows of one file, whatever its format, as JSON objects.
 type rowReader interface {
 	// next returns the next row and its number from 1; row is valid until the call after. io.EOF ends the file. A *rowError says
@@ -21,14 +15,3 @@ type rowError struct {
 }
 
 func (e *rowError) Error() string { return e.why }
-
-// openParquet and openArrow read files that are looked at in several places; size is theirs in bytes.
-func openParquet(f io.ReaderAt, size int64) (rowReader, error) {
-	return nil, notYet(forge.FormatParquet)
-}
-
-func openArrow(f io.ReaderAt, size int64) (rowReader, error) { return nil, notYet(forge.FormatArrow) }
-
-func notYet(format forge.DatasetFormat) error {
-	return forge.Invalidf("path", "%s is not read yet", format)
-}

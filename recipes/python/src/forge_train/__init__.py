@@ -6,6 +6,7 @@ A rank starts as ``python -m forge_train.<recipe>`` and speaks the rank contract
     environment   are the packages here in the supported range          exit 88
     params        parameters of config.json, checked against one table   exit 87
     rows, base    dataset rows and base model, before anything heavy     exit 87
+    formats       the files of a dataset in every format, as rows; presets: rows of known shapes
     gang          the ranks find each other, agree, gather               exit 89
     runtime       signals, stop file, fence, metrics, status.json        exits 85, 86, 143
     bridge        all of the above as callbacks of a Hugging Face trainer

@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import base, prompts, rows, sample, template
+from . import base, formats, prompts, sample, template
 from .outcome import BadInput
 
 MOST_ROWS = 256
@@ -79,7 +79,8 @@ def look(config: dict) -> Report:
     report = Report(max_length=int(params.get("train.max_length", 0)))
     assistant_only = bool(params.get("train.assistant_only_loss"))
 
-    sampled = sample.rows(rows.files_of(data_path), MOST_ROWS)
+    files = formats.files_of(data_path, config.get("dataset_files"))
+    sampled = sample.rows(files, MOST_ROWS, formats.Layout.of(config))
     first = next(sampled, None)
     if first is None:
         raise BadInput(f"dataset {data_path} has no row that can be read")
@@ -293,7 +294,7 @@ def main() -> int:
             config = json.load(f)
         out = look(config).__dict__
     except BadInput as e:
-        about = "dataset" if str(e).startswith("dataset") else "base"
+        about = "base" if str(e).startswith("base") else "dataset"
         out = Report(faults=[{"field": about, "message": str(e), "hint": ""}]).__dict__
     except OSError as e:
         print(f"precheck: {e}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Dataset rows: read, and refused with file and line before anything heavy is imported.
 
-Two passes over the file instead of one that keeps every row: the first only looks, so a
+formats.py reads them. Two passes over the files instead of one that keeps every row: the first only looks, so a
 malformed last line of a large dataset is found before the model is loaded; the second
 fills Arrow tables chunk by chunk, which hold text far more tightly than Python objects.
 """
@@ -8,11 +8,14 @@ fills Arrow tables chunk by chunk, which hold text far more tightly than Python 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from . import pairs
+from . import formats, pairs
+from .formats import type_of
 from .outcome import BadInput
 
 KINDS = ("messages", "text", "prompt_completion")
@@ -36,11 +39,12 @@ class Rows:
     conversational: bool  # the row's columns hold messages, not text
     count: int
     prompts: bool = False  # rows are prompts: what else they have goes with them
+    layout: formats.Layout = field(default_factory=formats.Layout)
 
     def read(self) -> Iterator[dict]:
         """The rows again, only with the columns that training uses."""
         keep = _keeper(self.columns, self.conversational)
-        for where, row in _parse(self.files):
+        for where, row in formats.read(self.files, self.layout):
             kept = keep(row)
             if self.prompts:
                 more = {k: v for k, v in row.items() if k not in self.columns}
@@ -66,12 +70,19 @@ class Rows:
         return datasets.Dataset(pa.concat_tables(tables))
 
 
-def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistant_only: bool = False) -> Rows:
-    """Look at every row of a .jsonl file or a directory of them; raise BadInput for the first that does not do."""
-    files = files_of(path)
+def inspect(
+    path: Path,
+    kind: str = "",
+    kinds: tuple[str, ...] = KINDS,
+    assistant_only: bool = False,
+    config: Mapping[str, Any] = MappingProxyType({}),
+) -> Rows:
+    """Look at every row; raise BadInput for the first that does not do. config says how the files are laid out, and which they are."""
+    layout = formats.Layout.of(config)
+    files = formats.files_of(path, config.get("dataset_files"))
     count = 0
     conversational, columns = False, ()
-    for where, row in _parse(files):
+    for where, row in formats.read(files, layout):
         if count == 0:
             kind = _kind_of(where, row, kind, kinds)
             columns = _COLUMNS[kind]
@@ -88,45 +99,7 @@ def inspect(path: Path, kind: str = "", kinds: tuple[str, ...] = KINDS, assistan
         count += 1
     if count == 0:
         raise BadInput(f"dataset {path} is empty: it has no rows")
-    return Rows(files, columns, conversational, count, kind == "prompt")
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    if path.is_file():
-        return (path,)
-    if not path.is_dir():
-        raise BadInput(f"dataset {path} does not exist on this node")
-    files = sorted(
-        p
-        for p in path.rglob("*.jsonl")
-        if p.is_file() and not any(s.startswith(".") for s in p.relative_to(path).parts)
-    )
-    if not files:
-        raise BadInput(f"dataset {path} holds no .jsonl file")
-    return tuple(files)
-
-
-def _parse(files: tuple[Path, ...]) -> Iterator[tuple[str, dict]]:
-    for path in files:
-        try:
-            with open(path, "rb") as f:
-                for number, line in enumerate(f, 1):
-                    where = f"{path} line {number}"
-                    if number == 1:
-                        line = line.removeprefix(b"\xef\xbb\xbf")
-                    if not line.strip():
-                        continue
-                    try:
-                        row = json.loads(line.decode("utf-8"))
-                    except UnicodeDecodeError as e:
-                        raise BadInput(f"{where} is not UTF-8: byte {e.start + 1} is 0x{line[e.start]:02x}") from e
-                    except ValueError as e:
-                        raise BadInput(f"{where} is not JSON: {e}") from e
-                    if not isinstance(row, dict):
-                        raise BadInput(f"{where}: want a JSON object, have {_type(row)}")
-                    yield where, row
-        except OSError as e:
-            raise BadInput(f"dataset {path} cannot be read: {e.strerror}") from e
+    return Rows(files, columns, conversational, count, kind == "prompt", layout)
 
 
 def _kind_of(where: str, row: dict, wanted: str, kinds: tuple[str, ...]) -> str:
@@ -156,7 +129,7 @@ def _check_row(
         if conversational:
             _check_messages(where, column, value)
         elif not isinstance(value, str):
-            raise BadInput(f"{where}: {column} must be a text, is {_type(value)}")
+            raise BadInput(f"{where}: {column} must be a text, is {type_of(value)}")
         elif not value and column != "prompt":
             raise BadInput(f"{where}: {column} is empty")
     if assistant_only and not any(m["role"] == "assistant" for m in row[columns[-1]]):
@@ -165,15 +138,15 @@ def _check_row(
 
 def _check_messages(where: str, column: str, value: object) -> None:
     if not isinstance(value, list):
-        raise BadInput(f"{where}: {column} must be a list of messages, is {_type(value)}")
+        raise BadInput(f"{where}: {column} must be a list of messages, is {type_of(value)}")
     if not value:
         raise BadInput(f"{where}: {column} is an empty list")
     for i, message in enumerate(value):
         if not isinstance(message, dict):
-            raise BadInput(f"{where}: {column}[{i}] must be an object with role and content, is {_type(message)}")
+            raise BadInput(f"{where}: {column}[{i}] must be an object with role and content, is {type_of(message)}")
         for field in ("role", "content"):
             if not isinstance(message.get(field), str):
-                have = _type(message[field]) if field in message else "missing"
+                have = type_of(message[field]) if field in message else "missing"
                 raise BadInput(f"{where}: {column}[{i}].{field} must be a text, is {have}")
 
 
@@ -192,9 +165,3 @@ def _keeper(columns: tuple[str, ...], conversational: bool) -> Callable[[dict], 
     if not conversational:
         return lambda row: {c: row[c] for c in columns}
     return lambda row: {c: [{"role": m["role"], "content": m["content"]} for m in row[c]] for c in columns}
-
-
-def _type(value: object) -> str:
-    return {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(
-        type(value), "a number"
-    )

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+
+from . import formats
 
 WHOLE = 4 << 20  # a dataset up to this many bytes is looked at row by row
 LONGEST = 16 << 20  # of a row, as internal/dataset has it
 COUNTED = 1 << 30  # a line's number is counted up to here
+LOOKED = 20_000  # rows of files in which one cannot seek
+SECONDS = 5  # of looking at those
 
 
 class Place:
@@ -37,8 +43,13 @@ def _newlines(path: Path, end: int) -> int:
     return count
 
 
-def rows(files: tuple[Path, ...], most: int) -> Iterator[tuple[Place, dict]]:
+def rows(
+    files: tuple[Path, ...], most: int, layout: formats.Layout = formats.Layout()
+) -> Iterator[tuple[Place | str, dict]]:
     """At most so many rows, those first that say most: the first, the last, then the rest in a mixed order."""
+    if not layout.lines or any(formats.compressed(f) for f in files):
+        yield from _drawn(files, most, layout)
+        return
     total = sum(f.stat().st_size for f in files)
     found = _all(files, most) if total <= WHOLE else _some(files, total, most)
     for place, line in found:
@@ -47,7 +58,23 @@ def rows(files: tuple[Path, ...], most: int) -> Iterator[tuple[Place, dict]]:
         except ValueError:
             continue  # changed since registration, which the rank will refuse
         if isinstance(row, dict):
-            yield place, row
+            yield place, layout.applied(str(place), row)
+
+
+def _drawn(files: tuple[Path, ...], most: int, layout: formats.Layout) -> list[tuple[str, dict]]:
+    """Drawn from the front, as far as there is time: each row there is as likely as any other."""
+    drawn, kept, last, until = random.Random(0), [], None, time.monotonic() + SECONDS
+    for n, found in enumerate(islice(formats.read(files, layout), LOOKED)):
+        last = found
+        if len(kept) < most - 1:
+            kept.append(found)
+        elif (at := drawn.randrange(1, n + 1)) < most - 1:
+            kept[at] = found
+        if time.monotonic() > until:
+            break
+    if last is not None and all(k is not last for k in kept):
+        kept.append(last)
+    return [*kept[:1], *kept[:0:-1]]
 
 
 def _all(files: tuple[Path, ...], most: int) -> list[tuple[Place, bytes]]:

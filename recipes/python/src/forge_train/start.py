@@ -108,7 +108,7 @@ def train(recipe: Recipe, runtime: Runtime) -> None:
     run.check_fence()
     base_path, data_path = _input(recipe, config, "base"), _input(recipe, config, "dataset")
     data = rows.inspect(
-        data_path, config.get("dataset_kind") or "", recipe.kinds, params.get("train.assistant_only_loss", False)
+        data_path, config.get("dataset_kind") or "", recipe.kinds, params.get("train.assistant_only_loss", False), config
     )
     trust = config.get("trust_remote_code") is True
     start = None
