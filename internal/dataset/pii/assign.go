@@ -236,10 +236,10 @@ func judge(v []byte, n name, quoted bool, next byte) confidence {
 	if digits == 0 && others == 0 && !(upper > 2 && lowers > 2 && len(v) >= 20) || alphas == 0 {
 		return none
 	}
-	if codeName(v) && digits < 2 && !(upper > 2 && lowers > 2 && bits(v) > 3.8) {
+	if codeName(v) && digits < 2 && !(upper > 2 && lowers > 2 && entropy(v) > 3.8) {
 		return none
 	}
-	if bits(v) < 3 || digits < 2 && len(v) < 20 {
+	if entropy(v) < 3 || digits < 2 && len(v) < 20 {
 		return low
 	}
 	if n.entity == "secret_aws_secret_key" {
@@ -300,8 +300,8 @@ func camel(v []byte) bool {
 	return true
 }
 
-// bits is the entropy of a value's bytes.
-func bits(v []byte) (h float64) {
+// entropy is the entropy of a value's bytes.
+func entropy(v []byte) (h float64) {
 	var n [256]uint16
 	for _, c := range v {
 		n[c]++

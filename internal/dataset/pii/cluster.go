@@ -301,6 +301,9 @@ func (s *Scanner) leftFree(a int) bool {
 		}
 		return false
 	}
+	if b == ',' && isDigit(at(s.text, c.from-2)) {
+		return false
+	}
 	return !isASCIIWord(b)
 }
 

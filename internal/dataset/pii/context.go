@@ -1,6 +1,9 @@
 package pii
 
-import "bytes"
+import (
+	"bytes"
+	"math/bits"
+)
 
 // before and after bound the bytes around a number in which words count.
 const (
@@ -47,20 +50,12 @@ func (n *surroundings) denies(t topic) bool {
 }
 
 func (n *surroundings) note(t topic, d int) {
-	for fresh := t &^ n.seen; fresh != 0; fresh &= fresh - 1 {
-		k := trailing(fresh)
-		n.at[k] = uint8(min(d, 250))
+	for rest := t; rest != 0; rest &= rest - 1 {
+		if k := bits.TrailingZeros64(uint64(rest)); n.seen&(1<<k) == 0 || d < int(n.at[k]) {
+			n.at[k] = uint8(min(d, 250))
+		}
 	}
 	n.seen |= t
-}
-
-func trailing(t topic) int {
-	k := 0
-	for t&1 == 0 {
-		t >>= 1
-		k++
-	}
-	return k
 }
 
 // around reads the words before start, and after end to the end of the line.
@@ -130,9 +125,16 @@ func (s *Scanner) around(start, end int) *surroundings {
 			break // half a word
 		}
 		// In JSON within a string, the n of a \n belongs to no word.
-		if at(t, j-1) == '\\' && len(w) > 1 && (w[0] == 'n' || w[0] == 't' || w[0] == 'r') {
+		if at(t, j-1) == '\\' && (w[0] == 'n' || w[0] == 't' || w[0] == 'r') {
 			above = w[0] == 'n' && at(t, j-2) != ':'
 			w = w[1:]
+		}
+		if isDigit(at(t, i)) && t[i-1] < 0x80 || len(w) == 0 { // IP67, h264: no words
+			if above {
+				d += 6
+			}
+			i = j
+			continue
 		}
 		said := n.topicOf(w)
 		if said == 0 && bytes.IndexByte(w, '-') > 0 {
@@ -169,7 +171,7 @@ func (s *Scanner) behind(end int) {
 	stop := min(len(t), end+after)
 	d := 2
 	for i := end; i < stop && t[i] != '\n' && !isDigit(t[i]); {
-		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == ';' || t[i] == '}' || t[i] == '{' || t[i] == '\\' && at(t, i+1) == 'n' {
+		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == '.' && at(t, i+1) == ' ' || t[i] == ';' || t[i] == '}' || t[i] == '{' || t[i] == '\\' && at(t, i+1) == 'n' {
 			return
 		}
 		if !isLetter(t[i]) && t[i] < 0x80 {
@@ -184,14 +186,14 @@ func (s *Scanner) behind(end int) {
 			return
 		}
 		// In front of the next number stands what that one is.
-		for k := j; k < len(t) && k < j+3; k++ {
+		for k := j; k < len(t) && k < j+3 && t[k] != '\n' && t[k] != ',' && t[k] != '\\'; k++ {
 			if t[k] == ':' || t[k] == '=' || isDigit(t[k]) || t[k] == '+' || t[k] == '(' && isDigit(at(t, k+1)) {
 				return
 			}
 		}
 		if said := n.topicOf(t[i:j]) &^ (tOwner | tCount); said != tFiller {
 			n.note(said&^(tFiller|tNot|tVersion), d)
-			d++
+			d += 3
 		}
 		i = j
 	}

@@ -95,13 +95,13 @@ func (s *Scanner) look(i int) int {
 	case assigns:
 		s.assigned(i)
 	case joins:
-		if i == 0 || i+1 == len(s.text) {
+		if i+1 == len(s.text) {
 			return i + 1
 		}
 		switch next := s.text[i+1]; {
 		case next == '-' && s.text[i] == '-':
 			return s.dashes(i)
-		case next == ' ' || s.text[i-1] == ' ': // a dash between words
+		case next == ' ' || i == 0 || s.text[i-1] == ' ': // a dash between words
 			return i + 1
 		}
 		return s.word(i)
