@@ -217,10 +217,7 @@ func judge(v []byte, n name, quoted bool, next byte) confidence {
 	}
 	if n.entity == "secret_password" {
 		switch {
-		case digits == len(v):
-			if len(v) >= 4 && quoted {
-				return low
-			}
+		case alphas == 0 && others < 3:
 			return low
 		case digits > 0 && alphas > 0 && len(v) >= 6:
 			return medium
@@ -246,9 +243,6 @@ func judge(v []byte, n name, quoted bool, next byte) confidence {
 		if len(v) == 40 {
 			return high
 		}
-		return medium
-	}
-	if len(v) < 16 {
 		return medium
 	}
 	return medium

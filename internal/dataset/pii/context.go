@@ -101,9 +101,17 @@ func (s *Scanner) around(start, end int) *surroundings {
 		case !isLetter(c) && c < 0x80 && c != '\'':
 			i--
 			continue
+		case c >= 0x80:
+			if size := markBefore(t, i); size > 0 {
+				i -= size
+				continue
+			}
 		}
 		j := i
 		for j > stop && i-j < 32 && (isLetter(t[j-1]) || t[j-1] >= 0x80 || (t[j-1] == '-' || t[j-1] == '\'') && j-2 >= stop && isLetter(t[j-2])) {
+			if t[j-1] >= 0x80 && markBefore(t, j) > 0 {
+				break
+			}
 			j--
 			// cardNumber is two words, SSN is one
 			if isUpper(t[j]) && j > stop && isLetter(t[j-1]) && !isUpper(t[j-1]) {
@@ -163,6 +171,18 @@ func (s *Scanner) around(start, end int) *surroundings {
 	}
 	s.behind(end)
 	return n
+}
+
+// markBefore is how long the mark is that ends at i, when it is one of those that Chinese and Japanese write, 0 when it is a letter or else.
+func markBefore(t []byte, i int) int {
+	if i < 3 {
+		return 0
+	}
+	switch a, b, c := t[i-3], t[i-2], t[i-1]; {
+	case a == 0xEF && b == 0xBC && !isAlnum(c-0x80+' '), a == 0xE3 && b == 0x80 && c <= 0x91:
+		return 3
+	}
+	return 0
 }
 
 // behind reads the words after a number: (office), is my mobile.

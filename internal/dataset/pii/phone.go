@@ -151,7 +151,7 @@ func (s *Scanner) phoneForm(g, h, d int, plus, bracket bool, near *surroundings)
 		if h > g && (c.sep(g + 1)[0] == '/' && c.len[g] < 2 || len(c.sep(g+1)) == 3) {
 			return none // a house number, a subtraction
 		}
-		if speaks && near.dist(tPhone) <= 4 && !same(all) && !(h == g+1 && c.sep(h)[0] == '.' && !(c.len[g] >= 3 && c.len[g] <= 4 && c.len[h] == 4 && near.dist(tPhone) <= 2)) && (h > g || near.dist(tPhone) <= 2) && (near.dist(tVersion) == 0 || near.dist(tVersion) > near.dist(tPhone)) {
+		if speaks && near.dist(tPhone) <= 4 && !same(all) && !(h == g+1 && c.sep(h)[0] == '.' && !(c.len[g] >= 3 && c.len[g] <= 4 && c.len[h] == 4 && near.dist(tPhone) <= 2)) && (h > g || d >= 8 && near.dist(tPhone) <= 2) && (near.dist(tVersion) == 0 || near.dist(tVersion) > near.dist(tPhone)) {
 			return medium
 		}
 		return none
