@@ -97,7 +97,7 @@ func (s *Scanner) digits(i int) int {
 	return s.cluster(i)
 }
 
-func isASCIIWord(b byte) bool { return isAlnum(b) || b == '_' }
+func isASCIIWord(b byte) bool { return wordByte[b] }
 
 // mixed is called at a digit that follows a letter, and takes in the token around it.
 func (s *Scanner) mixed(i int) int {
