@@ -2,6 +2,8 @@ package pii_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -104,6 +106,33 @@ func TestWhatIsNone(t *testing.T) {
 	} {
 		if got := found(t, text, forge.ConfidenceMedium); got != "" {
 			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+func TestAnAddressIsFoundWhenTheWorldCanReachIt(t *testing.T) {
+	var all []netip.Addr
+	for _, p := range reserved {
+		first := p.Masked().Addr()
+		last := first
+		b := last.AsSlice()
+		for i := p.Bits(); i < len(b)*8; i++ {
+			b[i/8] |= 1 << (7 - i%8)
+		}
+		last, _ = netip.AddrFromSlice(b)
+		all = append(all, first, first.Next(), first.Prev(), last, last.Next(), last.Prev())
+	}
+	r := rand.New(rand.NewPCG(4, 6))
+	for range 500 {
+		all = append(all, netip.AddrFrom4([4]byte{byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256))}))
+	}
+	for _, ip := range all {
+		if !ip.IsValid() || len(ip.String()) < 7 || !strings.ContainsAny(ip.String(), "0123456789") { // :: and its neighbours; letters alone stop no scan
+			continue
+		}
+		text := "server IP " + ip.String() + " is down"
+		if got, want := strings.Contains(found(t, text, forge.ConfidenceMedium), "ip_address"), slowPublic(ip.String()); got != want {
+			t.Errorf("%s: found %v, can be reached %v", ip, got, want)
 		}
 	}
 }
