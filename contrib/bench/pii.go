@@ -26,7 +26,7 @@ const (
 	piiRows      = 20_000 // of the labelled corpus
 	presidioRows = 2_000  // of which Presidio is given so many: it takes milliseconds a row
 	grepBytes    = 48 << 20
-	grepTries    = 7 // the best counts, of both: what else the machine does is neither's
+	grepTries    = 15 // the best counts, of both: what else the machine does is neither's
 	piiBound     = 10 * time.Minute
 )
 
@@ -169,7 +169,7 @@ func presidio(ctx context.Context, rows []corpus.Row) (seconds float64, found fr
 		return 0, found, err
 	}
 	if len(found.Found) != len(rows) {
-		return 0, found, fmt.Errorf("Presidio looked at %d of %d rows", len(found.Found), len(rows))
+		return 0, found, fmt.Errorf("presidio.py looked at %d of %d rows", len(found.Found), len(rows))
 	}
 	for i, r := range rows { // Python counts characters
 		for k, l := range found.Found[i] {

@@ -34,7 +34,7 @@ func scanned(rows []corpus.Row) [][]corpus.Label {
 }
 
 func TestTheScannerIsRightOnTheCorpus(t *testing.T) {
-	rows := corpus.Generate(7, 3000)
+	rows := corpus.Generate(7, 4000)
 	by, wrong := corpus.Judge(rows, scanned(rows))
 	if s := by[""]; s.Precision() < 0.98 || s.Recall() < 0.98 {
 		for _, e := range slices.Sorted(maps.Keys(by)) {

@@ -128,7 +128,23 @@ var looks = map[string]func(*gen) string{
 	"color": func(g *gen) string { return "#" + g.digits("######") },
 	"snow":  func(g *gen) string { return g.digits("1#################") },
 	"arxiv": func(g *gen) string { return g.digits("2#0%.#####") },
-	"doi":   func(g *gen) string { return g.digits("10.1%##/s41586-02#-0####-%") },
+	"street": func(g *gen) string {
+		return pick(g, []string{g.digits("%## Oak Street, Springfield, ZZ 9####"), g.digits("Hauptstraße %#/%, #####") + " Köln", g.digits("%#, rue de Lille, 75### Paris"), g.digits("P.O. Box %####, Reno, NV 895##-####"), g.digits("Calle Mayor %#, 280%#"), g.digits("%-%#-% Shibuya, 150-####")})
+	},
+	"licence": func(g *gen) string {
+		return g.digits(pick(g, []string{"A#######", "A###-####-####", "AA-##-AAA", "AA##AAA", "%AAA###"}))
+	},
+	"bic": func(g *gen) string { return g.digits("AAAADE") + "FF" + g.digits("###") },
+	"rows": func(g *gen) string {
+		return g.digits(pick(g, []string{"%## %## %## %##", "#### #### #### #### ####", "%,###.## %##.## %,###.##", "## ## ##", "%### %### %###", "0x######## 0x########", "[%##, %##, ####]", "%##-%##", "#.### #.### #.###", "%#:%#:%# %#:%#"}))
+	},
+	"formula": func(g *gen) string {
+		return pick(g, []string{g.digits("%####### + %####### = %#######"), g.digits("(%### - %##) / 0.###"), g.digits("1e+%#######"), g.digits("2^%# - %"), g.digits("%########*%########"), g.digits("x = %#.##-%#.##")})
+	},
+	"range": func(g *gen) string {
+		return g.digits(pick(g, []string{"%###-%###", "pp. %##-%##", "lines %###-%###", "19##-20##", "%##.%##-%##.%##"}))
+	},
+	"doi": func(g *gen) string { return g.digits("10.1%##/s41586-02#-0####-%") },
 }
 
 func value2(s string) int { return int(s[0]-'0')*10 + int(s[1]-'0') }

@@ -217,10 +217,7 @@ func judge(v []byte, n name, quoted bool, next byte) confidence {
 	}
 	if n.entity == "secret_password" {
 		switch {
-		case digits == len(v):
-			if len(v) >= 4 && quoted {
-				return low
-			}
+		case alphas == 0 && others < 3:
 			return low
 		case digits > 0 && alphas > 0 && len(v) >= 6:
 			return medium
@@ -236,19 +233,16 @@ func judge(v []byte, n name, quoted bool, next byte) confidence {
 	if digits == 0 && others == 0 && !(upper > 2 && lowers > 2 && len(v) >= 20) || alphas == 0 {
 		return none
 	}
-	if codeName(v) && digits < 2 && !(upper > 2 && lowers > 2 && bits(v) > 3.8) {
+	if codeName(v) && digits < 2 && !(upper > 2 && lowers > 2 && entropy(v) > 3.8) {
 		return none
 	}
-	if bits(v) < 3 || digits < 2 && len(v) < 20 {
+	if entropy(v) < 3 || digits < 2 && len(v) < 20 {
 		return low
 	}
 	if n.entity == "secret_aws_secret_key" {
 		if len(v) == 40 {
 			return high
 		}
-		return medium
-	}
-	if len(v) < 16 {
 		return medium
 	}
 	return medium
@@ -300,8 +294,8 @@ func camel(v []byte) bool {
 	return true
 }
 
-// bits is the entropy of a value's bytes.
-func bits(v []byte) (h float64) {
+// entropy is the entropy of a value's bytes.
+func entropy(v []byte) (h float64) {
 	var n [256]uint16
 	for _, c := range v {
 		n[c]++

@@ -97,7 +97,7 @@ func (s *Scanner) digits(i int) int {
 	return s.cluster(i)
 }
 
-func isASCIIWord(b byte) bool { return isAlnum(b) || b == '_' }
+func isASCIIWord(b byte) bool { return wordByte[b] }
 
 // mixed is called at a digit that follows a letter, and takes in the token around it.
 func (s *Scanner) mixed(i int) int {
@@ -299,6 +299,9 @@ func (s *Scanner) leftFree(a int) bool {
 		if p := at(s.text, c.from-2); b == '-' && (p == 0 || p == '\n') || b == '\\' {
 			return true
 		}
+		return false
+	}
+	if b == ',' && isDigit(at(s.text, c.from-2)) {
 		return false
 	}
 	return !isASCIIWord(b)

@@ -1,6 +1,9 @@
 package pii
 
-import "bytes"
+import (
+	"bytes"
+	"math/bits"
+)
 
 // before and after bound the bytes around a number in which words count.
 const (
@@ -47,20 +50,12 @@ func (n *surroundings) denies(t topic) bool {
 }
 
 func (n *surroundings) note(t topic, d int) {
-	for fresh := t &^ n.seen; fresh != 0; fresh &= fresh - 1 {
-		k := trailing(fresh)
-		n.at[k] = uint8(min(d, 250))
+	for rest := t; rest != 0; rest &= rest - 1 {
+		if k := bits.TrailingZeros64(uint64(rest)); n.seen&(1<<k) == 0 || d < int(n.at[k]) {
+			n.at[k] = uint8(min(d, 250))
+		}
 	}
 	n.seen |= t
-}
-
-func trailing(t topic) int {
-	k := 0
-	for t&1 == 0 {
-		t >>= 1
-		k++
-	}
-	return k
 }
 
 // around reads the words before start, and after end to the end of the line.
@@ -106,9 +101,17 @@ func (s *Scanner) around(start, end int) *surroundings {
 		case !isLetter(c) && c < 0x80 && c != '\'':
 			i--
 			continue
+		case c >= 0x80:
+			if size := markBefore(t, i); size > 0 {
+				i -= size
+				continue
+			}
 		}
 		j := i
 		for j > stop && i-j < 32 && (isLetter(t[j-1]) || t[j-1] >= 0x80 || (t[j-1] == '-' || t[j-1] == '\'') && j-2 >= stop && isLetter(t[j-2])) {
+			if t[j-1] >= 0x80 && markBefore(t, j) > 0 {
+				break
+			}
 			j--
 			// cardNumber is two words, SSN is one
 			if isUpper(t[j]) && j > stop && isLetter(t[j-1]) && !isUpper(t[j-1]) {
@@ -130,9 +133,16 @@ func (s *Scanner) around(start, end int) *surroundings {
 			break // half a word
 		}
 		// In JSON within a string, the n of a \n belongs to no word.
-		if at(t, j-1) == '\\' && len(w) > 1 && (w[0] == 'n' || w[0] == 't' || w[0] == 'r') {
+		if at(t, j-1) == '\\' && (w[0] == 'n' || w[0] == 't' || w[0] == 'r') {
 			above = w[0] == 'n' && at(t, j-2) != ':'
 			w = w[1:]
+		}
+		if isDigit(at(t, i)) && t[i-1] < 0x80 || len(w) == 0 { // IP67, h264: no words
+			if above {
+				d += 6
+			}
+			i = j
+			continue
 		}
 		said := n.topicOf(w)
 		if said == 0 && bytes.IndexByte(w, '-') > 0 {
@@ -163,13 +173,25 @@ func (s *Scanner) around(start, end int) *surroundings {
 	return n
 }
 
+// markBefore is how long the mark is that ends at i, when it is one of those that Chinese and Japanese write, 0 when it is a letter or else.
+func markBefore(t []byte, i int) int {
+	if i < 3 {
+		return 0
+	}
+	switch a, b, c := t[i-3], t[i-2], t[i-1]; {
+	case a == 0xEF && b == 0xBC && !isAlnum(c-0x80+' '), a == 0xE3 && b == 0x80 && c <= 0x91:
+		return 3
+	}
+	return 0
+}
+
 // behind reads the words after a number: (office), is my mobile.
 func (s *Scanner) behind(end int) {
 	n, t := &s.near, s.text
 	stop := min(len(t), end+after)
 	d := 2
 	for i := end; i < stop && t[i] != '\n' && !isDigit(t[i]); {
-		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == ';' || t[i] == '}' || t[i] == '{' || t[i] == '\\' && at(t, i+1) == 'n' {
+		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == '.' && at(t, i+1) == ' ' || t[i] == ';' || t[i] == '}' || t[i] == '{' || t[i] == '\\' && at(t, i+1) == 'n' {
 			return
 		}
 		if !isLetter(t[i]) && t[i] < 0x80 {
@@ -184,14 +206,14 @@ func (s *Scanner) behind(end int) {
 			return
 		}
 		// In front of the next number stands what that one is.
-		for k := j; k < len(t) && k < j+3; k++ {
+		for k := j; k < len(t) && k < j+3 && t[k] != '\n' && t[k] != ',' && t[k] != '\\'; k++ {
 			if t[k] == ':' || t[k] == '=' || isDigit(t[k]) || t[k] == '+' || t[k] == '(' && isDigit(at(t, k+1)) {
 				return
 			}
 		}
 		if said := n.topicOf(t[i:j]) &^ (tOwner | tCount); said != tFiller {
 			n.note(said&^(tFiller|tNot|tVersion), d)
-			d++
+			d += 3
 		}
 		i = j
 	}

@@ -177,7 +177,7 @@ func publicIPv6(p [16]byte) bool {
 	switch {
 	case p[0] == 0xFF, p[0]&0xFE == 0xFC, p[0] == 0xFE && p[1] >= 0x80, p[0] == 0x01 && p[1] == 0, p[0] == 0 && p[1] == 0,
 		p[0] == 0x20 && p[1] == 0x01 && (p[2] == 0x0D && p[3] == 0xB8 || p[2] < 2), p[0] == 0x3F && p[1] == 0xFF && p[2] < 0x10, p[0] == 0x20 && p[1] == 0x02,
-		p[0] == 0 && p[1] == 0x64 && p[2] == 0xFF:
+		p[0] == 0 && p[1] == 0x64 && p[2] == 0xFF && p[3] == 0x9B:
 		return false
 	}
 	return true

@@ -141,11 +141,17 @@ func (s *Scanner) phoneForm(g, h, d int, plus, bracket bool, near *surroundings)
 	if !bracket && g > 0 && len(c.sep(g)) == 1 && h > g && c.len[g-1] == 4 && c.sep(g)[0] == c.sep(g + 1)[0] {
 		return none // the end of a longer row
 	}
+	if !bracket && h > g && h < c.groups-1 && len(c.sep(h+1)) == 1 && c.sep(h + 1)[0] == c.sep(g + 1)[0] && c.len[h] == 4 && c.len[h+1] == 4 {
+		return none // the beginning of one
+	}
 	form := s.inland(all, g, h, d, bracket)
 	switch {
 	case form == none && d <= 15:
 		// Any other row of digits is one when the words beside it say so, unless it is a decimal number or thousands.
-		if speaks && near.dist(tPhone) <= 4 && !same(all) && !(h == g+1 && c.sep(h)[0] == '.' && !(c.len[g] >= 3 && c.len[g] <= 4 && c.len[h] == 4 && near.dist(tPhone) <= 2)) && (h > g || d >= 8 || near.dist(tPhone) <= 2) && (near.dist(tVersion) == 0 || near.dist(tVersion) > near.dist(tPhone)) {
+		if h > g && (c.sep(g + 1)[0] == '/' && c.len[g] < 2 || len(c.sep(g+1)) == 3) {
+			return none // a house number, a subtraction
+		}
+		if speaks && near.dist(tPhone) <= 4 && !same(all) && !(h == g+1 && c.sep(h)[0] == '.' && !(c.len[g] >= 3 && c.len[g] <= 4 && c.len[h] == 4 && near.dist(tPhone) <= 2)) && (h > g || d >= 8 && near.dist(tPhone) <= 2) && (near.dist(tVersion) == 0 || near.dist(tVersion) > near.dist(tPhone)) {
 			return medium
 		}
 		return none
@@ -286,7 +292,7 @@ func (s *Scanner) inland(all []byte, g, h, d int, bracket bool) confidence {
 		return low
 	case shape(3, 3, 2, 2) && one && by != '.', shape(3, 7) && by == '-' && nanp(all):
 		return low
-	case all[0] == '0' && all[1] == '0' && len(all) >= 10:
+	case l[0] >= 2 && all[0] == '0' && all[1] == '0' && len(all) >= 10 && (h == g || c.sep(g + 1)[0] != '/'):
 		if cc, least, most := country(all[2:]); cc > 0 && len(all)-2-cc >= least && len(all)-2-cc <= most+1 && h > g {
 			return medium
 		}
@@ -297,7 +303,7 @@ func (s *Scanner) inland(all []byte, g, h, d int, bracket bool) confidence {
 		return medium
 	case shape(5, 5) && one && all[0] >= '6' && by != '.' && by != '/':
 		return low
-	case all[0] == '0' && h > g && l[0] >= 2 && l[0] <= 6 && d >= 9 && d <= 13:
+	case all[0] == '0' && all[1] != '0' && h > g && l[0] >= 2 && l[0] <= 6 && d >= 9 && d <= 13:
 		if by == '.' && h == g+1 {
 			return low
 		}

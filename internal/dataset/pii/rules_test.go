@@ -2,6 +2,8 @@ package pii_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -65,6 +67,15 @@ func TestWhatIsFound(t *testing.T) {
 		{"DB_PASSWORD=Tr0ub4dor&3", "secret_password:Tr0ub4dor"},
 		{`"api_key": "9f8e7d6c5b4a39281706f5e4d3c2b1a0"`, "secret_api_key:9f8e7d6c5b4a39281706f5e4d3c2b1a0"},
 		{"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzKEY", "secret_aws_secret_key:wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzKEY"},
+		{"the wifi password is Tr33house", "secret_password:Tr33house"},
+		{"redis://:p4ssw0rd@cache.example.com:6379/0", "secret_url_password:p4ssw0rd"},
+		{"token 3831384262:AAwHtbuvyQWQ7nZTb6KAKWnfDl4JCElesLP", "secret_telegram:3831384262:AAwHtbuvyQWQ7nZTb6KAKWnfDl4JCElesLP"},
+		{"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", "secret_sendgrid: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"},
+		{"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END PRIVATE KEY-----\n",
+			"secret_private_key:-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END PRIVATE KEY-----"},
+		{"phone：１３８１２３４５６７８", "phone:１３８１２３４５６７８"},
+		{"04 86 93 89 68 office\n0233688994 fax\n", "phone:04 86 93 89 68 | phone:0233688994"},
+		{"João;36597538037741;12/29", "credit_card:36597538037741"},
 		{"00:1b:44:11:3a:b7", "mac_address:00:1b:44:11:3a:b7"},
 		{"NINO AB123456C, AB 12 34 56 C", "uk_nino:AB123456C | uk_nino:AB 12 34 56 C"},
 		{"NHS number 943 476 5919", "uk_nhs:943 476 5919"},
@@ -90,10 +101,38 @@ func TestWhatIsNone(t *testing.T) {
 		"a3bb189e-8bf9-3888-9912-ace4bf8e2a01", "12345678-1234-1234-1234-123456789012", "ISBN 978-3-16-148410-0", "ISBN 0-306-40615-2", "52.5200066, 13.404954", "part no. 555-123-4567", "d41d8cd98f00b204e9800998ecf8427e",
 		"max_tokens: 4096", "password: required", "password = os.environ['PW']", "api_key = \"YOUR_API_KEY_HERE\"", "token: str", "std::vector<int>::iterator", "a[1::2]", "1,234,567,890", "12 345 678", "3.14159265358979",
 		"SKU 4539-5787", "0x4539578763621486", "password=[SECRET_PASSWORD]", "[EMAIL] [PHONE] [CREDIT_CARD]", "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "01/02/2024 - 03/04/2024", "01-02-2024 10:30",
-		"EAN 4006381333931", "1990-1999 2000-2009", "10.1000/182", "user@host", "foo@bar.service",
+		"EAN 4006381333931", "1990-1999 2000-2009", "10.1000/182", "credit note 4284483869374667", "The phone costs 884 010 711", "1,035.63 473.31", "card deck 0581 8541 8494 0210 7470", "reference TR39 2689 0366 4207 9321 3583 52", "id,email,phone\n2347392320,", "tests pass: 120/120",
+		"password: ${{ secrets.PW }}", "tel:\n\n\n9783161484100", "user@host", "foo@bar.service",
 	} {
 		if got := found(t, text, forge.ConfidenceMedium); got != "" {
 			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+func TestAnAddressIsFoundWhenTheWorldCanReachIt(t *testing.T) {
+	var all []netip.Addr
+	for _, p := range reserved {
+		first := p.Masked().Addr()
+		last := first
+		b := last.AsSlice()
+		for i := p.Bits(); i < len(b)*8; i++ {
+			b[i/8] |= 1 << (7 - i%8)
+		}
+		last, _ = netip.AddrFromSlice(b)
+		all = append(all, first, first.Next(), first.Prev(), last, last.Next(), last.Prev())
+	}
+	r := rand.New(rand.NewPCG(4, 6))
+	for range 500 {
+		all = append(all, netip.AddrFrom4([4]byte{byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256))}))
+	}
+	for _, ip := range all {
+		if !ip.IsValid() || len(ip.String()) < 7 || !strings.ContainsAny(ip.String(), "0123456789") { // :: and its neighbours; letters alone stop no scan
+			continue
+		}
+		text := "server IP " + ip.String() + " is down"
+		if got, want := strings.Contains(found(t, text, forge.ConfidenceMedium), "ip_address"), slowPublic(ip.String()); got != want {
+			t.Errorf("%s: found %v, can be reached %v", ip, got, want)
 		}
 	}
 }

@@ -19,6 +19,9 @@ const (
 
 var class [256]uint8
 
+// wordByte says whether a byte is an ASCII letter, digit or '_', tokenByte whether it is one of those or '-'.
+var wordByte, tokenByte [256]bool
+
 // stops says whether one of two bytes is one to stop at.
 var stops [1 << 16]bool
 
@@ -32,6 +35,10 @@ var load = sync.OnceFunc(func() {
 	c['J'], c['K'], c['z'], c[0xEF] = seldom, seldom, seldom, wide
 	for w := range stops {
 		stops[w] = class[byte(w)]|class[byte(w>>8)] != plain
+	}
+	for b := range wordByte {
+		wordByte[b] = isAlnum(byte(b)) || b == '_'
+		tokenByte[b] = wordByte[b] || b == '-'
 	}
 	topics, keysBy, pointed = loadTopics(), loadKeys(), loadPointed()
 	loadDomains()
@@ -75,6 +82,8 @@ func (s *Scanner) Scan(dst []Finding, text []byte) []Finding {
 		}
 		switch {
 		case i == len(text):
+		case class[text[i]] == number:
+			i = s.digits(i)
 		case class[text[i]] == opens && i+1 < len(text) && text[i+1]|0x20 != 'a': // of all brackets, hardly one begins [at]
 			i++
 		default:
@@ -95,13 +104,13 @@ func (s *Scanner) look(i int) int {
 	case assigns:
 		s.assigned(i)
 	case joins:
-		if i == 0 || i+1 == len(s.text) {
+		if i+1 == len(s.text) {
 			return i + 1
 		}
 		switch next := s.text[i+1]; {
 		case next == '-' && s.text[i] == '-':
 			return s.dashes(i)
-		case next == ' ' || s.text[i-1] == ' ': // a dash between words
+		case next == ' ' || i == 0 || s.text[i-1] == ' ': // a dash between words
 			return i + 1
 		}
 		return s.word(i)
@@ -186,7 +195,7 @@ func isLetter(b byte) bool {
 }
 func isUpper(b byte) bool { return b >= 'A' && b <= 'Z' }
 func isAlnum(b byte) bool { return isDigit(b) || isLetter(b) }
-func isToken(b byte) bool { return isAlnum(b) || b == '_' || b == '-' }
+func isToken(b byte) bool { return tokenByte[b] }
 func isHex(b byte) bool   { return isDigit(b) || b|0x20 >= 'a' && b|0x20 <= 'f' }
 func lower(b byte) byte {
 	if isUpper(b) {

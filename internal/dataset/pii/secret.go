@@ -139,7 +139,34 @@ func (s *Scanner) secretAt(start int) int {
 		}
 		return end
 	}
+	if end := s.discord(start); end > 0 {
+		return end
+	}
 	return s.slackHook(start)
+}
+
+// discord is the token of a bot: its number in base64, a time, a signature.
+func (s *Scanner) discord(start int) int {
+	t := s.text
+	if t[start] != 'M' && t[start] != 'N' && t[start] != 'O' {
+		return 0
+	}
+	var ends [3]int
+	for k, i := 0, start; k < 3; k++ {
+		for isToken(at(t, i)) {
+			i++
+		}
+		ends[k] = i
+		if k < 2 && at(t, i) != '.' {
+			return 0
+		}
+		i++
+	}
+	if a, b, c := ends[0]-start, ends[1]-ends[0]-1, ends[2]-ends[1]-1; a < 23 || a > 28 || b != 6 || c < 27 || c > 40 {
+		return 0
+	}
+	s.add(start, ends[2], "secret_discord", high)
+	return ends[2]
 }
 
 // pointed are the prefixes that end with a point.
