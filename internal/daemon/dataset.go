@@ -57,8 +57,11 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 		return none, unkept("dataset.add", err)
 	}
 	defer func() { _ = prints.Close(); _ = os.Remove(prints.Name()) }()
-	o := dataset.Options{Map: r.Map, Preset: r.Preset, Near: r.Near, PII: &pii.Options{National: r.National}, By: forge.ScannedByForged, Scanner: s.d.version,
+	o := dataset.Options{Map: r.Map, Preset: r.Preset, PII: &pii.Options{National: r.National}, By: forge.ScannedByForged, Scanner: s.d.version,
 		Fingerprints: prints, Progress: func(done, total, _ int64) { read(done, total) }}
+	if r.Near {
+		o.Near = 0.8
+	}
 	if r.Kind != "auto" {
 		o.Kind = forge.DatasetKind(r.Kind)
 	}
