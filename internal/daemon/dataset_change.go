@@ -133,7 +133,7 @@ func (s datasets) VerifyDataset(ctx context.Context, p forge.Principal, ref forg
 			return none, ctx.Err()
 		case errors.Is(err, fs.ErrPermission):
 			return none, forge.Errorf(forge.KindPrecondition, op, "forged may not read %s", path).
-				WithHint("where data belongs to people it is verified as one of them: forgectl dataset verify %s --local, on a host that has the files", versionName(v))
+				WithHint("where data belongs to people it is verified as one of them: forgectl dataset verify %s, on a host that has the files", versionName(v))
 		case errors.Is(err, fs.ErrNotExist):
 			out.Differs = append(out.Differs, api.FileDiffers{File: path, Why: "it is gone"})
 			continue
