@@ -75,7 +75,7 @@ func (f *family) near(seq int64, up bool, limit int) (found []int64, all int) {
 	}
 	seen := make([]bool, max(len(next), int(seq)+1))
 	seen[seq] = true
-	queue := []int32{int32(seq)}
+	queue := append(make([]int32, 0, len(seen)), int32(seq))
 	for i := 0; i < len(queue); i++ {
 		if int(queue[i]) >= len(next) {
 			continue

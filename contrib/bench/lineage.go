@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -137,15 +136,6 @@ func askLineage(ctx context.Context, e env, name string, parents func(*rand.Rand
 			name, all, nodes, first, took[len(took)/2], took[len(took)*99/100], spent, recursive)
 	}
 	return took[len(took)*99/100], nil
-}
-
-// cpuTime is what this process has used: on a busy machine it says more than a clock.
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // fillLineage writes past the store.
