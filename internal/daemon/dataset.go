@@ -9,16 +9,12 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
+	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
 
 // datasets implements api.Datasets.
 type datasets struct{ d *Daemon }
-
-const (
-	noLicense  = "NOASSERTION"
-	maxLicense = 200
-)
 
 func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
 	var none forge.DatasetVersion
@@ -28,7 +24,8 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	if err := forge.CheckName(r.Name); err != nil {
 		return none, forge.Invalidf("name", "%v", err)
 	}
-	if err := checkText("license", r.License, maxLicense); err != nil {
+	terms, _, err := license.Given(r.License)
+	if err != nil {
 		return none, err
 	}
 	if err := s.d.mayRead(r.Path); err != nil {
@@ -36,6 +33,7 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	}
 	t := s.d.db.For(p)
 	var parent forge.DatasetVersionID
+	var parentTerms []string
 	if r.Parent != "" {
 		ref, err := forge.ParseRef(r.Parent)
 		if err != nil {
@@ -45,7 +43,7 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 		if err != nil {
 			return none, asField(err, "parent")
 		}
-		parent = v.ID
+		parent, parentTerms = v.ID, append(parentTerms, v.License)
 	}
 	read, end := s.d.reading.begin(p, time.Now())
 	defer end()
@@ -57,10 +55,7 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 		return none, err
 	}
 	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Bytes,
-		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent, Seen: &rep.Seen}
-	if v.License == "" {
-		v.License = noLicense
-	}
+		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: derivedLicence(terms, r.License != "", parentTerms), PII: forge.PIINotScanned, Parent: parent, Seen: &rep.Seen}
 	return t.AddDataset(ctx, v)
 }
 

@@ -1,0 +1,160 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/license"
+	"github.com/forge-ml/forge-ml/store"
+)
+
+// settled has no empty lists: they are none.
+func (c LicensesConfig) settled() LicensesConfig {
+	if len(c.Allow) == 0 {
+		c.Allow = nil
+	}
+	if len(c.Deny) == 0 {
+		c.Deny = nil
+	}
+	return c
+}
+
+func (c LicensesConfig) check(bad func(field, format string, args ...any)) {
+	for name, list := range map[string][]string{"policy.licenses.allow": c.Allow, "policy.licenses.deny": c.Deny} {
+		if _, err := license.Patterns(name, list); err != nil {
+			bad(name, "%v", reason(err))
+		}
+	}
+}
+
+// licenseLists are what holds for a tenant: each list is its own, or the site's where it has none of its own.
+func (d *Daemon) licenseLists(t forge.Tenant) license.Lists {
+	site := d.live().cfg.Policy.Licenses
+	pick := func(own, sites []string) *license.List {
+		list := license.List{Of: "tenant " + t.Name, Patterns: own}
+		if own == nil {
+			list = license.List{Of: "this site", Patterns: sites}
+		}
+		if len(list.Patterns) == 0 {
+			return nil
+		}
+		return &list
+	}
+	return license.Lists{Allow: pick(t.LicenseAllow, site.Allow), Deny: pick(t.LicenseDeny, site.Deny)}
+}
+
+// tenantLists checks the lists that an operator gives a tenant.
+func tenantLists(field string, list *[]string) (*[]string, error) {
+	if list == nil || slices.Equal(*list, []string{forge.SiteLicenses}) {
+		return list, nil
+	}
+	out, err := license.Patterns(field, *list)
+	return &out, err
+}
+
+// judgeLicenses holds inputs against the lists of the principal's tenant.
+func (d *Daemon) judgeLicenses(ctx context.Context, t *store.Tenant, p forge.Principal, inputs ...license.Input) (license.Verdict, error) {
+	tenant, err := t.Tenant(ctx, string(p.Tenant))
+	if err != nil {
+		return license.Verdict{}, err
+	}
+	return license.Check(d.licenseLists(tenant), inputs...), nil
+}
+
+// licenseWarning says of what was just registered that no run may use it; empty where one may.
+func (d *Daemon) licenseWarning(ctx context.Context, p forge.Principal, name, text string) (string, error) {
+	v, err := d.judgeLicenses(ctx, d.db.For(p), p, license.Input{Name: name, License: license.Stored(text)})
+	if err != nil || v.Allowed {
+		return "", err
+	}
+	return "no run may train on it: " + v.String(), nil
+}
+
+// mayTrainOn refuses a run one of whose inputs has a licence that the tenant must not use. What other runs are still to make is not looked
+// at: it has the licences of their inputs, which were. An eval trains nothing, and may look at what is there.
+func (d *Daemon) mayTrainOn(ctx context.Context, p forge.Principal, spec *forge.RunSpec) error {
+	if spec.Eval {
+		return nil
+	}
+	inputs, fields, err := d.licencesOf(ctx, spec)
+	if err != nil || len(inputs) == 0 {
+		return err
+	}
+	v, err := d.judgeLicenses(ctx, d.db.For(p), p, inputs...)
+	if err != nil || v.Allowed {
+		return err
+	}
+	of := v.Faults[0].Input
+	i := slices.IndexFunc(inputs, func(in license.Input) bool { return in.Name == of })
+	_, name, _ := strings.Cut(of, " ")
+	hint := "use another version; or, where its licence was given wrongly, say what it is: forgectl dataset edit " + name + " --license SPDX"
+	if fields[i] != "dataset" {
+		hint = "use another model; or, where its licence was given wrongly, import it again with --license SPDX"
+	}
+	return forge.Invalidf(fields[i], "%s", v).WithHint("%s; what is allowed an operator decides: forgectl tenant edit --license-allow, --license-deny", hint)
+}
+
+// licencesOf are the inputs of a run that what it trains is made of, with the fields of the request that they came by.
+func (d *Daemon) licencesOf(ctx context.Context, spec *forge.RunSpec) (inputs []license.Input, fields []string, err error) {
+	add := func(field, what string, in *forge.InputRef) error {
+		if in == nil || in.ID == "" || in.Pending() {
+			return nil
+		}
+		var text string
+		if field == "dataset" {
+			v, err := d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(in.ID))
+			if err != nil {
+				return err
+			}
+			text = v.License
+		} else {
+			v, err := d.db.ModelVersionByID(ctx, forge.ModelVersionID(in.ID))
+			if err != nil {
+				return err
+			}
+			text = v.License
+		}
+		name := what + " " + in.Name
+		if !slices.ContainsFunc(inputs, func(have license.Input) bool { return have.Name == name }) {
+			inputs, fields = append(inputs, license.Input{Name: name, License: license.Stored(text)}), append(fields, field)
+		}
+		return nil
+	}
+	for _, x := range []struct {
+		field, what string
+		in          *forge.InputRef
+	}{{"dataset", "dataset", spec.Dataset}, {"base", "base", spec.Base}, {"base", "model", spec.Start}, {"reward_model", "reward model", spec.RewardModel}} {
+		if err := add(x.field, x.what, x.in); err != nil {
+			return nil, nil, fmt.Errorf("licence of %s: %w", x.what, err)
+		}
+	}
+	return inputs, fields, nil
+}
+
+// trainedLicence is the licence of what a pinned spec trains: all of what it was made from.
+func (d *Daemon) trainedLicence(ctx context.Context, spec *forge.RunSpec) (string, error) {
+	inputs, _, err := d.licencesOf(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	all := make([]license.Expr, len(inputs))
+	for i, in := range inputs {
+		all[i] = in.License
+	}
+	return license.And(all...).String(), nil
+}
+
+// derivedLicence is the licence of data that was made from other data, with what its maker says of it; given is empty where nothing was said.
+func derivedLicence(given license.Expr, said bool, parents []string) string {
+	var all []license.Expr
+	for _, p := range parents {
+		all = append(all, license.Stored(p))
+	}
+	if said {
+		all = append(all, given)
+	}
+	return license.And(all...).String()
+}
