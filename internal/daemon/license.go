@@ -30,8 +30,8 @@ func (c LicensesConfig) check(bad func(field, format string, args ...any)) {
 	}
 }
 
-// licenseLists are what holds for a tenant: each list is its own, or the site's where it has none of its own.
-func (d *Daemon) licenseLists(t forge.Tenant) license.Lists {
+// licenceLists are what holds for a tenant: each list is its own, or the site's where it has none of its own.
+func (d *Daemon) licenceLists(t forge.Tenant) license.Lists {
 	site := d.live().cfg.Policy.Licenses
 	pick := func(own, sites []string) *license.List {
 		list := license.List{Of: "tenant " + t.Name, Patterns: own}
@@ -55,22 +55,22 @@ func tenantLists(field string, list *[]string) (*[]string, error) {
 	return &out, err
 }
 
-// judgeLicenses holds inputs against the lists of the principal's tenant.
-func (d *Daemon) judgeLicenses(ctx context.Context, t *store.Tenant, p forge.Principal, inputs ...license.Input) (license.Verdict, error) {
+// judgeLicences holds inputs against the lists of the principal's tenant.
+func (d *Daemon) judgeLicences(ctx context.Context, t *store.Tenant, p forge.Principal, inputs ...license.Input) (license.Verdict, error) {
 	tenant, err := t.Tenant(ctx, string(p.Tenant))
 	if err != nil {
 		return license.Verdict{}, err
 	}
-	return license.Check(d.licenseLists(tenant), inputs...), nil
+	return license.Check(d.licenceLists(tenant), inputs...), nil
 }
 
-// licenseWarning says of what was just registered that no run may use it; empty where one may.
-func (d *Daemon) licenseWarning(ctx context.Context, p forge.Principal, name, text string) (string, error) {
-	v, err := d.judgeLicenses(ctx, d.db.For(p), p, license.Input{Name: name, License: license.Stored(text)})
+// licenceWarnings are what was read otherwise than it was given, and that no run may train on what was just registered.
+func (d *Daemon) licenceWarnings(ctx context.Context, p forge.Principal, what, name, text string, notes []string) ([]string, error) {
+	v, err := d.judgeLicences(ctx, d.db.For(p), p, license.Input{Name: what + " " + name, License: license.Stored(text)})
 	if err != nil || v.Allowed {
-		return "", err
+		return notes, err
 	}
-	return "no run may train on it: " + v.String(), nil
+	return append(notes, "no run may train on "+name+": "+v.String()), nil
 }
 
 // mayTrainOn refuses a run one of whose inputs has a licence that the tenant must not use. What other runs are still to make is not looked
@@ -83,7 +83,7 @@ func (d *Daemon) mayTrainOn(ctx context.Context, p forge.Principal, spec *forge.
 	if err != nil || len(inputs) == 0 {
 		return err
 	}
-	v, err := d.judgeLicenses(ctx, d.db.For(p), p, inputs...)
+	v, err := d.judgeLicences(ctx, d.db.For(p), p, inputs...)
 	if err != nil || v.Allowed {
 		return err
 	}

@@ -19,10 +19,7 @@ func (r *rig) licensed(t *testing.T, name, row, terms string, parents ...string)
 	if err := os.WriteFile(path, []byte(row), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	q := api.AddDatasetRequest{Name: name, Path: path, License: terms}
-	for _, p := range parents {
-		q.Parent = p
-	}
+	q := api.AddDatasetRequest{Name: name, Paths: []string{path}, License: terms, Parents: parents}
 	v, err := datasets{r.Daemon}.AddDataset(t.Context(), r.op, q)
 	if err != nil {
 		t.Fatal(err)
@@ -50,13 +47,13 @@ func TestALicenceIsReadWhenItIsGivenAndComposedOfWhatAThingIsMadeOf(t *testing.T
 		{"b", "apache-2.0 or mit", nil, "Apache-2.0 OR MIT"},
 		{"c", "", []string{"d@2"}, "Apache-2.0 OR MIT"},
 		{"d", "cc-by-4.0", []string{"d@2"}, "(Apache-2.0 OR MIT) AND CC-BY-4.0"},
-		{"e", "MIT", []string{"d@1"}, "MIT AND NOASSERTION"},
+		{"e", "MIT", []string{"d@1", "d@2"}, "(Apache-2.0 OR MIT) AND MIT AND NOASSERTION"},
 	} {
 		if got := r.licensed(t, "d", `{"text": "`+c.row+`"}`+"\n", c.terms, c.parents...); got != c.want {
 			t.Errorf("%q of %v: %s; want %s", c.terms, c.parents, got, c.want)
 		}
 	}
-	_, err := datasets{r.Daemon}.AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: "d", Path: "/nowhere", License: "apache2"})
+	_, err := datasets{r.Daemon}.AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: "d", Paths: []string{"/nowhere"}, License: "apache2"})
 	saysNo(t, err, "license", `"apache2" is no licence of the SPDX list`, "hint:did you mean Apache-2.0?")
 	_, err = models{r.Daemon}.ImportModel(t.Context(), r.op, api.ImportModelRequest{Name: "d", Path: "/nowhere", License: "LLaMA"})
 	saysNo(t, err, "license", `"LLaMA" is no licence`)
