@@ -49,14 +49,14 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	}
 	read, end := s.d.reading.begin(p, time.Now())
 	defer end()
-	rep, err := dataset.Scan(ctx, r.Path, dataset.Options{Progress: read})
+	rep, err := dataset.Scan(ctx, []string{r.Path}, dataset.Options{By: forge.ScannedByForged, Progress: func(done, total, _ int64) { read(done, total) }})
 	if err != nil {
 		return none, err
 	}
 	if err := s.d.mayReadAll(rep.Manifest); err != nil {
 		return none, err
 	}
-	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Bytes,
+	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Manifest.Bytes(),
 		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent, Seen: &rep.Seen}
 	if v.License == "" {
 		v.License = noLicense

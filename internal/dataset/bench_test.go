@@ -25,7 +25,7 @@ func BenchmarkScanMessages(b *testing.B) {
 	b.SetBytes(int64(file.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := dataset.Scan(b.Context(), path, dataset.Options{}); err != nil {
+		if _, err := dataset.Scan(b.Context(), []string{path}, dataset.Options{}); err != nil {
 			b.Fatal(err)
 		}
 	}

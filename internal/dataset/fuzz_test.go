@@ -48,7 +48,7 @@ func FuzzScan(f *testing.F) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := dataset.Scan(t.Context(), path, dataset.Options{})
+		r, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{})
 		lines := bytes.Split(content, []byte("\n"))
 		if err != nil {
 			if forge.KindOf(err) != forge.KindInvalid {
@@ -75,7 +75,7 @@ func FuzzScan(f *testing.F) {
 				}
 			}
 		}
-		if r.Rows != rows || r.Bytes != int64(len(content)) || r.Manifest.Files[0].SHA256 != digest(string(content)) {
+		if r.Rows != rows || r.Manifest.Bytes() != int64(len(content)) || r.Manifest.Files[0].SHA256 != digest(string(content)) {
 			t.Errorf("got %+v for %d rows, %d bytes, digest %s", r, rows, len(content), digest(string(content)))
 		}
 	})

@@ -89,7 +89,7 @@ func TestRowsThatAreRefused(t *testing.T) {
 	})
 	t.Run("content is never quoted", func(t *testing.T) {
 		for _, row := range []string{`{"text": "s3cret`, `{"question": "s3cret"}`, `{"text": 1, "x": "s3cret"}`, `{"messages": [{"role": "user", "content": "s3cret"}]}`} {
-			_, err := dataset.Scan(t.Context(), file(t, row), dataset.Options{})
+			_, err := dataset.Scan(t.Context(), []string{file(t, row)}, dataset.Options{})
 			if err == nil || strings.Contains(err.Error()+forge.HintOf(err), "s3cret") {
 				t.Errorf("row %s: %v", row, err)
 			}

@@ -5,59 +5,79 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/dataset/pii"
 )
 
 // MaxLine bounds one row. A longer line is refused rather than held in memory: a row of this
 // size is far beyond any context window, or it is not JSON Lines at all.
 const MaxLine = 16 << 20
 
-// Options tunes a scan.
+// Options says what a scan looks for.
 type Options struct {
-	// Progress is told the bytes read so far and the bytes there are; called from the scanning
-	// goroutine about every 256 KiB. May be nil.
-	Progress func(done, total int64)
+	Kind    forge.DatasetKind   // empty: recognised from the columns of the first row
+	Map     map[string]string   // column of the kind → column of the files, where they differ
+	Preset  string              // alpaca or sharegpt, instead of a map
+	Format  forge.DatasetFormat // empty: by the names of the files
+	Threads int                 // goroutines that look at rows, beside the one that reads and digests; 0 and 1: one. The result does not depend on it
+	PII     *pii.Options        // nil: nobody looks for personal data
+	Near    float64             // from which Jaccard similarity of word shingles on rows are near duplicates, like 0.8; 0: nobody looks
+	By      forge.ScannedBy     // whose process this is, for the report
+	Scanner string              // version of this program, for the report
+
+	// Fingerprints takes the first 8 bytes of the digest of each row, big endian, in ascending order, equal ones as often as
+	// there are rows. May be nil. It is written to once all rows are known to be good.
+	Fingerprints io.Writer
+	// Progress is told the bytes read so far, the bytes there are, and the rows looked at; called from one goroutine, about
+	// every 256 KiB. May be nil.
+	Progress func(done, total, rows int64)
 }
 
-// Report is what a scan found.
-type Report struct {
-	Manifest forge.Manifest
-	Kind     forge.DatasetKind
-	Columns  []string // of all rows together, sorted
-	Rows     int64
-	Bytes    int64
-	Seen     forge.RowsSeen
-	Ignored  []string // what else lies below the directory and is no part of the dataset, sorted
+// Result is what a scan found.
+type Result struct {
+	forge.Scanned
+	Ignored []string // what else lies below the directories that were given and is no part of the dataset, sorted
 }
 
-// Scan reads a .jsonl file, or all .jsonl files below a directory, once: digest and checks
-// together. The path must be absolute.
+// Scan reads the files, directories and globs that paths name, once: digest, checks and everything that Options asks for.
+// All paths are absolute. One file is a dataset of its own; of several the common directory is the root.
 //
-// KindInvalid with Field "path" names the file, the line and what is wrong; KindConflict says
-// that the data changed while it was read; the context's error comes back as it is.
-func Scan(ctx context.Context, path string, o Options) (Report, error) {
-	src, err := openSource(path)
+// *Problems, a KindInvalid error with Field "path", lists the rows and files that are none; other KindInvalid errors say what is
+// wrong with paths and options; KindConflict says that the data changed while it was read; the context's error comes back as it is.
+func Scan(ctx context.Context, paths []string, o Options) (Result, error) {
+	if len(paths) != 1 {
+		return Result{}, forge.Invalidf("path", "want one path, have %d", len(paths))
+	}
+	began := time.Now()
+	src, err := openSource(paths[0])
 	if err != nil {
-		return Report{}, err
+		return Result{}, err
 	}
 	defer src.close()
-	rep := Report{Manifest: forge.Manifest{Root: src.root}, Ignored: src.ignored}
-	m := &meter{ctx: ctx, total: src.size, report: o.Progress}
+	res := Result{Ignored: src.ignored}
+	res.Manifest = forge.Manifest{Root: src.root}
 	t := newTable()
+	m := &meter{ctx: ctx, total: src.size}
+	if o.Progress != nil {
+		m.report = func(done, total int64) { o.Progress(done, total, t.rows) }
+	}
 	for _, name := range src.names {
 		f, err := scanFile(src, name, m, t)
 		if err != nil {
-			return Report{}, err
+			return Result{}, err
 		}
-		rep.Manifest.Files = append(rep.Manifest.Files, f)
+		res.Manifest.Files = append(res.Manifest.Files, f)
 	}
 	if err := src.unchanged(); err != nil {
-		return Report{}, err
+		return Result{}, err
 	}
-	rep.Kind, rep.Columns, rep.Rows, rep.Bytes = t.kind, t.sortedColumns(), t.rows, rep.Manifest.Bytes()
-	rep.Seen = forge.RowsSeen{Messages: t.sig.list != 0 || t.kind == forge.KindMessages, Findings: t.faults.findings()}
-	return rep, nil
+	res.Kind, res.Columns, res.Rows, res.Layout = t.kind, t.sortedColumns(), t.rows, forge.DatasetLayout{Format: forge.FormatJSONL}
+	res.Seen = forge.RowsSeen{Messages: t.sig.list != 0 || t.kind == forge.KindMessages, Findings: t.faults.findings()}
+	res.Report = forge.ScanReport{Scanner: o.Scanner, By: o.By, At: time.Now().UTC(), Elapsed: forge.Duration(time.Since(began)),
+		Duplicates: forge.Duplicates{First: []string{}}, Lengths: []forge.LengthBin{}}
+	return res, nil
 }
 
 // scanFile reads one file of the source into the table.

@@ -38,9 +38,9 @@ func file(t *testing.T, content string) string {
 	return write(t, filepath.Join(t.TempDir(), "data.jsonl"), content)
 }
 
-func scan(t *testing.T, path string) dataset.Report {
+func scan(t *testing.T, path string) dataset.Result {
 	t.Helper()
-	r, err := dataset.Scan(t.Context(), path, dataset.Options{})
+	r, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{})
 	if err != nil {
 		t.Fatalf("Scan: %v", err)
 	}
@@ -71,7 +71,7 @@ func refused(t *testing.T, err error, kind forge.Kind, words ...string) {
 
 func refusedPath(t *testing.T, path string, words ...string) {
 	t.Helper()
-	_, err := dataset.Scan(t.Context(), path, dataset.Options{})
+	_, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{})
 	refused(t, err, forge.KindInvalid, words...)
 }
 
@@ -89,7 +89,7 @@ func TestScanReportsWhatIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := scan(t, path)
-		if r.Kind != forge.KindText || r.Rows != 2 || r.Bytes != int64(len(content)) || !slices.Equal(r.Columns, []string{"id", "source", "text"}) {
+		if r.Kind != forge.KindText || r.Rows != 2 || r.Manifest.Bytes() != int64(len(content)) || !slices.Equal(r.Columns, []string{"id", "source", "text"}) {
 			t.Errorf("got %+v", r)
 		}
 		want := forge.File{Path: ".", Size: int64(len(content)), SHA256: digest(content), ModTime: fi.ModTime().UTC(), Inode: fi.Sys().(*syscall.Stat_t).Ino}
@@ -111,7 +111,7 @@ func TestScanReportsWhatIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := scan(t, dir+"/")
-		if r.Manifest.Root != dir || r.Rows != 4 || r.Bytes != int64(4*len(chatRow)) || r.Kind != forge.KindMessages {
+		if r.Manifest.Root != dir || r.Rows != 4 || r.Manifest.Bytes() != int64(4*len(chatRow)) || r.Kind != forge.KindMessages {
 			t.Errorf("got %+v", r)
 		}
 		if f := r.Manifest.Files; len(f) != 3 || f[0].Path != "a.jsonl" || f[1].Path != "b.jsonl" || f[2].Path != "train/c.jsonl" || f[0].SHA256 != digest(chatRow) || f[1].SHA256 != digest(chatRow+chatRow) {
@@ -152,7 +152,7 @@ func TestScanReportsWhatIsThere(t *testing.T) {
 		write(t, dir+"/a.jsonl", strings.Repeat(chatRow, 20_000))
 		write(t, dir+"/b.jsonl", strings.Repeat(chatRow, 20_000))
 		var done, total, calls int64
-		_, err := dataset.Scan(t.Context(), dir, dataset.Options{Progress: func(d, n int64) {
+		_, err := dataset.Scan(t.Context(), []string{dir}, dataset.Options{Progress: func(d, n, _ int64) {
 			if d <= done {
 				t.Errorf("progress %d after %d", d, done)
 			}
@@ -307,7 +307,7 @@ func TestScanHoldsOneLine(t *testing.T) {
 		}
 		var read int64
 		if got := allocated(func() {
-			_, err := dataset.Scan(t.Context(), path, dataset.Options{Progress: func(done, _ int64) { read = done }})
+			_, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{Progress: func(done, _, _ int64) { read = done }})
 			refused(t, err, forge.KindInvalid, "line 1 is longer than 16 MiB")
 		}); got > 8*dataset.MaxLine || read > 2*dataset.MaxLine {
 			t.Errorf("allocated %d bytes, read %d", got, read)
@@ -336,7 +336,7 @@ func TestScanNoticesChange(t *testing.T) {
 	during := func(t *testing.T, path string, do func() error) error {
 		t.Helper()
 		once := false
-		_, err := dataset.Scan(t.Context(), path, dataset.Options{Progress: func(int64, int64) {
+		_, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{Progress: func(_, _, _ int64) {
 			if !once {
 				once = true
 				if err := do(); err != nil {
@@ -394,7 +394,7 @@ func TestScanNoticesChange(t *testing.T) {
 	})
 	t.Run("the end of the context ends the scan and is its error", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := dataset.Scan(ctx, file(t, strings.Repeat(big, 4)), dataset.Options{Progress: func(int64, int64) { cancel() }})
+		_, err := dataset.Scan(ctx, []string{file(t, strings.Repeat(big, 4))}, dataset.Options{Progress: func(_, _, _ int64) { cancel() }})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
