@@ -121,8 +121,8 @@ func (a *app) datasetShow(ctx context.Context, name string) error {
 		}
 		p.fields("kind", string(v.Kind), "columns", strings.Join(v.Columns, ", "), "rows", strconv.FormatInt(v.Rows, 10), "size", p.bytes(v.Bytes),
 			"sha256", v.SHA256, "path", v.Manifest.Root, "files", strconv.Itoa(len(v.Manifest.Files)), "license", v.License, "pii", string(v.PII),
-			"parent", string(v.Parent), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "),
-			"description", v.Description, "parents", parentsOf(v), "format", formatOf(v), "columns map", mapOf(v), "owned", yes(v.Owned), "indexed", yes(v.Indexed), "waived", p.waived(v.Waiver),
+			"parents", parentNames(v), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "),
+			"description", v.Description, "format", formatOf(v), "columns map", mapOf(v), "owned", yes(v.Owned), "indexed", yes(v.Indexed), "waived", p.waived(v.Waiver),
 			"state", stateOf(v), "scanned", p.scanned(v.Scan), "duplicates", duplicatesIn(v), "personal data", foundIn(v))
 		if p.people() && v.Scan != nil {
 			p.report(v)
@@ -139,7 +139,7 @@ func yes(b bool) string {
 	return ""
 }
 
-func parentsOf(v forge.DatasetVersion) string {
+func parentNames(v forge.DatasetVersion) string {
 	out := make([]string, len(v.Parents))
 	for i, p := range v.Parents {
 		out[i] = p.Name + "@" + strconv.Itoa(p.Version)

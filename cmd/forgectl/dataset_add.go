@@ -265,6 +265,11 @@ func (a *app) addOnServer(ctx context.Context, cl *client.Client, o addOptions) 
 	return a.added(v, nil)
 }
 
+// addOnCluster has a job read the data, which registers it when it ends.
+func (a *app) addOnCluster(ctx context.Context, cl *client.Client, o addOptions) error {
+	return forge.Errorf(forge.KindUnavailable, "dataset.add", "no job reads data yet")
+}
+
 // blocked refuses under --pii-policy block, with what was found.
 func (a *app) blocked(r *forge.PIIReport, o addOptions) error {
 	p := a.printer()
@@ -281,7 +286,7 @@ func (a *app) blocked(r *forge.PIIReport, o addOptions) error {
 			return err
 		}
 	}
-	return forge.Errorf(forge.KindForbidden, "", "personal data in %s of %s rows, which --pii-policy block refuses: %s; nothing was registered", thousands(r.RowsFound), thousands(r.Rows), piiLine(r)).
+	return forge.Errorf(forge.KindPrecondition, "", "personal data in %s of %s rows, which --pii-policy block refuses: %s; nothing was registered", thousands(r.RowsFound), thousands(r.Rows), piiLine(r)).
 		WithHint("forgectl dataset add %s %s --pii-policy redact registers it with a redacted child", o.Name, wordsOf(o.Paths))
 }
 
