@@ -50,7 +50,7 @@ func registering(t *testing.T, line string, front func(http.Handler) http.Handle
 func asItIs(h http.Handler) http.Handler { return h }
 
 func TestARegistrationShowsABarThatGrowsAndLeavesNothing(t *testing.T) {
-	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl": "reading /dat", "model import tiny /models/tiny": "hashing /model"} {
+	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl --on-server": "reading /dat", "model import tiny /models/tiny": "hashing /model"} {
 		t.Run(line, func(t *testing.T) {
 			out, shown := registering(t, line, asItIs, func(f *apitest.Fake, shown func(string)) {
 				f.SetProgress(1<<30, 4<<30)
@@ -87,7 +87,7 @@ func TestAServerThatDoesNotSayHowFarItIsGetsASpinner(t *testing.T) {
 	}
 	for name, front := range map[string]func(http.Handler) http.Handler{"one of before the operation": before, "one that does not know yet": asItIs} {
 		t.Run(name, func(t *testing.T) {
-			_, shown := registering(t, "dataset add chat /data/chat.jsonl", front, func(_ *apitest.Fake, shown func(string)) {
+			_, shown := registering(t, "dataset add chat /data/chat.jsonl --on-server", front, func(_ *apitest.Fake, shown func(string)) {
 				shown(string(spinFrames[4]) + " reading /data/chat.jsonl  ")
 			})
 			if strings.ContainsAny(shown, "█░%") || !strings.HasSuffix(shown, "\r\x1b[K") || strings.Contains(shown, "there") {
@@ -139,7 +139,7 @@ func TestTheBarFitsTheTerminal(t *testing.T) {
 		}
 	}
 	half.rows = 1234567
-	want := "reading /data/chat.jsonl [█████████████░░░░░░░░░░░░░░]  50%  3.0/6.0 GiB  1,234,567 rows  310.0 MiB/s  9s left"
+	want := "reading /data/chat.jsonl [██████████████░░░░░░░░░░░░░░░]  50%  3.0/6.0 GiB  1,234,567 rows  310.0 MiB/s  9s left"
 	if got := barLine("reading /data/chat.jsonl", half, 120); got != want {
 		t.Errorf("with rows:\n%s\n%s", got, want)
 	}
