@@ -19,7 +19,7 @@ func (a *app) datasetCommand() *cli.Command {
 		{Name: "add", Usage: "register a file or directory as the next version; it stays where it is", ArgsUsage: "NAME PATH",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "license", Usage: "SPDX expression, like Apache-2.0"},
-				&cli.StringFlag{Name: "parent", Usage: "NAME@VERSION that this one was made from"},
+				&cli.StringSliceFlag{Name: "parent", Usage: "NAME@VERSION that this one was made from; may be given again"},
 			},
 			Action: func(c *cli.Context) error {
 				r, err := parseDatasetAdd(c)
@@ -50,7 +50,7 @@ func parseDatasetAdd(c *cli.Context) (api.AddDatasetRequest, error) {
 		return api.AddDatasetRequest{}, err
 	}
 	path, err := absolute(args[1])
-	return api.AddDatasetRequest{Name: args[0], Path: path, License: c.String("license"), Parent: c.String("parent")}, err
+	return api.AddDatasetRequest{Name: args[0], Paths: []string{path}, License: c.String("license"), Parents: c.StringSlice("parent")}, err
 }
 
 // absolute makes a path mean on the server what it means here. The server may be another host
@@ -69,13 +69,13 @@ func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
 		return err
 	}
 	once := client.NewOnce()
-	stop := a.spin(ctx, "reading", r.Path, progressOf(cl, once))
+	stop := a.spin(ctx, "reading", r.Paths[0], progressOf(cl, once))
 	v, err := cl.AddDataset(ctx, r, once)
 	stop()
 	if err != nil {
 		return err
 	}
-	for _, f := range findings(v) {
+	for _, f := range findings(v.DatasetVersion) {
 		fmt.Fprintf(a.Err, "warning: %s\n", f)
 	}
 	p := a.printer()
@@ -85,7 +85,11 @@ func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
 	case modeTSV:
 		p.table().row(v.Name, strconv.Itoa(v.Number), v.SHA256)
 	default:
-		p.line("dataset %s@%d registered: %s rows, %s, kind %s, sha256 %s", clean(v.Name), v.Number,
+		what := "registered"
+		if v.Existed {
+			what = "is this data already"
+		}
+		p.line("dataset %s@%d %s: %s rows, %s, kind %s, sha256 %s", clean(v.Name), v.Number, what,
 			strconv.FormatInt(v.Rows, 10), size(v.Bytes), clean(string(v.Kind)), clean(short(v.SHA256)))
 		p.line("next: forgectl run submit lora_sft --dataset %s@%d --base MODEL", clean(v.Name), v.Number)
 	}
@@ -178,7 +182,15 @@ func (a *app) datasetShow(ctx context.Context, name string) error {
 		}
 		p.fields("kind", string(v.Kind), "columns", strings.Join(v.Columns, ", "), "rows", strconv.FormatInt(v.Rows, 10), "size", p.bytes(v.Bytes),
 			"sha256", v.SHA256, "path", v.Manifest.Root, "files", strconv.Itoa(len(v.Manifest.Files)), "license", v.License, "pii", string(v.PII),
-			"parent", string(v.Parent), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "))
+			"parents", parentNames(v), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "))
 	}
 	return p.done(nil)
+}
+
+func parentNames(v forge.DatasetVersion) string {
+	names := make([]string, len(v.Parents))
+	for i, p := range v.Parents {
+		names[i] = fmt.Sprintf("%s@%d", p.Name, p.Version)
+	}
+	return strings.Join(names, ", ")
 }

@@ -17,7 +17,7 @@ import (
 func seed(f *apitest.Fake) {
 	f.SetNodeFailures("gpu-1", "two runs failed there within a day", api.NodeFailures{Reason: forge.EndNodeLost, Count: 3, Runs: 2, LastAt: scriptNow})
 	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
-	data, _ := f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl", License: "Apache-2.0"})
+	data, _ := f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Paths: []string{"/data/chat.jsonl"}, License: "Apache-2.0"})
 	base, _ := f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})
 	at := func(minutes int) time.Time { return scriptNow.Add(time.Duration(-minutes) * time.Minute) }
 	spec := forge.RunSpec{Recipe: "lora_sft", Launch: forge.LaunchRank, Entry: forge.Entry{Module: "forge_train.lora_sft"},

@@ -4,14 +4,6 @@ import (
 	"time"
 )
 
-// AddDatasetRequest registers a file or directory as the next version of a dataset.
-type AddDatasetRequest struct {
-	Name    string `json:"name" doc:"Dataset name" example:"support-chat"`
-	Path    string `json:"path" doc:"Absolute path on the server's host: a .jsonl file, or a directory of them"`
-	License string `json:"license,omitempty" doc:"SPDX expression" example:"Apache-2.0"`
-	Parent  string `json:"parent,omitempty" doc:"NAME@VERSION that this one was made from"`
-}
-
 // ImportModelRequest registers existing weights as a base model.
 type ImportModelRequest struct {
 	Name    string `json:"name"`

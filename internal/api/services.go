@@ -83,12 +83,31 @@ type Users interface {
 	EnableUser(ctx context.Context, p forge.Principal, user string) (forge.User, error)
 }
 
-// Datasets registers and shows datasets. Paths are read on the server's host.
+// Datasets registers and shows datasets, and what came of them. Paths are read on the server's host, or where forgectl runs. A version is named by
+// NAME@NUMBER; number 0 is the newest.
 type Datasets interface {
-	AddDataset(ctx context.Context, p forge.Principal, r AddDatasetRequest) (forge.DatasetVersion, error)
+	// AddDataset is KindInvalid, with Field pii_policy, for findings of personal data under the policy block.
+	AddDataset(ctx context.Context, p forge.Principal, r AddDatasetRequest) (DatasetAdded, error)
 	Datasets(ctx context.Context, p forge.Principal, q Listing) (List[forge.Dataset], error)
 	DatasetVersion(ctx context.Context, p forge.Principal, id string) (forge.DatasetVersion, error)
 	Dataset(ctx context.Context, p forge.Principal, name string) (forge.Dataset, error)
+	// DatasetNumber shows one version with the report of its scan.
+	DatasetNumber(ctx context.Context, p forge.Principal, v forge.Ref) (forge.DatasetVersion, error)
+	EditDataset(ctx context.Context, p forge.Principal, v forge.Ref, r EditDatasetRequest) (forge.DatasetVersion, error)
+	// DeleteDataset is KindPrecondition, naming them, while runs or models in production use the version. Admins may delete what others made.
+	DeleteDataset(ctx context.Context, p forge.Principal, v forge.Ref, r DeleteDatasetRequest) (forge.DatasetVersion, error)
+	// WaiveDataset is KindPrecondition for a version without findings.
+	WaiveDataset(ctx context.Context, p forge.Principal, v forge.Ref, reason string) (forge.DatasetVersion, error)
+	// VerifyDataset is KindPrecondition where forged itself reads no data of people.
+	VerifyDataset(ctx context.Context, p forge.Principal, v forge.Ref) (DatasetVerified, error)
+	// AddDatasetFile reads a file to its end. KindInvalid for one that has another digest, or is too large.
+	AddDatasetFile(ctx context.Context, p forge.Principal, sha256 string, body io.Reader) (DatasetFile, error)
+	DatasetFile(ctx context.Context, p forge.Principal, sha256 string) (DatasetFile, error)
+	// AddDatasetRows reads the fingerprints of a version's rows: RowPrint bytes each, ascending. KindInvalid where they are not those of so many rows.
+	AddDatasetRows(ctx context.Context, p forge.Principal, v forge.Ref, sha256 string, body io.Reader) (DatasetRows, error)
+	DatasetLineage(ctx context.Context, p forge.Principal, v forge.Ref, q LineageQuery) (forge.LineageGraph, error)
+	// DatasetImpact says where a row went, by the SHA-256 of its texts.
+	DatasetImpact(ctx context.Context, p forge.Principal, digest string) (forge.Impact, error)
 }
 
 // Models imports base models and registers trained ones.

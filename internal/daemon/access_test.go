@@ -190,7 +190,7 @@ func TestWhoMayManageWhom(t *testing.T) {
 		"a member enables a user":                         {onlyErr(users{r.Daemon}.EnableUser(t.Context(), max, "vic")), forge.KindForbidden},
 		"a member raises itself":                          {onlyErr(users{r.Daemon}.UpdateUser(t.Context(), max, "max", api.UpdateUserRequest{Role: ptrTo(forge.RoleAdmin)})), forge.KindForbidden},
 		"an admin raises itself":                          {onlyErr(users{r.Daemon}.UpdateUser(t.Context(), ann, "ann", api.UpdateUserRequest{Role: ptrTo(forge.RoleOperator)})), forge.KindForbidden},
-		"a viewer registers data":                         {onlyErr(datasets{r.Daemon}.AddDataset(t.Context(), vic, api.AddDatasetRequest{Name: "d", Path: "/x"})), forge.KindForbidden},
+		"a viewer registers data":                         {onlyErr(datasets{r.Daemon}.AddDataset(t.Context(), vic, api.AddDatasetRequest{Name: "d", Paths: []string{"/x"}})), forge.KindForbidden},
 		"a viewer imports a model":                        {onlyErr(models{r.Daemon}.ImportModel(t.Context(), vic, api.ImportModelRequest{Name: "d", Path: "/x"})), forge.KindForbidden},
 		"a viewer submits":                                {onlyErr(runs{r.Daemon}.SubmitRun(t.Context(), vic, api.SubmitRunRequest{Recipe: "lora_sft"})), forge.KindForbidden},
 		"a key's name with a line break":                  {onlyErr(keys{r.Daemon}.CreateKey(t.Context(), max, api.CreateKeyRequest{Name: "a\nb"})), forge.KindInvalid},
@@ -199,7 +199,7 @@ func TestWhoMayManageWhom(t *testing.T) {
 		"a hold for a reason that moves the cursor":       {onlyErr(holds{r.Daemon}.HoldRun(t.Context(), r.op, "1", "\x1b[2J")), forge.KindInvalid},
 		"a hold for a reason that turns writing around":   {onlyErr(holds{r.Daemon}.HoldRun(t.Context(), r.op, "1", "a\u202eb")), forge.KindInvalid},
 		"a hold for a reason longer than anybody reads":   {onlyErr(holds{r.Daemon}.HoldRun(t.Context(), r.op, "1", strings.Repeat("ä", 501))), forge.KindInvalid},
-		"a license with a NUL":                            {onlyErr(datasets{r.Daemon}.AddDataset(t.Context(), max, api.AddDatasetRequest{Name: "d", Path: "/x", License: "MIT\x00"})), forge.KindInvalid},
+		"a license with a NUL":                            {onlyErr(datasets{r.Daemon}.AddDataset(t.Context(), max, api.AddDatasetRequest{Name: "d", Paths: []string{"/x"}, License: "MIT\x00"})), forge.KindInvalid},
 		"a run whose name is written with a look-alike a": {onlyErr(runs{r.Daemon}.SubmitRun(t.Context(), max, api.SubmitRunRequest{Recipe: "lora_sft", Name: "\u0430"})), forge.KindInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -285,7 +285,7 @@ func TestWhatADatasetOrModelMayBe(t *testing.T) {
 	n := 0
 	add := func(path string) error {
 		n++
-		_, err := datasets{r.Daemon}.AddDataset(ctx, r.op, api.AddDatasetRequest{Name: fmt.Sprint("d", n), Path: path})
+		_, err := datasets{r.Daemon}.AddDataset(ctx, r.op, api.AddDatasetRequest{Name: fmt.Sprint("d", n), Paths: []string{path}})
 		return err
 	}
 	refused := func(name, path, says string) {

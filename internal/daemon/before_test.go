@@ -41,7 +41,7 @@ func (r *rig) inputsOf(t *testing.T, rows string, model map[string]string) api.S
 		t.Fatal(err)
 	}
 	name := strings.ToLower(fmt.Sprintf("x%d", time.Now().UnixNano()))
-	if _, err := (datasets{r.Daemon}).AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: name, Path: path}); err != nil {
+	if _, err := (datasets{r.Daemon}).AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: name, Paths: []string{path}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (models{r.Daemon}).ImportModel(t.Context(), r.op, api.ImportModelRequest{Name: name, Path: baseModel(t, model)}); err != nil {

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"io"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/dataset"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -20,8 +19,8 @@ const (
 	maxLicense = 200
 )
 
-func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
-	var none forge.DatasetVersion
+func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (api.DatasetAdded, error) {
+	var none api.DatasetAdded
 	if err := least(p, "dataset.add", forge.RoleMember, "registering a dataset"); err != nil {
 		return none, err
 	}
@@ -31,37 +30,58 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	if err := checkText("license", r.License, maxLicense); err != nil {
 		return none, err
 	}
-	if err := s.d.mayRead(r.Path); err != nil {
-		return none, err
+	for _, path := range r.Paths {
+		if err := s.d.mayRead(path); err != nil {
+			return none, err
+		}
 	}
 	t := s.d.db.For(p)
-	var parent forge.DatasetVersionID
-	if r.Parent != "" {
-		ref, err := forge.ParseRef(r.Parent)
-		if err != nil {
-			return none, forge.Invalidf("parent", "%v", err)
-		}
-		v, err := t.DatasetVersion(ctx, ref)
-		if err != nil {
-			return none, asField(err, "parent")
-		}
-		parent = v.ID
-	}
-	read, end := s.d.reading.begin(p, time.Now())
-	defer end()
-	rep, err := dataset.Scan(ctx, []string{r.Path}, dataset.Options{By: forge.ScannedByForged, Progress: func(done, total, _ int64) { read(done, total) }})
+	got, err := s.scanned(ctx, p, r)
 	if err != nil {
 		return none, err
 	}
-	if err := s.d.mayReadAll(rep.Manifest); err != nil {
-		return none, err
-	}
-	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Manifest.Bytes(),
-		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: r.License, PII: forge.PIINotScanned, Parent: parent, Seen: &rep.Seen}
+	defer got.done()
+	found := got.Scanned
+	v := forge.DatasetVersion{Name: r.Name, Kind: found.Kind, Columns: found.Columns, Rows: found.Rows, Bytes: found.Manifest.Bytes(),
+		SHA256: found.Manifest.Digest(), Manifest: found.Manifest, License: r.License, PII: forge.PIINotScanned, Seen: &found.Seen}
 	if v.License == "" {
 		v.License = noLicense
 	}
-	return t.AddDataset(ctx, v)
+	v, err = t.AddDataset(ctx, v)
+	return api.DatasetAdded{DatasetVersion: v}, err
+}
+
+var errNotYet = forge.Errorf(forge.KindUnavailable, "dataset", "not yet")
+
+func (s datasets) DatasetNumber(ctx context.Context, p forge.Principal, v forge.Ref) (forge.DatasetVersion, error) {
+	return s.d.db.For(p).DatasetVersion(ctx, v)
+}
+func (s datasets) EditDataset(context.Context, forge.Principal, forge.Ref, api.EditDatasetRequest) (forge.DatasetVersion, error) {
+	return forge.DatasetVersion{}, errNotYet
+}
+func (s datasets) DeleteDataset(context.Context, forge.Principal, forge.Ref, api.DeleteDatasetRequest) (forge.DatasetVersion, error) {
+	return forge.DatasetVersion{}, errNotYet
+}
+func (s datasets) WaiveDataset(context.Context, forge.Principal, forge.Ref, string) (forge.DatasetVersion, error) {
+	return forge.DatasetVersion{}, errNotYet
+}
+func (s datasets) VerifyDataset(context.Context, forge.Principal, forge.Ref) (api.DatasetVerified, error) {
+	return api.DatasetVerified{}, errNotYet
+}
+func (s datasets) AddDatasetFile(context.Context, forge.Principal, string, io.Reader) (api.DatasetFile, error) {
+	return api.DatasetFile{}, errNotYet
+}
+func (s datasets) DatasetFile(context.Context, forge.Principal, string) (api.DatasetFile, error) {
+	return api.DatasetFile{}, errNotYet
+}
+func (s datasets) AddDatasetRows(context.Context, forge.Principal, forge.Ref, string, io.Reader) (api.DatasetRows, error) {
+	return api.DatasetRows{}, errNotYet
+}
+func (s datasets) DatasetLineage(context.Context, forge.Principal, forge.Ref, api.LineageQuery) (forge.LineageGraph, error) {
+	return forge.LineageGraph{}, errNotYet
+}
+func (s datasets) DatasetImpact(context.Context, forge.Principal, string) (forge.Impact, error) {
+	return forge.Impact{}, errNotYet
 }
 
 func (s datasets) Datasets(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Dataset], error) {

@@ -11,8 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/dataset"
 	"github.com/forge-ml/forge-ml/internal/dataset/scanner"
 )
 
@@ -96,6 +99,54 @@ func (d *Daemon) mayScanHere() error {
 	return nil
 }
 
+// scanned is what a pass over the data found: that of the caller, as far as it can be held against anything, or one that forged makes now. Done is
+// to be called once that is registered, or not.
+func (s datasets) scanned(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (scanHere, error) {
+	if r.Scanned != nil {
+		got := scanHere{Result: scanner.Result{Scanned: *r.Scanned}, done: func() {}}
+		got.Scanned.Report.By = forge.ScannedByForgectl // who sends it cannot say that somebody else has read it
+		err := s.d.checkScanned(&got.Scanned)
+		if err == nil {
+			err = scanner.Blocked(r.PIIPolicy, &got.Scanned.Report)
+		}
+		return got, err
+	}
+	if err := s.d.mayScanHere(); err != nil {
+		return scanHere{}, err
+	}
+	if r.PIIPolicy == forge.PIIRedact {
+		return scanHere{}, forge.Invalidf("pii_policy", "forged registers what it reads, and makes no redacted child").
+			WithHint("add it with --pii-policy warn; then: forgectl dataset redact %s", r.Name)
+	}
+	read, end := s.d.reading.begin(p, time.Now())
+	defer end()
+	got, err := s.d.scan(ctx, askOf(r), read)
+	if err != nil {
+		return got, err
+	}
+	if err := s.d.mayReadAll(got.Scanned.Manifest); err != nil {
+		got.done()
+		return scanHere{}, err
+	}
+	return got, nil
+}
+
+// nearFrom is the similarity from which rows are nearly the same, where somebody asks for such.
+const nearFrom = 0.8
+
+// askOf is what of a request concerns the one who reads.
+func askOf(r api.AddDatasetRequest) forge.ScanAsk {
+	a := forge.ScanAsk{Name: r.Name, Paths: r.Paths, Kind: forge.DatasetKind(r.Kind), Map: r.Map, Preset: r.Preset, License: r.License, Description: r.Description,
+		Policy: r.PIIPolicy, National: r.National}
+	if r.Kind == "auto" {
+		a.Kind = ""
+	}
+	if r.Near {
+		a.Near = nearFrom
+	}
+	return a
+}
+
 // scan has a child of forged read a dataset: niced, the first to go when memory runs out, gone when the request is. What it reads was allowed before,
 // and is looked at again by the caller, file by file.
 func (d *Daemon) scan(ctx context.Context, ask forge.ScanAsk, read func(done, total int64)) (out scanHere, err error) {
@@ -134,7 +185,8 @@ func (d *Daemon) scan(ctx context.Context, ask forge.ScanAsk, read func(done, to
 	var left error
 	if out.Result, left = scanner.Read(dir); left != nil {
 		var fe *forge.Error
-		if errors.As(left, &fe) {
+		var rows *dataset.Problems
+		if errors.As(left, &rows) || errors.As(left, &fe) {
 			return out, left
 		}
 		return out, forge.Errorf(forge.KindUnavailable, "dataset.add", "the process that reads ended without a word (%v); it is the first that is ended when memory runs out", errors.Join(err, left))

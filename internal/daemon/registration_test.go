@@ -74,7 +74,7 @@ func TestARegistrationSaysHowFarItIsToItsOwnerAlone(t *testing.T) {
 	absent := fmt.Sprint(refusal(max, "nobody-s"))
 
 	for _, c := range []struct{ op, path, data string }{
-		{"add-dataset", "/v1/datasets", longRows(t)}, {"import-model", "/v1/models/import", longModel(t)},
+		{"add-dataset", "/v1/datasets", fmt.Sprintf(`"paths":[%q]`, longRows(t))}, {"import-model", "/v1/models/import", fmt.Sprintf(`"path":%q`, longModel(t))},
 	} {
 		t.Run(c.op, func(t *testing.T) {
 			began := time.Now().Add(-time.Second)
@@ -95,7 +95,7 @@ func TestARegistrationSaysHowFarItIsToItsOwnerAlone(t *testing.T) {
 				}
 			}}
 			var made map[string]any
-			if status := call(ctx, "POST", c.path, max, "once-"+c.op, fmt.Sprintf(`{"name":"long","path":%q}`, c.data), &made); status != http.StatusCreated {
+			if status := call(ctx, "POST", c.path, max, "once-"+c.op, `{"name":"long",`+c.data+`}`, &made); status != http.StatusCreated {
 				t.Fatalf("%d %v", status, made)
 			}
 			if len(seen) < chunksRead-1 {
@@ -125,7 +125,7 @@ func TestARegistrationSaysHowFarItIsToItsOwnerAlone(t *testing.T) {
 		if err := os.WriteFile(bad, []byte("no JSON\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status := call(t.Context(), "POST", "/v1/datasets", max, "once-bad", fmt.Sprintf(`{"name":"bad","path":%q}`, bad), &p); status != http.StatusUnprocessableEntity {
+		if status := call(t.Context(), "POST", "/v1/datasets", max, "once-bad", fmt.Sprintf(`{"name":"bad","paths":[%q]}`, bad), &p); status != http.StatusUnprocessableEntity {
 			t.Errorf("%d %+v", status, p)
 		}
 		if len(r.reading.of) != 0 {

@@ -81,7 +81,7 @@ var rules = map[string]access{
 
 	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
-	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","path":"DIR/NEW.jsonl","parent":"ID@1"}`, ok: []int{201}},
+	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"]}`, ok: []int{201}},
 	"list-models":    {role: forge.RoleViewer, ok: []int{200}},
 	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
 	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
@@ -261,7 +261,7 @@ func (m *matrix) setUp(ctx context.Context) {
 		w := m.in[tenant][forge.RoleMember]
 		m.data[tenant] = m.name()
 		write(m.t, filepath.Join(m.dir, m.data[tenant]+".jsonl"), fmt.Sprintf("{\"text\":\"rows of %s\"}\n", tenant))
-		m.do(ctx, "POST", "/v1/datasets", w, fmt.Sprintf(`{"name":%q,"path":%q}`, m.data[tenant], filepath.Join(m.dir, m.data[tenant]+".jsonl")), nil)
+		m.do(ctx, "POST", "/v1/datasets", w, fmt.Sprintf(`{"name":%q,"paths":[%q]}`, m.data[tenant], filepath.Join(m.dir, m.data[tenant]+".jsonl")), nil)
 		m.base[tenant] = m.model(ctx, w)
 	}
 }

@@ -8,66 +8,6 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
-// AddDataset implements api.Datasets. Paths must be absolute; nothing is read.
-func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
-	defer f.UnderWay(p)()
-	leave, err := f.enter("AddDataset")
-	if err != nil {
-		return forge.DatasetVersion{}, err
-	}
-	defer leave()
-	if err := forge.CheckName(r.Name); err != nil {
-		return forge.DatasetVersion{}, forge.Invalidf("name", "%w", err)
-	}
-	if !filepath.IsAbs(r.Path) {
-		return forge.DatasetVersion{}, forge.Invalidf("path", "%q is not absolute", r.Path)
-	}
-	v := forge.DatasetVersion{ID: forge.DatasetVersionID(f.id("V")), Name: r.Name, Number: 1, Kind: forge.KindMessages, Columns: []string{"messages"},
-		Rows: 64, Bytes: 20480, SHA256: "5d41402abc4b2a76b9719d911017c592ae2f5d41402abc4b2a76b9719d911017",
-		Manifest: forge.Manifest{Root: r.Path, Files: []forge.File{{Path: ".", Size: 20480, SHA256: "5d41402a"}}},
-		License:  r.License, PII: forge.PIINotScanned, CreatedBy: p.Actor(), CreatedAt: f.now}
-	if v.License == "" {
-		v.License = "NOASSERTION"
-	}
-	f.remember(p, string(v.ID))
-	for i := range f.datasets {
-		if d := &f.datasets[i]; d.Name == r.Name && d.Tenant == p.Tenant {
-			v.Number = len(d.Versions) + 1
-			d.Versions = append(d.Versions, v)
-			return v, nil
-		}
-	}
-	f.datasets = append(f.datasets, forge.Dataset{ID: forge.DatasetID(f.id("D")), Tenant: p.Tenant, Name: r.Name, CreatedAt: f.now, Versions: []forge.DatasetVersion{v}})
-	return v, nil
-}
-
-// Datasets implements api.Datasets.
-func (f *Fake) Datasets(_ context.Context, p forge.Principal, l api.Listing) (api.List[forge.Dataset], error) {
-	leave, err := f.enter("Datasets")
-	if err != nil {
-		return api.List[forge.Dataset]{}, err
-	}
-	defer leave()
-	return paged(p, "datasets", f.datasets, l, func(d forge.Dataset) (thing, bool) {
-		return thing{string(d.ID), d.Name, d.CreatedAt}, d.Tenant == p.Tenant
-	})
-}
-
-// Dataset implements api.Datasets.
-func (f *Fake) Dataset(_ context.Context, p forge.Principal, name string) (forge.Dataset, error) {
-	leave, err := f.enter("Dataset")
-	if err != nil {
-		return forge.Dataset{}, err
-	}
-	defer leave()
-	for _, d := range f.datasets {
-		if d.Name == name && d.Tenant == p.Tenant {
-			return d, nil
-		}
-	}
-	return forge.Dataset{}, notFound("dataset", name)
-}
-
 // ImportModel implements api.Models.
 func (f *Fake) ImportModel(_ context.Context, p forge.Principal, r api.ImportModelRequest) (forge.ModelVersion, error) {
 	defer f.UnderWay(p)()
@@ -155,23 +95,6 @@ func (f *Fake) Model(_ context.Context, p forge.Principal, name string) (forge.M
 		}
 	}
 	return forge.Model{}, notFound("model", name)
-}
-
-// DatasetVersion implements api.Datasets.
-func (f *Fake) DatasetVersion(_ context.Context, p forge.Principal, id string) (forge.DatasetVersion, error) {
-	leave, err := f.enter("DatasetVersion")
-	if err != nil {
-		return forge.DatasetVersion{}, err
-	}
-	defer leave()
-	for _, d := range f.datasets {
-		for _, v := range d.Versions {
-			if d.Tenant == p.Tenant && string(v.ID) == id {
-				return v, nil
-			}
-		}
-	}
-	return forge.DatasetVersion{}, notFound("dataset version", id)
 }
 
 // ModelVersion implements api.Models.

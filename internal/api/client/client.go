@@ -133,7 +133,7 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 	}
 	switch {
 	case upload:
-		r.Header.Set("Content-Type", api.SnapshotType)
+		r.Header.Set("Content-Type", file.as)
 		r.ContentLength = file.size
 	case in != nil:
 		r.Header.Set("Content-Type", "application/json")

@@ -197,7 +197,7 @@ func TestEveryMethod(t *testing.T) {
 			t.Errorf("%s: %v, as expected: %v", what, err, ok)
 		}
 	}
-	dv, err := c.AddDataset(ctx, api.AddDatasetRequest{Name: "chat", Path: "/d", License: "MIT"}, client.NewOnce())
+	dv, err := c.AddDataset(ctx, api.AddDatasetRequest{Name: "chat", Paths: []string{"/d"}, License: "MIT"}, client.NewOnce())
 	must(err, dv.License == "MIT" && dv.Number == 1, "AddDataset")
 	ds, err := c.Datasets(ctx, api.Listing{})
 	must(err, len(ds.Items) == 1, "Datasets")

@@ -35,28 +35,6 @@ func setText(q url.Values, key, v string) {
 	}
 }
 
-// AddDataset registers a dataset version. It waits as long as the server reads; Progress says meanwhile,
-// by once, how far it is.
-func (c *Client) AddDataset(ctx context.Context, r api.AddDatasetRequest, once Once) (forge.DatasetVersion, error) {
-	var out forge.DatasetVersion
-	err := c.askAs(ctx, once, http.MethodPost, "/v1/datasets", nil, r, &out)
-	return out, err
-}
-
-// Datasets lists datasets by name: one page.
-func (c *Client) Datasets(ctx context.Context, l api.Listing) (api.List[forge.Dataset], error) {
-	var out api.List[forge.Dataset]
-	err := c.ask(ctx, http.MethodGet, "/v1/datasets", listingQuery(l), nil, &out)
-	return out, err
-}
-
-// Dataset shows a dataset with its versions.
-func (c *Client) Dataset(ctx context.Context, name string) (forge.Dataset, error) {
-	var out forge.Dataset
-	err := c.ask(ctx, http.MethodGet, "/v1/datasets/"+url.PathEscape(name), nil, nil, &out)
-	return out, err
-}
-
 // ImportModel registers base weights. It waits, and is followed by once, as AddDataset is.
 func (c *Client) ImportModel(ctx context.Context, r api.ImportModelRequest, once Once) (forge.ModelVersion, error) {
 	var out forge.ModelVersion

@@ -64,7 +64,7 @@ func startRude(t *testing.T, drops int) (*apitest.Fake, *rude, *httptest.Server)
 func TestASubmissionWhoseAnswerWasLostIsCarriedOutOnce(t *testing.T) {
 	f, r, ts := startRude(t, 2)
 	c := connect(t, ts.URL)
-	_, err := f.AddDataset(t.Context(), forge.Principal{Tenant: "T1", User: "ada"}, api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl"})
+	_, err := f.AddDataset(t.Context(), forge.Principal{Tenant: "T1", User: "ada"}, api.AddDatasetRequest{Name: "chat", Paths: []string{"/data/chat.jsonl"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestEveryRequestThatChangesSomethingHasAKeyOfItsOwn(t *testing.T) {
 func TestARegistrationIsSentUnderTheKeyThatItsCallerDrew(t *testing.T) {
 	_, r, ts := startRude(t, 1)
 	c, once := connect(t, ts.URL), client.NewOnce()
-	_, err := c.AddDataset(t.Context(), api.AddDatasetRequest{Name: "chat", Path: "/data/chat.jsonl"}, once)
+	_, err := c.AddDataset(t.Context(), api.AddDatasetRequest{Name: "chat", Paths: []string{"/data/chat.jsonl"}}, once)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,13 @@ func (s *server) body(next http.Handler) http.Handler {
 			s.reject(w, r, err)
 			return
 		}
-		if r.Method == http.MethodPost && r.URL.Path == api.SnapshotPath && r.Body != nil && r.Body != http.NoBody {
-			s.upload(w, r, next)
+		if u, ok := s.uploading(r); ok {
+			s.upload(w, r, u, next)
 			return
+		}
+		limit := s.opts.MaxBody
+		if r.URL.Path == api.DatasetsPath {
+			limit = max(limit, api.MaxDatasetRequest) // a manifest has a line a file
 		}
 		var b []byte
 		if r.Body != nil && r.Body != http.NoBody {
@@ -39,9 +43,9 @@ func (s *server) body(next http.Handler) http.Handler {
 			// Deadlines are not supported by test recorders; a real connection has them.
 			_ = rc.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
 			var err error
-			if b, err = io.ReadAll(http.MaxBytesReader(w, r.Body, s.opts.MaxBody)); err != nil {
+			if b, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 				w.Header().Set("Connection", "close")
-				writeProblem(w, bodyProblem(err, s.opts.MaxBody))
+				writeProblem(w, bodyProblem(err, limit))
 				return
 			}
 			_ = rc.SetReadDeadline(time.Time{})

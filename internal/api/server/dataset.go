@@ -1,10 +1,6 @@
 package server
 
 import (
-	"context"
-	"net/http"
-
-	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
@@ -39,30 +35,4 @@ func filled[T any](l api.List[T]) api.List[T] {
 		l.Items = []T{}
 	}
 	return l
-}
-
-func (s *server) datasets() {
-	acting(s, spec{
-		id: "add-dataset", method: http.MethodPost, path: "/v1/datasets", tag: "datasets", role: forge.RoleMember, created: true,
-		summary: "Register a dataset version",
-		doc:     "Reads the file or directory once on the server's host: digest, rows, columns, kind. The data stays where it is. Sizes are bytes. May take minutes for large data.",
-		errors:  []forge.Kind{forge.KindInvalid, forge.KindConflict, forge.KindNotFound},
-	}, func(ctx context.Context, p forge.Principal, in *struct{ Body api.AddDatasetRequest }) (forge.DatasetVersion, error) {
-		return s.Datasets.AddDataset(ctx, p, in.Body)
-	}, s.Datasets.DatasetVersion)
-	operation(s, spec{
-		id: "list-datasets", method: http.MethodGet, path: "/v1/datasets", tag: "datasets", role: forge.RoleViewer,
-		summary: "List datasets", doc: "By name, with their versions.",
-		errors: []forge.Kind{forge.KindInvalid},
-	}, func(ctx context.Context, p forge.Principal, in *NamedInput) (api.List[forge.Dataset], error) {
-		l, err := s.Datasets.Datasets(ctx, p, in.listing())
-		return filled(l), err
-	})
-	operation(s, spec{
-		id: "get-dataset", method: http.MethodGet, path: "/v1/datasets/{name}", tag: "datasets", role: forge.RoleViewer,
-		summary: "Show a dataset", doc: "With all versions, oldest first. Sizes are bytes.",
-		errors: []forge.Kind{forge.KindNotFound},
-	}, func(ctx context.Context, p forge.Principal, in *nameInput) (forge.Dataset, error) {
-		return s.Datasets.Dataset(ctx, p, in.Name)
-	})
 }

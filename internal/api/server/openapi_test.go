@@ -52,6 +52,8 @@ func TestOpenAPI(t *testing.T) {
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
+		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/estimates", "POST /v1/pipelines", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
@@ -161,7 +163,13 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 	registry, ops := o.Components.Schemas, operations(o)
 	calls := []struct{ op, path, body string }{
 		{"GET /healthz", "", ""}, {"GET /readyz", "", ""}, {"GET /v1/version", "", ""}, {"GET /v1/nodes", "", ""}, {"GET /v1/queue", "", ""},
-		{"POST /v1/datasets", "", `{"name":"chat","path":"/data/chat.jsonl","license":"MIT"}`}, {"GET /v1/datasets", "", ""}, {"GET /v1/datasets/{name}", "/v1/datasets/chat", ""},
+		{"POST /v1/datasets", "", `{"name":"chat","paths":["/data/chat.jsonl"],"license":"MIT"}`}, {"GET /v1/datasets", "", ""}, {"GET /v1/datasets/{name}", "/v1/datasets/chat", ""},
+		{"GET /v1/datasets/{name}/versions/{version}", "/v1/datasets/chat/versions/latest", ""}, {"PATCH /v1/datasets/{name}/versions/{version}", "/v1/datasets/chat/versions/1", `{"license":"MIT"}`},
+		{"GET /v1/datasets/{name}/versions/{version}/lineage", "/v1/datasets/chat/versions/1/lineage?direction=down", ""}, {"POST /v1/datasets/{name}/versions/{version}/verify", "/v1/datasets/chat/versions/1/verify", ""},
+		{"POST /v1/datasets", "", scanned}, {"POST /v1/datasets/{name}/versions/{version}/waive", "/v1/datasets/found/versions/1/waive", `{"reason":"made up"}`},
+		{"POST /v1/datasets/{name}/versions/{version}/delete", "/v1/datasets/found/versions/1/delete", `{"purge":true}`}, {"GET /v1/dataset-impact", "/v1/dataset-impact?digest=" + strings.Repeat("0", 64), ""},
+		{"POST /v1/dataset-files/{sha256}", "/v1/dataset-files/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
+		{"POST /v1/datasets/{name}/versions/{version}/rows", "/v1/datasets/chat/versions/1/rows?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"POST /v1/models/import", "", `{"name":"tiny","path":"/models/tiny"}`}, {"POST /v1/models/register", "", `{"name":"bot","run":"2"}`},
 		{"GET /v1/models", "", ""}, {"GET /v1/models/{name}", "/v1/models/bot", ""}, {"GET /v1/progress/{key}", "/v1/progress/once%201", ""},
 		{"POST /v1/runs", "", `{"recipe":"lora_sft","params":{"lora.r":16},"time_limit":"1-12:00:00","priority":60}`},
@@ -203,6 +211,9 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 			if strings.HasPrefix(path, api.SnapshotPath) {
 				headers = append(headers, "Content-Type", api.SnapshotType)
 			}
+			if strings.HasPrefix(path, api.DatasetFilesPath) || strings.Contains(path, api.DatasetRowsEnd+"?") {
+				headers = append(headers, "Content-Type", api.BytesType)
+			}
 			status, _, body := s.call(t, method, path, c.body, headers...)
 			r := ops[c.op].Responses[fmt.Sprint(status)]
 			if status/100 != 2 || r == nil {
@@ -227,6 +238,13 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		}
 	}
 }
+
+// scanned registers what somebody else's pass found, with all that it may say.
+const scanned = `{"name":"found","paths":["/data/a.jsonl"],"kind":"auto","parents":["chat@1"],"description":"of the desk","scanned":{"manifest":{"root":"/data/a.jsonl","files":[{"path":".","size":9,"sha256":"ab"}]},
+"kind":"text","layout":{"format":"jsonl","map":{"text":"body"}},"columns":["body"],"rows":1,"seen":{"messages":false,"findings":[]},
+"report":{"scanner":"1","by":"forgectl","at":"2026-11-26T15:00:00Z","elapsed":"1s","duplicates":{"rows":0,"first":[]},"lengths":[{"below":16,"rows":1}],
+"pii":{"scanner":"1","rules_sha256":"cd","sets":["default"],"rows":1,"rows_found":1,"counts":[{"entity":"email","field":"body","confidence":"high","findings":1,"rows":1}],
+"samples":[{"entity":"email","field":"body","confidence":"high","place":"a.jsonl:1","offset":0,"masked":"a@*.*"}],"note":"no names"}}}}`
 
 func TestPaging(t *testing.T) {
 	s := start(t)

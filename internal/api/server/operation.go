@@ -21,13 +21,25 @@ type spec struct {
 	created               bool         // answers 201
 	errors                []forge.Kind // besides those that every operation may answer
 	responses             map[string]*huma.Response
-	upload                bool // its body is an archive
-	once                  bool // takes an Idempotency-Key
-	open                  bool // under /v1 and needs no key: it is how one comes by a key
+	upload                string // media type of a body that is passed on as it comes; empty: JSON
+	maxBody               int64  // bytes of its body, where that is more than those of others
+	once                  bool   // takes an Idempotency-Key
+	open                  bool   // under /v1 and needs no key: it is how one comes by a key
 }
 
 // answer is huma's form of a body.
-type answer[O any] struct{ Body O }
+type answer[O any] struct {
+	Status int
+	Body   O
+}
+
+// answers says with which status: that of something made that was there already is another one.
+func (op spec) answers(out any) int {
+	if d, ok := out.(api.DatasetAdded); op.created && !(ok && d.Existed) {
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
 
 // none is the input of operations without any.
 type none struct{}
@@ -45,7 +57,7 @@ func operation[I, O any](s *server, op spec, do func(context.Context, forge.Prin
 		if err != nil {
 			return nil, s.fail(ctx, op.id, err)
 		}
-		return &answer[O]{Body: out}, nil
+		return &answer[O]{Status: op.answers(out), Body: out}, nil
 	})
 }
 
@@ -102,14 +114,14 @@ func (op spec) huma(s *server, fields []string) huma.Operation {
 	o := huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Tags: []string{op.tag},
 		Summary: op.summary, Description: op.doc, Responses: op.responses,
-		MaxBodyBytes: s.opts.MaxBody,
+		MaxBodyBytes: max(s.opts.MaxBody, op.maxBody),
 		// The body is in memory already (body.go), read under its own deadline. Huma's deadline
 		// would stay on the connection and cancel the context of a handler that takes longer.
 		BodyReadTimeout: -1,
 		Metadata:        map[string]any{fieldsKey: fields},
 	}
-	if op.upload {
-		o.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{api.SnapshotType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}
+	if op.upload != "" {
+		o.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{op.upload: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}
 	}
 	if op.created {
 		o.DefaultStatus = http.StatusCreated

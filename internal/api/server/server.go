@@ -32,6 +32,8 @@ type Options struct {
 	MaxBody int64
 	// MaxSnapshot bounds the files of an uploaded archive, in bytes.
 	MaxSnapshot int64
+	// MaxDataset bounds a file that is sent to be kept, in bytes.
+	MaxDataset int64
 	// BodyTimeout bounds the time in which a body must have arrived.
 	BodyTimeout time.Duration
 	// Heartbeat is the pause between comments on a quiet event stream.
@@ -67,6 +69,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxSnapshot <= 0 {
 		o.MaxSnapshot = api.DefaultMaxSnapshot
+	}
+	if o.MaxDataset <= 0 {
+		o.MaxDataset = api.DefaultMaxDataset
 	}
 	if o.BodyTimeout <= 0 {
 		o.BodyTimeout = DefaultBodyTimeout

@@ -246,7 +246,7 @@ func TestErrors(t *testing.T) {
 		field, says              string
 	}{
 		{"an unknown field names those there are", "POST", "/v1/runs", `{"recipe":"lora_sft","gpuz":2}`, 422, "gpuz", "gpus_per_node"},
-		{"a missing field is named", "POST", "/v1/datasets", `{"name":"x"}`, 422, "path", "required"},
+		{"a missing field is named", "POST", "/v1/datasets", `{"name":"x"}`, 422, "paths", "required"},
 		{"a wrong type is named", "POST", "/v1/runs", `{"recipe":"lora_sft","nodes":"two"}`, 422, "nodes", "integer"},
 		{"a value out of range is named with the range", "POST", "/v1/runs", `{"recipe":"lora_sft","nodes":-1}`, 422, "nodes", ">= 0"},
 		{"a value outside a set is named with the set", "POST", "/v1/keys", `{"user":"x","role":"king"}`, 422, "role", "viewer, member, admin, operator"},
@@ -305,12 +305,12 @@ func TestReady(t *testing.T) {
 // slowDatasets hashes for a while, and gives up when it is told to.
 type slowDatasets struct{ *apitest.Fake }
 
-func (slowDatasets) AddDataset(ctx context.Context, _ forge.Principal, r api.AddDatasetRequest) (forge.DatasetVersion, error) {
+func (slowDatasets) AddDataset(ctx context.Context, _ forge.Principal, r api.AddDatasetRequest) (api.DatasetAdded, error) {
 	select {
 	case <-ctx.Done():
-		return forge.DatasetVersion{}, forge.Errorf(forge.KindUnavailable, "", "cancelled")
+		return api.DatasetAdded{}, forge.Errorf(forge.KindUnavailable, "", "cancelled")
 	case <-time.After(300 * time.Millisecond):
-		return forge.DatasetVersion{Name: r.Name}, nil
+		return api.DatasetAdded{DatasetVersion: forge.DatasetVersion{Name: r.Name}}, nil
 	}
 }
 
@@ -323,7 +323,7 @@ func TestLongHandlerOutlivesTheBodyTimeout(t *testing.T) {
 	ts := httptest.NewServer(server.New(services, server.Options{BodyTimeout: 50 * time.Millisecond}))
 	defer ts.Close()
 	s.url = ts.URL
-	status, _, body := s.call(t, "POST", "/v1/datasets", `{"name":"chat","path":"/data/chat.jsonl"}`)
+	status, _, body := s.call(t, "POST", "/v1/datasets", `{"name":"chat","paths":["/data/chat.jsonl"]}`)
 	if status != 201 {
 		t.Errorf("got %d %s", status, body)
 	}

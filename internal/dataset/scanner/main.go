@@ -132,7 +132,7 @@ func Blocked(policy forge.PIIPolicy, r *forge.ScanReport) error {
 		x := r.PII.Samples[0]
 		where = fmt.Sprintf("; the first is %s in %s at %s", x.Entity, x.Field, x.Place)
 	}
-	return forge.Errorf(forge.KindPrecondition, "dataset.add", "%d of %d rows hold personal data or secrets, and the policy is to refuse them%s", r.PII.RowsFound, r.PII.Rows, where).
+	return forge.Invalidf("pii_policy", "%d of %d rows hold personal data or secrets, and the policy is to refuse them%s", r.PII.RowsFound, r.PII.Rows, where).
 		WithHint("--pii-policy warn registers it with status findings, which shows what there is; --pii-policy redact makes a redacted child as well")
 }
 
