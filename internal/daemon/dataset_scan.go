@@ -203,7 +203,7 @@ func (d *Daemon) runScan(ctx context.Context, config string, read func(done, tot
 	cmd := exec.CommandContext(ctx, d.self, "scan", scanner.ChildFlag, config)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
 	var words bytes.Buffer
-	cmd.Stderr = &limited{to: &words, left: maxScanWords}
+	cmd.Stderr = &beginning{to: &words, left: maxScanWords}
 	alive, err := cmd.StdinPipe() // it ends when this does, also where forged is killed
 	if err != nil {
 		return "", err
@@ -227,13 +227,13 @@ func (d *Daemon) runScan(ctx context.Context, config string, read func(done, tot
 	return words.String(), err
 }
 
-// limited keeps the beginning of what is written to it.
-type limited struct {
+// beginning keeps the beginning of what is written to it.
+type beginning struct {
 	to   *bytes.Buffer
 	left int
 }
 
-func (l *limited) Write(b []byte) (int, error) {
+func (l *beginning) Write(b []byte) (int, error) {
 	n := min(len(b), l.left)
 	l.left -= n
 	l.to.Write(b[:n])
