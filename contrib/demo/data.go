@@ -213,7 +213,7 @@ func (s *dataStory) job(ctx context.Context) error {
 }
 
 func (s *dataStory) redact(ctx context.Context) error {
-	if err := s.show(ctx, "dataset", "redact", "desk@1", "--to", filepath.Join(s.site.Dir, "desk-clean"), "--name", "desk-clean"); err != nil {
+	if err := s.show(ctx, "dataset", "redact", "desk@1", "--out", filepath.Join(s.site.Dir, "desk-clean.jsonl"), "--as", "desk-clean"); err != nil {
 		return err
 	}
 	v, err := s.version(ctx, "desk-clean@1")

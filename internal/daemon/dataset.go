@@ -63,6 +63,9 @@ func (s datasets) check(r api.AddDatasetRequest) error {
 		if err := s.d.mayRead(path); err != nil {
 			return err
 		}
+		if err := s.d.mayMatch(path); err != nil {
+			return err
+		}
 	}
 	return nil
 }

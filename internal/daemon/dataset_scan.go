@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -145,6 +146,24 @@ func askOf(r api.AddDatasetRequest) forge.ScanAsk {
 		a.Near = nearFrom
 	}
 	return a
+}
+
+// mayMatch looks at what a glob stands for: /var/lib/f*rge is not the name of a directory of forged's, and what it is a name of is. Where jobs are their
+// users' own, nobody reads with more rights than theirs.
+func (d *Daemon) mayMatch(path string) error {
+	if !strings.ContainsAny(path, `*?[\`) || d.mayScanHere() != nil {
+		return nil
+	}
+	names, err := filepath.Glob(path)
+	if err != nil {
+		return forge.Invalidf("path", "%q is not a pattern: %v", path, err)
+	}
+	for _, name := range names[:min(len(names), maxScannedFiles)] {
+		if err := d.readable(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scan has a child of forged read a dataset: niced, the first to go when memory runs out, gone when the request is. What it reads was allowed before,

@@ -192,12 +192,14 @@ func (s *process) status(st forge.StatusFile) error {
 
 // refuse says why nothing was registered: in words on standard error, as a file for whoever asked, and by the exit code.
 func (s *process) refuse(err error) int {
-	_, _ = fmt.Fprintf(s.errOut, "%v\n", err)
 	var p *dataset.Problems
 	if errors.As(err, &p) {
+		_, _ = fmt.Fprintf(s.errOut, "%d problems; nothing is registered\n", p.Total)
 		for _, r := range p.Rows {
 			_, _ = fmt.Fprintln(s.errOut, dataset.Words(r))
 		}
+	} else {
+		_, _ = fmt.Fprintf(s.errOut, "%v\n", err)
 	}
 	if h := forge.HintOf(err); h != "" {
 		_, _ = fmt.Fprintln(s.errOut, "hint: "+h)
