@@ -13,6 +13,27 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
+// ScanDataset implements api.Datasets: a run that nobody starts.
+func (f *Fake) ScanDataset(_ context.Context, p forge.Principal, r api.ScanDatasetRequest) (api.Submitted, error) {
+	leave, err := f.enter("ScanDataset")
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	defer leave()
+	if err := forge.CheckName(r.Name); err != nil {
+		return api.Submitted{}, forge.Invalidf("name", "%w", err)
+	}
+	run := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.Actor(), State: forge.RunPending, SubmittedAt: f.now}
+	run.Spec = forge.RunSpec{Name: r.Name, Recipe: "scan", Launch: forge.LaunchNode, Entry: forge.Entry{Command: []string{"forged", "scan"}}, Params: map[string]any{}, Origins: map[string]string{},
+		Gang: forge.Gang{Nodes: 1, GPUsPerNode: 1, CPUsPerGPU: max(1, r.Threads), MemoryMiBPerGPU: 1024}, Priority: min(forge.DefaultPriority, maxPriority(p)),
+		Cluster: forge.ClusterName(r.Cluster), Scan: &forge.ScanAsk{Name: r.Name, Paths: r.Paths, License: r.License, Policy: r.PIIPolicy}}
+	if r.DryRun {
+		return api.Submitted{Run: run}, nil
+	}
+	f.remember(p, string(run.ID))
+	return f.queueRun(run), nil
+}
+
 // AddDataset implements api.Datasets. Paths must be absolute; nothing is read.
 func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDatasetRequest) (api.DatasetAdded, error) {
 	defer f.UnderWay(p)()

@@ -1,0 +1,191 @@
+package pii
+
+import "bytes"
+
+// before and after bound the bytes around a number in which words count.
+const (
+	before = 72
+	after  = 24
+	topN   = 40
+)
+
+// surroundings are the topics of the words around a number, and how many words that say something lie between.
+type surroundings struct {
+	seen topic
+	at   [topN]uint8
+	word [32]byte
+}
+
+// dist is the distance to the nearest word of a topic: 1 stands beside it, 0 means that there is none.
+func (n *surroundings) dist(t topic) int {
+	if n.seen&t == 0 {
+		return 0
+	}
+	best := 255
+	for k := range topN {
+		if t&n.seen&(1<<k) != 0 {
+			best = min(best, int(n.at[k]))
+		}
+	}
+	return best
+}
+
+// speaks says whether what stands near speaks of t, and nothing nearer speaks of something else that numbers are.
+func (n *surroundings) speaks(t topic) bool {
+	d := n.dist(t)
+	return d > 0 && (n.seen&tNot == 0 || d <= n.dist(tNot))
+}
+
+// denies says whether the nearest word that says something calls the number an order, a part, a version, and none of t is as near.
+func (n *surroundings) denies(t topic) bool {
+	d := n.dist(tNot)
+	if d == 0 || d > 2 {
+		return false
+	}
+	p := n.dist(t)
+	return p == 0 || d < p
+}
+
+func (n *surroundings) note(t topic, d int) {
+	for fresh := t &^ n.seen; fresh != 0; fresh &= fresh - 1 {
+		k := trailing(fresh)
+		n.at[k] = uint8(min(d, 250))
+	}
+	n.seen |= t
+}
+
+func trailing(t topic) int {
+	k := 0
+	for t&1 == 0 {
+		t >>= 1
+		k++
+	}
+	return k
+}
+
+// around reads the words before start, and after end to the end of the line.
+func (s *Scanner) around(start, end int) *surroundings {
+	n, t := &s.near, s.text
+	n.seen = 0
+	stop := max(0, start-before)
+	d, lines, i := 1, 0, start
+	for i > stop {
+		c := t[i-1]
+		switch {
+		case c == '\n':
+			if lines++; lines > 1 {
+				i = stop
+				continue
+			}
+			i--
+			continue
+		case c == ']':
+			// What redaction has put there speaks of what it has replaced, and of nothing else.
+			j := i - 2
+			for j > stop && (isUpper(t[j]) || t[j] == '_' || isDigit(t[j])) {
+				j--
+			}
+			if j >= stop && t[j] == '[' {
+				i, d = j, d+1
+				continue
+			}
+			i--
+			continue
+		case !isLetter(c) && c < 0x80 && c != '\'':
+			i--
+			continue
+		}
+		j := i
+		for j > stop && i-j < 32 && (isLetter(t[j-1]) || t[j-1] >= 0x80 || (t[j-1] == '-' || t[j-1] == '\'') && j-2 >= stop && isLetter(t[j-2])) {
+			j--
+			// cardNumber is two words, SSN is one
+			if isUpper(t[j]) && j > stop && isLetter(t[j-1]) && !isUpper(t[j-1]) {
+				break
+			}
+		}
+		if j == i {
+			i--
+			continue
+		}
+		w := t[j:i]
+		if j == stop && j > 0 && isLetter(t[j-1]) {
+			break // half a word
+		}
+		// In JSON within a string, the n of a \n belongs to no word.
+		if at(t, j-1) == '\\' && len(w) > 1 && (w[0] == 'n' || w[0] == 't' || w[0] == 'r') {
+			w = w[1:]
+		}
+		said := n.topicOf(w)
+		if said == 0 && bytes.IndexByte(w, '-') > 0 {
+			for k, rest := bytes.IndexByte(w, '-'), w; ; k = bytes.IndexByte(rest, '-') {
+				if k < 0 {
+					said |= n.topicOf(rest)
+					break
+				}
+				said |= n.topicOf(rest[:k])
+				rest = rest[k+1:]
+			}
+		}
+		if said != tFiller {
+			n.note(said&^tFiller, d)
+			d++
+		}
+		i = j
+	}
+	s.behind(end)
+	return n
+}
+
+// behind reads the words after a number: (office), is my mobile.
+func (s *Scanner) behind(end int) {
+	n, t := &s.near, s.text
+	stop := min(len(t), end+after)
+	d := 2
+	for i := end; i < stop && t[i] != '\n' && !isDigit(t[i]); {
+		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == ';' {
+			return
+		}
+		if !isLetter(t[i]) && t[i] < 0x80 {
+			i++
+			continue
+		}
+		j := i
+		for j < stop && (isLetter(t[j]) || t[j] >= 0x80) {
+			j++
+		}
+		if j == stop && j < len(t) && isLetter(t[j]) {
+			return
+		}
+		// In front of the next number stands what that one is.
+		for k := j; k < len(t) && k < j+3; k++ {
+			if t[k] == ':' || t[k] == '=' {
+				return
+			}
+		}
+		if said := n.topicOf(t[i:j]); said != tFiller {
+			n.note(said&^(tFiller|tNot|tVersion), d)
+			d++
+		}
+		i = j
+	}
+}
+
+func (n *surroundings) topicOf(w []byte) topic {
+	if len(w) > len(n.word) {
+		w = w[len(w)-len(n.word):]
+	}
+	far := false
+	for i, c := range w {
+		n.word[i] = lower(c)
+		far = far || c >= 0xE0
+	}
+	said := topics[string(n.word[:len(w)])]
+	if said == 0 && far {
+		for _, k := range inside {
+			if bytes.Contains(w, []byte(k.word)) {
+				said |= k.t
+			}
+		}
+	}
+	return said
+}

@@ -1,0 +1,164 @@
+package pii
+
+// The bytes at which the scan stops to look: everything else is passed over, eight bytes at a time.
+const (
+	plain   = iota
+	number  // a digit: numbers, tokens with digits in them
+	atSign  // e-mail, passwords in URLs
+	assigns // ':' and '=': what is assigned to a name that says secret
+	joins   // '-' and '_': the prefixes of tokens, private keys
+	seldom  // letters that few words have and whose keys need no digit
+	opens   // '[' and '(' : name [at] example [dot] org
+	wide    // first byte of full-width forms
+)
+
+var class = func() (c [256]uint8) {
+	for b := byte('0'); b <= '9'; b++ {
+		c[b] = number
+	}
+	c['@'], c[':'], c['='], c['-'], c['_'], c['['], c['('] = atSign, assigns, assigns, joins, joins, opens, opens
+	c['J'], c['K'], c['z'], c[0xEF] = seldom, seldom, seldom, wide
+	return c
+}()
+
+// Scanner looks through texts, one after another: one per goroutine.
+type Scanner struct {
+	national bool
+	text     []byte
+	done     int // before it, no token or number begins that has not been looked at
+	found    []Finding
+	num      cluster
+	near     surroundings
+	again    [2][]byte
+	edits    []Finding
+	last     []Finding
+}
+
+// New makes a scanner.
+func New(o Options) *Scanner { return &Scanner{national: o.National} }
+
+// Scan appends the findings in text, which is UTF-8, to dst: in order, none overlapping another. Bytes that are no UTF-8 do no harm.
+func (s *Scanner) Scan(dst []Finding, text []byte) []Finding {
+	s.text, s.done, s.found = text, 0, s.found[:0]
+	for i := 0; i < len(text); {
+		for i+8 <= len(text) {
+			t := text[i : i+8 : i+8]
+			if class[t[0]]|class[t[1]]|class[t[2]]|class[t[3]]|class[t[4]]|class[t[5]]|class[t[6]]|class[t[7]] != plain {
+				break
+			}
+			i += 8
+		}
+		for i < len(text) && class[text[i]] == plain {
+			i++
+		}
+		if i < len(text) {
+			i = s.look(i)
+		}
+	}
+	s.text = nil
+	return appendBest(dst, s.found)
+}
+
+// look is called at a byte that may belong to a finding, and says where to go on: always further.
+func (s *Scanner) look(i int) int {
+	switch class[s.text[i]] {
+	case number:
+		return s.digits(i)
+	case atSign:
+		return s.email(i, i+1)
+	case assigns:
+		s.assigned(i)
+	case joins:
+		if s.text[i] == '-' && i+1 < len(s.text) && s.text[i+1] == '-' {
+			return s.dashes(i)
+		}
+		return s.word(i)
+	case seldom:
+		return s.seldom(i)
+	case opens:
+		return s.spelled(i)
+	case wide:
+		b, size := fold(s.text, i)
+		switch {
+		case isDigit(b):
+			return s.digits(i)
+		case b == '@':
+			return s.email(i, i+size)
+		}
+		return i + size
+	}
+	return i + 1
+}
+
+func (s *Scanner) add(start, end int, e entity, c confidence) {
+	if c > none && end > start {
+		s.found = append(s.found, Finding{Start: start, End: end, Entity: e, Confidence: c.public()})
+	}
+}
+
+// seldom stands at a J, K or z: in most texts a name's, seldom that of eyJ, AKIA, AIza.
+func (s *Scanner) seldom(i int) int {
+	t := s.text
+	if i == 0 {
+		return i + 1
+	}
+	switch p := t[i-1]; {
+	case t[i] == 'J' && p == 'y', t[i] == 'K' && p == 'A', t[i] == 'z' && p == 'I':
+		return s.word(i)
+	}
+	return i + 1
+}
+
+// word looks at the token of letters, digits, '-' and '_' around i for the prefix of a key.
+func (s *Scanner) word(i int) int {
+	start := s.tokenStart(i)
+	if end := s.secretAt(start); end > i {
+		s.done = end
+		return end
+	}
+	return i + 1
+}
+
+// tokenStart is where the token around i begins. It goes back no further than keys' prefixes are long, and to nothing that has been looked at.
+func (s *Scanner) tokenStart(i int) int {
+	low := max(s.done, i-24)
+	start := i
+	for start > low && isToken(s.text[start-1]) {
+		start--
+	}
+	// In JSON within a string, the n of a \n belongs to no token.
+	if start > 0 && start < i && s.text[start-1] == '\\' {
+		switch s.text[start] {
+		case 'n', 't', 'r':
+			start++
+		case 'u':
+			if start+5 <= i {
+				start += 5
+			}
+		}
+	}
+	return start
+}
+
+func isDigit(b byte) bool { return b-'0' <= 9 }
+func isLetter(b byte) bool {
+	return b|0x20 >= 'a' && b|0x20 <= 'z'
+}
+func isUpper(b byte) bool { return b >= 'A' && b <= 'Z' }
+func isAlnum(b byte) bool { return isDigit(b) || isLetter(b) }
+func isToken(b byte) bool { return isAlnum(b) || b == '_' || b == '-' }
+func isHex(b byte) bool   { return isDigit(b) || b|0x20 >= 'a' && b|0x20 <= 'f' }
+func lower(b byte) byte {
+	if isUpper(b) {
+		return b | 0x20
+	}
+	return b
+}
+
+// at is the byte at i, and 0 beyond the ends.
+func at(t []byte, i int) byte {
+	if i < 0 || i >= len(t) {
+		return 0
+	}
+	return t[i]
+}
