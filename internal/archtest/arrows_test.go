@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/footprint", "internal/gate", "internal/license",
 		"internal/workdir", "nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
 	},
-	"cmd/forged":   {"internal/daemon", "internal/shim", "nvml", "slurm"},
+	"cmd/forged":   {"internal/daemon", "internal/dataset", "internal/shim", "nvml", "slurm"},
 	"cmd/forgectl": {"internal/api", "internal/api/client", "internal/dataset", "internal/license", "internal/workdir", "recipes", "scheduler/sim"},
 }
 

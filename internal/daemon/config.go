@@ -72,6 +72,7 @@ type LimitsConfig struct {
 	RequestsPerSecond *float64 `yaml:"requests_per_second"` // of one key; 0: any number
 	Burst             int      `yaml:"burst"`               // of one key, at once
 	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
+	ScansAtOnce       *int     `yaml:"scans_at_once"`       // datasets that forged itself reads; the others wait for their turn
 	MemberMaxPriority *int     `yaml:"member_max_priority"` // of members whose user says nothing else; 0 is a cap, too
 }
 
@@ -94,6 +95,7 @@ const (
 	DefaultBurst          = 1000
 	DefaultStreams        = 64
 	DefaultMemberPriority = 60
+	DefaultScans          = 1
 	DefaultClusterName    = "local"
 	DefaultNetwork        = "host"
 	DefaultLogLimit       = "1G"
@@ -195,6 +197,7 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
+	def(&c.Limits.ScansAtOnce, new(DefaultScans))
 	def(&c.Limits.MemberMaxPriority, new(DefaultMemberPriority))
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}

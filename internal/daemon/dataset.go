@@ -1,15 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/dataset"
 	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
@@ -17,54 +16,92 @@ import (
 // datasets implements api.Datasets.
 type datasets struct{ d *Daemon }
 
+const (
+	maxDescription = 2000 // characters
+)
+
 func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (api.DatasetAdded, error) {
 	var none api.DatasetAdded
 	if err := least(p, "dataset.add", forge.RoleMember, "registering a dataset"); err != nil {
 		return none, err
 	}
-	if err := forge.CheckName(r.Name); err != nil {
-		return none, forge.Invalidf("name", "%v", err)
-	}
-	terms, notes, err := license.Given(r.License)
-	if err != nil {
+	if err := s.check(r); err != nil {
 		return none, err
 	}
-	if len(r.Paths) != 1 {
-		return none, forge.Invalidf("paths", "want one path")
+	ask := askOf(r)
+	var err error
+	if ask.Parents, err = s.parents(ctx, p, r.Parents); err != nil {
+		return none, err
 	}
-	if err := s.d.mayRead(r.Paths[0]); err != nil {
+	var notes []string
+	if ask.License, notes, err = s.d.licenceOf(ctx, r.License, ask.Parents); err != nil {
 		return none, err
 	}
 	t := s.d.db.For(p)
-	var parents []string
-	for _, name := range r.Parents {
-		ref, err := forge.ParseRef(name)
-		if err != nil {
-			return none, forge.Invalidf("parents", "%v", err)
-		}
-		v, err := t.DatasetVersion(ctx, ref)
-		if err != nil {
-			return none, asField(err, "parents")
-		}
-		parents = append(parents, v.License)
-	}
-	read, end := s.d.reading.begin(p, time.Now())
-	defer end()
-	rep, err := dataset.Scan(ctx, r.Paths, dataset.Options{By: forge.ScannedByForged, Progress: func(done, total, _ int64) { read(done, total) }})
+	got, err := s.scanned(ctx, p, r)
 	if err != nil {
 		return none, err
 	}
-	if err := s.d.mayReadAll(rep.Manifest); err != nil {
-		return none, err
-	}
-	v := forge.DatasetVersion{Name: r.Name, Kind: rep.Kind, Columns: rep.Columns, Rows: rep.Rows, Bytes: rep.Manifest.Bytes(),
-		SHA256: rep.Manifest.Digest(), Manifest: rep.Manifest, License: derivedLicence(terms, r.License != "", parents), PII: forge.PIINotScanned, Seen: &rep.Seen}
-	if v, err = t.AddDataset(ctx, v); err != nil {
+	defer got.done()
+	v, err := t.AddDataset(ctx, versionOf(ask, got.Scanned))
+	if err != nil {
 		return none, err
 	}
 	out := api.DatasetAdded{DatasetVersion: v}
 	out.Warnings, err = s.d.licenceWarnings(ctx, p, "dataset", forge.Ref{Name: v.Name, Number: v.Number}.String(), v.License, notes)
 	return out, err
+}
+
+// check holds what a request says of itself, before anything is read.
+func (s datasets) check(r api.AddDatasetRequest) error {
+	if err := forge.CheckName(r.Name); err != nil {
+		return forge.Invalidf("name", "%v", err)
+	}
+	if _, _, err := license.Given(r.License); err != nil {
+		return err
+	}
+	if err := checkText("description", r.Description, maxDescription); err != nil {
+		return err
+	}
+	if len(r.Paths) == 0 {
+		return forge.Invalidf("path", "no path given")
+	}
+	for _, path := range r.Paths {
+		if err := s.d.mayRead(path); err != nil {
+			return err
+		}
+		if err := s.d.mayMatch(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parents finds the versions that data was made from.
+func (s datasets) parents(ctx context.Context, p forge.Principal, names []string) ([]forge.DatasetParent, error) {
+	var out []forge.DatasetParent
+	for _, name := range names {
+		ref, err := forge.ParseRef(name)
+		if err != nil {
+			return nil, forge.Invalidf("parents", "%v", err)
+		}
+		v, err := s.d.db.For(p).DatasetVersion(ctx, ref)
+		if err != nil {
+			return nil, asField(err, "parents")
+		}
+		out = append(out, forge.DatasetParent{ID: v.ID, Name: v.Name, Version: v.Number})
+	}
+	return out, nil
+}
+
+// versionOf is what is registered of data that was read.
+func versionOf(ask forge.ScanAsk, found forge.Scanned) forge.DatasetVersion {
+	v := forge.DatasetVersion{Name: ask.Name, Kind: found.Kind, Columns: found.Columns, Rows: found.Rows, Bytes: found.Manifest.Bytes(), SHA256: found.Manifest.Digest(),
+		Manifest: found.Manifest, License: cmp.Or(ask.License, license.NoAssertion), Description: ask.Description, PII: found.Report.PII.Status(), Parents: ask.Parents, Seen: &found.Seen, Scan: &found.Report}
+	if found.Layout.Format != forge.FormatJSONL || !found.Layout.Plain() {
+		v.Layout = &found.Layout
+	}
+	return v
 }
 
 var errNotYet = forge.Errorf(forge.KindUnavailable, "dataset", "not yet")

@@ -147,14 +147,23 @@ func (d *Daemon) trainedLicence(ctx context.Context, spec *forge.RunSpec) (strin
 	return license.And(all...).String(), nil
 }
 
-// derivedLicence is the licence of data that was made from other data, with what its maker says of it; given is empty where nothing was said.
-func derivedLicence(given license.Expr, said bool, parents []string) string {
+// licenceOf is the licence of data with what its maker says of it (empty: nothing), which was made from other data: all of theirs, too.
+// Both a registration and an edit ask here, so that nobody can edit away what the data was made from.
+func (d *Daemon) licenceOf(ctx context.Context, given string, parents []forge.DatasetParent) (text string, notes []string, err error) {
+	own, notes, err := license.Given(given)
+	if err != nil {
+		return "", nil, err
+	}
 	var all []license.Expr
+	if given != "" || len(parents) == 0 {
+		all = append(all, own)
+	}
 	for _, p := range parents {
-		all = append(all, license.Stored(p))
+		v, err := d.db.DatasetVersionByID(ctx, p.ID)
+		if err != nil {
+			return "", nil, fmt.Errorf("licence of %s@%d: %w", p.Name, p.Version, err)
+		}
+		all = append(all, license.Stored(v.License))
 	}
-	if said {
-		all = append(all, given)
-	}
-	return license.And(all...).String()
+	return license.And(all...).String(), notes, nil
 }

@@ -81,6 +81,7 @@ var rules = map[string]access{
 
 	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
+	"scan-dataset":   {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"],"dry_run":true}`, ok: []int{201}},
 	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"]}`, ok: []int{201}},
 	"list-models":    {role: forge.RoleViewer, ok: []int{200}},
 	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
