@@ -295,37 +295,3 @@ func (f *Fake) AddDatasetRows(_ context.Context, p forge.Principal, ref forge.Re
 	})
 	return api.DatasetRows{Name: fmt.Sprintf("%s@%d", v.Name, v.Number), Rows: int64(len(b) / api.RowPrint)}, err
 }
-
-// DatasetLineage implements api.Datasets: the version and its parents.
-func (f *Fake) DatasetLineage(_ context.Context, p forge.Principal, ref forge.Ref, _ api.LineageQuery) (forge.LineageGraph, error) {
-	v, err := f.onVersion("DatasetLineage", p, forge.RoleViewer, ref, func(*forge.DatasetVersion) error { return nil })
-	if err != nil {
-		return forge.LineageGraph{}, err
-	}
-	g := forge.LineageGraph{Root: string(v.ID), Edges: []forge.LineageEdge{},
-		Nodes: []forge.LineageNode{{ID: string(v.ID), Kind: forge.LineageDataset, Name: fmt.Sprintf("%s@%d", v.Name, v.Number), State: string(v.PII), Detail: v.License, SHA256: v.SHA256}}}
-	for _, d := range v.Parents {
-		g.Nodes = append(g.Nodes, forge.LineageNode{ID: string(d.ID), Kind: forge.LineageDataset, Name: fmt.Sprintf("%s@%d", d.Name, d.Version)})
-		g.Edges = append(g.Edges, forge.LineageEdge{From: string(d.ID), To: string(v.ID), As: "parent"})
-	}
-	return g, nil
-}
-
-// SetImpact is what DatasetImpact answers.
-func (f *Fake) SetImpact(i forge.Impact) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.impact = i
-}
-
-// DatasetImpact implements api.Datasets.
-func (f *Fake) DatasetImpact(_ context.Context, _ forge.Principal, digest string) (forge.Impact, error) {
-	leave, err := f.enter("DatasetImpact")
-	if err != nil {
-		return forge.Impact{}, err
-	}
-	defer leave()
-	i := f.impact
-	i.Digest = digest
-	return i, nil
-}
