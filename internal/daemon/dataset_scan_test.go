@@ -232,6 +232,7 @@ func (r *rig) scansBy(t *testing.T, name, path string, change func(*scanner.Resu
 
 func TestARunReadsADatasetAndRegistersItWithItsEnd(t *testing.T) {
 	r := start(t, 1)
+	soon(t, "there are nodes", func() bool { return len(r.world.nodeList()) > 0 })
 	path := rowsAt(t, textRow)
 	run := r.scansBy(t, "d", path, func(*scanner.Result) {}, forge.RunCompleted)
 	v, err := datasets{r.Daemon}.DatasetNumber(t.Context(), r.op, forge.Ref{Name: "d", Number: 1})
