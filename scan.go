@@ -29,6 +29,7 @@ type Duplicates struct {
 	First     []string `json:"first" doc:"FILE:LINE = FILE:LINE of the first few"`
 	Near      int64    `json:"near,omitempty" doc:"Rows that are nearly an earlier one, by MinHash; exact ones not counted again"`
 	NearFirst []string `json:"near_first,omitempty"`
+	NearAmong int64    `json:"near_among,omitempty" doc:"How many different rows were kept to compare with, the first ones; absent: all of them"`
 	Threshold float64  `json:"near_threshold,omitempty" doc:"From which Jaccard similarity of word shingles on; absent where nobody asked for near ones"`
 }
 

@@ -21,6 +21,7 @@ var homes = map[string][]string{
 	"github.com/coreos/go-systemd":                 {"internal/daemon"},
 	"github.com/danielgtaylor/huma":                {"internal/api"},
 	"github.com/prometheus/client_golang":          {"internal/daemon"},
+	"github.com/klauspost/compress":                {"internal/dataset"},
 	"golang.org/x/time":                            {"internal/api"},
 	"github.com/robfig/cron":                       {"scheduler"},
 	"github.com/urfave/cli":                        {"cmd"},

@@ -7,7 +7,7 @@ func Malformed(line []byte) (malformed, known bool, why string) {
 	var s scanner
 	s.reset(line)
 	s.space()
-	p := s.value()
+	p := s.value(nil)
 	if p == nil {
 		if s.space(); s.i < len(line) {
 			p = s.bad("more follows")

@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"bytes"
-	"fmt"
 	"unicode/utf8"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -25,10 +24,10 @@ const (
 // shownPlaces is how many places of each fault are kept: enough to look at, too few to matter.
 const shownPlaces = 3
 
-// faults counts them over a dataset.
+// faults counts them over a block, and over a dataset.
 type faults struct {
 	rows  [16]int64
-	first [16][]string
+	first [16][]place
 }
 
 func (f *faults) note(set faultSet, at place) {
@@ -40,8 +39,23 @@ func (f *faults) note(set faultSet, at place) {
 			continue
 		}
 		if f.rows[i]++; len(f.first[i]) < shownPlaces {
-			f.first[i] = append(f.first[i], fmt.Sprintf("%s:%d", at.file, at.line))
+			f.first[i] = append(f.first[i], at)
 		}
+	}
+}
+
+// add takes those of the block that comes next.
+func (f *faults) add(g *faults) {
+	for i := range forge.RowFaults {
+		f.rows[i] += g.rows[i]
+		f.first[i] = append(f.first[i], g.first[i][:min(len(g.first[i]), shownPlaces-len(f.first[i]))]...)
+	}
+}
+
+func (f *faults) reset() {
+	f.rows = [16]int64{}
+	for i := range f.first {
+		f.first[i] = f.first[i][:0]
 	}
 }
 
@@ -49,7 +63,11 @@ func (f *faults) findings() []forge.RowFinding {
 	out := []forge.RowFinding{}
 	for i, fault := range forge.RowFaults {
 		if f.rows[i] > 0 {
-			out = append(out, forge.RowFinding{Fault: fault, Rows: f.rows[i], First: f.first[i]})
+			first := make([]string, len(f.first[i]))
+			for n, at := range f.first[i] {
+				first[n] = at.String()
+			}
+			out = append(out, forge.RowFinding{Fault: fault, Rows: f.rows[i], First: first})
 		}
 	}
 	return out
@@ -162,8 +180,8 @@ func follows(before, role string) bool {
 	return before == "assistant" || before == "tool"
 }
 
-// plain looks at a column that is a string.
-func (s *scanner) plain(c columnSet, t text) {
+// single looks at a column that is a string.
+func (s *scanner) single(c columnSet, t text) {
 	if c != colPrompt && t.blank() {
 		s.faults |= emptyAnswer
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // columnSet is a set of the columns that make a kind; any others are along for the ride.
-type columnSet uint8
+type columnSet uint16
 
 const (
 	colMessages columnSet = 1 << iota
@@ -18,10 +18,11 @@ const (
 	colCompletion
 	colChosen
 	colRejected
+	colLabel
 )
 
 // columnNames is in the order of the bits.
-var columnNames = [...]string{"messages", "text", "prompt", "completion", "chosen", "rejected"}
+var columnNames = [...]string{"messages", "text", "prompt", "completion", "chosen", "rejected", "label"}
 
 func columnOf(key []byte) columnSet {
 	switch string(key) {
@@ -37,6 +38,8 @@ func columnOf(key []byte) columnSet {
 		return colChosen
 	case "rejected":
 		return colRejected
+	case "label":
+		return colLabel
 	}
 	return 0
 }
@@ -55,8 +58,37 @@ func (c columnSet) kind() (forge.DatasetKind, bool) {
 		return forge.KindPreference, true
 	case colPrompt:
 		return forge.KindPrompt, true
+	case colPrompt | colCompletion | colLabel:
+		return forge.KindUnpaired, true
 	}
 	return "", false
+}
+
+// settled leaves out a label that is along for the ride: it makes a kind only with a prompt and its completion.
+func (c columnSet) settled() columnSet {
+	if c != colPrompt|colCompletion|colLabel {
+		return c &^ colLabel
+	}
+	return c
+}
+
+// columnsFor are the columns that rows of a kind may have.
+func columnsFor(k forge.DatasetKind) columnSet {
+	switch k {
+	case forge.KindMessages:
+		return colMessages
+	case forge.KindText:
+		return colText
+	case forge.KindPromptCompletion:
+		return colPrompt | colCompletion
+	case forge.KindPreference:
+		return colPrompt | colChosen | colRejected
+	case forge.KindPrompt:
+		return colPrompt
+	case forge.KindUnpaired:
+		return colPrompt | colCompletion | colLabel
+	}
+	return 0
 }
 
 func (c columnSet) names() []string {
@@ -83,30 +115,35 @@ func (g signature) String() string {
 	return "{" + strings.Join(names, ", ") + "}"
 }
 
-const allKinds = "messages | text | prompt+completion | [prompt+]chosen+rejected | prompt"
+const allKinds = "messages | text | prompt+completion[+label] | [prompt+]chosen+rejected | prompt"
 
 // wrongColumns names the columns of a row that was scanned to its end.
-func wrongColumns(line []byte) *problem {
+func (p *plan) wrongColumns(line []byte) *problem {
 	const shown = 12
 	var names []string
 	var s scanner
 	s.reset(line)
 	s.space()
-	o, p := s.enterObject()
-	for p == nil {
+	o, bad := s.enterObject()
+	for bad == nil {
 		var key []byte
-		if key, p = s.member(&o); p != nil || key == nil {
+		if key, bad = s.member(&o); bad != nil || key == nil {
 			break
 		}
 		names = append(names, columnName(key))
-		p = s.value()
+		bad = s.value(nil)
 	}
 	if n := len(names); n > shown {
 		names = append(names[:shown], fmt.Sprintf("and %d more", n-shown))
 	}
+	has := strings.Join(names, ", ")
+	if p.kind != "" {
+		return &problem{why: fmt.Sprintf("has {%s}; a row of kind %s has %s%s", has, p.kind, columnsOf(p.kind), p.mapped()),
+			hint: "Name the columns that they are made from: --map prompt=question,completion=answer"}
+	}
 	return &problem{
-		why:  fmt.Sprintf("has {%s}; a dataset has exactly one of: %s", strings.Join(names, ", "), allKinds),
-		hint: "Rename or drop columns, for example: jq -c '{prompt: .question, completion: .answer}' in.jsonl > out.jsonl",
+		why:  fmt.Sprintf("has {%s}%s; a dataset has exactly one of: %s", has, p.mapped(), allKinds),
+		hint: "Name the columns that they are made from (--map prompt=question,completion=answer), or rename them, for example: jq -c '{prompt: .question, completion: .answer}' in.jsonl > out.jsonl",
 	}
 }
 
@@ -127,6 +164,8 @@ func columnsOf(k forge.DatasetKind) string {
 		return "{prompt, completion}"
 	case forge.KindPreference:
 		return "{[prompt,] chosen, rejected}"
+	case forge.KindUnpaired:
+		return "{prompt, completion, label}"
 	}
 	return "{" + string(k) + "}"
 }

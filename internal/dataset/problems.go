@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -17,12 +18,30 @@ const (
 type Problems struct {
 	Rows  []forge.RowProblem // in the order of the files; at most 1,000
 	Total int64
+
+	Format forge.DatasetFormat // in those without lines, what is counted are rows
+}
+
+// fileProblem is what is wrong with a file as a whole.
+func fileProblem(shown string, err error) forge.RowProblem {
+	why := err.Error()
+	var e *forge.Error
+	if errors.As(err, &e) && e.Err != nil {
+		why = e.Err.Error()
+	}
+	return forge.RowProblem{File: shown, Why: strings.TrimPrefix(why, shown+" "), Hint: forge.HintOf(err)}
 }
 
 func (p *Problems) add(r forge.RowProblem) {
 	if p.Total++; len(p.Rows) < maxProblems {
 		p.Rows = append(p.Rows, r)
 	}
+}
+
+// take adds those of one block: the first of them, and how many there are.
+func (p *Problems) take(rows []forge.RowProblem, total int64) {
+	p.Total += total
+	p.Rows = append(p.Rows, rows[:min(len(rows), maxProblems-len(p.Rows))]...)
 }
 
 // Error has the first few.
@@ -33,7 +52,7 @@ func (p *Problems) Unwrap() error {
 	var text []string
 	hint := ""
 	for _, r := range p.Rows[:min(len(p.Rows), shownProblems)] {
-		text = append(text, Words(r))
+		text = append(text, p.Words(r))
 		if hint == "" {
 			hint = r.Hint
 		}
@@ -51,12 +70,16 @@ func (p *Problems) Unwrap() error {
 }
 
 // Words says one problem in one line.
-func Words(r forge.RowProblem) string {
+func (p *Problems) Words(r forge.RowProblem) string {
+	unit := "line"
+	if p.Format != forge.FormatJSONL && p.Format != forge.FormatCSV {
+		unit = "row"
+	}
 	switch {
 	case r.Line == 0:
 		return r.File + " " + r.Why
 	case r.Column == 0:
-		return fmt.Sprintf("%s: line %d %s", r.File, r.Line, r.Why)
+		return fmt.Sprintf("%s: %s %d %s", r.File, unit, r.Line, r.Why)
 	}
-	return fmt.Sprintf("%s: line %d, column %d: %s", r.File, r.Line, r.Column, r.Why)
+	return fmt.Sprintf("%s: %s %d, column %d: %s", r.File, unit, r.Line, r.Column, r.Why)
 }

@@ -23,7 +23,9 @@ type rowError struct {
 func (e *rowError) Error() string { return e.why }
 
 // openParquet and openArrow read files that are looked at in several places; size is theirs in bytes.
-func openParquet(f io.ReaderAt, size int64) (rowReader, error) { return nil, notYet(forge.FormatParquet) }
+func openParquet(f io.ReaderAt, size int64) (rowReader, error) {
+	return nil, notYet(forge.FormatParquet)
+}
 
 func openArrow(f io.ReaderAt, size int64) (rowReader, error) { return nil, notYet(forge.FormatArrow) }
 

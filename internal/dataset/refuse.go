@@ -65,3 +65,10 @@ func changed(path string) error {
 		Err: errors.New(path + " changed while it was read")}).
 		WithHint("Try again when whoever writes it has finished")
 }
+
+// changedSince is for data that is not what was registered.
+func changedSince(path string) error {
+	return (&forge.Error{Kind: forge.KindConflict, Op: "dataset.read", Field: "path",
+		Err: errors.New(path + " has another size than when it was registered")}).
+		WithHint("Versions do not change: register the data as it is now as the next version")
+}

@@ -3,6 +3,8 @@ package dataset
 import (
 	"bytes"
 	"fmt"
+	"math/bits"
+	"strconv"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -19,148 +21,149 @@ type place struct {
 	line int64
 }
 
+// String is FILE:LINE.
+func (p place) String() string { return p.file + ":" + strconv.FormatInt(p.line, 10) }
+
 // signature is what must be the same in every row: which of the columns that make a kind are
 // there, and which of them are lists of messages and not strings.
 type signature struct{ has, list columnSet }
 
-// table is what all rows so far have in common.
-type table struct {
-	s       scanner
-	rows    int64
-	kind    forge.DatasetKind
-	sig     signature // of the first row
-	first   place
-	columns map[string]struct{}
-	faults  faults
+// cell is what stands in one column of the kind: its texts are spans[from:to], or its turns are turns[from:to].
+type cell struct {
+	from, to int
+	list     bool
 }
 
-func newTable() *table { return &table{columns: map[string]struct{}{}} }
+// turnAt is one turn of a list: a role, a content, the texts of its tool calls.
+type turnAt struct {
+	role       string
+	content    int // index in spans; -1: none
+	from, till int // of the calls
+}
 
-// row checks one line and adds it; a blank line is no row.
-func (t *table) row(line []byte, at place) *problem {
-	s := &t.s
-	s.reset(line)
+// row reads one row of the kind; blank says that the line is none.
+func (s *scanner) row(p *plan, number int64) (sig signature, blank bool, bad *problem) {
 	s.space()
-	if s.i == len(line) {
-		return nil
+	if s.i == len(s.b) {
+		return sig, true, nil
 	}
 	if s.peek() != '{' {
-		return t.notAnObject(at)
+		return sig, false, s.notAnObject(number)
 	}
-	sig, p := t.object()
-	if p != nil {
-		return p
+	if sig, bad = s.columns(p); bad != nil {
+		return sig, false, bad
 	}
 	s.space()
-	if s.i < len(line) {
-		return s.bad("after the object comes %s; one object a line", s.found())
+	if s.i < len(s.b) {
+		return sig, false, s.bad("after the object comes %s; one object a line", s.found())
 	}
-	if p := t.add(sig, line, at); p != nil {
-		return p
+	sig.has = sig.has.settled()
+	switch kind, ok := sig.has.kind(); {
+	case !ok, p.kind != "" && kind != p.kind:
+		return sig, false, p.wrongColumns(s.b)
+	case sig.list != 0 && sig.list != sig.has&^colLabel:
+		return sig, false, &problem{why: fmt.Sprintf("%s is a list of messages and %s a string; want all of one sort", sig.list, sig.has&^sig.list&^colLabel)}
 	}
 	s.pair(sig)
-	t.faults.note(s.faults, at)
-	return nil
+	return sig, false, nil
 }
 
-func (t *table) add(sig signature, line []byte, at place) *problem {
-	if t.rows > 0 && sig == t.sig {
-		t.rows++
-		return nil
-	}
-	kind, ok := sig.has.kind()
-	switch {
-	case !ok:
-		return wrongColumns(line)
-	case sig.list != 0 && sig.list != sig.has:
-		return &problem{why: fmt.Sprintf("%s is a list of messages and %s a string; want all of one sort", sig.list, sig.has&^sig.list)}
-	case t.rows > 0:
-		return &problem{why: fmt.Sprintf("this row has %s, but %s line %d has %s; all rows of a dataset are of one kind",
-			sig, t.first.file, t.first.line, t.sig)}
-	}
-	t.kind, t.sig, t.first, t.rows = kind, sig, at, 1
-	return nil
-}
-
-func (t *table) notAnObject(at place) *problem {
-	s := &t.s
+func (s *scanner) notAnObject(number int64) *problem {
 	start := s.i
 	what := map[byte]string{'[': "an array", '"': "a string", 't': "a boolean", 'f': "a boolean", 'n': "null"}[s.peek()]
-	p := s.value()
+	p := s.value(nil)
 	if p == nil {
 		if what == "" {
 			what = "a number"
 		}
 		p = &problem{at: start, why: "the row is " + what + "; a row is one JSON object"}
 	}
-	if at.line == 1 && s.b[start] == '[' {
-		p.hint = "A JSON array converts with: jq -c '.[]' in.json > out.jsonl"
+	if number == 1 && s.b[start] == '[' {
+		p.hint = "A JSON array is read from a file that is named *.json; or convert it with: jq -c '.[]' in.json > out.jsonl"
 	}
 	return p
 }
 
-// object reads the row itself.
-func (t *table) object() (sig signature, p *problem) {
-	s := &t.s
-	o, p := s.enterObject()
-	if p != nil {
-		return sig, p
+// columns reads the row itself.
+func (s *scanner) columns(p *plan) (sig signature, bad *problem) {
+	o, bad := s.enterObject()
+	if bad != nil {
+		return sig, bad
 	}
+	s.tree.root.open()
 	for {
-		key, p := s.member(&o)
-		if p != nil || key == nil {
-			return sig, p
+		key, bad := s.member(&o)
+		if bad != nil || key == nil {
+			return sig, bad
 		}
-		if p := t.column(key); p != nil {
-			return sig, p
+		if len(key) == 0 || len(key) > maxColumnName {
+			return sig, &problem{at: s.i, why: fmt.Sprintf("a column name has %d bytes; want 1 to %d", len(key), maxColumnName)}
 		}
-		c := columnOf(key)
-		if c == 0 {
-			if p := s.value(); p != nil {
-				return sig, p
-			}
-			continue
+		n := s.inside(s.tree.root, key)
+		has, list := n.col, false
+		switch has {
+		case 0:
+			bad = s.value(n)
+		case colLabel:
+			has, bad = s.label(p, n)
+		default:
+			list, bad = s.cell(has, n)
 		}
-		list, p := s.cell(c)
-		if p != nil {
-			return sig, p
+		if bad != nil {
+			return sig, bad
 		}
-		sig.has |= c
+		sig.has |= has
 		if list {
-			sig.list |= c
+			sig.list |= has
 		}
 	}
 }
 
-func (t *table) column(key []byte) *problem {
-	if _, known := t.columns[string(key)]; known {
-		return nil
+// label reads true or false; anything else is a column like any other, unless labels were asked for.
+func (s *scanner) label(p *plan, n *node) (columnSet, *problem) {
+	at, first, spans := s.i, s.peek(), len(s.spans)
+	if bad := s.value(n); bad != nil {
+		return 0, bad
 	}
-	switch {
-	case len(key) == 0 || len(key) > maxColumnName:
-		return &problem{at: t.s.i, why: fmt.Sprintf("a column name has %d bytes; want 1 to %d", len(key), maxColumnName)}
-	case len(t.columns) == maxColumns:
-		return &problem{at: t.s.i, why: fmt.Sprintf("more than %d different columns; is a value used as a key?", maxColumns)}
+	is := first == 't'
+	if p.texts() && first == '"' && len(s.spans) > spans {
+		switch text := s.text(spans); {
+		case bytes.EqualFold(text, []byte("true")):
+			first, is = 't', true
+		case bytes.EqualFold(text, []byte("false")):
+			first, is = 'f', false
+		}
 	}
-	t.columns[string(key)] = struct{}{}
-	return nil
+	if first != 't' && first != 'f' {
+		if p.kind == forge.KindUnpaired {
+			return 0, &problem{at: at, why: fmt.Sprintf("label is %s; want true or false", kindOfValue(first))}
+		}
+		return 0, nil
+	}
+	s.good = is
+	return colLabel, nil
 }
 
 // cell reads the value of a column that makes a kind: a string, or a list of messages.
-func (s *scanner) cell(c columnSet) (list bool, p *problem) {
-	start := s.i
+func (s *scanner) cell(c columnSet, n *node) (list bool, p *problem) {
+	start, at := s.i, &s.cells[bits.TrailingZeros16(uint16(c))]
 	switch {
 	case s.peek() == '"' && c != colMessages:
-		raw, escaped, p := s.str()
+		*at = cell{from: len(s.spans)}
+		raw, escaped, p := s.string(n)
 		if p == nil && len(raw) == 0 && c != colPrompt {
 			p = &problem{at: start, why: fmt.Sprintf("%s is empty", c)}
 		}
-		s.plain(c, text{raw, escaped})
+		at.to = len(s.spans)
+		s.single(c, text{raw, escaped})
 		return false, p
 	case s.peek() == '[' && c != colText:
-		return true, s.messages(c)
+		*at = cell{from: len(s.turns), list: true}
+		p := s.messages(c, n)
+		at.to = len(s.turns)
+		return true, p
 	}
-	if p := s.value(); p != nil {
+	if p := s.value(n); p != nil {
 		return false, p
 	}
 	want := "a string or a list of messages"
@@ -174,7 +177,7 @@ func (s *scanner) cell(c columnSet) (list bool, p *problem) {
 }
 
 // messages reads a list of {role, content}.
-func (s *scanner) messages(c columnSet) *problem {
+func (s *scanner) messages(c columnSet, at *node) *problem {
 	start, assistant := s.i, false
 	var last turn
 	if p := s.enter(); p != nil {
@@ -186,7 +189,7 @@ func (s *scanner) messages(c columnSet) *problem {
 		case p != nil:
 			return p
 		case more:
-			t, p := s.message(c, n)
+			t, p := s.message(c, n, s.below(at))
 			if p != nil {
 				return p
 			}
@@ -207,13 +210,13 @@ func (s *scanner) messages(c columnSet) *problem {
 }
 
 // message reads one turn.
-func (s *scanner) message(c columnSet, n int) (t turn, p *problem) {
+func (s *scanner) message(c columnSet, n int, here *node) (t turn, p *problem) {
 	start := s.i
 	not := func(at int, format string, args ...any) (turn, *problem) {
 		return turn{}, &problem{at: at, why: fmt.Sprintf("%s[%d]: ", c, n) + fmt.Sprintf(format, args...)}
 	}
 	if s.peek() != '{' {
-		if p := s.value(); p != nil {
+		if p := s.value(here); p != nil {
 			return turn{}, p
 		}
 		return not(start, "is %s; want an object {role, content}", kindOfValue(s.b[start]))
@@ -222,6 +225,8 @@ func (s *scanner) message(c columnSet, n int) (t turn, p *problem) {
 	if p != nil {
 		return turn{}, p
 	}
+	here.open()
+	where := turnAt{content: -1}
 	var content, calls byte // first byte of the value: 0 absent, 'n' null
 	var contentAt int
 	for {
@@ -235,10 +240,11 @@ func (s *scanner) message(c columnSet, n int) (t turn, p *problem) {
 		at, first := s.i, s.peek()
 		var raw []byte
 		var escaped bool
+		spans := len(s.spans)
 		if first == '"' {
-			raw, escaped, p = s.str()
+			raw, escaped, p = s.string(s.inside(here, key))
 		} else {
-			p = s.value()
+			p = s.value(s.inside(here, key))
 		}
 		if p != nil {
 			return turn{}, p
@@ -260,11 +266,15 @@ func (s *scanner) message(c columnSet, n int) (t turn, p *problem) {
 		case "content":
 			content, contentAt = first, at
 			t.text = text{raw, escaped}
+			if first == '"' {
+				where.content = spans
+			}
 		case "tool_calls":
 			if calls = first; first == '[' && isEmptyArray(s.b[at:s.i]) {
 				calls = 0
 			}
 			t.calls = calls == '['
+			where.from, where.till = spans, len(s.spans)
 		}
 	}
 	switch {
@@ -277,6 +287,8 @@ func (s *scanner) message(c columnSet, n int) (t turn, p *problem) {
 	default:
 		return not(contentAt, "content is %s; want a string (lists of parts, as for images, are not supported)", kindOfValue(content))
 	}
+	where.role = t.role
+	s.turns = append(s.turns, where)
 	return t, nil
 }
 

@@ -116,7 +116,7 @@ func manyKeys(n int) string {
 }
 
 func TestWrongColumns(t *testing.T) {
-	const kinds = "a dataset has exactly one of: messages | text | prompt+completion | [prompt+]chosen+rejected | prompt"
+	const kinds = "a dataset has exactly one of: messages | text | prompt+completion[+label] | [prompt+]chosen+rejected | prompt"
 	for row, has := range map[string]string{
 		`{"question": "q", "answer": "a"}`: "has {question, answer}",
 		`{}`:                               "has {}",
@@ -128,7 +128,7 @@ func TestWrongColumns(t *testing.T) {
 		`{` + manyKeys(20) + `}`:                                               "k11, and 8 more}",
 	} {
 		t.Run(has, func(t *testing.T) {
-			refusedPath(t, file(t, row+"\n"), "line 1", has, kinds, "hint:jq -c '{prompt: .question")
+			refusedPath(t, file(t, row+"\n"), "line 1", has, kinds, "hint:--map prompt=question")
 		})
 	}
 

@@ -29,9 +29,9 @@ type tensor struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// bits is the width of an element, by dtype; a dtype that is not here is newer than this table
+// dtypeBits is the width of an element, by dtype; a dtype that is not here is newer than this table
 // and its extent is taken as it is.
-var bits = map[string]int64{
+var dtypeBits = map[string]int64{
 	"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
 	"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 	"I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -210,7 +210,7 @@ func checkExtents(tensors map[string]tensor, size int64) string {
 // extent is the number of bytes that dtype and shape need; unknown for a new dtype. A shape
 // that overflows gives -1, which no extent equals.
 func extent(t tensor) (n int64, known bool) {
-	w, ok := bits[t.DType]
+	w, ok := dtypeBits[t.DType]
 	if !ok {
 		return 0, false
 	}

@@ -2,9 +2,7 @@ package dataset
 
 import (
 	"context"
-	"errors"
 	"io"
-	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -47,97 +45,38 @@ type Result struct {
 // *Problems, a KindInvalid error with Field "path", lists the rows and files that are none; other KindInvalid errors say what is
 // wrong with paths and options; KindConflict says that the data changed while it was read; the context's error comes back as it is.
 func Scan(ctx context.Context, paths []string, o Options) (Result, error) {
-	if len(paths) != 1 {
-		return Result{}, forge.Invalidf("path", "want one path, have %d", len(paths))
-	}
 	began := time.Now()
-	src, err := openSource(paths[0])
+	src, err := openSource(paths, o.Format)
 	if err != nil {
 		return Result{}, err
 	}
 	defer src.close()
-	res := Result{Ignored: src.ignored}
-	res.Manifest = forge.Manifest{Root: src.root}
-	t := newTable()
-	m := &meter{ctx: ctx, total: src.size}
-	if o.Progress != nil {
-		m.report = func(done, total int64) { o.Progress(done, total, t.rows) }
+	layout := forge.DatasetLayout{Format: src.format, Map: o.Map, Preset: o.Preset}
+	p, err := newPlan(layout, o.Kind)
+	if err != nil {
+		return Result{}, err
 	}
-	for _, name := range src.names {
-		f, err := scanFile(src, name, m, t)
-		if err != nil {
-			return Result{}, err
-		}
-		res.Manifest.Files = append(res.Manifest.Files, f)
+	if o.Near < 0 || o.Near > 1 {
+		return Result{}, forge.Invalidf("near", "%v is no similarity; want one above 0, up to 1", o.Near)
+	}
+	x := newPass(p, o)
+	defer x.sum.same.close()
+	x.sum.total = src.size
+	x.sum.problems.Format = src.format
+	x.sum.problems.take(src.wrong, int64(len(src.wrong)))
+	if err := x.run(ctx, func(ctx context.Context, out emit) error { return src.read(&meter{ctx: ctx, total: src.size}, out) }); err != nil {
+		return Result{}, err
+	}
+	if x.sum.problems.Total > 0 {
+		return Result{}, &x.sum.problems
 	}
 	if err := src.unchanged(); err != nil {
 		return Result{}, err
 	}
-	res.Kind, res.Columns, res.Rows, res.Layout = t.kind, t.sortedColumns(), t.rows, forge.DatasetLayout{Format: forge.FormatJSONL}
-	res.Seen = forge.RowsSeen{Messages: t.sig.list != 0 || t.kind == forge.KindMessages, Findings: t.faults.findings()}
-	res.Report = forge.ScanReport{Scanner: o.Scanner, By: o.By, At: time.Now().UTC(), Elapsed: forge.Duration(time.Since(began)),
-		Duplicates: forge.Duplicates{First: []string{}}, Lengths: []forge.LengthBin{}}
+	res := Result{Ignored: src.ignored}
+	if res.Scanned, err = x.sum.scanned(began); err != nil {
+		return Result{}, err
+	}
+	res.Manifest, res.Layout = forge.Manifest{Root: src.root, Files: x.sum.files}, layout
 	return res, nil
-}
-
-// scanFile reads one file of the source into the table.
-func scanFile(src *source, name string, m *meter, t *table) (forge.File, error) {
-	shown := src.shown(name)
-	f, err := src.open(name)
-	if err != nil {
-		return forge.File{}, err
-	}
-	defer f.Close()
-	if f.before.Size() == 0 {
-		return forge.File{}, forge.Invalidf("path", "%s is empty", shown)
-	}
-	before := t.rows
-	l := newLines(m.through(f))
-	err = scanLines(l, shown, t)
-	// A writer that is still at work tears the last row; say that, and not what the torn row
-	// looks like.
-	if changed := f.unchanged(); changed != nil && (err == nil || forge.KindOf(err) == forge.KindInvalid) {
-		return forge.File{}, changed
-	}
-	if err != nil {
-		return forge.File{}, err
-	}
-	if m.file != f.before.Size() {
-		return forge.File{}, changed(shown)
-	}
-	if t.rows == before {
-		return forge.File{}, forge.Invalidf("path", "%s has no rows, only blank lines", shown)
-	}
-	return f.entry(name, m.sum()), nil
-}
-
-func scanLines(l *lines, shown string, t *table) error {
-	for {
-		line, err := l.next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case errors.Is(err, errLineTooLong):
-			return forge.Invalidf("path", "%s: line %d is longer than %d MiB", shown, l.number, MaxLine>>20).
-				WithHint("A row is one JSON object on one line; is this JSON Lines? A pretty-printed or .json file converts with: jq -c '.[]' in.json > out.jsonl")
-		case err != nil:
-			return readFailed(shown, err)
-		}
-		if err := checkEncoding(line, l, shown); err != nil {
-			return err
-		}
-		if p := t.row(line, place{file: shown, line: l.number}); p != nil {
-			return p.report(line, shown, l.number)
-		}
-	}
-}
-
-// sortedColumns is the union over all rows.
-func (t *table) sortedColumns() []string {
-	cols := make([]string, 0, len(t.columns))
-	for c := range t.columns {
-		cols = append(cols, c)
-	}
-	slices.Sort(cols)
-	return cols
 }

@@ -186,10 +186,15 @@ func TestScanRefusesPaths(t *testing.T) {
 		dir := t.TempDir()
 		refusedPath(t, dir, "is empty")
 		write(t, dir+"/chat.jsonl.gz", "x")
-		refusedPath(t, dir, "has no .jsonl files", "chat.jsonl.gz", "hint:compressed")
+		refusedPath(t, dir, "chat.jsonl.gz is named .gz and not compressed like that")
+		dir = t.TempDir()
+		write(t, dir+"/chat.txt", "x")
+		refusedPath(t, dir, "has no files of data", "chat.txt", "hint:Hidden")
 	})
 	t.Run("a file of another kind", func(t *testing.T) {
-		refusedPath(t, write(t, t.TempDir()+"/data.parquet", "PAR1"), "is not a .jsonl file", "hint:JSON Lines")
+		refusedPath(t, write(t, t.TempDir()+"/data.xlsx", "PK"), "is not a file of data", "*.jsonl", "hint:JSON Lines")
+		refusedPath(t, write(t, t.TempDir()+"/data.zip", "PK"), "is an archive (.zip)", "hint:Unpack")
+		refusedPath(t, write(t, t.TempDir()+"/data.jsonl", "PK\x03\x04"), "is a zip archive", "hint:unzip")
 	})
 	t.Run("a pipe and a device in a file's place, at once and without opening them", func(t *testing.T) {
 		dir := t.TempDir()
@@ -300,23 +305,29 @@ func TestScanHoldsOneLine(t *testing.T) {
 		long := row(3<<20) + "\n"
 		refusedPath(t, file(t, long+"{\"text\": \"\xff\"}\n"), "line 2 is not UTF-8", fmt.Sprintf("byte offset %d", len(long)+10))
 	})
-	t.Run("a file without line ends is refused early and not held", func(t *testing.T) {
-		path := file(t, "{")
-		if err := os.Truncate(path, 4<<30); err != nil { // sparse
+	t.Run("a line of 200 MiB is refused and not held, and the lines behind it are looked at", func(t *testing.T) {
+		path := file(t, row(100)+"\n")
+		if err := os.Truncate(path, 200<<20); err != nil { // sparse: NUL bytes
 			t.Fatal(err)
 		}
-		var read int64
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = f.WriteString("\n" + row(100) + "\n{\n"); errors.Join(err, f.Close()) != nil {
+			t.Fatal(err)
+		}
 		if got := allocated(func() {
-			_, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{Progress: func(done, _, _ int64) { read = done }})
-			refused(t, err, forge.KindInvalid, "line 1 is longer than 16 MiB")
-		}); got > 8*dataset.MaxLine || read > 2*dataset.MaxLine {
-			t.Errorf("allocated %d bytes, read %d", got, read)
+			_, err := dataset.Scan(t.Context(), []string{path}, dataset.Options{})
+			refused(t, err, forge.KindInvalid, "2 problems", "line 2 is longer than 16 MiB", "line 4, column 2: malformed JSON")
+		}); got > 8*dataset.MaxLine {
+			t.Errorf("allocated %d bytes", got)
 		}
 	})
 	t.Run("memory does not grow with the file", func(t *testing.T) {
 		path := file(t, strings.Repeat(chatRow, 200_000)) // 18 MB
 		scan(t, path)
-		if got := allocated(func() { scan(t, path) }); got > 2<<20 {
+		if got := allocated(func() { scan(t, path) }); got > 14<<20 { // the fingerprints: 16 bytes a row, doubled up to there
 			t.Errorf("allocated %d bytes for one scan", got)
 		}
 	})

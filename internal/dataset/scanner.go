@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"unicode/utf8"
 
@@ -20,15 +19,12 @@ type problem struct {
 	hint      string
 }
 
-func (p *problem) report(line []byte, shown string, number int64) error {
+func (p *problem) report(line []byte, shown string, number int64) forge.RowProblem {
 	what := ""
 	if p.malformed {
 		what = "malformed JSON: "
 	}
-	col := utf8.RuneCount(line[:min(p.at, len(line))]) + 1
-	e := forge.Invalidf("path", "%s: line %d, column %d: %s%s", shown, number, col, what, p.why)
-	e.Hint = p.hint
-	return e
+	return forge.RowProblem{File: shown, Line: number, Column: utf8.RuneCount(line[:min(p.at, len(line))]) + 1, Why: what + p.why, Hint: p.hint}
 }
 
 // scanner walks the JSON of one line without building it.
@@ -38,6 +34,13 @@ type scanner struct {
 	depth int
 	keys  [][]byte // of the objects that are open, innermost last
 
+	tree  *tree  // where values stand; nil: nobody asks
+	spans []span // the texts of the row
+	plain []byte // those that had escapes
+	cells [len(columnNames)]cell
+	turns []turnAt
+	good  bool // the label
+
 	faults           faultSet
 	chosen, rejected answer
 	asked            string // role of the last turn of the prompt
@@ -45,6 +48,7 @@ type scanner struct {
 
 func (s *scanner) reset(line []byte) {
 	s.b, s.i, s.depth, s.keys = line, 0, 0, s.keys[:0]
+	s.spans, s.plain, s.turns = s.spans[:0], s.plain[:0], s.turns[:0]
 	s.faults, s.chosen, s.rejected, s.asked = 0, s.chosen[:0], s.rejected[:0], ""
 }
 
@@ -80,16 +84,16 @@ func (s *scanner) found() string {
 	return fmt.Sprintf("%q", r)
 }
 
-// value skips one JSON value.
-func (s *scanner) value() *problem {
+// value skips one JSON value, which stands at n.
+func (s *scanner) value(n *node) *problem {
 	switch c := s.peek(); {
 	case c == '"':
-		_, _, p := s.str()
+		_, _, p := s.string(n)
 		return p
 	case c == '{':
-		return s.object()
+		return s.object(n)
 	case c == '[':
-		return s.array()
+		return s.array(n)
 	case c == '-' || c >= '0' && c <= '9':
 		return s.number()
 	case c == 't':
@@ -102,73 +106,7 @@ func (s *scanner) value() *problem {
 	return s.noValue()
 }
 
-// noValue says why no value starts here; the guesses are the usual exports from Python.
-func (s *scanner) noValue() *problem {
-	rest := s.b[s.i:]
-	for word, instead := range map[string]string{"NaN": "null", "Infinity": "null", "None": "null", "True": "true", "False": "false"} {
-		if bytes.HasPrefix(rest, []byte(word)) {
-			return s.bad("%s is not JSON; write %s", word, instead)
-		}
-	}
-	if s.peek() == '\'' {
-		return s.bad("strings stand in double quotes, not in single ones")
-	}
-	if s.i >= len(s.b) {
-		return s.bad("the line ends where a value is wanted; a row is one object on one line")
-	}
-	return s.bad("want a value, found %s", s.found())
-}
-
-func (s *scanner) literal(word string) *problem {
-	if !bytes.HasPrefix(s.b[s.i:], []byte(word)) {
-		return s.bad("want %s, found something else", word)
-	}
-	s.i += len(word)
-	return nil
-}
-
-func (s *scanner) digits() bool {
-	from := s.i
-	for s.i < len(s.b) && s.b[s.i] >= '0' && s.b[s.i] <= '9' {
-		s.i++
-	}
-	return s.i > from
-}
-
-func (s *scanner) number() *problem {
-	if s.peek() == '-' {
-		s.i++
-		if s.peek() == 'I' {
-			return s.bad("-Infinity is not JSON; write null")
-		}
-	}
-	if s.peek() == '0' {
-		s.i++
-		if c := s.peek(); c >= '0' && c <= '9' {
-			return s.bad("a number does not start with 0")
-		}
-	} else if !s.digits() {
-		return s.bad("want a digit, found %s", s.found())
-	}
-	if s.peek() == '.' {
-		s.i++
-		if !s.digits() {
-			return s.bad("want a digit after the decimal point, found %s", s.found())
-		}
-	}
-	if c := s.peek(); c == 'e' || c == 'E' {
-		s.i++
-		if c := s.peek(); c == '+' || c == '-' {
-			s.i++
-		}
-		if !s.digits() {
-			return s.bad("want a digit in the exponent, found %s", s.found())
-		}
-	}
-	return nil
-}
-
-func (s *scanner) array() *problem {
+func (s *scanner) array(at *node) *problem {
 	if p := s.enter(); p != nil {
 		return p
 	}
@@ -177,7 +115,7 @@ func (s *scanner) array() *problem {
 		if p != nil || !more {
 			return p
 		}
-		if p := s.value(); p != nil {
+		if p := s.value(s.below(at)); p != nil {
 			return p
 		}
 	}
@@ -215,17 +153,18 @@ func (s *scanner) element(n int) (more bool, p *problem) {
 	return true, nil
 }
 
-func (s *scanner) object() *problem {
+func (s *scanner) object(at *node) *problem {
 	o, p := s.enterObject()
 	if p != nil {
 		return p
 	}
+	at.open()
 	for {
 		key, p := s.member(&o)
 		if p != nil || key == nil {
 			return p
 		}
-		if p := s.value(); p != nil {
+		if p := s.value(s.inside(at, key)); p != nil {
 			return p
 		}
 	}
@@ -310,22 +249,36 @@ func (o *object) duplicate(keys [][]byte, key []byte) bool {
 	return dup
 }
 
-// plain marks the bytes that a string may hold as they are: all but ", \ and controls.
-var plain = func() (t [256]bool) {
-	for c := 0x20; c < 256; c++ {
-		t[c] = c != '"' && c != '\\'
+// string steps over a string that stands at n, and keeps it.
+func (s *scanner) string(n *node) (raw []byte, escaped bool, p *problem) {
+	from := s.i + 1
+	if raw, escaped, p = s.str(); p == nil && s.tree != nil {
+		s.spans = append(s.spans, span{n, from, raw, escaped})
 	}
-	return t
-}()
+	return raw, escaped, p
+}
+
+// inside is the place of a key of the object at n, below that of the elements of a list.
+func (s *scanner) inside(n *node, key []byte) *node {
+	if s.tree == nil {
+		return nil
+	}
+	return s.tree.child(n, key)
+}
+
+func (s *scanner) below(n *node) *node {
+	if s.tree == nil {
+		return nil
+	}
+	return s.tree.element(n)
+}
 
 // str steps over a string and returns what stands between its quotes.
 func (s *scanner) str() (raw []byte, escaped bool, p *problem) {
 	b, i := s.b, s.i+1
 	from := i
 	for {
-		for i < len(b) && plain[b[i]] {
-			i++
-		}
+		i = skipOrdinary(b, i)
 		s.i = i
 		switch {
 		case i >= len(b):
@@ -337,63 +290,13 @@ func (s *scanner) str() (raw []byte, escaped bool, p *problem) {
 			return nil, false, s.bad("control character 0x%02x inside a string; write it as \\u%04x", b[i], b[i])
 		}
 		escaped = true
+		if i+1 < len(b) && b[i+1] == 'n' { // by far the most frequent
+			i += 2
+			continue
+		}
 		if p := s.escape(); p != nil {
 			return nil, false, p
 		}
 		i = s.i
 	}
-}
-
-// escape steps over one escape sequence, a surrogate pair counting as one.
-func (s *scanner) escape() *problem {
-	at := s.i
-	s.i++
-	switch c := s.peek(); c {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		s.i++
-		return nil
-	case 'u':
-	default:
-		return s.bad("want an escape like \\n or \\u00e9 after the backslash, found %s", s.found())
-	}
-	u, p := s.hex4()
-	switch {
-	case p != nil || u < 0xd800 || u > 0xdfff:
-		return p
-	case u <= 0xdbff && s.i+1 < len(s.b) && s.b[s.i] == '\\' && s.b[s.i+1] == 'u':
-		s.i++
-		low, p := s.hex4()
-		if p != nil || low >= 0xdc00 && low <= 0xdfff {
-			return p
-		}
-	}
-	// encoding/json puts U+FFFD here in silence; Python keeps it and its tokenizers then raise.
-	return &problem{at: at, why: fmt.Sprintf(`\u%04x is half of a surrogate pair and no character`, u)}
-}
-
-// hex4 reads the four digits after the u on which it stands.
-func (s *scanner) hex4() (u rune, p *problem) {
-	s.i++
-	for range 4 {
-		c := s.peek()
-		switch {
-		case c >= '0' && c <= '9':
-			u = u<<4 | rune(c-'0')
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			u = u<<4 | rune(c|0x20-'a'+10)
-		default:
-			return 0, s.bad("want four hexadecimal digits after \\u, found %s", s.found())
-		}
-		s.i++
-	}
-	return u, nil
-}
-
-// unescape returns the text of a quoted string that str has accepted.
-func unescape(quoted []byte) []byte {
-	var t string
-	if err := json.Unmarshal(quoted, &t); err != nil {
-		return quoted // str accepted it, so this cannot be
-	}
-	return []byte(t)
 }

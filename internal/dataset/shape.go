@@ -108,7 +108,7 @@ func (s *shaper) see(name string, t tensor) {
 // add sums up, as far as there is anything so large: a dtype that is newer than this program may claim any size.
 func (s *shaper) add(dtype string, n int64) {
 	dtype = dtype[:min(len(dtype), maxWord)]
-	if _, had := s.out.Elements[dtype]; !had && len(s.out.Elements) >= len(bits)+1 {
+	if _, had := s.out.Elements[dtype]; !had && len(s.out.Elements) >= len(dtypeBits)+1 {
 		dtype = "other"
 	}
 	s.out.Elements[dtype] = min(s.out.Elements[dtype]+n, maxElements)

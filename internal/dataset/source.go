@@ -13,8 +13,6 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-const extension = ".jsonl"
-
 // maxFiles bounds a directory: a mistyped path like / must not become an hour of reading.
 const maxFiles = 10_000
 
@@ -22,45 +20,112 @@ const maxFiles = 10_000
 type source struct {
 	root    string // what the manifest names
 	single  bool   // root is the file itself
+	format  forge.DatasetFormat
 	names   []string
+	listed  []string // with those that cannot be read
 	ignored []string
+	wrong   []forge.RowProblem // files and directories that cannot be read
 	size    int64
 	dir     *os.Root // nil for a single file
+	given   []string // what was named: files and directories, below root
 }
 
-// openSource finds the files. Nothing is opened yet but the directory.
-func openSource(path string) (*source, error) {
-	path, fi, err := statRoot(path)
+// openSource finds the files that paths name. Nothing is opened yet but the directory.
+func openSource(paths []string, format forge.DatasetFormat) (*source, error) {
+	given, err := expand(paths)
 	if err != nil {
 		return nil, err
 	}
-	if !fi.IsDir() {
-		return openSingle(path, fi)
+	root, dirs := "", 0
+	for i, path := range given {
+		var fi fs.FileInfo
+		if given[i], fi, err = statRoot(path); err != nil {
+			return nil, err
+		}
+		if len(given) == 1 && !fi.IsDir() {
+			return openSingle(given[i], fi, format)
+		}
+		dir := given[i]
+		if fi.IsDir() {
+			dirs++
+		} else if dir = filepath.Dir(dir); formatOf(given[i]) == "" && fi.Mode().IsRegular() {
+			return nil, noData(given[i])
+		}
+		root = common(root, dir)
 	}
-	dir, err := os.OpenRoot(path)
+	dir, err := os.OpenRoot(root)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, unreadable(root, err)
 	}
-	s := &source{root: path, dir: dir}
-	if s.names, s.ignored, err = s.list(); err == nil {
-		err = s.measure()
+	s := &source{root: root, dir: dir}
+	for _, g := range given {
+		rel, err := filepath.Rel(root, g)
+		if err != nil {
+			return nil, unreadable(g, err)
+		}
+		s.given = append(s.given, rel)
 	}
-	if err != nil {
+	if err = s.find(format); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func openSingle(path string, fi fs.FileInfo) (*source, error) {
+// expand resolves globs; a name that exists is what it is, whatever it looks like. The same file twice is once.
+func expand(paths []string) ([]string, error) {
+	if len(paths) == 0 {
+		return nil, forge.Invalidf("path", "no path given")
+	}
+	var all []string
+	for _, p := range paths {
+		if filepath.IsAbs(p) && strings.ContainsAny(p, "*?[") && !strings.ContainsRune(p, 0) {
+			if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {
+				matches, err := filepath.Glob(p)
+				switch {
+				case err != nil:
+					return nil, forge.Invalidf("path", "%s is no pattern: %v", p, err)
+				case len(matches) == 0:
+					return nil, forge.Invalidf("path", "nothing matches %s", p)
+				}
+				all = append(all, matches...)
+				continue
+			}
+		}
+		if filepath.IsAbs(p) {
+			p = filepath.Clean(p)
+		}
+		all = append(all, p)
+	}
+	if len(all) > maxFiles {
+		return nil, forge.Invalidf("path", "%d paths; want at most %d", len(all), maxFiles)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// common is the directory that both lie in.
+func common(a, b string) string {
+	if a == "" {
+		return b
+	}
+	for a != "/" && a != b && !strings.HasPrefix(b, a+"/") {
+		a = filepath.Dir(a)
+	}
+	return a
+}
+
+func openSingle(path string, fi fs.FileInfo, format forge.DatasetFormat) (*source, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, notRegular(path, fi)
 	}
-	if filepath.Ext(path) != extension {
-		return nil, forge.Invalidf("path", "%s is not a %s file", path, extension).
-			WithHint("A dataset is JSON Lines: one JSON object a line, in a file named *%s or a directory of them", extension)
+	if format == "" {
+		format = formatOf(path)
 	}
-	return &source{root: path, single: true, names: []string{"."}, size: fi.Size()}, nil
+	if format == "" {
+		return nil, noData(path)
+	}
+	return &source{root: path, single: true, format: format, names: []string{"."}, size: fi.Size()}, nil
 }
 
 // statRoot resolves nothing but . and ..: the name that the user gave is the one that is
@@ -97,45 +162,85 @@ func (s *source) shown(name string) string {
 	return filepath.Join(s.root, name)
 }
 
-// list walks the directory: the dataset's files and what else is there, both sorted. It takes
-// exactly the files that the trainer takes (forge_train/rows.py): all .jsonl below the
-// directory, nothing hidden, no linked directories. Else a run would read what nobody checked.
-func (s *source) list() (names, ignored []string, err error) {
-	entries := 0
-	err = fs.WalkDir(s.dir.FS(), ".", func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return unreadable(filepath.Join(s.root, path), err)
-		}
-		if entries++; entries > maxFiles {
-			return forge.Invalidf("path", "%s holds more than %d files", s.root, maxFiles)
-		}
-		hidden := strings.HasPrefix(e.Name(), ".")
-		switch {
-		case path == ".":
-		case hidden && e.IsDir():
-			ignored = append(ignored, path)
-			return fs.SkipDir
-		case e.IsDir():
-		case hidden || filepath.Ext(path) != extension || s.linkedDir(path, e):
-			ignored = append(ignored, path)
-		default:
-			names = append(names, path)
-		}
-		return nil
-	})
+// find lists the files and looks at each before the first is read, so that the total is known.
+func (s *source) find(format forge.DatasetFormat) error {
+	names, ignored, wrong, err := s.list()
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	var rest []string
+	if s.format, s.names, rest, err = onlyFormat(s.root, names, format); err != nil {
+		return err
+	}
+	s.ignored, s.wrong = append(ignored, rest...), wrong
+	slices.Sort(s.ignored)
+	switch {
+	case len(s.names) > 0:
+	case len(wrong) > 0: // they are the answer
+	case len(s.ignored) == 0:
+		return forge.Invalidf("path", "directory %s is empty", s.root)
+	default:
+		return forge.Invalidf("path", "directory %s has no files of data (it has %s); those are %s", s.root, some(s.ignored), allFormats).
+			WithHint("Hidden files and linked directories do not count")
+	}
+	s.listed = s.names
+	readable := s.names[:0:0]
+	for _, name := range s.names {
+		fi, err := s.stat(name)
+		switch {
+		case forge.KindOf(err) == forge.KindInvalid && err != nil:
+			s.wrong = append(s.wrong, fileProblem(s.shown(name), err))
+		case err != nil:
+			return err
+		default:
+			s.size += fi.Size()
+			readable = append(readable, name)
+		}
+	}
+	s.names = readable
+	return nil
+}
+
+// list walks what was given: the files and what else is there, both sorted. It takes exactly the files that the trainer takes
+// (forge_train/rows.py): nothing hidden, no linked directories. Else a run would read what nobody checked.
+func (s *source) list() (names, ignored []string, wrong []forge.RowProblem, err error) {
+	entries := 0
+	for _, given := range s.given {
+		err = fs.WalkDir(s.dir.FS(), filepath.ToSlash(given), func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				err = unreadable(filepath.Join(s.root, path), err)
+				if path == "." || forge.KindOf(err) != forge.KindInvalid {
+					return err
+				}
+				wrong = append(wrong, fileProblem(s.shown(path), err))
+				return fs.SkipDir
+			}
+			if entries++; entries > maxFiles {
+				return forge.Invalidf("path", "%s holds more than %d files", s.root, maxFiles)
+			}
+			hidden := strings.HasPrefix(e.Name(), ".")
+			switch {
+			case path == given && e.IsDir():
+			case path == given:
+				names = append(names, path)
+			case hidden && e.IsDir():
+				ignored = append(ignored, path)
+				return fs.SkipDir
+			case e.IsDir():
+			case hidden || formatOf(path) == "" || s.linkedDir(path, e):
+				ignored = append(ignored, path)
+			default:
+				names = append(names, path)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nil, nil, err
+		}
 	}
 	slices.Sort(names)
 	slices.Sort(ignored)
-	switch {
-	case len(names) > 0:
-		return names, ignored, nil
-	case len(ignored) == 0:
-		return nil, nil, forge.Invalidf("path", "directory %s is empty", s.root)
-	}
-	return nil, nil, forge.Invalidf("path", "directory %s has no %s files (it has %s)", s.root, extension, some(ignored)).
-		WithHint("Hidden files and linked directories do not count, and compressed files are not read")
+	return slices.Compact(names), slices.Compact(ignored), wrong, nil
 }
 
 // linkedDir is a symbolic link to a directory that is named like a file.
@@ -153,19 +258,6 @@ func some(names []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), n-shown)
 	}
 	return strings.Join(names, ", ")
-}
-
-// measure looks at every file before the first is read, so that what can never be read is
-// refused at once and not after an hour.
-func (s *source) measure() error {
-	for _, name := range s.names {
-		fi, err := s.stat(name)
-		if err != nil {
-			return err
-		}
-		s.size += fi.Size()
-	}
-	return nil
 }
 
 func (s *source) stat(name string) (fs.FileInfo, error) {
@@ -208,8 +300,11 @@ func (s *source) unchanged() error {
 	if s.single {
 		return nil
 	}
-	names, _, err := s.list()
-	if err == nil && slices.Equal(names, s.names) {
+	names, _, _, err := s.list()
+	if err == nil {
+		_, names, _, err = onlyFormat(s.root, names, s.format)
+	}
+	if err == nil && slices.Equal(names, s.listed) {
 		return nil
 	}
 	return changed(s.root)

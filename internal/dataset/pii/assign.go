@@ -39,6 +39,7 @@ func (s *Scanner) assigned(i int) {
 	for j > 0 && i-j < 4 && (t[j-1] == ' ' || t[j-1] == '"' || t[j-1] == '\'' || t[j-1] == '\\' || t[j-1] == ':' || t[j-1] == '`' || t[j-1] == ']' || t[j-1] == '*' || t[j-1] == '?') {
 		j--
 	}
+	j = beforeIs(t, j)
 	if j == 0 || namesBy[lower(t[j-1])] == nil {
 		return
 	}
@@ -52,6 +53,37 @@ func (s *Scanner) assigned(i int) {
 	}
 	if c := judge(t[start:end], n, quoted, at(t, end)); c > none {
 		s.add(start, end, n.entity, c)
+	}
+}
+
+// beforeIs steps back over "is" in "my password is: …".
+func beforeIs(t []byte, j int) int {
+	for _, w := range [...]string{" is", " ist", " es", " est", " was"} {
+		if hasSuffix(t[:j], w) {
+			return j - len(w)
+		}
+	}
+	return j
+}
+
+// told stands at a digit within a word that may be what "password is …" tells.
+func (s *Scanner) told(i int) {
+	t, start := s.text, i
+	for start > 0 && i-start < 32 && t[start-1] > ' ' && t[start-1] < 0x80 {
+		start--
+	}
+	if at(t, start-1) != ' ' {
+		return
+	}
+	j := beforeIs(t, start-1)
+	if j == start-1 || j == 0 || namesBy[lower(t[j-1])] == nil {
+		return
+	}
+	if n, ok := nameBefore(t, j); ok && n.entity == "secret_password" && n.ends != "pass" {
+		from, end, quoted := valueAfter(t, start)
+		if end-from >= n.least && end > i {
+			s.add(from, end, n.entity, judge(t[from:end], n, quoted, at(t, end)))
+		}
 	}
 }
 

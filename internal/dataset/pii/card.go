@@ -14,10 +14,10 @@ func issuer(d []byte) confidence {
 	n, p2, p3, p4 := len(d), value(d[:2]), value(d[:3]), value(d[:4])
 	switch {
 	case d[0] == '4' && n == 16, n == 16 && (p2 >= 51 && p2 <= 55 || p4 >= 2221 && p4 <= 2720), n == 15 && (p2 == 34 || p2 == 37),
-		n == 16 && (p4 == 6011 || p2 == 65 || p3 >= 644 && p3 <= 649), n == 16 && p4 >= 3528 && p4 <= 3589:
+		n == 15 && (p4 == 2131 || p4 == 1800), n == 14 && (p3 >= 300 && p3 <= 305 || p2 == 36 || p2 == 38), n == 16 && (p4 == 6011 || p2 == 65 || p3 >= 644 && p3 <= 649), n == 16 && p4 >= 3528 && p4 <= 3589:
 		return high
-	case d[0] == '4' && (n == 13 || n == 19), n == 14 && (p3 >= 300 && p3 <= 305 || p2 == 36 || p2 == 38 || p2 == 39), n == 15 && (p4 == 2131 || p4 == 1800),
-		n >= 16 && (p2 == 62 || p2 == 81), n >= 16 && p4 >= 2200 && p4 <= 2204, n == 16 && (p3 == 309 || p2 == 36 || p2 == 38 || p2 == 39 || p2 == 30),
+	case d[0] == '4' && (n == 13 || n == 19), n == 14 && p2 == 39,
+		n >= 16 && (p2 == 62 || p2 == 81), n >= 16 && p4 >= 2200 && p4 <= 2204, n == 16 && (p2 == 35 || p3 == 309 || p2 == 36 || p2 == 38 || p2 == 39 || p2 == 30),
 		n >= 12 && (p2 == 50 || p2 >= 56 && p2 <= 69):
 		return medium
 	}
@@ -48,7 +48,7 @@ func (s *Scanner) card(g, last int) (int, confidence, entity) {
 		switch {
 		case near.denies(tCard):
 			return h - g + 1, low, eCard
-		case near.speaks(tCard):
+		case near.speaks(tCard), h == g && expires(s.text, c.end(h)):
 			return h - g + 1, high, eCard
 		case h > g && c.sep(g + 1)[0] == '.' && h-g == 1:
 			return 0, none, ""
@@ -62,6 +62,15 @@ func (s *Scanner) card(g, last int) (int, confidence, entity) {
 		return 1, low, eCard
 	}
 	return 0, none, ""
+}
+
+// expires says whether month and year follow: "…;12/29".
+func expires(t []byte, i int) bool {
+	for n := 0; n < 3 && (at(t, i) == ' ' || at(t, i) == ';' || at(t, i) == ',' || at(t, i) == '|' || at(t, i) == '\t'); n++ {
+		i++
+	}
+	return isDigit(at(t, i)) && isDigit(at(t, i+1)) && at(t, i+2) == '/' && isDigit(at(t, i+3)) && isDigit(at(t, i+4)) && t[i] <= '1' && !isASCIIWord(at(t, i+5)) && at(t, i+5) != '/' ||
+		isDigit(at(t, i)) && isDigit(at(t, i+1)) && at(t, i+2) == '/' && at(t, i+3) == '2' && at(t, i+4) == '0' && isDigit(at(t, i+5)) && isDigit(at(t, i+6)) && t[i] <= '1' && !isASCIIWord(at(t, i+7))
 }
 
 // evenly says whether groups a to b are as cards are printed: fours, or American Express's and Diners' 4-6-5 and 4-6-4, with one kind of separator.
@@ -115,7 +124,7 @@ func (s *Scanner) ssn(g, last int) (int, confidence, entity) {
 	c := &s.num
 	n := 3
 	switch {
-	case c.plus && g == 0 || c.paren && g == 0:
+	case g == 0 && (c.plus || c.paren):
 		return 0, none, ""
 	case c.len[g] == 9:
 		n = 1

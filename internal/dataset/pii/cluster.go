@@ -66,11 +66,23 @@ func (s *Scanner) digits(i int) int {
 		switch c := at(t, j); {
 		case c >= 0x80 || c == ')' || c == '(' || c == ':' || isASCIIWord(c):
 		case c == ' ' || c == '-' || c == '.' || c == '/':
-			if d := at(t, j+1); !isDigit(d) && d != '(' && d != ' ' && d != '-' && d < 0x80 {
+			if d := at(t, j+1); c == '.' && !isDigit(d) || !isDigit(d) && d != '(' && d != ' ' && d != '-' && d < 0x80 {
 				return j
 			}
 		default:
 			return j
+		}
+	}
+	if at(t, j) == ':' && at(t, j+1) == 'A' && at(t, j+2) == 'A' {
+		if end := s.telegram(i, j+1); end > i {
+			s.done = end
+			return end
+		}
+	}
+	if s.national && at(t, j) == '-' && j-i <= 2 {
+		if end := s.mac(i); end > i {
+			s.done = end
+			return end
 		}
 	}
 	if c := at(t, j); isASCIIWord(c) || c == ':' {
@@ -89,6 +101,7 @@ func (s *Scanner) mixed(i int) int {
 	if start == i {
 		return s.cluster(i)
 	}
+	s.told(i)
 	end := s.mixedAt(start, i)
 	if end <= i {
 		for end = i + 1; isASCIIWord(at(s.text, end)); {
@@ -188,6 +201,12 @@ func (s *Scanner) gather(i int) int {
 		c.b[c.n], c.pos[c.n] = b, int32(i)
 		c.n++
 		i += size
+	}
+	if c.paren && (c.groups < 2 || c.sep(1)[0] != ')') {
+		c.paren = false // a bracket of the text's
+		if !c.plus {
+			c.from = int(c.pos[0])
+		}
 	}
 	return end
 }
@@ -320,6 +339,10 @@ func (s *Scanner) notANumber(g, last int) int {
 	if g+2 <= last {
 		a, b, d := c.group(g), c.group(g+1), c.group(g+2)
 		one := len(c.sep(g+1)) == 1 && len(c.sep(g+2)) == 1 && c.sep(g + 1)[0] == c.sep(g + 2)[0]
+		// a row of more twos is no date with a year of two digits
+		if one && len(a) == 2 && len(d) == 2 && g+3 <= last && len(c.sep(g+3)) == 1 && c.sep(g + 3)[0] == c.sep(g + 1)[0] {
+			one = false
+		}
 		switch {
 		case one && c.sep(g + 1)[0] != ' ' && c.sep(g + 1)[0] != ')' && isDate(a, b, d):
 			if g+3 <= last && c.sep(g + 1)[0] == '.' && len(c.sep(g+3)) == 1 && c.sep(g + 3)[0] == '.' {

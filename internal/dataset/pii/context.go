@@ -68,7 +68,7 @@ func (s *Scanner) around(start, end int) *surroundings {
 	n, t := &s.near, s.text
 	n.seen = 0
 	stop := max(0, start-before)
-	d, lines, i := 1, 0, start
+	d, lines, digits, count, i := 1, 0, 0, false, start
 	for i > stop {
 		c := t[i-1]
 		switch {
@@ -77,6 +77,18 @@ func (s *Scanner) around(start, end int) *surroundings {
 				i = stop
 				continue
 			}
+			// The line before speaks of this one when it ends so: "Phone:"
+			k := i - 1
+			for k > stop && (t[k-1] == ' ' || t[k-1] == '\r') {
+				k--
+			}
+			if at(t, k-1) != ':' {
+				d += 6
+			}
+			i--
+			continue
+		case isDigit(c):
+			digits++
 			i--
 			continue
 		case c == ']':
@@ -107,12 +119,19 @@ func (s *Scanner) around(start, end int) *surroundings {
 			i--
 			continue
 		}
+		// What stands before another number speaks of that one.
+		if digits > 3 {
+			d += 4
+		}
+		digits = 0
+		above := false
 		w := t[j:i]
 		if j == stop && j > 0 && isLetter(t[j-1]) {
 			break // half a word
 		}
 		// In JSON within a string, the n of a \n belongs to no word.
 		if at(t, j-1) == '\\' && len(w) > 1 && (w[0] == 'n' || w[0] == 't' || w[0] == 'r') {
+			above = w[0] == 'n' && at(t, j-2) != ':'
 			w = w[1:]
 		}
 		said := n.topicOf(w)
@@ -126,9 +145,17 @@ func (s *Scanner) around(start, end int) *surroundings {
 				rest = rest[k+1:]
 			}
 		}
-		if said != tFiller {
+		// my number: nobody says so of an order's
+		if count && said&tOwner != 0 {
+			said |= tPhone
+		}
+		count = said&tCount != 0
+		if said &^= tOwner | tCount; said != tFiller {
 			n.note(said&^tFiller, d)
 			d++
+		}
+		if above {
+			d += 6
 		}
 		i = j
 	}
@@ -142,7 +169,7 @@ func (s *Scanner) behind(end int) {
 	stop := min(len(t), end+after)
 	d := 2
 	for i := end; i < stop && t[i] != '\n' && !isDigit(t[i]); {
-		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == ';' {
+		if t[i] == '[' || t[i] == '@' || t[i] == ',' && d > 2 || t[i] == ';' || t[i] == '}' || t[i] == '{' || t[i] == '\\' && at(t, i+1) == 'n' {
 			return
 		}
 		if !isLetter(t[i]) && t[i] < 0x80 {
@@ -158,11 +185,11 @@ func (s *Scanner) behind(end int) {
 		}
 		// In front of the next number stands what that one is.
 		for k := j; k < len(t) && k < j+3; k++ {
-			if t[k] == ':' || t[k] == '=' {
+			if t[k] == ':' || t[k] == '=' || isDigit(t[k]) || t[k] == '+' || t[k] == '(' && isDigit(at(t, k+1)) {
 				return
 			}
 		}
-		if said := n.topicOf(t[i:j]); said != tFiller {
+		if said := n.topicOf(t[i:j]) &^ (tOwner | tCount); said != tFiller {
 			n.note(said&^(tFiller|tNot|tVersion), d)
 			d++
 		}

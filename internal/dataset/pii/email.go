@@ -184,7 +184,7 @@ func (s *Scanner) isLogin(start, i, end int) bool {
 	}
 	// on the same line, with nothing of a sentence between
 	for j := start - 1; j >= 0 && j > start-60 && t[j] != '\n'; j-- {
-		if t[j] == ',' || t[j] == ';' || t[j] == '.' && at(t, j+1) == ' ' {
+		if t[j] == ',' || t[j] == ';' || t[j] == '@' || t[j] == '.' && at(t, j+1) == ' ' {
 			return false
 		}
 	}

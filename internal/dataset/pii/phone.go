@@ -89,7 +89,7 @@ func (s *Scanner) phone(g, last int) (n int, best confidence, _ entity) {
 			continue
 		}
 		if near == nil {
-			near = s.around(c.begin(g), c.end(h))
+			near = s.around(c.begin(g), s.extension(c.end(h)))
 		}
 		conf := s.phoneForm(g, h, d, plus, bracket, near)
 		if conf > best {
@@ -118,7 +118,7 @@ func joinsPhone(sep []byte) bool {
 			brackets++
 		case ' ':
 			blanks++
-		case '-', '/':
+		case '-', '/', '.':
 		default:
 			return false
 		}
@@ -129,17 +129,23 @@ func joinsPhone(sep []byte) bool {
 // phoneForm says how sure groups g to h are a phone's number.
 func (s *Scanner) phoneForm(g, h, d int, plus, bracket bool, near *surroundings) confidence {
 	c := &s.num
-	speaks, denied := near.speaks(tPhone) && near.dist(tPhone) <= 9, near.denies(tPhone)
+	speaks, denied := near.speaks(tPhone) && near.dist(tPhone) <= 6, near.denies(tPhone)
 	var buf [20]byte
 	all := c.digits(buf[:0], g, h)
 	if plus {
 		return s.international(all, g, h, speaks)
 	}
+	if three := h == g+2 && c.len[g] == 3 && c.len[g+1] == 2 && c.len[g+2] == 4; three || h == g+3 && c.sep(g + 1)[0] == '.' && s.oneSep(g, h) && c.len[g] <= 3 && c.len[g+1] <= 3 && c.len[g+2] <= 3 && c.len[g+3] <= 3 {
+		return none // of the form of a social security number, of an address
+	}
+	if !bracket && g > 0 && len(c.sep(g)) == 1 && h > g && c.len[g-1] == 4 && c.sep(g)[0] == c.sep(g + 1)[0] {
+		return none // the end of a longer row
+	}
 	form := s.inland(all, g, h, d, bracket)
 	switch {
 	case form == none && d <= 15:
 		// Any other row of digits is one when the words beside it say so, unless it is a decimal number or thousands.
-		if speaks && near.dist(tPhone) <= 5 && !same(all) && !(h == g+1 && c.sep(h)[0] == '.') && (h > g || d >= 8 || near.dist(tPhone) <= 2) && near.seen&tVersion == 0 {
+		if speaks && near.dist(tPhone) <= 4 && !same(all) && !(h == g+1 && c.sep(h)[0] == '.' && !(c.len[g] >= 3 && c.len[g] <= 4 && c.len[h] == 4 && near.dist(tPhone) <= 2)) && (h > g || d >= 8 || near.dist(tPhone) <= 2) && (near.dist(tVersion) == 0 || near.dist(tVersion) > near.dist(tPhone)) {
 			return medium
 		}
 		return none
@@ -149,6 +155,8 @@ func (s *Scanner) phoneForm(g, h, d int, plus, bracket bool, near *surroundings)
 		return low
 	case speaks && form > none:
 		return high
+	case form == low && h > g && s.extension(c.end(h)) > c.end(h):
+		return medium
 	}
 	return form
 }

@@ -137,6 +137,14 @@ func (s *Scanner) tokenStart(i int) int {
 			}
 		}
 	}
+	// SG.… and hvs.… have a point in their prefix.
+	if start > 1 && s.text[start-1] == '.' {
+		for _, p := range pointed {
+			if hasSuffix(s.text[:start], p) && !isASCIIWord(at(s.text, start-len(p)-1)) {
+				return start - len(p)
+			}
+		}
+	}
 	return start
 }
 

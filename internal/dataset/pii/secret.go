@@ -138,6 +138,34 @@ func (s *Scanner) secretAt(start int) int {
 	return s.slackHook(start)
 }
 
+// pointed are the prefixes that end with a point.
+var pointed = func() (p []string) {
+	for _, k := range keys {
+		if k.prefix[len(k.prefix)-1] == '.' {
+			p = append(p, k.prefix)
+		}
+	}
+	return p
+}()
+
+func hasSuffix(t []byte, p string) bool { return len(t) >= len(p) && string(t[len(t)-len(p):]) == p }
+
+// telegram is the token of a bot: its number, and 35 letters from i on.
+func (s *Scanner) telegram(start, i int) int {
+	if i-1-start < 8 || i-1-start > 10 || isASCIIWord(at(s.text, start-1)) {
+		return 0
+	}
+	end := i
+	for isToken(at(s.text, end)) {
+		end++
+	}
+	if end-i < 33 || end-i > 36 {
+		return 0
+	}
+	s.add(start, end, "secret_telegram", high)
+	return end
+}
+
 func hasPrefix(t []byte, p string) bool { return len(t) >= len(p) && string(t[:len(p)]) == p }
 
 // varied is how many different bytes there are.

@@ -38,6 +38,8 @@ const (
 	tEIN
 	tITIN
 	tOther
+	tOwner  // my, your
+	tCount  // number
 	tFiller // says nothing and stands between: number, is, my
 )
 
@@ -56,8 +58,8 @@ var topics = func() map[string]topic {
 			هاتف هاتفي جوال फोन मोबाइल नंबर फ़ोन τηλέφωνο κινητό טלפון điện thoại`,
 		tCard: `card cards credit debit visa mastercard amex discover maestro diners jcb cc ccn ccnum pan cvv cvc cvv2 creditcard cardnumber expiry expires exp express unionpay
 			kreditkarte kartennummer karte karten kreditkartennummer carte bancaire bleue tarjeta tarjetas crédito credito carta cartão cartao kort kortnummer kreditkort kaart creditcardnummer
-			karta karty karcie кредитной карта карты карту kartı kart luottokortti charge charged billing payment pay`,
-		tIBAN:     `iban bank account konto kontonummer bankverbindung compte virement cuenta conto bonifico conta rekening rekeningnummer konta sepa bic swift transfer überweisung счет`,
+			karta karty karcie кредитной карта карты карту kartı kart luottokortti charge charged billing payment pay paid`,
+		tIBAN:     `iban bank account konto kontonummer bankverbindung compte virement cuenta conto bonifico conta rekening rekeningnummer konta sepa bic swift transfer überweisung счет money funds accounts beneficiary`,
 		tSSN:      `ssn social security ssns socialsecurity ss socsec`,
 		tIP:       `ip ips ipv4 ipv6 address addr host hosts server servers client remote dns nameserver gateway ping traceroute ssh from connect connected connection login blocked firewall peer source src dst destination subnet vpn proxy forwarded xff whois nmap curl upstream listening endpoint inet remoteaddr adresse attacker ban banned node`,
 		tMAC:      `mac hwaddr ether ethernet hwaddress wifi bssid physical lladdr`,
@@ -87,7 +89,9 @@ var topics = func() map[string]topic {
 		tEIN:      `ein fein employer`,
 		tITIN:     `itin`,
 		tOther:    `curp rut run cuit cnp kimlik tckn cpr svnr rijksregisternummer ahv avs nif egn oib jmbg rrn emirates`,
-		tFiller:   `number num numbers no nr nº n° n is was are the my your his her our their of for on at to me us a an and or in it's its please ist meine mein nummer numero número est mon es mi el il mio value field text string content key`,
+		tOwner:    `my your his her our their mine mein meine dein mi mon`,
+		tCount:    `number num no nr nummer numero número`,
+		tFiller:   `number num numbers no nr nº n° n is was are the my your his her our their of for on at to me us a an and or in it's its please ist meine mein nummer numero número est mon es mi el il mio field string content`,
 	} {
 		for _, w := range strings.Fields(words) {
 			m[w] |= t
@@ -101,7 +105,7 @@ var inside = []struct {
 	word string
 	t    topic
 }{
-	{"电话", tPhone}, {"電話", tPhone}, {"手机", tPhone}, {"手機", tPhone}, {"拨打", tPhone}, {"联系", tPhone}, {"携帯", tPhone}, {"전화", tPhone}, {"휴대폰", tPhone}, {"연락처", tPhone}, {"โทร", tPhone},
+	{"电话", tPhone}, {"電話", tPhone}, {"☎", tPhone}, {"📞", tPhone}, {"📱", tPhone}, {"✆", tPhone}, {"手机", tPhone}, {"手機", tPhone}, {"拨打", tPhone}, {"联系", tPhone}, {"携帯", tPhone}, {"전화", tPhone}, {"휴대폰", tPhone}, {"연락처", tPhone}, {"โทร", tPhone},
 	{"致电", tPhone}, {"短信", tPhone}, {"番号", tFiller}, {"号码", tFiller}, {"번호", tFiller}, {"订单", tNot}, {"訂單", tNot}, {"注文", tNot}, {"주문", tNot}, {"编号", tNot}, {"单号", tNot}, {"型号", tNot}, {"版本", tVersion}, {"バージョン", tVersion},
 	{"信用卡", tCard}, {"银行卡", tCard}, {"卡号", tCard}, {"カード", tCard}, {"카드", tCard}, {"身份证", tOther}, {"주민등록", tOther}, {"マイナンバー", tOther}, {"密码", tPass}, {"密碼", tPass}, {"パスワード", tPass}, {"地址", tIP},
 }
