@@ -111,6 +111,9 @@ func (a *app) datasetShow(ctx context.Context, name string) error {
 	}
 	p := a.printer()
 	if p.mode == modeJSON {
+		if ref.Number > 0 {
+			return p.done(p.json(d.Versions[0]))
+		}
 		return p.done(p.json(d))
 	}
 	for _, v := range d.Versions {

@@ -23,8 +23,8 @@ type addOptions struct {
 	api.AddDatasetRequest
 	threads             int
 	onServer, onCluster bool
-	cluster             string
 	wait                bool
+	cluster             string
 }
 
 func (a *app) datasetAddCommand() *cli.Command {
@@ -44,9 +44,9 @@ func (a *app) datasetAddCommand() *cli.Command {
 			&cli.BoolFlag{Name: "copy", Usage: "send forge a copy of its own to keep"},
 			&cli.IntFlag{Name: "threads", Usage: "that look at rows, beside one that reads", Value: 1},
 			&cli.BoolFlag{Name: "on-server", Usage: "forged reads it, on its host"},
-			&cli.BoolFlag{Name: "on-cluster", Usage: "a job on a CPU of the cluster reads it"},
-			&cli.StringFlag{Name: "cluster", Usage: "with --on-cluster: which one; else the first that runs jobs without a GPU"},
-			&cli.BoolFlag{Name: "wait", Usage: "with --on-cluster: follow the job to its end"},
+			&cli.BoolFlag{Name: "on-cluster", Usage: "a run reads it, without a GPU, and registers it when it completes"},
+			&cli.StringFlag{Name: "cluster", Usage: "which cluster's, with --on-cluster"},
+			&cli.BoolFlag{Name: "wait", Usage: "wait for that run's end"},
 		},
 		Action: func(c *cli.Context) error {
 			o, err := parseDatasetAdd(c)
@@ -72,7 +72,7 @@ func parseDatasetAdd(c *cli.Context) (addOptions, error) {
 	o.Name, o.License, o.Description, o.Parents = args[0], c.String("license"), c.String("description"), c.StringSlice("parent")
 	o.Preset, o.PIIPolicy, o.National, o.Near, o.Copy = c.String("preset"), forge.PIIPolicy(c.String("pii-policy")), c.Bool("national-ids"), c.Bool("near-duplicates"), c.Bool("copy")
 	o.threads, o.onServer, o.onCluster = c.Int("threads"), c.Bool("on-server"), c.Bool("on-cluster")
-	o.cluster, o.wait = c.String("cluster"), c.Bool("wait")
+	o.wait, o.cluster = c.Bool("wait"), c.String("cluster")
 	if err := forge.CheckName(o.Name); err != nil {
 		return o, forge.Invalidf("name", "%w", err)
 	}
@@ -101,8 +101,8 @@ func parseDatasetAdd(c *cli.Context) (addOptions, error) {
 		return o, forge.Invalidf("pii-policy", "%q is no policy; there are %s%s", o.PIIPolicy, joinAny(piiPolicies), didYouMean(string(o.PIIPolicy), texts(piiPolicies)))
 	case o.threads < 1 || o.threads > threadsMost:
 		return o, forge.Invalidf("threads", "%d: want 1 to %d", o.threads, threadsMost)
-	case (o.cluster != "" || o.wait) && !o.onCluster:
-		return o, forge.Invalidf("on-cluster", "is what --cluster and --wait go with")
+	case (o.wait || o.cluster != "") && !o.onCluster:
+		return o, forge.Invalidf("on-cluster", "is missing: --wait and --cluster are about the run that it makes")
 	case o.onServer && o.onCluster:
 		return o, forge.Invalidf("on-cluster", "and --on-server: one of them reads the data")
 	}
@@ -267,21 +267,25 @@ func (a *app) addOnServer(ctx context.Context, cl *client.Client, o addOptions) 
 	v, err := cl.AddDataset(ctx, o.AddDatasetRequest, once)
 	stop()
 	if err != nil {
-		return err
+		return a.spelled(err)
 	}
 	return a.added(v, nil)
 }
 
-// addOnCluster has a job read the data, which registers it when it ends.
-func (a *app) addOnCluster(ctx context.Context, cl *client.Client, o addOptions) error {
-	s, err := cl.ScanDataset(ctx, api.ScanDatasetRequest{AddDatasetRequest: o.AddDatasetRequest, Cluster: o.cluster, Threads: o.threads})
-	if err != nil {
+// spelled says an error of many lines, as bad rows are, line by line: each of them was made safe for itself.
+func (a *app) spelled(err error) error {
+	var e *forge.Error
+	if !errors.As(err, &e) || e.Err == nil {
 		return err
 	}
-	for _, w := range s.Warnings {
-		fmt.Fprintf(a.Err, "warning: %s\n", clean(w))
+	head, rest, many := strings.Cut(e.Err.Error(), "\n")
+	if !many || forge.KindOf(err) != forge.KindInvalid {
+		return err
 	}
-	return a.submitted(ctx, cl, s, o.wait)
+	for l := range strings.SplitSeq(rest, "\n") {
+		fmt.Fprintln(a.Err, clean(l))
+	}
+	return forge.Invalidf(e.Field, "%s", strings.TrimSuffix(head, ":")).WithHint("%s", forge.HintOf(err))
 }
 
 // blocked refuses under --pii-policy block, with what was found.

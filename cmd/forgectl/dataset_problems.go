@@ -12,6 +12,14 @@ import (
 // problemsMost is how many bad rows people are shown; programs get all that are known.
 const problemsMost = 20
 
+// problemLine is FILE:LINE:COLUMN: why; what is wrong with a file as a whole is said of the file.
+func problemLine(p forge.RowProblem) string {
+	if p.Line == 0 {
+		return clean(p.File + " " + p.Why)
+	}
+	return clean(problemPlace(p) + ": " + p.Why)
+}
+
 // problemPlace is where a row is, as editors and grep write it.
 func problemPlace(p forge.RowProblem) string {
 	s := p.File
@@ -71,7 +79,7 @@ func problemLines(rows []forge.RowProblem, all int64) []string {
 			for _, r := range g.rows[:placesMost] {
 				first = append(first, problemPlace(r))
 			}
-			out = append(out, clean(fmt.Sprintf("%s: %s", first[0], g.why)),
+			out = append(out, problemLine(g.rows[0]),
 				fmt.Sprintf("  and %s of the same, at %s", thousands(int64(len(g.rows)-1)), places(first[1:], int64(len(g.rows)-1))))
 			hint(g.rows[0])
 			told += int64(len(g.rows))
@@ -82,7 +90,7 @@ func problemLines(rows []forge.RowProblem, all int64) []string {
 			if lines >= problemsMost {
 				break
 			}
-			out = append(out, clean(problemPlace(r)+": "+r.Why))
+			out = append(out, problemLine(r))
 			hint(r)
 			told++
 			lines++

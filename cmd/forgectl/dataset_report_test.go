@@ -57,7 +57,7 @@ Names need more.
 }
 
 func TestBadRowsAreGroupedByTheirCause(t *testing.T) {
-	rows := []forge.RowProblem{{File: "/d/a.jsonl", Line: 3, Column: 14, Why: "NaN is not JSON; write null"}, {File: "/d/b.jsonl", Why: "permission denied"}}
+	rows := []forge.RowProblem{{File: "/d/a.jsonl", Line: 3, Column: 14, Why: "NaN is not JSON; write null"}, {File: "/d/b.jsonl", Why: "cannot be read: permission denied"}}
 	for i := range 900 {
 		rows = append(rows, forge.RowProblem{File: "/d/a.jsonl", Line: int64(10 + i), Why: "no prompt", Hint: "give a --map"})
 	}
@@ -67,7 +67,7 @@ func TestBadRowsAreGroupedByTheirCause(t *testing.T) {
 		"  and 899 of the same, at /d/a.jsonl:11, /d/a.jsonl:12 …",
 		"  hint: give a --map",
 		"/d/a.jsonl:3:14: NaN is not JSON; write null",
-		"/d/b.jsonl: permission denied",
+		"/d/b.jsonl cannot be read: permission denied",
 		"and 598 more; those that are known with -o json",
 	}, "\n")
 	if got != want {

@@ -196,7 +196,7 @@ func (s *process) refuse(err error) int {
 	if errors.As(err, &p) {
 		_, _ = fmt.Fprintf(s.errOut, "%d problems; nothing is registered\n", p.Total)
 		for _, r := range p.Rows {
-			_, _ = fmt.Fprintln(s.errOut, dataset.Words(r))
+			_, _ = fmt.Fprintln(s.errOut, p.Words(r))
 		}
 	} else {
 		_, _ = fmt.Fprintf(s.errOut, "%v\n", err)
