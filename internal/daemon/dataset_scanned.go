@@ -80,8 +80,10 @@ func saneManifest(m forge.Manifest, bad func(field, format string, args ...any) 
 			return bad(at+".path", "%.200q: want a clean path below the root, each one once", f.Path)
 		case !digestForm.MatchString(f.SHA256):
 			return bad(at+".sha256", "%.80q: want 64 hexadecimal digits in lower case", f.SHA256)
-		case f.Size < 1:
-			return bad(at+".size", "%d bytes; want one at least", f.Size)
+		case f.Size < 0:
+			return bad(at+".size", "%d bytes", f.Size)
+		case i > 0 && f.Path < m.Files[i-1].Path:
+			return bad(at+".path", "%.200q: want the files in the order of their paths, which their digest goes by", f.Path)
 		case f.ModTime.IsZero():
 			return bad(at+".mtime", "is missing: it is what tells a run that a file has changed")
 		}
