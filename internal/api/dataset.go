@@ -37,7 +37,7 @@ type AddDatasetRequest struct {
 	Preset      string            `json:"preset,omitempty" enum:"alpaca,sharegpt" doc:"A known set of columns instead of a map"`
 	PIIPolicy   forge.PIIPolicy   `json:"pii_policy,omitempty" enum:"warn,block,redact" doc:"What findings of personal data do: warn registers, block refuses. With redact whoever reads the data makes the redacted child; forged registers"`
 	National    bool              `json:"national,omitempty" doc:"Looks for MAC addresses and national ids as well"`
-	Near        float64           `json:"near,omitempty" minimum:"0" maximum:"1" doc:"From which Jaccard similarity of word shingles on rows count as near duplicates, like 0.8; 0, or absent: nobody looks"`
+	Near        bool              `json:"near,omitempty" doc:"Counts near duplicates as well, by MinHash"`
 	Scanned     *forge.Scanned    `json:"scanned,omitempty" doc:"What a pass found that has been made already; forged then reads no rows, and looks only whether the files are as they were"`
 	Redaction   bool              `json:"redaction,omitempty" doc:"The data is that of its one parent with personal data replaced: it gets the PII status redacted. Takes a report that found none"`
 	Copy        bool              `json:"copy,omitempty" doc:"forged keeps a copy of its own. With scanned each file has been sent to /v1/dataset-files/{sha256} before; without, forged copies from paths"`
