@@ -189,9 +189,9 @@ func (c Config) resolve() (Config, error) {
 		c.Listen.Munge.Names = nil
 	}
 	if p, err := c.Policy.policy(); err == nil { // else validate says so
-		trust, test := c.Policy.TrustRemoteCode, c.Policy.LoadTest
+		trust, test, licenses := c.Policy.TrustRemoteCode, c.Policy.LoadTest, c.Policy.Licenses
 		c.Policy = policyConfig(p)
-		c.Policy.TrustRemoteCode, c.Policy.LoadTest = trust, test
+		c.Policy.TrustRemoteCode, c.Policy.LoadTest, c.Policy.Licenses = trust, test, licenses.settled()
 		def(&c.Policy.LoadTest, new(true))
 	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
@@ -243,6 +243,7 @@ func (c Config) validate() error {
 	} else if err := p.Validate(); err != nil {
 		bad("policy", "%v", err)
 	}
+	c.Policy.Licenses.check(bad)
 	if n := c.Limits.MaxSnapshotBytes; n < 1<<20 || n > 10<<30 {
 		bad("limits.max_snapshot_bytes", "%d: want 1048576 (1 MiB) to 10737418240 (10 GiB)", n)
 	}

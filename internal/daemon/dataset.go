@@ -11,6 +11,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset/scanner"
+	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -18,8 +19,6 @@ import (
 type datasets struct{ d *Daemon }
 
 const (
-	noLicense      = "NOASSERTION"
-	maxLicense     = 200
 	maxDescription = 2000
 	maxFiles       = 10_000 // of a version, as internal/dataset has it
 )
@@ -106,7 +105,10 @@ func (s datasets) mayAdd(p forge.Principal, r api.AddDatasetRequest) error {
 	if r.Redaction && len(r.Parents) != 1 {
 		return forge.Invalidf("redaction", "a redacted version has one parent, and is redacted already")
 	}
-	return errors.Join(checkText("license", r.License, maxLicense), checkText("description", r.Description, maxDescription))
+	if _, _, err := license.Given(r.License); err != nil {
+		return err
+	}
+	return checkText("description", r.Description, maxDescription)
 }
 
 // there holds what somebody else's pass found against the disk, as a run will do.
@@ -138,6 +140,10 @@ func (s datasets) register(ctx context.Context, p forge.Principal, r api.AddData
 	if ask.Parents, err = s.parents(ctx, p, r.Parents); err != nil {
 		return none, err
 	}
+	var notes []string
+	if ask.License, notes, err = s.d.licenceOf(ctx, r.License, ask.Parents); err != nil {
+		return none, err
+	}
 	v := versionOf(ask, sc)
 	if r.Redaction {
 		if v.PII != forge.PIIClean {
@@ -156,7 +162,12 @@ func (s datasets) register(ctx context.Context, p forge.Principal, r api.AddData
 	if dir != "" && (err != nil && forge.KindOf(err) != forge.KindUnavailable || existed) { // unavailable: perhaps it was stored; datasetsLoop looks
 		_ = os.RemoveAll(dir)
 	}
-	return api.DatasetAdded{DatasetVersion: v, Existed: existed}, err
+	if err != nil {
+		return none, err
+	}
+	out := api.DatasetAdded{DatasetVersion: v, Existed: existed}
+	out.Warnings, err = s.d.licenceWarnings(ctx, p, "dataset", forge.Ref{Name: v.Name, Number: v.Number}.String(), v.License, notes)
+	return out, err
 }
 
 // parents finds the versions that data was made from.
@@ -179,7 +190,7 @@ func (s datasets) parents(ctx context.Context, p forge.Principal, names []string
 // versionOf is what is registered of data that was read.
 func versionOf(ask forge.ScanAsk, found forge.Scanned) forge.DatasetVersion {
 	return forge.DatasetVersion{Name: ask.Name, Kind: found.Kind, Columns: found.Columns, Rows: found.Rows, Bytes: found.Manifest.Bytes(), SHA256: found.Manifest.Digest(),
-		Manifest: found.Manifest, License: cmp.Or(ask.License, noLicense), Description: ask.Description, PII: found.Report.PII.Status(), Parents: ask.Parents, Seen: &found.Seen,
+		Manifest: found.Manifest, License: cmp.Or(ask.License, license.NoAssertion), Description: ask.Description, PII: found.Report.PII.Status(), Parents: ask.Parents, Seen: &found.Seen,
 		Layout: &found.Layout, Scan: &found.Report}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -45,12 +46,11 @@ func (s datasets) EditDataset(ctx context.Context, p forge.Principal, ref forge.
 		return none, forge.Invalidf("license", "nothing is to be changed: give a licence, a description or both")
 	}
 	if r.License != nil {
-		if err := checkText("license", *r.License, maxLicense); err != nil {
-			return none, err
+		terms, _, err := license.Given(*r.License)
+		if err != nil {
+			return forge.DatasetVersion{}, err
 		}
-		if *r.License == "" {
-			r.License = new(noLicense)
-		}
+		r.License = new(terms.String())
 	}
 	if r.Description != nil {
 		if err := checkText("description", *r.Description, maxDescription); err != nil {

@@ -30,6 +30,10 @@ func (s datasets) ScanDataset(ctx context.Context, p forge.Principal, r api.Scan
 	if ask.Parents, err = s.parents(ctx, p, r.Parents); err != nil {
 		return none, err
 	}
+	var notes []string
+	if ask.License, notes, err = s.d.licenceOf(ctx, r.License, ask.Parents); err != nil {
+		return none, err
+	}
 	ask.Threads = max(1, r.Threads)
 	cluster, note, err := s.d.scanOn(forge.ClusterName(r.Cluster))
 	if err != nil {
@@ -37,6 +41,9 @@ func (s datasets) ScanDataset(ctx context.Context, p forge.Principal, r api.Scan
 	}
 	out, err := runs(s).SubmitRun(ctx, p, api.SubmitRunRequest{Recipe: scanRecipe, Name: r.Name, Scan: &ask, Cluster: string(cluster), Priority: r.Priority,
 		CPUsPerGPU: ask.Threads, TimeLimit: r.TimeLimit, DryRun: r.DryRun, Batch: r.Batch})
+	if err == nil {
+		out.Warnings = append(out.Warnings, notes...)
+	}
 	if note != "" {
 		out.Warnings = append(out.Warnings, note)
 	}

@@ -178,7 +178,10 @@ func (d *Daemon) trainedVersion(ctx context.Context, r forge.Run, a forge.Attemp
 			l.CodeVersion += ", forge_train " + v
 		}
 	}
-	license := "NOASSERTION"
+	license, err := d.trainedLicence(ctx, &r.Spec)
+	if err != nil {
+		return nil, err
+	}
 	if in := r.Spec.Dataset; in != nil {
 		l.Dataset, l.DatasetSHA256 = in.Name, in.SHA256
 	}

@@ -82,6 +82,9 @@ func (d *Daemon) resolveAmong(ctx context.Context, p forge.Principal, q api.Subm
 	if err != nil {
 		return none, nil, err
 	}
+	if err := d.mayTrainOn(ctx, p, &spec); err != nil {
+		return none, nil, err
+	}
 	if spec.SecretsFile, err = d.secretsFile(q.SecretsFile); err != nil {
 		return none, nil, err
 	}
