@@ -44,6 +44,11 @@ const (
 	EventRunAdopted        EventType = "run.adopted"
 	EventModelRegistered   EventType = "model.registered"
 	EventDatasetAdded      EventType = "dataset.added"
+	EventDatasetScanned    EventType = "dataset.scanned"
+	EventDatasetEdited     EventType = "dataset.edited"
+	EventDatasetWaived     EventType = "dataset.waived"
+	EventDatasetDeleted    EventType = "dataset.deleted"
+	EventDatasetPurged     EventType = "dataset.purged"
 	EventKeyCreated        EventType = "key.created"
 	EventKeyRevoked        EventType = "key.revoked"
 	EventKeyRotated        EventType = "key.rotated"
@@ -81,6 +86,7 @@ var EventTypes = []EventType{
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
 	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
+	EventDatasetScanned, EventDatasetEdited, EventDatasetWaived, EventDatasetDeleted, EventDatasetPurged,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

@@ -16,7 +16,7 @@ type LineageNode struct {
 	ID     string      `json:"id" doc:"Unique in the graph: the id of the noun"`
 	Kind   LineageKind `json:"kind" enum:"dataset,run,model,eval"`
 	Name   string      `json:"name" doc:"NAME@VERSION, or the number of a run"`
-	State  string      `json:"state" doc:"PII status of a dataset, state of a run, stage of a model, suite of an eval"`
+	State  string      `json:"state" doc:"PII status of a dataset, or deleted; state of a run, stage of a model, suite of an eval"`
 	Detail string      `json:"detail,omitempty" doc:"Licence of a dataset or model, recipe of a run"`
 	SHA256 string      `json:"sha256,omitempty"`
 }

@@ -14,7 +14,8 @@ func (t *tx) registerScan(r *runRow, in *forge.DatasetVersion) (words string, er
 	}
 	v := *in
 	v.Tenant, v.CreatedBy = r.Tenant, r.User
-	err = t.sub(func() error { return t.addDataset(&v) })
+	var id forge.DatasetVersionID
+	err = t.sub(func() (err error) { id, err = t.addDataset(&v); return err })
 	switch forge.KindOf(err) {
 	case forge.KindConflict, forge.KindInvalid, forge.KindPrecondition, forge.KindNotFound:
 		if err != nil {
@@ -23,6 +24,13 @@ func (t *tx) registerScan(r *runRow, in *forge.DatasetVersion) (words string, er
 	}
 	if err != nil {
 		return "", err
+	}
+	if id != v.ID {
+		was, err := t.datasetVersion(string(id))
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("the same data is dataset %s@%d already", was.Name, was.Number), nil
 	}
 	return fmt.Sprintf("registered as dataset %s@%d, %d rows", v.Name, v.Number, v.Rows), nil
 }

@@ -55,6 +55,7 @@ type DB struct {
 	keys   keyCache
 	usage  usage
 	specs  specCache
+	family family
 
 	halfLife atomic.Int64 // of what tenants used, in nanoseconds
 

@@ -20,7 +20,7 @@ func TestTheSchemaItselfRefuses(t *testing.T) {
 	must(t, err)
 	v2, err := acme.AddModelVersion(ctx, modelVersion("bot", "two"))
 	must(t, err)
-	_, err = acme.AddDataset(ctx, datasetVersion("chat", "one"))
+	_, _, err = acme.AddDataset(ctx, datasetVersion("chat", "one"))
 	must(t, err)
 	must(t, s.db.Raw(ctx, fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, v1.ID)))
 

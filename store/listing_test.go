@@ -188,7 +188,7 @@ func TestACursorWorksForItsListingOnly(t *testing.T) {
 	for i := range 3 {
 		storetest.Submit(t, acme, storetest.Spec())
 		for _, tenant := range []*store.Tenant{acme, rival} {
-			_, err := tenant.AddDataset(ctx, datasetVersion(fmt.Sprint("d", i), fmt.Sprint(i)))
+			_, _, err := tenant.AddDataset(ctx, datasetVersion(fmt.Sprint("d", i), fmt.Sprint(i)))
 			must(t, err)
 			_, err = tenant.AddModelVersion(ctx, modelVersion(fmt.Sprint("d", i), fmt.Sprint(i)))
 			must(t, err)
@@ -244,7 +244,7 @@ func TestPagesOfNamedThings(t *testing.T) {
 	acme := db.For(p)
 	for _, i := range rand.Perm(7) {
 		name := fmt.Sprint("n", i)
-		_, err := acme.AddDataset(ctx, datasetVersion(name, name))
+		_, _, err := acme.AddDataset(ctx, datasetVersion(name, name))
 		must(t, err)
 		_, err = acme.AddModelVersion(ctx, modelVersion(name, name))
 		must(t, err)

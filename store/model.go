@@ -155,6 +155,11 @@ func (t *tx) addModelVersion(v *forge.ModelVersion, run *runRow) error {
 	if _, err := t.exec(`UPDATE models SET last_version = ? WHERE id = ?`, m.LastVersion, string(m.ID)); err != nil {
 		return err
 	}
+	if run != nil {
+		if err := t.madeOf(run.ID, v.Tenant, v.Lineage); err != nil {
+			return err
+		}
+	}
 	return t.event(e)
 }
 

@@ -38,7 +38,7 @@ func wishes(round int) []wish {
 			return string(r.ID), err
 		}, effects: `SELECT count(*) FROM runs WHERE name = '` + name("run") + `'`},
 		{op: "add-dataset", do: func(t *store.Tenant) (string, error) {
-			v, err := t.AddDataset(ctx, datasetVersion(name("data"), name("data")))
+			v, _, err := t.AddDataset(ctx, datasetVersion(name("data"), name("data")))
 			return string(v.ID), err
 		}, effects: `SELECT count(*) FROM dataset_versions v JOIN datasets d ON d.id = v.dataset WHERE d.name = '` + name("data") + `'`},
 		{op: "register-model", do: func(t *store.Tenant) (string, error) {

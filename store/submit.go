@@ -67,8 +67,14 @@ func (t *tx) submit(row *runRow, n NewRun) error {
 	if err := t.mayQueue(row, limit); err != nil {
 		return err
 	}
+	if err := t.usable(row.Tenant, n.Spec.Dataset); err != nil {
+		return err
+	}
 	row.ID = forge.RunID(t.id())
 	if err := t.insertRun(row); err != nil {
+		return err
+	}
+	if err := t.usesModels(row.ID, row.Tenant, &n.Spec); err != nil {
 		return err
 	}
 	if _, err := t.exec(`INSERT INTO run_specs (run, spec, params, origins) VALUES (?, ?, ?, ?)`, string(row.ID), row.Spec, row.Params, row.Origins); err != nil {

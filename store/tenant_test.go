@@ -14,7 +14,7 @@ import (
 // two answers must be the same but for the name itself.
 func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 	s := running(t)
-	dv, err := s.acme.AddDataset(ctx, datasetVersion("chat", "one"))
+	dv, _, err := s.acme.AddDataset(ctx, datasetVersion("chat", "one"))
 	must(t, err)
 	mv, err := s.acme.AddModelVersion(ctx, modelVersion("bot", "one"))
 	must(t, err)
@@ -52,7 +52,7 @@ func TestAnotherTenantsThingsAnswerAsAbsent(t *testing.T) {
 		"dataset parent": {string(dv.ID), func(n string) error {
 			v := datasetVersion("mine", "x")
 			v.Parent = forge.DatasetVersionID(n)
-			_, err := rival.AddDataset(ctx, v)
+			_, _, err := rival.AddDataset(ctx, v)
 			return err
 		}},
 		"model":         {"bot", func(n string) error { _, err := rival.Model(ctx, n); return err }},

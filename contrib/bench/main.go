@@ -92,6 +92,7 @@ var benches = []bench{
 	{[]string{"kueue_load"}, kueueLoad},
 	{[]string{"verify_rate"}, verifyRate},
 	{[]string{"scan_rate", "scan_rss"}, scanRate},
+	{[]string{"lineage_ms", "lineage_worst_ms"}, lineageMS},
 	{[]string{"estimate_error"}, estimateError},
 	{[]string{"fidelity_sft"}, fidelitySFT},
 	{[]string{"fidelity_dpo"}, fidelityDPO},
@@ -105,6 +106,9 @@ var benches = []bench{
 	{[]string{"rloo_resume_exact"}, rlooResume},
 	{[]string{"kills_50"}, kills50},
 	{[]string{"kills_1000"}, kills1000},
+	{[]string{"pii_precision", "pii_recall"}, piiAccuracy},
+	{[]string{"pii_speed"}, piiSpeed},
+	{[]string{"scan_vs_grep"}, scanVsGrep},
 }
 
 func main() {

@@ -44,12 +44,12 @@ func scanRate(ctx context.Context, e env) ([]figure, error) {
 	var rss int64
 	mb := float64(st.Size()) / 1e6
 	for range scanRounds {
-		took, used, err := timed(s.Command(ctx, "dataset", "add", "rows", path, "--threads", fmt.Sprint(scanThreads)))
+		took, used, err := ran(s.Command(ctx, "dataset", "add", "rows", path, "--threads", fmt.Sprint(scanThreads)))
 		if err != nil {
 			return nil, err
 		}
 		ours, rss = append(ours, mb/took.Seconds()), max(rss, used)
-		if took, _, err = timed(exec.CommandContext(ctx, "nice", "-n", "19", "sha256sum", "--", path)); err != nil {
+		if took, _, err = ran(exec.CommandContext(ctx, "nice", "-n", "19", "sha256sum", "--", path)); err != nil {
 			return nil, err
 		}
 		theirs = append(theirs, mb/took.Seconds())
@@ -67,8 +67,8 @@ func scanRate(ctx context.Context, e env) ([]figure, error) {
 	}, nil
 }
 
-// timed runs a program to its end, and says how long it took and how much memory it had at most, in bytes.
-func timed(cmd *exec.Cmd) (time.Duration, int64, error) {
+// ran runs a program to its end, and says how long it took and how much memory it had at most, in bytes.
+func ran(cmd *exec.Cmd) (time.Duration, int64, error) {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	began := time.Now()

@@ -59,7 +59,7 @@ type EditDatasetRequest struct {
 
 // DeleteDatasetRequest takes a version out of use.
 type DeleteDatasetRequest struct {
-	Purge bool `json:"purge,omitempty" doc:"Erases forge's own copy of the bytes and the index of its rows as well; digest, lineage and report stay. May be asked for after a deletion"`
+	Purge bool `json:"purge,omitempty" doc:"Erases forge's own copy of the bytes as well; digest, lineage, report and the index of rows stay. May be asked for after a deletion"`
 }
 
 // WaiveDatasetRequest takes findings of personal data upon oneself. It cannot be taken back.

@@ -112,6 +112,8 @@ type Daemon struct {
 	reports    *reports
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
+	copyLock     sync.Mutex // orders the removal of copies of datasets and the making of them
+	indexing     sync.Map   // dataset versions whose rows are being indexed
 	snapshotLock sync.Mutex // orders the removal of old snapshots and the use of them
 
 	doors doors // only Run and the reload loop touch it
@@ -242,6 +244,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
+	d.loop(loops, "datasets", d.datasetsLoop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered

@@ -20,16 +20,17 @@ import (
 // Config is config.yaml: strict, every default a named constant. `forged config show` prints
 // the resolved form.
 type Config struct {
-	StateDir   string          `yaml:"state_dir"`
-	Listen     ListenConfig    `yaml:"listen"`
-	Log        LogConfig       `yaml:"log"`
-	RecipesDir string          `yaml:"recipes_dir"`
-	SuitesDir  string          `yaml:"suites_dir"`
-	Retry      RetryConfig     `yaml:"retry"`
-	Policy     PolicyConfig    `yaml:"policy"`
-	Limits     LimitsConfig    `yaml:"limits"`
-	DataRoots  []string        `yaml:"data_roots"` // where datasets and models may lie; empty: anywhere but in what is the daemon's own
-	Clusters   []ClusterConfig `yaml:"clusters"`
+	StateDir    string          `yaml:"state_dir"`
+	Listen      ListenConfig    `yaml:"listen"`
+	Log         LogConfig       `yaml:"log"`
+	RecipesDir  string          `yaml:"recipes_dir"`
+	SuitesDir   string          `yaml:"suites_dir"`
+	Retry       RetryConfig     `yaml:"retry"`
+	Policy      PolicyConfig    `yaml:"policy"`
+	Limits      LimitsConfig    `yaml:"limits"`
+	DatasetRoot string          `yaml:"dataset_root"` // where copies of datasets lie that forge owns; default STATE_DIR/datasets
+	DataRoots   []string        `yaml:"data_roots"`   // where datasets and models may lie; empty: anywhere but in what is the daemon's own
+	Clusters    []ClusterConfig `yaml:"clusters"`
 }
 
 // ListenConfig says where the API is served.
@@ -69,6 +70,7 @@ type RetryConfig struct {
 type LimitsConfig struct {
 	MaxBodyBytes      int64    `yaml:"max_body_bytes"`
 	MaxSnapshotBytes  int64    `yaml:"max_snapshot_bytes"`  // files of a working directory that a run brings
+	MaxDatasetBytes   int64    `yaml:"max_dataset_bytes"`   // one file of a dataset that forge keeps a copy of
 	RequestsPerSecond *float64 `yaml:"requests_per_second"` // of one key; 0: any number
 	Burst             int      `yaml:"burst"`               // of one key, at once
 	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
@@ -194,6 +196,8 @@ func (c Config) resolve() (Config, error) {
 	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&c.Limits.MaxSnapshotBytes, api.DefaultMaxSnapshot)
+	def(&c.Limits.MaxDatasetBytes, api.DefaultMaxDataset)
+	def(&c.DatasetRoot, filepath.Join(abs, "datasets"))
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
@@ -242,6 +246,12 @@ func (c Config) validate() error {
 	c.Policy.Licenses.check(bad)
 	if n := c.Limits.MaxSnapshotBytes; n < 1<<20 || n > 10<<30 {
 		bad("limits.max_snapshot_bytes", "%d: want 1048576 (1 MiB) to 10737418240 (10 GiB)", n)
+	}
+	if n := c.Limits.MaxDatasetBytes; n < 1<<20 {
+		bad("limits.max_dataset_bytes", "%d: want at least 1048576 (1 MiB)", n)
+	}
+	if !filepath.IsAbs(c.DatasetRoot) {
+		bad("dataset_root", "%q: want an absolute path", c.DatasetRoot)
 	}
 	if c.Limits.MaxBodyBytes < 1024 {
 		bad("limits.max_body_bytes", "%d: want at least 1024", c.Limits.MaxBodyBytes)

@@ -71,7 +71,7 @@ func (d *Daemon) readable(path string) error {
 
 // ownDirs is where the daemon keeps its state and what runs leave, with links resolved.
 func (d *Daemon) ownDirs() []string {
-	dirs := []string{resolved(d.live().cfg.StateDir)}
+	dirs := []string{resolved(d.live().cfg.StateDir), resolved(d.live().cfg.DatasetRoot)}
 	for _, c := range d.live().clusters {
 		dirs = append(dirs, resolved(c.RunRoot))
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"slices"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -16,17 +19,10 @@ const scanRecipe = "scan"
 // ScanDataset submits a run that reads a dataset on a node, as the account that runs there, and registers it when it completes.
 func (s datasets) ScanDataset(ctx context.Context, p forge.Principal, r api.ScanDatasetRequest) (api.Submitted, error) {
 	var none api.Submitted
-	if err := least(p, "dataset.scan", forge.RoleMember, "registering a dataset"); err != nil {
-		return none, err
-	}
-	switch {
-	case r.Scanned != nil || r.Redaction || r.Copy:
+	if r.Scanned != nil || r.Redaction || r.Copy {
 		return none, forge.Invalidf("scanned", "a job reads the data where it lies: neither scanned, redaction nor copy goes with it")
-	case r.PIIPolicy == forge.PIIRedact:
-		return none, forge.Invalidf("pii_policy", "a job registers what it reads, and makes no redacted child").
-			WithHint("add it with --pii-policy warn; then: forgectl dataset redact %s", r.Name)
 	}
-	if err := s.check(r.AddDatasetRequest); err != nil {
+	if err := s.mayAdd(p, r.AddDatasetRequest); err != nil {
 		return none, err
 	}
 	ask := askOf(r.AddDatasetRequest)
@@ -89,7 +85,8 @@ func (d *Daemon) readScan(ctx context.Context, c *Cluster, r forge.Run, a forge.
 	got.Scanned.Report.By = forge.ScannedByJob
 	for _, check := range []func() error{
 		func() error { return got.Check(r.ID, ask) },
-		func() error { return d.checkScanned(&got.Scanned) },
+		func() error { return checkScanned(&got.Scanned, time.Now()) },
+		func() error { return d.mayReadAll(got.Scanned.Manifest) },
 		func() error { return scanner.Blocked(ask.Policy, &got.Scanned.Report) },
 	} {
 		if err := check(); err != nil {
@@ -98,4 +95,46 @@ func (d *Daemon) readScan(ctx context.Context, c *Cluster, r forge.Run, a forge.
 	}
 	v := versionOf(ask, got.Scanned)
 	return &v, "", nil
+}
+
+// indexScan stores the fingerprints of the rows that a run has just registered, so that a row can be found by its digest. The version is whole
+// without them: a crash in between leaves one whose rows cannot be looked up, and says so where rows are looked for; to add the same data
+// once more from where it can be read mends it.
+func (d *Daemon) indexScan(ctx context.Context, c *Cluster, r forge.Run, a forge.Attempt, v forge.DatasetVersion) error {
+	p := forge.Principal{Tenant: r.Tenant, User: r.User}
+	all, err := d.db.For(p).Dataset(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all.Versions, func(x forge.DatasetVersion) bool { return x.SHA256 == v.SHA256 })
+	if i < 0 || all.Versions[i].Indexed {
+		return nil // it was refused, or somebody else has read the same
+	}
+	_, err = datasets{d}.index(ctx, p, all.Versions[i], &streamed{ctx: ctx, c: c, id: a.ExternalID, name: forge.StreamFingerprints})
+	return err
+}
+
+// streamed reads a file of an attempt from its beginning.
+type streamed struct {
+	ctx  context.Context
+	c    *Cluster
+	id   forge.ExternalID
+	name string
+	at   int64
+	have []byte
+}
+
+func (s *streamed) Read(b []byte) (int, error) {
+	if len(s.have) == 0 {
+		chunk, err := s.c.Files.Read(s.ctx, s.id, s.name, s.at, readChunk)
+		if err != nil {
+			return 0, err
+		}
+		if s.have, s.at = chunk.Data, chunk.Next; len(s.have) == 0 {
+			return 0, io.EOF
+		}
+	}
+	n := copy(b, s.have)
+	s.have = s.have[n:]
+	return n, nil
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -100,38 +99,6 @@ func (d *Daemon) mayScanHere() error {
 	return nil
 }
 
-// scanned is what a pass over the data found: that of the caller, as far as it can be held against anything, or one that forged makes now. Done is
-// to be called once that is registered, or not.
-func (s datasets) scanned(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (scanHere, error) {
-	if r.Scanned != nil {
-		got := scanHere{Result: scanner.Result{Scanned: *r.Scanned}, done: func() {}}
-		got.Scanned.Report.By = forge.ScannedByForgectl // who sends it cannot say that somebody else has read it
-		err := s.d.checkScanned(&got.Scanned)
-		if err == nil {
-			err = scanner.Blocked(r.PIIPolicy, &got.Scanned.Report)
-		}
-		return got, err
-	}
-	if err := s.d.mayScanHere(); err != nil {
-		return scanHere{}, err
-	}
-	if r.PIIPolicy == forge.PIIRedact {
-		return scanHere{}, forge.Invalidf("pii_policy", "forged registers what it reads, and makes no redacted child").
-			WithHint("add it with --pii-policy warn; then: forgectl dataset redact %s", r.Name)
-	}
-	read, end := s.d.reading.begin(p, time.Now())
-	defer end()
-	got, err := s.d.scan(ctx, askOf(r), read)
-	if err != nil {
-		return got, err
-	}
-	if err := s.d.mayReadAll(got.Scanned.Manifest); err != nil {
-		got.done()
-		return scanHere{}, err
-	}
-	return got, nil
-}
-
 // nearFrom is the similarity from which rows are nearly the same, where somebody asks for such.
 const nearFrom = 0.8
 
@@ -158,7 +125,7 @@ func (d *Daemon) mayMatch(path string) error {
 	if err != nil {
 		return forge.Invalidf("path", "%q is not a pattern: %v", path, err)
 	}
-	for _, name := range names[:min(len(names), maxScannedFiles)] {
+	for _, name := range names[:min(len(names), maxFiles)] {
 		if err := d.readable(name); err != nil {
 			return err
 		}

@@ -1,14 +1,12 @@
 package daemon
 
 import (
+	"encoding/json"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -16,53 +14,16 @@ import (
 
 // The bounds of what is taken of a pass that somebody else's process made: it stays in the database, and people are shown it.
 const (
-	maxScannedFiles   = 10_000
+	maxReport         = 1 << 20 // bytes of a report
 	maxScannedColumns = 10_000
 	maxScannedCounts  = 10_000
 	maxScannedSamples = 1000
 	maxScannedWords   = 500 // characters of one text
 )
 
-var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-// checkScanned holds what a process of a user's says of data against everything that can be known without reading it again: that the paths are
-// allowed, that the files are still those, and that its numbers can be true together. What it says of the rows themselves is its word; the report
-// says whose.
-func (d *Daemon) checkScanned(s *forge.Scanned) error {
-	if err := sane(s); err != nil {
-		return err
-	}
-	if err := d.mayReadAll(s.Manifest); err != nil {
-		return err
-	}
-	if d.mayScanHere() != nil { // forged opens and looks at nothing of its users': the job does, before it starts
-		return nil
-	}
-	return unchanged(s.Manifest)
-}
-
-// unchanged looks whether files are those of the manifest, where they can be seen from here.
-func unchanged(m forge.Manifest) error {
-	for _, f := range m.Files {
-		at := filepath.Join(m.Root, filepath.FromSlash(f.Path))
-		st, err := os.Stat(at)
-		if err != nil {
-			continue // a filesystem of login nodes; a cluster that cannot reach it gets no run with it
-		}
-		inode := uint64(0)
-		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-			inode = sys.Ino
-		}
-		if !st.Mode().IsRegular() || st.Size() != f.Size || !st.ModTime().Equal(f.ModTime) || f.Inode != 0 && f.Inode != inode {
-			return forge.Errorf(forge.KindConflict, "dataset.add", "%s is not the file that was read: it has been written or replaced since, or %s is another one on the server's host", at, at).
-				WithHint("read it again: forgectl dataset add; where the server sees another filesystem under this path, --copy sends it the data")
-		}
-	}
-	return nil
-}
-
-// sane holds a report against itself.
-func sane(s *forge.Scanned) error {
+// checkScanned holds what a process of a user's says of data against everything that can be known without reading it: that its numbers can be true
+// together, and that it is of a size that people can be shown. What it says of the rows themselves is its word; the report says whose.
+func checkScanned(s *forge.Scanned, now time.Time) error {
 	bad := func(field, format string, args ...any) error {
 		return forge.Invalidf("scanned."+field, format, args...).WithHint("scanned is what forgectl dataset add sends; let forgectl or forged read the data")
 	}
@@ -91,6 +52,12 @@ func sane(s *forge.Scanned) error {
 			}
 		}
 	}
+	if b, err := json.Marshal(s.Report); err != nil || len(b) > maxReport {
+		return bad("report", "has %d bytes; want at most %d", len(b), maxReport)
+	}
+	if s.Report.At.IsZero() || s.Report.At.After(now) {
+		s.Report.At = now.UTC()
+	}
 	return saneReport(s, bad)
 }
 
@@ -101,8 +68,8 @@ func saneManifest(m forge.Manifest, bad func(field, format string, args ...any) 
 	if err := checkText("scanned.manifest.root", m.Root, maxPath); err != nil {
 		return err
 	}
-	if n := len(m.Files); n == 0 || n > maxScannedFiles {
-		return bad("manifest.files", "%d of them; want 1 to %d", n, maxScannedFiles)
+	if n := len(m.Files); n == 0 || n > maxFiles {
+		return bad("manifest.files", "%d of them; want 1 to %d", n, maxFiles)
 	}
 	seen := map[string]bool{}
 	for i, f := range m.Files {
@@ -111,10 +78,12 @@ func saneManifest(m forge.Manifest, bad func(field, format string, args ...any) 
 		switch {
 		case !local || seen[f.Path] || len(f.Path) > maxPath:
 			return bad(at+".path", "%.200q: want a clean path below the root, each one once", f.Path)
-		case !hexDigest.MatchString(f.SHA256):
+		case !digestForm.MatchString(f.SHA256):
 			return bad(at+".sha256", "%.80q: want 64 hexadecimal digits in lower case", f.SHA256)
-		case f.Size < 1:
-			return bad(at+".size", "%d bytes; want one at least", f.Size)
+		case f.Size < 0:
+			return bad(at+".size", "%d bytes", f.Size)
+		case i > 0 && f.Path < m.Files[i-1].Path:
+			return bad(at+".path", "%.200q: want the files in the order of their paths, which their digest goes by", f.Path)
 		case f.ModTime.IsZero():
 			return bad(at+".mtime", "is missing: it is what tells a run that a file has changed")
 		}
@@ -141,8 +110,8 @@ func saneReport(s *forge.Scanned, bad func(field, format string, args ...any) er
 		return bad("report.duplicates", "%d exact and %d near ones among %d rows cannot be", dup.Rows, dup.Near, s.Rows)
 	case len(r.Lengths) > 0 && binned != s.Rows:
 		return bad("report.lengths", "hold %d rows; there are %d", binned, s.Rows)
-	case r.Elapsed < 0 || r.At.After(time.Now().Add(time.Hour)):
-		return bad("report.at", "lies in the future, or the pass took less than no time")
+	case r.Elapsed < 0:
+		return bad("report.elapsed", "is less than no time")
 	}
 	words := slices.Concat(s.Columns, dup.First, dup.NearFirst, []string{r.Scanner})
 	if p := r.PII; p != nil {

@@ -96,6 +96,11 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err
 	}
+	if scanned != nil {
+		if err := d.indexScan(ctx, c, r, a, *scanned); err != nil {
+			d.attemptLog(a).Warn().Err(err).Msg("the rows of what it read are not indexed")
+		}
+	}
 	d.cursors.drop(a)
 	if n.hold != nil && reason != forge.EndRefused {
 		d.pauseIfMany(ctx, a.Cluster, now)

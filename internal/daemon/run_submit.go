@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -193,12 +192,16 @@ func (d *Daemon) resolveInputs(ctx context.Context, p forge.Principal, q api.Sub
 		if err != nil {
 			return in, asField(err, "dataset")
 		}
-		name := fmt.Sprintf("%s@%d", v.Name, v.Number)
+		name := versionName(v)
+		if !v.DeletedAt.IsZero() {
+			return in, forge.Invalidf("dataset", "%s is deleted since %s", name, v.DeletedAt.Format(time.RFC3339)).WithHint("forgectl dataset show %s says which versions there are", v.Name)
+		}
 		if err := dataset.Accepts(rec.Datasets, v.Kind); err != nil {
 			return in, forge.Invalidf("dataset", "%s does not suit recipe %s: %w", name, rec.Name, reason(err)).WithHint("%s", forge.HintOf(err))
 		}
 		if err := d.checkInputs(ctx, v.Manifest); err != nil {
-			return in, forge.Invalidf("dataset", "%s: %v", name, err).WithHint("register the changed data as a new version: forgectl dataset add %s %s", v.Name, v.Manifest.Root)
+			return in, forge.Invalidf("dataset", "%s: %v", name, err).
+				WithHint("forgectl dataset verify %s names every file that differs; what is there now is a version of its own: forgectl dataset add %s %s", name, v.Name, v.Manifest.Root)
 		}
 		in.dataset = &v
 		spec.Dataset = &forge.InputRef{Name: name, ID: string(v.ID), SHA256: v.SHA256, Path: v.Manifest.Root}

@@ -13,7 +13,7 @@ import (
 
 // options is what the API is told of the configuration.
 func (d *Daemon) options(cfg Config) server.Options {
-	o := server.Options{Log: d.log, Version: d.version, MaxBody: cfg.Limits.MaxBodyBytes, MaxSnapshot: cfg.Limits.MaxSnapshotBytes, Stop: d.stopping,
+	o := server.Options{Log: d.log, Version: d.version, MaxBody: cfg.Limits.MaxBodyBytes, MaxSnapshot: cfg.Limits.MaxSnapshotBytes, MaxDataset: cfg.Limits.MaxDatasetBytes, Stop: d.stopping,
 		Report: d.reports, Rate: *cfg.Limits.RequestsPerSecond, Burst: cfg.Limits.Burst, Streams: *cfg.Limits.StreamsPerKey}
 	if *cfg.Listen.Metrics {
 		o.Metrics, o.Observe, o.Followers = d.meter.handler(), d.meter.observe, d.meter.followers

@@ -23,7 +23,7 @@ import (
 // access is what the table below says of one operation.
 type access struct {
 	role   forge.Role // the least that may call it
-	target string     // what its path or body names: run, key, registration, user, tenant, dataset, model, cluster, node; empty: nothing
+	target string     // what its path or body names: run, key, registration, user, tenant, dataset (shared), version (of one of its own), model, cluster, node; empty: nothing
 	query  string
 	body   string // ID stands for what is named, NEW for a new name, DIR for a directory with data in it
 	ok     []int  // answers to whoever may, about what is theirs
@@ -79,14 +79,23 @@ var rules = map[string]access{
 	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
 	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
 
-	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
-	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
-	"scan-dataset":   {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"],"dry_run":true}`, ok: []int{201}},
-	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"]}`, ok: []int{201}},
-	"list-models":    {role: forge.RoleViewer, ok: []int{200}},
-	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
-	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
-	"register-model": {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
+	"list-datasets":       {role: forge.RoleViewer, ok: []int{200}},
+	"get-dataset":         {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
+	"scan-dataset":        {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"],"dry_run":true}`, ok: []int{201}},
+	"add-dataset":         {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"]}`, ok: []int{201}},
+	"get-dataset-version": {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
+	"edit-dataset":        {role: forge.RoleMember, target: "version", body: `{"license":"MIT"}`, ok: []int{200}, own: true},
+	"delete-dataset":      {role: forge.RoleAdmin, target: "version", ok: []int{200}},
+	"waive-dataset":       {role: forge.RoleAdmin, target: "dataset", body: `{"reason":"made up"}`, ok: []int{412}}, // nothing was found in it
+	"verify-dataset":      {role: forge.RoleMember, target: "dataset", ok: []int{200}},
+	"get-dataset-lineage": {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
+	"get-dataset-impact":  {role: forge.RoleViewer, query: "digest=" + strings.Repeat("0", 64), ok: []int{200}}, // of others: store/dataset_test.go
+	"add-dataset-file":    {role: forge.RoleMember, ok: []int{415, 422}},                                        // nothing is sent
+	"add-dataset-rows":    {role: forge.RoleMember, target: "version", query: "sha256=" + strings.Repeat("0", 64), ok: []int{412, 415, 422}, own: true},
+	"list-models":         {role: forge.RoleViewer, ok: []int{200}},
+	"get-model":           {role: forge.RoleViewer, target: "model", ok: []int{200}},
+	"import-model":        {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
+	"register-model":      {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
 
 	"add-snapshot": {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent
 
@@ -312,6 +321,11 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return w.tenant
 	case "dataset":
 		return m.data[w.tenant]
+	case "version": // the maker's own
+		name := m.name()
+		write(m.t, filepath.Join(m.dir, name+".jsonl"), fmt.Sprintf("{\"text\":%q}\n", name))
+		m.do(ctx, "POST", "/v1/datasets", maker, fmt.Sprintf(`{"name":%q,"paths":[%q]}`, name, filepath.Join(m.dir, name+".jsonl")), nil)
+		return name
 	case "model":
 		return m.base[w.tenant]
 	case "registration":
@@ -333,7 +347,7 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 // absent is a name of the kind that is nobody's.
 func absent(kind string) string {
 	switch kind {
-	case "dataset", "model", "self", "cluster", "recipe", "suite":
+	case "dataset", "version", "model", "self", "cluster", "recipe", "suite":
 		return "nobody-s"
 	}
 	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -345,6 +359,7 @@ func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id stri
 	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
+	path = strings.NewReplacer("{version}", "latest", "{sha256}", strings.Repeat("0", 64)).Replace(path)
 	if rule.query != "" {
 		path += "?" + rule.query
 	}

@@ -107,7 +107,7 @@ func (s *server) datasetVersions() {
 	acting(s, spec{
 		id: "delete-dataset", method: http.MethodPost, path: versionPath + "/delete", tag: "datasets", role: forge.RoleAdmin,
 		summary: "Take a dataset version out of use",
-		doc: "No run may use it any more; its digest, lineage and report stay. Refused while a run that has not ended or a model in production uses it. With purge the bytes that forge keeps itself are erased, and the index of its rows. " +
+		doc: "No run may use it any more; its digest, lineage and report stay. Refused while a run that has not ended or a model in production uses it. With purge the bytes of forge's own copy are erased. " +
 			"Files that are referenced in place are never touched.",
 		errors: []forge.Kind{forge.KindNotFound, forge.KindPrecondition},
 	}, func(ctx context.Context, p forge.Principal, in *struct {

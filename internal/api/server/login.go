@@ -34,7 +34,7 @@ func (s *server) logins() {
 		if err != nil {
 			return nil, s.fail(ctx, op.id, err)
 		}
-		return &answer[api.CreatedKey]{Body: out}, nil
+		return reply(op, out), nil
 	})
 }
 

@@ -33,6 +33,9 @@ type answer[O any] struct {
 	Body   O
 }
 
+// reply is an answer with its status.
+func reply[O any](op spec, out O) *answer[O] { return &answer[O]{Status: op.answers(out), Body: out} }
+
 // answers says with which status: that of something made that was there already is another one.
 func (op spec) answers(out any) int {
 	if d, ok := out.(api.DatasetAdded); op.created && !(ok && d.Existed) {
@@ -57,7 +60,7 @@ func operation[I, O any](s *server, op spec, do func(context.Context, forge.Prin
 		if err != nil {
 			return nil, s.fail(ctx, op.id, err)
 		}
-		return &answer[O]{Status: op.answers(out), Body: out}, nil
+		return reply(op, out), nil
 	})
 }
 

@@ -22,7 +22,7 @@ func (s *server) site() {
 	health := spec{id: "healthz", method: http.MethodGet, path: "/healthz", tag: "site",
 		summary: "Say that the process answers", doc: "Needs no key. Says nothing about whether it can work: that is /readyz."}
 	huma.Register(s.huma, health.huma(s, nil), func(context.Context, *none) (*answer[api.Health], error) {
-		return &answer[api.Health]{Body: api.Health{Status: "ok"}}, nil
+		return reply(health, api.Health{Status: "ok"}), nil
 	})
 	ready := spec{id: "readyz", method: http.MethodGet, path: readyPath, tag: "site",
 		summary: "Say whether the daemon can work", doc: "Needs no key. 503 with the reasons when it cannot.",

@@ -94,6 +94,8 @@ type refusal struct {
 	Hint     string             `json:"hint,omitempty"`
 	Problems []forge.RowProblem `json:"problems,omitempty"`
 	Total    int64              `json:"total,omitempty"`
+
+	Format forge.DatasetFormat `json:"format,omitempty"`
 }
 
 func refusalOf(err error) refusal {
@@ -107,7 +109,7 @@ func refusalOf(err error) refusal {
 	}
 	var p *dataset.Problems
 	if errors.As(err, &p) {
-		out.Problems, out.Total = p.Rows, p.Total
+		out.Problems, out.Total, out.Format = p.Rows, p.Total, p.Format
 	}
 	return out
 }
@@ -122,7 +124,7 @@ func readRefusal(dir string) error {
 		return fmt.Errorf("what the process that reads has left cannot be read: %w", err)
 	}
 	if r.Total > 0 {
-		return &dataset.Problems{Rows: r.Problems, Total: r.Total}
+		return &dataset.Problems{Rows: r.Problems, Total: r.Total, Format: r.Format}
 	}
 	return &forge.Error{Kind: r.Kind, Field: r.Field, Err: errors.New(r.Message), Hint: r.Hint}
 }
