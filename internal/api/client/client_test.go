@@ -216,8 +216,8 @@ func TestEveryMethod(t *testing.T) {
 	const sum = "ef797c8118f02dfb649607dd5d3f8c7623048c9c063d532cc95c5ed7a898a64f"
 	sent, err := c.AddDatasetFile(ctx, sum, 8, bytes)
 	must(err, sent.Bytes == 8, "AddDatasetFile")
-	rows, err := c.AddDatasetRows(ctx, "chat@1", sum, 8, bytes)
-	must(err, rows.Rows == 1, "AddDatasetRows")
+	index, err := c.AddDatasetRows(ctx, "chat@1", sum, 8, bytes)
+	must(err, index.Rows == 1, "AddDatasetRows")
 	g, err := c.DatasetLineage(ctx, "chat@1", api.LineageQuery{Down: true, Limit: 5})
 	must(err, len(g.Nodes) == 1 && g.Root == string(dv.ID), "DatasetLineage")
 	went, err := c.DatasetImpact(ctx, sum)
