@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ demo-train: ## See DPO killed, preempted and cut by its limit end with the bytes
 
 demo-rlhf: ## SFT, reward model, PPO and eval in one file; PPO is killed twice and ends with the bytes of an undisturbed run
 	@contrib/demo/demo --story rlhf
+
+demo-data: ## A messy folder registered, its bad rows and personal data shown, redacted, trained on; lineage, a changed file, overlap, impact
+	@contrib/demo/demo --story data
 
 run-forged: build ## Serve from a state directory for trying things, .cache/forged
 	@test -d .cache/forged || bin/forged init --state-dir .cache/forged

@@ -64,6 +64,7 @@ type RankConfig struct {
 	RewardModel   *InputRef      `json:"reward_model,omitempty"`
 	Model         *InputRef      `json:"model,omitempty"`
 	Suite         *SuiteRef      `json:"suite,omitempty"`
+	Scan          *ScanAsk       `json:"scan,omitempty"` // for forged scan
 	CheckpointDir string         `json:"checkpoint_dir"`
 	OutputDir     string         `json:"output_dir"`
 	TrustRemote   bool           `json:"trust_remote_code,omitempty"` // the site lets base models bring code of their own
@@ -172,6 +173,13 @@ const (
 	StreamSamples     = "samples"
 	StreamScores      = "scores"
 	StreamEvalSamples = "eval_samples"
+)
+
+// Streams of whole files that a scan leaves in its output: what it found (scanned.json), and eight bytes of the digest of each row,
+// sorted (fingerprints).
+const (
+	StreamScanned      = "scanned"
+	StreamFingerprints = "fingerprints"
 )
 
 // Remains is what a cluster still has of one run, whoever put it there.

@@ -47,6 +47,7 @@ type RunSpec struct {
 	RewardModel  *InputRef         `json:"reward_model,omitempty" doc:"Scores what the policy writes"`
 	Model        *InputRef         `json:"model,omitempty" doc:"Model version that an eval is of"`
 	Suite        *SuiteRef         `json:"suite,omitempty" doc:"What an eval runs, as it was at submit"`
+	Scan         *ScanAsk          `json:"scan,omitempty" doc:"Of a run that reads a dataset and registers it when it completes"`
 	Pipeline     *PipelineRef      `json:"pipeline,omitempty" doc:"The chain of runs that it was submitted with"`
 	Gang         Gang              `json:"gang"`
 	Cluster      ClusterName       `json:"cluster,omitempty" doc:"Only this cluster; empty means any"`
@@ -79,6 +80,9 @@ type NamedInput struct {
 	Field string
 	In    *InputRef
 }
+
+// NoGPU says that its job asks a batch system for CPUs and memory alone. Forge's own clusters place by slots: there it takes one.
+func (s *RunSpec) NoGPU() bool { return s.Scan != nil }
 
 // Whole is a parameter that is a whole number, whatever it went through.
 func (s *RunSpec) Whole(param string) (n int64, ok bool) {

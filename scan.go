@@ -58,3 +58,19 @@ type Scanned struct {
 	Seen     RowsSeen      `json:"seen"`
 	Report   ScanReport    `json:"report"`
 }
+
+// ScanAsk is what a process is asked to read for a version, and what that version is to be.
+type ScanAsk struct {
+	Name        string            `json:"name"`
+	Paths       []string          `json:"paths" doc:"Absolute, as the one who reads sees them"`
+	Kind        DatasetKind       `json:"kind,omitempty" doc:"Absent: found out"`
+	Map         map[string]string `json:"map,omitempty"`
+	Preset      string            `json:"preset,omitempty"`
+	License     string            `json:"license,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Parents     []DatasetParent   `json:"parents,omitempty"`
+	Policy      PIIPolicy         `json:"pii_policy,omitempty"`
+	National    bool              `json:"national,omitempty" doc:"National ids and MAC addresses, too"`
+	Near        float64           `json:"near,omitempty" doc:"Nearly equal rows from this Jaccard similarity of word shingles on; 0: not looked for"`
+	Threads     int               `json:"threads,omitempty" doc:"0: one"`
+}

@@ -38,7 +38,13 @@ type Tenant struct {
 	Weight    float64    `json:"weight" doc:"Of its share of the site's GPU time; 1 is usual"`
 	Quota     Quota      `json:"quota"`
 	Use       *TenantUse `json:"use,omitempty" doc:"Absent where only what the tenant is was asked for"`
+
+	LicenseAllow []string `json:"license_allow,omitzero" doc:"Licences that its inputs may have, patterns with *; empty: no such list; absent: the site's list holds"`
+	LicenseDeny  []string `json:"license_deny,omitzero" doc:"Licences that they must not have; empty: no such list; absent: the site's list holds"`
 }
+
+// SiteLicenses alone, in the place of a tenant's list of licences, says that the site's holds.
+const SiteLicenses = "site"
 
 // The bounds of weights and quotas.
 const (

@@ -250,7 +250,7 @@ func TestBadRecipes(t *testing.T) {
 		{"two documents", minimal + "---\n" + minimal, "recipe", "", "2 YAML documents"},
 		{"an anchor", minimal + "datasets: &a [text]\n", "recipe", ":4:", "anchors"},
 		{"a name that is no name", strings.Replace(minimal, "mine", "My Recipe", 1), "name", ":1:", "a-z"},
-		{"an unknown kind", minimal + "kind: test\n", "kind", ":4:", "want train or eval"},
+		{"an unknown kind", minimal + "kind: test\n", "kind", ":4:", "want train, eval or scan"},
 		{"no doc", "name: a\nentry: {module: a}\n", "doc", "x.yaml", "say in a line"},
 		{"no entry", "name: a\ndoc: A\n", "entry", "x.yaml", "a module or a command"},
 		{"two entries", "name: a\ndoc: A\nentry: {module: a, command: [b]}\n", "entry", ":3:", "give one"},

@@ -14,7 +14,7 @@ import (
 type Recipe struct {
 	Name         string              `json:"name"`
 	Doc          string              `json:"doc"`
-	Kind         Kind                `json:"kind,omitempty" doc:"eval: its runs count in the quota class of evals; absent: train"`
+	Kind         Kind                `json:"kind,omitempty" doc:"eval: its runs count in the quota class of evals; scan: they read a dataset; absent: train"`
 	Launch       forge.LaunchMode    `json:"launch"`
 	Entry        forge.Entry         `json:"entry"`
 	NeedsCommand bool                `json:"needs_command,omitempty" doc:"Its runs bring the program themselves; entry is empty"`
@@ -41,6 +41,7 @@ type Kind string
 const (
 	KindTrain Kind = ""
 	KindEval  Kind = "eval"
+	KindScan  Kind = "scan"
 )
 
 // Limits are the default limits of a recipe's runs; 0 means none.

@@ -50,10 +50,10 @@ func (d *document) kind(r *Recipe) error {
 	switch d.Kind {
 	case "", "train":
 		r.Kind = KindTrain
-	case string(KindEval):
-		r.Kind = KindEval
+	case string(KindEval), string(KindScan):
+		r.Kind = Kind(d.Kind)
 	default:
-		return d.fault("kind", "%q is not a kind of recipe; want train or eval", d.Kind)
+		return d.fault("kind", "%q is not a kind of recipe; want train, eval or scan", d.Kind)
 	}
 	return nil
 }
@@ -76,6 +76,8 @@ func (d *document) entry(r *Recipe) error {
 		return d.fault("entry.module", "%q is not the dotted name of a Python module", e.Module)
 	case len(e.Command) > 0 && e.Command[0] == "":
 		return d.fault("entry.command", "starts with an empty word; want the program first")
+	case r.Kind == KindScan && (len(e.Command) < 2 || r.Launch != forge.LaunchNode):
+		return d.fault("entry.command", "of a scan is [forged, scan], with launch: node: what reads is forged's own program, and one process of it")
 	}
 	r.Entry = forge.Entry{Module: e.Module, Command: e.Command}
 	return nil

@@ -131,11 +131,16 @@ func (o Options) plan(l forge.Launch) (Partition, software, error) {
 // shape is the gang as options of sbatch and, since a step takes over neither CPUs nor memory of its job in every version, of srun.
 func shape(l forge.Launch, o Options, p Partition) []string {
 	g := l.Spec.Gang
+	if l.Spec.NoGPU() { // what the partition gives beside each GPU is not for it
+		p.CPUsPerGPU, p.MemoryMiBPerGPU = 0, 0
+	}
 	out := []string{"--nodes=" + strconv.Itoa(g.Nodes), "--ntasks-per-node=1"}
 	gpus := strings.Join(nonEmpty(p.GPUType, strconv.Itoa(g.GPUsPerNode)), ":")
-	if gres := cmp.Or(o.With.GRES, "gpu"); gres == "gpu" {
+	switch gres := cmp.Or(o.With.GRES, "gpu"); {
+	case l.Spec.NoGPU(): // a job that reads data must not keep a GPU from one that trains
+	case gres == "gpu":
 		out = append(out, "--gpus-per-node="+gpus)
-	} else {
+	default:
 		out = append(out, "--gres="+gres+":"+gpus)
 	}
 	out = append(out, "--cpus-per-task="+strconv.Itoa(g.GPUsPerNode*max(g.CPUsPerGPU, p.CPUsPerGPU, 1)))

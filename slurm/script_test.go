@@ -68,6 +68,10 @@ func TestJobsLookAsTheyDid(t *testing.T) {
 		"a save that takes longer than half of the limit": func(l *forge.Launch, _ *Options) {
 			l.Spec.TimeLimit, l.SaveLead = forge.Duration(10*time.Minute), forge.Duration(time.Hour)
 		},
+		"a scan": func(l *forge.Launch, _ *Options) {
+			l.Inputs, l.Spec.Launch, l.Spec.Entry, l.Spec.Scan = nil, forge.LaunchNode, forge.Entry{Command: []string{"forged", "scan"}}, &forge.ScanAsk{Name: "chat", Paths: []string{"/data/chat"}}
+			l.Spec.Gang = forge.Gang{Nodes: 1, GPUsPerNode: 1, CPUsPerGPU: 2, MemoryMiBPerGPU: 1024}
+		},
 		"runtime venv":          runtimeOf(forge.Runtime{Kind: forge.RuntimeVenv, Path: "/sw/it's here"}),
 		"runtime conda":         runtimeOf(forge.Runtime{Kind: forge.RuntimeConda, Path: "train"}),
 		"runtime conda by path": runtimeOf(forge.Runtime{Kind: forge.RuntimeConda, Path: "/sw/conda/envs/train"}),

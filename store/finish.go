@@ -96,10 +96,11 @@ type End struct {
 	Avoid       []forge.NodeName
 	Fruitless   int
 	Retries     int
-	Checkpoints []forge.Checkpoint  // all that there are; nil: nobody has looked
-	Blamed      []Blame             // nodes that may have had their part in it
-	Model       *forge.ModelVersion // registered with the run's end; Name from the spec's register when empty
-	Eval        *EvalFound          // stored with it
+	Checkpoints []forge.Checkpoint    // all that there are; nil: nobody has looked
+	Blamed      []Blame               // nodes that may have had their part in it
+	Model       *forge.ModelVersion   // registered with the run's end; Name from the spec's register when empty
+	Eval        *EvalFound            // stored with it
+	Dataset     *forge.DatasetVersion // that a scan has read; registered with it
 	At          time.Time
 	OutboxID    int64
 }
@@ -179,11 +180,15 @@ func (t *tx) endAttempt(r *runRow, a *attemptRow, e End) (*forge.ModelVersion, e
 	if err := t.noteFailures(a, e); err != nil {
 		return nil, err
 	}
-	return model, t.moveOn(r, a, e, refused)
+	scanned, err := t.registerScan(r, e.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	return model, t.moveOn(r, a, e, refused, scanned)
 }
 
 // moveOn takes the run to where the verdict sends it.
-func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
+func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused, scanned string) error {
 	r.Reason, r.Fruitless, r.Retries, r.NotBefore = e.Reason, e.Fruitless, e.Retries, stampOf(e.NotBefore)
 	var err error
 	if r.Avoid, err = encode(len(e.Avoid), e.Avoid); err != nil {
@@ -205,6 +210,8 @@ func (t *tx) moveOn(r *runRow, a *attemptRow, e End, refused string) error {
 			why = append(why, sentence(e.Reason, e.Detail))
 		}
 		switch {
+		case scanned != "":
+			why = append(why, scanned)
 		case r.Model != "":
 			why = append(why, "registered as "+r.Model)
 		case refused != "":

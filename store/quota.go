@@ -76,6 +76,9 @@ type TenantChange struct {
 	MaxRunning *int
 	MaxQueued  *int
 	EvalGPUs   *int
+
+	LicenseAllow *[]string // of patterns; forge.SiteLicenses alone: the site's list again
+	LicenseDeny  *[]string
 }
 
 // UpdateTenant changes what a tenant, by id or name, is entitled to. The next plan goes by it; what runs goes on, and what a bound is now
@@ -101,13 +104,15 @@ func (t *Tenant) UpdateTenant(ctx context.Context, idOrName string, c TenantChan
 		did = boundTo(did, "max_gpus", &row.MaxGPUs, c.MaxGPUs)
 		did = boundTo(did, "max_running", &row.MaxRunning, c.MaxRunning)
 		did = boundTo(did, "max_queued", &row.MaxQueued, c.MaxQueued)
-		if did = boundTo(did, "eval_gpus", &row.EvalGPUs, c.EvalGPUs); len(did) == 0 {
+		did = boundTo(did, "eval_gpus", &row.EvalGPUs, c.EvalGPUs)
+		did = listTo(did, "license_allow", &row.LicenseAllow, c.LicenseAllow)
+		if did = listTo(did, "license_deny", &row.LicenseDeny, c.LicenseDeny); len(did) == 0 {
 			return nil
 		}
 		if err := checkQuota(op, row.account().Quota); err != nil {
 			return err
 		}
-		if _, err := tx.NewUpdate().Model(row).Column("weight", "quota_gpus", "max_gpus", "max_running", "max_queued", "eval_gpus").WherePK().Exec(tx.ctx); err != nil {
+		if _, err := tx.NewUpdate().Model(row).Column("weight", "quota_gpus", "max_gpus", "max_running", "max_queued", "eval_gpus", "license_allow", "license_deny").WherePK().Exec(tx.ctx); err != nil {
 			return err
 		}
 		tx.emitTenant(row)

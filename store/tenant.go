@@ -24,11 +24,15 @@ type tenantRow struct {
 	EvalGPUs   int     `bun:"eval_gpus"`
 	UsedMS     float64 `bun:"used_gpu_ms"`
 	UsedAt     stamp   `bun:"used_at"`
+
+	LicenseAllow string `bun:"license_allow"`
+	LicenseDeny  string `bun:"license_deny"`
 }
 
 func (r *tenantRow) forge() forge.Tenant {
 	a := r.account()
-	return forge.Tenant{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time(), Weight: a.Weight, Quota: a.Quota}
+	return forge.Tenant{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time(), Weight: a.Weight, Quota: a.Quota,
+		LicenseAllow: listOf(r.LicenseAllow), LicenseDeny: listOf(r.LicenseDeny)}
 }
 
 func (r *tenantRow) place(order string) []any {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -166,7 +167,7 @@ func TestTenants(t *testing.T) {
 	}
 	got, err := db.TenantByName(ctx, "acme")
 	must(t, err)
-	if got != first {
+	if !reflect.DeepEqual(got, first) {
 		t.Fatalf("got %+v, want %+v", got, first)
 	}
 	_, err = db.TenantByName(ctx, "nobody")
@@ -180,7 +181,7 @@ func TestTenants(t *testing.T) {
 		for _, name := range []string{"lab", string(made.ID)} {
 			got, err := db.For(root).Tenant(ctx, name)
 			must(t, err)
-			if got != made {
+			if !reflect.DeepEqual(got, made) {
 				t.Fatalf("got %+v", got)
 			}
 		}

@@ -68,7 +68,7 @@ func (a *app) tree() *cli.App {
 			&cli.BoolFlag{Name: "wide", Usage: "leave out and cut nothing that a terminal is too narrow for", Destination: &a.wide},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table, tsv or json; default table on a terminal, else tsv", Destination: &a.output},
 		},
-		Before: func(*cli.Context) error { return a.checkOutput() },
+		Before: func(c *cli.Context) error { return a.checkOutput(c.Args().Slice()) },
 		Commands: []*cli.Command{
 			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(), a.suiteCommand(), a.evalCommand(),
 			a.eventsCommand(), a.tenantCommand(), a.userCommand(), a.keyCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(),
@@ -96,9 +96,12 @@ func usageError(_ *cli.Context, err error, _ bool) error {
 	return forge.Invalidf("", "%s", text)
 }
 
-func (a *app) checkOutput() error {
+func (a *app) checkOutput(args []string) error {
 	switch a.output {
 	case "", "json", "table", "tsv":
+		return nil
+	}
+	if lineageForm(a.output, args) {
 		return nil
 	}
 	return forge.Invalidf("output", "%q is no form of output; want table, tsv or json%s", a.output, didYouMean(a.output, []string{"table", "tsv", "json"}))

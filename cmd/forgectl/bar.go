@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
@@ -22,19 +21,27 @@ const (
 	barMost  = 30
 	rateMost = len("1023.9 MiB/s") // what is reserved, so that the bar does not jump
 	tillMost = len("47h59m left")
+	rowsMost = len("999,999,999 rows")
 )
 
-// howFar asks the server about one request.
-type howFar func(context.Context) (api.Progress, error)
+// reach is how far something is.
+type reach struct{ done, total, rows int64 } // bytes; rows 0: nobody counts them
+
+// howFar asks about that: the server about one request, or whoever reads here.
+type howFar func(context.Context) (reach, error)
 
 func progressOf(cl *client.Client, once client.Once) howFar {
-	return func(ctx context.Context) (api.Progress, error) { return cl.Progress(ctx, once) }
+	return func(ctx context.Context) (reach, error) {
+		g, err := cl.Progress(ctx, once)
+		return reach{done: g.BytesDone, total: g.BytesTotal}, err
+	}
 }
 
 // standing is how far it is, and how fast it gets there.
 type standing struct {
 	done, total int64
 	rate        float64 // bytes a second; 0: not known
+	rows        int64
 }
 
 // watchProgress asks until the context ends. Whatever comes instead of an answer (a server of before this
@@ -52,10 +59,10 @@ func (a *app) watchProgress(ctx context.Context, ask howFar, now *atomic.Pointer
 		one, cancel := context.WithTimeout(ctx, askTimeout)
 		g, err := ask(one)
 		cancel()
-		if err != nil || g.BytesTotal <= 0 {
+		if err != nil || g.total <= 0 {
 			now.Store(nil)
 		} else {
-			now.Store(&standing{g.BytesDone, g.BytesTotal, p.rate(a.Now(), g.BytesDone)})
+			now.Store(&standing{done: g.done, total: g.total, rate: p.rate(a.Now(), g.done), rows: g.rows})
 		}
 		tick.Reset(askEvery)
 	}
@@ -99,12 +106,17 @@ func barLine(text string, s standing, width int) string {
 			till = span(left) + " left"
 		}
 	}
+	rows := ""
+	if s.rows > 0 {
+		rows = thousands(s.rows) + " rows"
+	}
 	frame := len(" [] ")
 	tail, room := percent, width-1-len(percent)-frame
 	for _, form := range []struct {
 		parts []string
 		needs int
 	}{
+		{[]string{percent, sizes, rows, rate, till}, len(percent) + len(sizes) + rowsRoom(rows) + rateMost + tillMost + 6},
 		{[]string{percent, sizes, rate, till}, len(percent) + len(sizes) + rateMost + tillMost + 6},
 		{[]string{percent, sizes, till}, len(percent) + len(sizes) + tillMost + 4},
 		{[]string{percent, till}, len(percent) + tillMost + 2},
@@ -117,6 +129,13 @@ func barLine(text string, s standing, width int) string {
 	cells := max(barLeast, min(barMost, room-max(cutLeast, min(textWidth(text), room/2))))
 	full := int(float64(cells) * float64(done) / float64(s.total))
 	return fitWidth(text, max(cutLeast, room-cells)) + " [" + strings.Repeat("█", full) + strings.Repeat("░", cells-full) + "] " + tail
+}
+
+func rowsRoom(rows string) int {
+	if rows == "" {
+		return 0
+	}
+	return max(len(rows), rowsMost) + 2
 }
 
 func join(parts []string) string {

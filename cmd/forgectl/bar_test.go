@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/api/apitest"
 	"github.com/forge-ml/forge-ml/internal/api/server"
 )
@@ -51,7 +50,7 @@ func registering(t *testing.T, line string, front func(http.Handler) http.Handle
 func asItIs(h http.Handler) http.Handler { return h }
 
 func TestARegistrationShowsABarThatGrowsAndLeavesNothing(t *testing.T) {
-	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl": "reading /dat", "model import tiny /models/tiny": "hashing /model"} {
+	for line, what := range map[string]string{"dataset add chat /data/chat.jsonl --on-server": "reading /dat", "model import tiny /models/tiny": "hashing /model"} {
 		t.Run(line, func(t *testing.T) {
 			out, shown := registering(t, line, asItIs, func(f *apitest.Fake, shown func(string)) {
 				f.SetProgress(1<<30, 4<<30)
@@ -88,7 +87,7 @@ func TestAServerThatDoesNotSayHowFarItIsGetsASpinner(t *testing.T) {
 	}
 	for name, front := range map[string]func(http.Handler) http.Handler{"one of before the operation": before, "one that does not know yet": asItIs} {
 		t.Run(name, func(t *testing.T) {
-			_, shown := registering(t, "dataset add chat /data/chat.jsonl", front, func(_ *apitest.Fake, shown func(string)) {
+			_, shown := registering(t, "dataset add chat /data/chat.jsonl --on-server", front, func(_ *apitest.Fake, shown func(string)) {
 				shown(string(spinFrames[4]) + " reading /data/chat.jsonl  ")
 			})
 			if strings.ContainsAny(shown, "█░%") || !strings.HasSuffix(shown, "\r\x1b[K") || strings.Contains(shown, "there") {
@@ -105,8 +104,8 @@ func TestTheServerIsAskedFiveTimesASecondAndInAPipeNever(t *testing.T) {
 			var shown syncText
 			a := quiet()
 			a.Err, a.ErrTTY, a.Width, a.Now = &shown, tty, 80, time.Now
-			stop := a.spin(t.Context(), "reading", "/nonexistent", func(context.Context) (api.Progress, error) {
-				return api.Progress{BytesDone: asked.Add(1), BytesTotal: 100}, nil
+			stop := a.spin(t.Context(), "reading", "/nonexistent", func(context.Context) (reach, error) {
+				return reach{done: asked.Add(1), total: 100}, nil
 			})
 			for _, c := range []struct {
 				after time.Duration
@@ -139,8 +138,13 @@ func TestTheBarFitsTheTerminal(t *testing.T) {
 			t.Errorf("%d:\n%s\n%s", width, got, want)
 		}
 	}
+	half.rows = 1234567
+	want := "reading /data/chat.jsonl [██████████████░░░░░░░░░░░░░░░]  50%  3.0/6.0 GiB  1,234,567 rows  310.0 MiB/s  9s left"
+	if got := barLine("reading /data/chat.jsonl", half, 120); got != want {
+		t.Errorf("with rows:\n%s\n%s", got, want)
+	}
 	for _, text := range []string{"reading /d", "reading /" + strings.Repeat("数据", 60), "reading " + strings.Repeat("/x", 200)} {
-		for _, s := range []standing{{0, 1, 0}, {0, 1 << 60, 1}, {1 << 59, 1 << 60, 1e17}, {7, 5, 3}, {1023, 1 << 20, 1.5}, {1, 9 << 40, 1 << 20}, {1<<30 - 1, 1 << 30, 1 << 29}} {
+		for _, s := range []standing{{0, 1, 0, 0}, {0, 1 << 60, 1, 5}, {1 << 59, 1 << 60, 1e17, 1 << 60}, {7, 5, 3, 0}, {1023, 1 << 20, 1.5, 9}, {1, 9 << 40, 1 << 20, 0}, {1<<30 - 1, 1 << 30, 1 << 29, 1234567}} {
 			for width := minWidth; width < 240; width++ {
 				if got := barLine(text, s, width); textWidth(got) >= width || strings.Contains(got, "100%") != (s.done >= s.total) {
 					t.Errorf("%d: %d %+v %q", width, textWidth(got), s, got)
@@ -167,4 +171,4 @@ func TestPaceIsOfTheLastSeconds(t *testing.T) {
 	}
 }
 
-func nobodySays(context.Context) (api.Progress, error) { return api.Progress{}, io.EOF }
+func nobodySays(context.Context) (reach, error) { return reach{}, io.EOF }

@@ -170,10 +170,16 @@ func (a *app) argument(ctx context.Context, path []string, command *cli.Command,
 	}
 	names := strings.Fields(command.ArgsUsage)
 	if at >= len(names) {
-		return nil
+		if !strings.HasSuffix(names[len(names)-1], "…") {
+			return nil
+		}
+		at = len(names) - 1
 	}
 	kind := strings.Trim(names[at], "[]…")
-	if kind, _, _ = strings.Cut(kind, "["); kind == "NAME" {
+	if kind, _, _ = strings.Cut(kind, "["); kind == "NAME@VERSION" {
+		kind = "NAME"
+	}
+	if kind == "NAME" {
 		if command.Name == "add" || command.Name == "import" || command.Name == "create" {
 			return nil // a new name
 		}
@@ -192,9 +198,18 @@ var flagKinds = map[string]string{
 	"after": "RUN", "file": "PATH", "key-file": "PATH", "ca": "PATH",
 }
 
+// datasetFlagKinds are those that mean something else, or nothing, elsewhere.
+var datasetFlagKinds = map[string]string{"kind": "KIND", "preset": "PRESET", "pii-policy": "PII-POLICY", "least": "CONFIDENCE", "out": "PATH", "as": "DATASET-NAME", "reason": "TEXT"}
+
 // flagValue completes the value of a flag; lead is what stands before it in the same word.
 func (a *app) flagValue(ctx context.Context, flag string, path []string, word, lead string) []candidate {
 	kind := flagKinds[flag]
+	if path[0] == "dataset" && datasetFlagKinds[flag] != "" {
+		kind = datasetFlagKinds[flag]
+	}
+	if flag == "output" && strings.Join(path, " ") == "dataset lineage" {
+		kind = "LINEAGE-FORM"
+	}
 	if flag == "reason" && path[0] == "node" {
 		return nil // text
 	}

@@ -30,6 +30,16 @@ func (a *app) names(ctx context.Context, kind, word string) []candidate {
 		return words(texts(forge.EventTypes))
 	case "FORM":
 		return words([]string{"table", "tsv", "json"})
+	case "LINEAGE-FORM":
+		return words([]string{"table", "tsv", "json", formTree, formDot})
+	case "KIND":
+		return words(append([]string{"auto"}, texts(forge.DatasetKinds)...))
+	case "PRESET":
+		return words(datasetPresets)
+	case "PII-POLICY":
+		return words(texts(piiPolicies))
+	case "CONFIDENCE":
+		return words(texts(confidences))
 	case "SHELL":
 		return words([]string{"bash", "zsh", "fish"})
 	case "SORT":

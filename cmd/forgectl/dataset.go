@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,85 +16,24 @@ import (
 )
 
 func (a *app) datasetCommand() *cli.Command {
-	return &cli.Command{Name: "dataset", Usage: "register and show datasets", Subcommands: []*cli.Command{
-		{Name: "add", Usage: "register a file or directory as the next version; it stays where it is", ArgsUsage: "NAME PATH",
-			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "license", Usage: "SPDX expression, like Apache-2.0"},
-				&cli.StringSliceFlag{Name: "parent", Usage: "NAME@VERSION that this one was made from; may be given again"},
-			},
-			Action: func(c *cli.Context) error {
-				r, err := parseDatasetAdd(c)
-				if err != nil {
-					return err
-				}
-				return a.datasetAdd(c.Context, r)
-			}},
+	return &cli.Command{Name: "dataset", Usage: "register datasets, and say what is in them and where they went", Subcommands: []*cli.Command{
+		a.datasetAddCommand(),
 		{Name: "list", Usage: "list datasets, a line a version", Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
 				return err
 			}
 			return a.datasetList(c.Context)
 		}},
-		{Name: "show", Usage: "show a dataset and its versions", ArgsUsage: "NAME[@VERSION]", Action: func(c *cli.Context) error {
+		{Name: "show", Usage: "show a dataset and its versions; of one version, what the pass over its data found", ArgsUsage: "NAME[@VERSION]", Action: func(c *cli.Context) error {
 			args, err := positionals(c, "NAME")
 			if err != nil {
 				return err
 			}
 			return a.datasetShow(c.Context, args[0])
 		}},
+		a.datasetSampleCommand(), a.datasetDiffCommand(), a.datasetVerifyCommand(), a.datasetRedactCommand(), a.datasetWaiveCommand(), a.datasetEditCommand(),
+		a.datasetDeleteCommand(), a.datasetLineageCommand(), a.datasetImpactCommand(), a.datasetOverlapCommand(),
 	}}
-}
-
-func parseDatasetAdd(c *cli.Context) (api.AddDatasetRequest, error) {
-	args, err := positionals(c, "NAME", "PATH")
-	if err != nil {
-		return api.AddDatasetRequest{}, err
-	}
-	path, err := absolute(args[1])
-	return api.AddDatasetRequest{Name: args[0], Paths: []string{path}, License: c.String("license"), Parents: c.StringSlice("parent")}, err
-}
-
-// absolute makes a path mean on the server what it means here. The server may be another host
-// with the same filesystem, so the path is not looked at.
-func absolute(path string) (string, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", forge.Invalidf("path", "%q cannot be made absolute: %w", path, err)
-	}
-	return abs, nil
-}
-
-func (a *app) datasetAdd(ctx context.Context, r api.AddDatasetRequest) error {
-	cl, err := a.connect()
-	if err != nil {
-		return err
-	}
-	once := client.NewOnce()
-	stop := a.spin(ctx, "reading", r.Paths[0], progressOf(cl, once))
-	v, err := cl.AddDataset(ctx, r, once)
-	stop()
-	if err != nil {
-		return err
-	}
-	for _, f := range findings(v.DatasetVersion) {
-		fmt.Fprintf(a.Err, "warning: %s\n", f)
-	}
-	p := a.printer()
-	switch p.mode {
-	case modeJSON:
-		return p.done(p.json(v))
-	case modeTSV:
-		p.table().row(v.Name, strconv.Itoa(v.Number), v.SHA256)
-	default:
-		what := "registered"
-		if v.Existed {
-			what = "is this data already"
-		}
-		p.line("dataset %s@%d %s: %s rows, %s, kind %s, sha256 %s", clean(v.Name), v.Number, what,
-			strconv.FormatInt(v.Rows, 10), size(v.Bytes), clean(string(v.Kind)), clean(short(v.SHA256)))
-		p.line("next: forgectl run submit lora_sft --dataset %s@%d --base MODEL", clean(v.Name), v.Number)
-	}
-	return p.done(nil)
 }
 
 // findings says what registration found in rows that are well-formed.
@@ -122,7 +62,7 @@ func (a *app) datasetList(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}
-	t := p.table("DATASET", ">VERSION", "KIND:4", ">ROWS", ">SIZE", "LICENSE:2", "PII:3", "CREATED:1", "SHA256")
+	t := p.table("DATASET", ">VERSION", "KIND:4", ">ROWS", ">SIZE", "LICENSE:2", "PII:3", "CREATED:1", "SHA256:1", "STATE:4", "DESCRIPTION:5")
 	n := 0
 	for d, err := range all {
 		if err != nil {
@@ -130,7 +70,7 @@ func (a *app) datasetList(ctx context.Context) error {
 		}
 		for _, v := range d.Versions {
 			n++
-			t.row(d.Name, strconv.Itoa(v.Number), string(v.Kind), strconv.FormatInt(v.Rows, 10), p.bytes(v.Bytes), v.License, string(v.PII), p.time(v.CreatedAt), v.SHA256)
+			t.row(d.Name, strconv.Itoa(v.Number), string(v.Kind), strconv.FormatInt(v.Rows, 10), p.bytes(v.Bytes), v.License, string(v.PII), p.time(v.CreatedAt), v.SHA256, stateOf(v), v.Description)
 		}
 	}
 	t.flush()
@@ -158,20 +98,22 @@ func (a *app) datasetShow(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if ref.Number > 0 {
-		var only []forge.DatasetVersion
-		for _, v := range d.Versions {
-			if v.Number == ref.Number {
-				only = append(only, v)
-			}
-		}
-		if only == nil {
+	if ref.Number > 0 || len(d.Versions) == 1 {
+		at := slices.IndexFunc(d.Versions, func(v forge.DatasetVersion) bool { return v.Number == ref.Number || ref.Number == 0 })
+		if at < 0 {
 			return forge.Errorf(forge.KindNotFound, "", "dataset %s has no version %d; it has %d", ref.Name, ref.Number, len(d.Versions))
 		}
-		d.Versions = only
+		v, err := cl.DatasetVersion(ctx, versionName(d.Versions[at])) // with the report, which a listing leaves out
+		if err != nil {
+			return err
+		}
+		d.Versions = []forge.DatasetVersion{v}
 	}
 	p := a.printer()
 	if p.mode == modeJSON {
+		if ref.Number > 0 {
+			return p.done(p.json(d.Versions[0]))
+		}
 		return p.done(p.json(d))
 	}
 	for _, v := range d.Versions {
@@ -182,15 +124,64 @@ func (a *app) datasetShow(ctx context.Context, name string) error {
 		}
 		p.fields("kind", string(v.Kind), "columns", strings.Join(v.Columns, ", "), "rows", strconv.FormatInt(v.Rows, 10), "size", p.bytes(v.Bytes),
 			"sha256", v.SHA256, "path", v.Manifest.Root, "files", strconv.Itoa(len(v.Manifest.Files)), "license", v.License, "pii", string(v.PII),
-			"parents", parentNames(v), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "))
+			"parents", parentNames(v), "created", p.time(v.CreatedAt), "by", v.CreatedBy, "findings", strings.Join(findings(v), "; "),
+			"description", v.Description, "format", formatOf(v), "columns map", mapOf(v), "owned", yes(v.Owned), "indexed", yes(v.Indexed), "waived", p.waived(v.Waiver),
+			"state", stateOf(v), "scanned", p.scanned(v.Scan), "duplicates", duplicatesIn(v), "personal data", foundIn(v))
+		if p.people() && v.Scan != nil {
+			p.report(v)
+			p.rates(v)
+		}
 	}
 	return p.done(nil)
 }
 
-func parentNames(v forge.DatasetVersion) string {
-	names := make([]string, len(v.Parents))
-	for i, p := range v.Parents {
-		names[i] = fmt.Sprintf("%s@%d", p.Name, p.Version)
+func yes(b bool) string {
+	if b {
+		return "yes"
 	}
-	return strings.Join(names, ", ")
+	return ""
+}
+
+func parentNames(v forge.DatasetVersion) string {
+	out := make([]string, len(v.Parents))
+	for i, p := range v.Parents {
+		out[i] = p.Name + "@" + strconv.Itoa(p.Version)
+	}
+	return strings.Join(out, ", ")
+}
+
+func formatOf(v forge.DatasetVersion) string {
+	if v.Layout == nil {
+		return ""
+	}
+	return string(v.Layout.Format)
+}
+
+// mapOf is how columns of the files became those of the kind, as --map and --preset say it.
+func mapOf(v forge.DatasetVersion) string {
+	if v.Layout == nil || v.Layout.Plain() {
+		return ""
+	}
+	if v.Layout.Preset != "" {
+		return v.Layout.Preset
+	}
+	var out []string
+	for _, of := range slices.Sorted(maps.Keys(v.Layout.Map)) {
+		out = append(out, of+"="+v.Layout.Map[of])
+	}
+	return strings.Join(out, ",")
+}
+
+func (p *printer) waived(w *forge.Waiver) string {
+	if w == nil {
+		return ""
+	}
+	return "by " + w.By + ", " + p.time(w.At) + ": " + w.Reason
+}
+
+func (p *printer) scanned(r *forge.ScanReport) string {
+	if r == nil {
+		return ""
+	}
+	return "by " + string(r.By) + ", " + r.Scanner + ", " + p.time(r.At)
 }

@@ -34,6 +34,25 @@ func (a *app) runPriorityCommand() *cli.Command {
 		}}
 }
 
+// mustAsk says that somebody is there to ask; the hint is what does without.
+func (a *app) mustAsk(hint string) error {
+	if a.InTTY {
+		return nil
+	}
+	return forge.Invalidf("yes", "is needed where nobody can be asked").WithHint("%s", hint)
+}
+
+// said asks, and says so when the answer is no.
+func (a *app) said(question, otherwise string) bool {
+	fmt.Fprintf(a.Err, "%s [y/N] ", question)
+	answer, _ := bufio.NewReader(a.In).ReadString('\n')
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer == "y" || answer == "yes" {
+		return true
+	}
+	fmt.Fprintln(a.Err, otherwise)
+	return false
+}
+
 func (a *app) runPriority(ctx context.Context, run string, priority int, yes, dry bool) error {
 	cl, err := a.connect()
 	if err != nil {
@@ -43,17 +62,14 @@ func (a *app) runPriority(ctx context.Context, run string, priority int, yes, dr
 		return a.priorityEffect(ctx, cl, run, priority)
 	}
 	if !yes {
-		if !a.InTTY {
-			return forge.Invalidf("yes", "is needed where nobody can be asked").WithHint("--yes does it; --dry-run only shows what it would do")
+		if err := a.mustAsk("--yes does it; --dry-run only shows what it would do"); err != nil {
+			return err
 		}
 		e, err := cl.PriorityEffect(ctx, run, priority)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Err, "%s\nchange it? [y/N] ", strings.Join(a.effectText(e), "\n"))
-		answer, _ := bufio.NewReader(a.In).ReadString('\n')
-		if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-			fmt.Fprintln(a.Err, "nothing was changed")
+		if !a.said(strings.Join(a.effectText(e), "\n")+"\nchange it?", "nothing was changed") {
 			return nil
 		}
 	}

@@ -66,6 +66,9 @@ func (a *app) spin(ctx context.Context, what, path string, ask howFar) (stop fun
 // measure adds up what lies below a path. The server reads its own file system: where that is not
 // ours the path is not there, and nothing is said.
 func measure(ctx context.Context, path string, sum *atomic.Int64) {
+	if !filepath.IsAbs(path) { // what is read here says itself how large it is
+		return
+	}
 	_ = filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()

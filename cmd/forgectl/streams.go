@@ -23,6 +23,8 @@ type Streams struct {
 	Getenv func(string) string
 	// Secret asks the person at the terminal and shows nothing of the answer; nil: nobody is there.
 	Secret func() (string, error)
+	// Nice makes the process give way to all others on this host, for good; nil: it does not.
+	Nice func()
 }
 
 const (
@@ -34,7 +36,7 @@ const (
 )
 
 func osStreams() Streams {
-	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: defaultWidth, Height: defaultHeight, UID: os.Getuid(), Now: time.Now, Getenv: os.Getenv}
+	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: defaultWidth, Height: defaultHeight, UID: os.Getuid(), Now: time.Now, Getenv: os.Getenv, Nice: giveWay}
 	s.OutTTY = term.IsTerminal(int(os.Stdout.Fd()))
 	s.ErrTTY = term.IsTerminal(int(os.Stderr.Fd()))
 	for _, f := range []*os.File{os.Stdout, os.Stderr} {

@@ -1,4 +1,4 @@
-// Command forged is the daemon, as `forged shim` what runs beside the ranks of a node, and, called forge-as, what acts as a
+// Command forged is the daemon, as `forged shim` what runs beside the ranks of a node, as `forged scan` what reads a dataset, and, called forge-as, what acts as a
 // user of a Slurm cluster.
 package main
 
@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/forge-ml/forge-ml/internal/dataset/scanner"
 	"github.com/forge-ml/forge-ml/internal/shim"
 	"github.com/forge-ml/forge-ml/slurm"
 )
@@ -25,6 +26,9 @@ func main() {
 	}
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(shim.Main(context.Background(), os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "scan" { // the rank of a run that reads a dataset, or a child of the daemon that does
+		os.Exit(scanner.Main(os.Args[2:], version, os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(run(os.Args, os.Stdout, os.Stderr))
 }

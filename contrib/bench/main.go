@@ -91,6 +91,7 @@ var benches = []bench{
 	{[]string{"replay_16k"}, replay16k},
 	{[]string{"kueue_load"}, kueueLoad},
 	{[]string{"verify_rate"}, verifyRate},
+	{[]string{"scan_rate", "scan_rss"}, scanRate},
 	{[]string{"lineage_ms", "lineage_worst_ms"}, lineageMS},
 	{[]string{"estimate_error"}, estimateError},
 	{[]string{"fidelity_sft"}, fidelitySFT},

@@ -17,6 +17,9 @@ type UpdateTenantRequest struct {
 	MaxRunning *int     `json:"max_running,omitempty" minimum:"0" maximum:"10000000" doc:"Runs at once; 0: no bound"`
 	MaxQueued  *int     `json:"max_queued,omitempty" minimum:"0" maximum:"10000000" doc:"Runs that wait; 0: no bound"`
 	EvalGPUs   *int     `json:"eval_gpus,omitempty" minimum:"0" maximum:"10000000" doc:"For evals at once; 0: no bound"`
+
+	LicenseAllow *[]string `json:"license_allow,omitempty" maxItems:"200" doc:"SPDX ids that inputs may have, * for any part of one; [] takes the list away, [\"site\"] alone has the site's hold again"`
+	LicenseDeny  *[]string `json:"license_deny,omitempty" maxItems:"200" doc:"SPDX ids that inputs must not have; [] and [\"site\"] likewise"`
 }
 
 // CreateUserRequest makes a user of the tenant.

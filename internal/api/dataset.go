@@ -47,6 +47,8 @@ type AddDatasetRequest struct {
 type DatasetAdded struct {
 	forge.DatasetVersion
 	Existed bool `json:"existed,omitempty" doc:"The same data is registered under this name already: nothing was added"`
+
+	Warnings []string `json:"warnings,omitempty" doc:"What the licence was read as, where it was written otherwise, and why no run may train on the data"`
 }
 
 // EditDatasetRequest changes what is said about a version. What is absent stays; each change is an event.

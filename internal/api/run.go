@@ -44,6 +44,7 @@ type SubmitRunRequest struct {
 	Command         []string            `json:"command,omitempty" yaml:"command" maxItems:"1024" doc:"The program and its arguments, without a shell; for recipes that need one"`
 	Launch          forge.LaunchMode    `json:"launch,omitempty" yaml:"launch" enum:"rank,node" doc:"One process per GPU, or one per node; for recipes that need a command"`
 	Source          *forge.Source       `json:"source,omitempty" yaml:"-" doc:"Snapshot that the command starts in: POST /v1/snapshots"`
+	Scan            *forge.ScanAsk      `json:"-" yaml:"-"`       // forged's: what a run of recipe scan reads; POST /v1/dataset-scans
 	Workdir         string              `json:"-" yaml:"workdir"` // forgectl's: it uploads what is there and sends the source
 	DryRun          bool                `json:"dry_run,omitempty" yaml:"-" doc:"Resolve and check, store nothing"`
 }

@@ -88,6 +88,8 @@ type Users interface {
 type Datasets interface {
 	// AddDataset is KindInvalid, with Field pii_policy, for findings of personal data under the policy block.
 	AddDataset(ctx context.Context, p forge.Principal, r AddDatasetRequest) (DatasetAdded, error)
+	// ScanDataset submits a run that does it on a node.
+	ScanDataset(ctx context.Context, p forge.Principal, r ScanDatasetRequest) (Submitted, error)
 	Datasets(ctx context.Context, p forge.Principal, q Listing) (List[forge.Dataset], error)
 	DatasetVersion(ctx context.Context, p forge.Principal, id string) (forge.DatasetVersion, error)
 	Dataset(ctx context.Context, p forge.Principal, name string) (forge.Dataset, error)

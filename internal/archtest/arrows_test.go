@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"internal/crash":      {},
 	"internal/dataset":    {},
 	"internal/footprint":  {},
+	"internal/license":    {},
 	"internal/gate":       {},
 	"internal/direct":     {"internal/rundir", "internal/crash", "nvml"},
 	"internal/agent":      {"internal/rundir"},
@@ -33,11 +34,11 @@ var arrows = map[string][]string{
 	"internal/api/server": {"internal/api"},
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {
-		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/footprint", "internal/gate",
+		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/footprint", "internal/gate", "internal/license",
 		"internal/workdir", "nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
 	},
-	"cmd/forged":   {"internal/daemon", "internal/shim", "nvml", "slurm"},
-	"cmd/forgectl": {"internal/api", "internal/api/client", "internal/dataset", "internal/workdir", "recipes", "scheduler/sim"},
+	"cmd/forged":   {"internal/daemon", "internal/dataset", "internal/shim", "nvml", "slurm"},
+	"cmd/forgectl": {"internal/api", "internal/api/client", "internal/dataset", "internal/license", "internal/workdir", "recipes", "scheduler/sim"},
 }
 
 // free are the rooms that may import anything and that nothing else may import: tests and

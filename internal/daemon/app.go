@@ -91,6 +91,7 @@ type Daemon struct {
 	whatIf     chan struct{} // holds one while somebody looks ahead
 	cursors    cursors
 	reading    registrations
+	scans      turns
 	desk       mungeDesk
 	pre        prechecks
 	oldShapes  shapes
@@ -167,6 +168,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 
 	if d.self, err = os.Executable(); err != nil {
 		return nil, fmt.Errorf("own path: %w", err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, scansDir)); err != nil { // of a forged that was killed while it read
+		return nil, stateDirError(dir, err)
 	}
 	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout}
 	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {

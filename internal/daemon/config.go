@@ -74,6 +74,7 @@ type LimitsConfig struct {
 	RequestsPerSecond *float64 `yaml:"requests_per_second"` // of one key; 0: any number
 	Burst             int      `yaml:"burst"`               // of one key, at once
 	StreamsPerKey     *int     `yaml:"streams_per_key"`     // followers of events; 0: any number
+	ScansAtOnce       *int     `yaml:"scans_at_once"`       // datasets that forged itself reads; the others wait for their turn
 	MemberMaxPriority *int     `yaml:"member_max_priority"` // of members whose user says nothing else; 0 is a cap, too
 }
 
@@ -96,6 +97,7 @@ const (
 	DefaultBurst          = 1000
 	DefaultStreams        = 64
 	DefaultMemberPriority = 60
+	DefaultScans          = 1
 	DefaultClusterName    = "local"
 	DefaultNetwork        = "host"
 	DefaultLogLimit       = "1G"
@@ -187,9 +189,9 @@ func (c Config) resolve() (Config, error) {
 		c.Listen.Munge.Names = nil
 	}
 	if p, err := c.Policy.policy(); err == nil { // else validate says so
-		trust, test := c.Policy.TrustRemoteCode, c.Policy.LoadTest
+		trust, test, licenses := c.Policy.TrustRemoteCode, c.Policy.LoadTest, c.Policy.Licenses
 		c.Policy = policyConfig(p)
-		c.Policy.TrustRemoteCode, c.Policy.LoadTest = trust, test
+		c.Policy.TrustRemoteCode, c.Policy.LoadTest, c.Policy.Licenses = trust, test, licenses.settled()
 		def(&c.Policy.LoadTest, new(true))
 	}
 	def(&c.Limits.MaxBodyBytes, DefaultMaxBodyBytes)
@@ -199,6 +201,7 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Limits.RequestsPerSecond, new(DefaultRequests))
 	def(&c.Limits.Burst, DefaultBurst)
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
+	def(&c.Limits.ScansAtOnce, new(DefaultScans))
 	def(&c.Limits.MemberMaxPriority, new(DefaultMemberPriority))
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
@@ -240,6 +243,7 @@ func (c Config) validate() error {
 	} else if err := p.Validate(); err != nil {
 		bad("policy", "%v", err)
 	}
+	c.Policy.Licenses.check(bad)
 	if n := c.Limits.MaxSnapshotBytes; n < 1<<20 || n > 10<<30 {
 		bad("limits.max_snapshot_bytes", "%d: want 1048576 (1 MiB) to 10737418240 (10 GiB)", n)
 	}

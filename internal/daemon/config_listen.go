@@ -88,6 +88,9 @@ func (l LimitsConfig) check(bad refusal) {
 	if l.Burst < 1 || l.Burst > 1e6 {
 		bad("limits.burst", "%d: want 1 to 1000000", l.Burst)
 	}
+	if n := *l.ScansAtOnce; n < 1 || n > 64 {
+		bad("limits.scans_at_once", "%d: want 1 to 64", n)
+	}
 	if n := *l.StreamsPerKey; n < 0 || n > 1e5 {
 		bad("limits.streams_per_key", "%d: want 0 (any number) to 100000", n)
 	}

@@ -40,6 +40,14 @@ type PolicyConfig struct {
 	TrustRemoteCode bool `yaml:"trust_remote_code"`
 	// LoadTest is not the queue's either: what a training recipe leaves is loaded and used before it counts.
 	LoadTest *bool `yaml:"load_test"`
+	// Licenses are what inputs of runs may have, where a tenant has no lists of its own.
+	Licenses LicensesConfig `yaml:"licenses"`
+}
+
+// LicensesConfig are lists of SPDX ids, with * for any part of one. An empty one is no list.
+type LicensesConfig struct {
+	Allow []string `yaml:"allow"`
+	Deny  []string `yaml:"deny"`
 }
 
 func (c PolicyConfig) loadTest() bool { return c.LoadTest == nil || *c.LoadTest }

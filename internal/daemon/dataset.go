@@ -1,19 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/dataset"
-	"github.com/forge-ml/forge-ml/internal/dataset/pii"
+	"github.com/forge-ml/forge-ml/internal/dataset/scanner"
+	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -21,12 +19,8 @@ import (
 type datasets struct{ d *Daemon }
 
 const (
-	noLicense      = "NOASSERTION"
-	maxLicense     = 200
 	maxDescription = 2000
-	maxFiles       = 10_000  // of a version, as internal/dataset has it
-	maxColumns     = 10_000  // that somebody else's pass may have seen
-	maxReport      = 1 << 20 // bytes of its report
+	maxFiles       = 10_000 // of a version, as internal/dataset has it
 )
 
 func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDatasetRequest) (api.DatasetAdded, error) {
@@ -34,8 +28,6 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 	if err := s.mayAdd(p, r); err != nil {
 		return none, err
 	}
-	read, end := s.d.reading.begin(p, time.Now())
-	defer end()
 	if r.Scanned != nil {
 		if err := checkScanned(r.Scanned, time.Now()); err != nil {
 			return none, err
@@ -47,52 +39,39 @@ func (s datasets) AddDataset(ctx context.Context, p forge.Principal, r api.AddDa
 		}
 		return s.register(ctx, p, r, *r.Scanned, forge.ScannedByForgectl)
 	}
-	for _, path := range r.Paths {
-		if err := s.d.mayRead(path); err != nil {
-			return none, err
-		}
+	if err := s.d.mayScanHere(); err != nil {
+		return none, err
 	}
-	prints, err := os.CreateTemp("", "forged-rows-")
-	if err != nil {
-		return none, unkept("dataset.add", err)
-	}
-	defer func() { _ = prints.Close(); _ = os.Remove(prints.Name()) }()
-	o := dataset.Options{Map: r.Map, Preset: r.Preset, PII: &pii.Options{National: r.National}, By: forge.ScannedByForged, Scanner: s.d.version,
-		Fingerprints: prints, Progress: func(done, total, _ int64) { read(done, total) }}
-	if r.Near {
-		o.Near = 0.8
-	}
-	if r.Kind != "auto" {
-		o.Kind = forge.DatasetKind(r.Kind)
-	}
-	rep, err := dataset.Scan(ctx, r.Paths, o)
+	read, end := s.d.reading.begin(p, time.Now())
+	defer end()
+	got, err := s.d.scan(ctx, askOf(r), read)
 	if err != nil {
 		return none, err
 	}
-	if err := s.d.mayReadAll(rep.Manifest); err != nil {
+	defer got.done()
+	if err := s.d.mayReadAll(got.Scanned.Manifest); err != nil {
 		return none, err
 	}
 	if r.Copy {
-		if err := s.take(ctx, p, rep.Manifest); err != nil {
+		if err := s.take(ctx, p, got.Scanned.Manifest); err != nil {
 			return none, err
 		}
 	}
-	out, err := s.register(ctx, p, r, rep.Scanned, forge.ScannedByForged)
-	if err != nil || out.Indexed {
+	out, err := s.register(ctx, p, r, got.Scanned, forge.ScannedByForged)
+	if err != nil || out.Indexed || got.Fingerprints.Count == 0 {
 		return out, err
 	}
-	if n, err := prints.Seek(0, 1); err != nil || n != out.Rows*store.RowPrint {
-		return out, nil // a scanner that makes none; the version is registered, and named where rows are looked for
+	prints, err := os.Open(got.prints)
+	if err == nil {
+		var v forge.DatasetVersion
+		if v, err = s.index(ctx, p, out.DatasetVersion, prints); err == nil {
+			out.DatasetVersion.Indexed = v.Indexed
+		}
+		_ = prints.Close()
 	}
-	if _, err := prints.Seek(0, 0); err != nil {
-		return out, nil
-	}
-	v, err := s.index(ctx, p, out.DatasetVersion, prints)
-	if err != nil {
+	if err != nil { // the version is whole without, and named where rows are looked for
 		s.d.log.Warn().Err(err).Str("dataset", out.Name).Int("version", out.Number).Msg("rows not indexed")
-		return out, nil
 	}
-	out.DatasetVersion.Indexed = v.Indexed
 	return out, nil
 }
 
@@ -112,10 +91,24 @@ func (s datasets) mayAdd(p forge.Principal, r api.AddDatasetRequest) error {
 			return err
 		}
 	}
-	if r.Redaction && (len(r.Parents) != 1 || r.Scanned == nil && r.PIIPolicy == forge.PIIRedact) {
+	if r.Scanned == nil {
+		if r.PIIPolicy == forge.PIIRedact {
+			return forge.Invalidf("pii_policy", "whoever makes the redacted child reads the data himself: forgectl does, forged and a job do not").
+				WithHint("add it with --pii-policy warn; then: forgectl dataset redact %s", r.Name)
+		}
+		for _, path := range r.Paths {
+			if err := errors.Join(s.d.mayRead(path), s.d.mayMatch(path)); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Redaction && len(r.Parents) != 1 {
 		return forge.Invalidf("redaction", "a redacted version has one parent, and is redacted already")
 	}
-	return errors.Join(checkText("license", r.License, maxLicense), checkText("description", r.Description, maxDescription))
+	if _, _, err := license.Given(r.License); err != nil {
+		return err
+	}
+	return checkText("description", r.Description, maxDescription)
 }
 
 // there holds what somebody else's pass found against the disk, as a run will do.
@@ -138,99 +131,67 @@ func (s datasets) there(ctx context.Context, m forge.Manifest) error {
 // register makes a version of what a pass found. Whose pass it was is for the caller to know.
 func (s datasets) register(ctx context.Context, p forge.Principal, r api.AddDatasetRequest, sc forge.Scanned, by forge.ScannedBy) (api.DatasetAdded, error) {
 	var none api.DatasetAdded
-	t := s.d.db.For(p)
 	sc.Report.By = by
-	status := sc.Report.PII.Status()
-	if status == forge.PIIFindings && r.PIIPolicy == forge.PIIBlock {
-		return none, forge.Invalidf("pii_policy", "%d of %d rows hold personal data or secrets, and the policy is block", sc.Report.PII.RowsFound, sc.Rows).
-			WithHint("forgectl dataset redact makes data without them; --pii-policy warn registers it as it is")
+	if err := scanner.Blocked(r.PIIPolicy, &sc.Report); err != nil {
+		return none, err
 	}
+	ask := askOf(r)
+	var err error
+	if ask.Parents, err = s.parents(ctx, p, r.Parents); err != nil {
+		return none, err
+	}
+	var notes []string
+	if ask.License, notes, err = s.d.licenceOf(ctx, r.License, ask.Parents); err != nil {
+		return none, err
+	}
+	v := versionOf(ask, sc)
 	if r.Redaction {
-		if status != forge.PIIClean {
-			return none, forge.Invalidf("redaction", "a redacted version comes with a report that found no personal data; this one says %s", status)
+		if v.PII != forge.PIIClean {
+			return none, forge.Invalidf("redaction", "a redacted version comes with a report that found no personal data; this one says %s", v.PII)
 		}
-		status = forge.PIIRedacted
-	}
-	v := forge.DatasetVersion{Name: r.Name, Kind: sc.Kind, Columns: sc.Columns, Rows: sc.Rows, Bytes: sc.Manifest.Bytes(), SHA256: sc.Manifest.Digest(), Manifest: sc.Manifest,
-		License: r.License, Description: r.Description, PII: status, Seen: &sc.Seen, Layout: &sc.Layout, Scan: &sc.Report}
-	if v.License == "" {
-		v.License = noLicense
-	}
-	for _, name := range r.Parents {
-		ref, err := forge.ParseRef(name)
-		if err != nil {
-			return none, forge.Invalidf("parents", "%v", err)
-		}
-		parent, err := t.DatasetVersion(ctx, ref)
-		if err != nil {
-			return none, asField(err, "parents")
-		}
-		v.Parents = append(v.Parents, forge.DatasetParent{ID: parent.ID, Name: parent.Name, Version: parent.Number})
+		v.PII = forge.PIIRedacted
 	}
 	dir := ""
 	if r.Copy {
-		var err error
 		if v.Manifest, dir, err = s.keep(p.Tenant, sc.Manifest); err != nil {
 			return none, err
 		}
 		v.Owned = true
 	}
-	v, existed, err := t.AddDataset(ctx, v)
+	v, existed, err := s.d.db.For(p).AddDataset(ctx, v)
 	if dir != "" && (err != nil && forge.KindOf(err) != forge.KindUnavailable || existed) { // unavailable: perhaps it was stored; datasetsLoop looks
 		_ = os.RemoveAll(dir)
 	}
-	return api.DatasetAdded{DatasetVersion: v, Existed: existed}, err
+	if err != nil {
+		return none, err
+	}
+	out := api.DatasetAdded{DatasetVersion: v, Existed: existed}
+	out.Warnings, err = s.d.licenceWarnings(ctx, p, "dataset", forge.Ref{Name: v.Name, Number: v.Number}.String(), v.License, notes)
+	return out, err
 }
 
-// checkScanned bounds what somebody else says of data, and holds it to what forged itself would say.
-func checkScanned(sc *forge.Scanned, now time.Time) error {
-	bad := func(format string, args ...any) error { return forge.Invalidf("scanned", format, args...) }
-	m := sc.Manifest
-	switch {
-	case len(m.Files) == 0 || len(m.Files) > maxFiles:
-		return bad("has %d files; want 1 to %d", len(m.Files), maxFiles)
-	case !slices.Contains(forge.DatasetKinds, sc.Kind):
-		return bad("%q is no kind of dataset", sc.Kind)
-	case sc.Rows < 1:
-		return bad("has %d rows", sc.Rows)
-	case len(sc.Columns) > maxColumns:
-		return bad("has %d columns; want at most %d", len(sc.Columns), maxColumns)
-	case len(m.Files) > 1 && slices.ContainsFunc(m.Files, func(f forge.File) bool { return f.Path == "." }):
-		return bad("the path . stands for the root itself, and beside it are others")
-	case !slices.IsSortedFunc(m.Files, func(a, b forge.File) int { // strictly: no path twice
-		if a.Path < b.Path {
-			return -1
+// parents finds the versions that data was made from.
+func (s datasets) parents(ctx context.Context, p forge.Principal, names []string) ([]forge.DatasetParent, error) {
+	var out []forge.DatasetParent
+	for _, name := range names {
+		ref, err := forge.ParseRef(name)
+		if err != nil {
+			return nil, forge.Invalidf("parents", "%v", err)
 		}
-		return 1
-	}):
-		return bad("the files are not sorted by path, or one is there twice")
-	}
-	for _, f := range m.Files {
-		if f.Path != "." && (!filepath.IsLocal(f.Path) || filepath.Clean(f.Path) != f.Path) || f.Size < 0 || !digestForm.MatchString(f.SHA256) {
-			return bad("file %.200q: want a path below the root, a size and a SHA-256", f.Path)
+		v, err := s.d.db.For(p).DatasetVersion(ctx, ref)
+		if err != nil {
+			return nil, asField(err, "parents")
 		}
-		if err := checkText("scanned", f.Path, maxPath); err != nil {
-			return err
-		}
+		out = append(out, forge.DatasetParent{ID: v.ID, Name: v.Name, Version: v.Number})
 	}
-	for _, c := range sc.Columns {
-		if err := checkText("scanned", c, 500); err != nil {
-			return err
-		}
-	}
-	if !slices.Contains([]forge.DatasetFormat{forge.FormatJSONL, forge.FormatJSON, forge.FormatCSV, forge.FormatParquet, forge.FormatArrow}, sc.Layout.Format) {
-		return bad("%q is no format", sc.Layout.Format)
-	}
-	if b, err := json.Marshal(sc.Report); err != nil || len(b) > maxReport {
-		return bad("the report has %d bytes; want at most %d", len(b), maxReport)
-	}
-	if r := sc.Report.PII; r != nil && (r.Rows != sc.Rows || r.RowsFound < 0 || r.RowsFound > r.Rows) {
-		return bad("the report on personal data is of %d rows, with findings in %d; there are %d", r.Rows, r.RowsFound, sc.Rows)
-	}
-	if sc.Report.At.IsZero() || sc.Report.At.After(now) {
-		sc.Report.At = now.UTC()
-	}
-	return nil
+	return out, nil
+}
+
+// versionOf is what is registered of data that was read.
+func versionOf(ask forge.ScanAsk, found forge.Scanned) forge.DatasetVersion {
+	return forge.DatasetVersion{Name: ask.Name, Kind: found.Kind, Columns: found.Columns, Rows: found.Rows, Bytes: found.Manifest.Bytes(), SHA256: found.Manifest.Digest(),
+		Manifest: found.Manifest, License: cmp.Or(ask.License, license.NoAssertion), Description: ask.Description, PII: found.Report.PII.Status(), Parents: ask.Parents, Seen: &found.Seen,
+		Layout: &found.Layout, Scan: &found.Report}
 }
 
 func (s datasets) Datasets(ctx context.Context, p forge.Principal, l api.Listing) (api.List[forge.Dataset], error) {

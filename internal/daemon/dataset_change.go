@@ -45,12 +45,11 @@ func (s datasets) EditDataset(ctx context.Context, p forge.Principal, ref forge.
 		return none, forge.Invalidf("license", "nothing is to be changed: give a licence, a description or both")
 	}
 	if r.License != nil {
-		if err := checkText("license", *r.License, maxLicense); err != nil {
+		text, _, err := s.d.licenceOf(ctx, *r.License, v.Parents)
+		if err != nil {
 			return none, err
 		}
-		if *r.License == "" {
-			r.License = new(noLicense)
-		}
+		r.License = &text
 	}
 	if r.Description != nil {
 		if err := checkText("description", *r.Description, maxDescription); err != nil {

@@ -42,6 +42,16 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 			reason, detail = forge.EndOutputsInvalid, why
 		}
 	}
+	var scanned *forge.DatasetVersion
+	if reason == forge.EndCompleted && r.Spec.Scan != nil {
+		var why string
+		if scanned, why, err = d.readScan(ctx, c, r, a); err != nil {
+			return err
+		}
+		if why != "" {
+			reason, detail = forge.EndOutputsInvalid, why
+		}
+	}
 	vctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	saves, err := c.Files.Checkpoints(vctx, a.Run, a.RunDir, true)
@@ -76,7 +86,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		end.Blamed = blamed(reason, obs, a)
 	}
 	if n.state == forge.RunCompleted {
-		end.Eval = found
+		end.Eval, end.Dataset = found, scanned
 	}
 	if n.state == forge.RunCompleted && r.Spec.Register != "" {
 		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {
@@ -85,6 +95,11 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	}
 	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err
+	}
+	if scanned != nil {
+		if err := d.indexScan(ctx, c, r, a, *scanned); err != nil {
+			d.attemptLog(a).Warn().Err(err).Msg("the rows of what it read are not indexed")
+		}
 	}
 	d.cursors.drop(a)
 	if n.hold != nil && reason != forge.EndRefused {
@@ -163,7 +178,10 @@ func (d *Daemon) trainedVersion(ctx context.Context, r forge.Run, a forge.Attemp
 			l.CodeVersion += ", forge_train " + v
 		}
 	}
-	license := "NOASSERTION"
+	license, err := d.trainedLicence(ctx, &r.Spec)
+	if err != nil {
+		return nil, err
+	}
 	if in := r.Spec.Dataset; in != nil {
 		l.Dataset, l.DatasetSHA256 = in.Name, in.SHA256
 	}

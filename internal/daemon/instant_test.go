@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/dataset/scanner"
 	"github.com/forge-ml/forge-ml/nvml"
 	"github.com/forge-ml/forge-ml/store"
 )
@@ -24,6 +25,9 @@ const envInstant = "FORGE_BENCH_INSTANT"
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "nvml" { // the served daemon asks its own binary for GPUs
 		syscall.Exit(nvml.ChildMain(os.Args[2:], os.Stdout))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "scan" { // and to read datasets
+		syscall.Exit(scanner.Main(os.Args[2:], "test", os.Stdin, os.Stdout, os.Stderr))
 	}
 	if dir := os.Getenv(envInstant); dir != "" {
 		if err := serveInstant(dir); err != nil {

@@ -107,7 +107,7 @@ func (d *Daemon) launchOf(ctx context.Context, r forge.Run, a forge.Attempt) (fo
 	}
 	attemptDir := filepath.Join(a.RunDir, "attempts", attemptName(a.Number))
 	l.Config = forge.RankConfig{RunID: r.ID, RunNumber: r.Number, Attempt: a.Number, Recipe: r.Spec.Recipe, Params: r.Spec.Params,
-		Dataset: r.Spec.Dataset, Base: r.Spec.Base, Start: r.Spec.Start, RewardModel: r.Spec.RewardModel, Model: r.Spec.Model, Suite: r.Spec.Suite, TrustRemote: d.live().cfg.Policy.TrustRemoteCode,
+		Dataset: r.Spec.Dataset, Base: r.Spec.Base, Start: r.Spec.Start, RewardModel: r.Spec.RewardModel, Model: r.Spec.Model, Suite: r.Spec.Suite, Scan: r.Spec.Scan, TrustRemote: d.live().cfg.Policy.TrustRemoteCode,
 		CheckpointDir: filepath.Join(attemptDir, "checkpoints"), OutputDir: filepath.Join(attemptDir, "output")}
 	if in := r.Spec.Dataset; in != nil {
 		v, err := d.db.DatasetVersionByID(ctx, forge.DatasetVersionID(in.ID))

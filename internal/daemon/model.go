@@ -7,6 +7,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/dataset"
+	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -21,7 +22,8 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 	if err := forge.CheckName(r.Name); err != nil {
 		return none, forge.Invalidf("name", "%v", err)
 	}
-	if err := checkText("license", r.License, maxLicense); err != nil {
+	terms, _, err := license.Given(r.License)
+	if err != nil {
 		return none, err
 	}
 	if err := s.d.mayRead(r.Path); err != nil {
@@ -47,10 +49,7 @@ func (s models) ImportModel(ctx context.Context, p forge.Principal, r api.Import
 		return none, err
 	}
 	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, Stage: forge.StageStaging, SHA256: m.Digest(), Bytes: m.Bytes(),
-		Manifest: m, License: r.License, Seen: &info.WeightsSeen}
-	if v.License == "" {
-		v.License = noLicense
-	}
+		Manifest: m, License: terms.String(), Seen: &info.WeightsSeen}
 	return s.d.db.For(p).AddModelVersion(ctx, v)
 }
 

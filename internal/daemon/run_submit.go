@@ -43,12 +43,16 @@ func (d *Daemon) resolveAmong(ctx context.Context, p forge.Principal, q api.Subm
 	if err != nil {
 		return none, nil, asField(err, "recipe")
 	}
+	if (rec.Kind == recipes.KindScan) != (q.Scan != nil) {
+		return none, nil, forge.Invalidf("recipe", "%s reads a dataset and registers it, and is not submitted by itself", rec.Name).
+			WithHint("forgectl dataset add NAME PATH --on-cluster submits it; a recipe of the site's that is called scan is of kind: scan")
+	}
 	params, origins, err := rec.Resolve(q.Params, q.Set)
 	if err != nil {
 		return none, nil, err
 	}
 	spec := forge.RunSpec{Name: q.Name, Recipe: rec.Name, RecipeSHA256: rec.SHA256, RecipeWork: rec.WorkSHA256(), Launch: rec.Launch, Entry: rec.Entry, Eval: rec.Kind == recipes.KindEval,
-		Params: params, Origins: origins, Priority: min(forge.DefaultPriority, d.maxPriority(p)), MaxRetries: q.MaxRetries, Register: q.Register, Cluster: forge.ClusterName(q.Cluster),
+		Params: params, Origins: origins, Priority: min(forge.DefaultPriority, d.maxPriority(p)), MaxRetries: q.MaxRetries, Register: q.Register, Cluster: forge.ClusterName(q.Cluster), Scan: q.Scan,
 		Pinned: q.Preemptible != nil && !*q.Preemptible}
 	if q.Name != "" {
 		if err := forge.CheckName(q.Name); err != nil {
@@ -76,6 +80,9 @@ func (d *Daemon) resolveAmong(ctx context.Context, p forge.Principal, q api.Subm
 	}
 	in, err := d.resolveInputs(ctx, p, q, rec, &spec, among)
 	if err != nil {
+		return none, nil, err
+	}
+	if err := d.mayTrainOn(ctx, p, &spec); err != nil {
 		return none, nil, err
 	}
 	if spec.SecretsFile, err = d.secretsFile(q.SecretsFile); err != nil {

@@ -75,6 +75,13 @@ func (s tenants) UpdateTenant(ctx context.Context, p forge.Principal, tenant str
 	if err := least(p, "tenant.update", forge.RoleOperator, "changing a tenant"); err != nil {
 		return forge.Tenant{}, err
 	}
+	var err error
+	if r.LicenseAllow, err = tenantLists("license_allow", r.LicenseAllow); err != nil {
+		return forge.Tenant{}, err
+	}
+	if r.LicenseDeny, err = tenantLists("license_deny", r.LicenseDeny); err != nil {
+		return forge.Tenant{}, err
+	}
 	t, err := s.d.db.For(p).UpdateTenant(ctx, tenant, store.TenantChange(r))
 	if err == nil {
 		t.Use = s.d.world.uses(time.Now())[t.ID]

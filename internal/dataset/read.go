@@ -16,7 +16,10 @@ type Row struct {
 	JSON   []byte   // one object with the columns of the files: as it stands there, or as the same value in JSON
 	Fields []Field  // all texts in it, in order
 	Texts  []Field  // what Digest is of: the texts of the columns of the kind, after map or preset
+	Roles  []string // of each of Texts: whose turn it is in a conversation; empty where it is of none
 	Digest [32]byte // SHA-256 of Texts, the same in every format (docs/dataset-formats.md)
+
+	prompts int // how many of Texts, from the first, are the prompt
 }
 
 // Field is one text of a row.
@@ -69,12 +72,25 @@ type rowAgain struct {
 	fn  func(Row) error
 	w   *worker
 	out Row
+	at  int // the turn that the text before was of
 }
 
 func newRowAgain(p *plan, fn func(Row) error) *rowAgain {
 	r := &rowAgain{fn: fn, w: newWorker(p)}
-	r.w.see = func(_ columnSet, i int) {
+	r.w.see = func(c columnSet, i int) {
 		ks := r.w.ofKind()
+		role := ""
+		for n := range ks.turns { // most often the one of the text before, or the next; columns may come in another order
+			n = (r.at + n) % len(ks.turns)
+			if t := ks.turns[n]; t.content == i || i >= t.from && i < t.till {
+				role, r.at = t.role, n
+				break
+			}
+		}
+		r.out.Roles = append(r.out.Roles, role)
+		if c == colPrompt {
+			r.out.prompts++
+		}
 		r.out.Texts = append(r.out.Texts, Field{ks.spans[i].at.path(), ks.text(i)})
 	}
 	return r
@@ -127,6 +143,7 @@ func (r *rowAgain) row(shown string, line []byte, number, offset int64) (*forge.
 	}
 	o := &r.out
 	o.Line, o.JSON, o.Fields, o.Texts = number, bytes.TrimSpace(line), o.Fields[:0], o.Texts[:0]
+	o.Roles, o.prompts, r.at = o.Roles[:0], 0, 0
 	for i := range r.w.s.spans {
 		o.Fields = append(o.Fields, Field{r.w.s.spans[i].at.path(), r.w.s.text(i)})
 	}

@@ -79,9 +79,10 @@ var rules = map[string]access{
 	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
 	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
 
-	"list-datasets":  {role: forge.RoleViewer, ok: []int{200}},
-	"get-dataset":    {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
-	"add-dataset":    {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"]}`, ok: []int{201}},
+	"list-datasets":       {role: forge.RoleViewer, ok: []int{200}},
+	"get-dataset":         {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
+	"scan-dataset":        {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"],"dry_run":true}`, ok: []int{201}},
+	"add-dataset":         {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"]}`, ok: []int{201}},
 	"get-dataset-version": {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
 	"edit-dataset":        {role: forge.RoleMember, target: "version", body: `{"license":"MIT"}`, ok: []int{200}, own: true},
 	"delete-dataset":      {role: forge.RoleAdmin, target: "version", ok: []int{200}},
@@ -89,12 +90,12 @@ var rules = map[string]access{
 	"verify-dataset":      {role: forge.RoleMember, target: "dataset", ok: []int{200}},
 	"get-dataset-lineage": {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
 	"get-dataset-impact":  {role: forge.RoleViewer, query: "digest=" + strings.Repeat("0", 64), ok: []int{200}}, // of others: store/dataset_test.go
-	"add-dataset-file":    {role: forge.RoleMember, ok: []int{415, 422}},                                          // nothing is sent
+	"add-dataset-file":    {role: forge.RoleMember, ok: []int{415, 422}},                                        // nothing is sent
 	"add-dataset-rows":    {role: forge.RoleMember, target: "version", query: "sha256=" + strings.Repeat("0", 64), ok: []int{412, 415, 422}, own: true},
-	"list-models":    {role: forge.RoleViewer, ok: []int{200}},
-	"get-model":      {role: forge.RoleViewer, target: "model", ok: []int{200}},
-	"import-model":   {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
-	"register-model": {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
+	"list-models":         {role: forge.RoleViewer, ok: []int{200}},
+	"get-model":           {role: forge.RoleViewer, target: "model", ok: []int{200}},
+	"import-model":        {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
+	"register-model":      {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
 
 	"add-snapshot": {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent
 

@@ -87,6 +87,9 @@ var wholeFiles = map[string]string{
 
 	forge.StreamScores:      "output/scores.json",
 	forge.StreamEvalSamples: "output/samples.jsonl",
+
+	forge.StreamScanned:      "output/scanned.json",
+	forge.StreamFingerprints: "output/fingerprints",
 }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,

@@ -20,6 +20,12 @@ import (
 func command(l rundir.LaunchFile, e forge.Entry) ([]string, error) {
 	var argv []string
 	switch {
+	case l.Spec.Scan != nil: // this very program, and outside of any container: it needs nothing of the site's software
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("the path of forged on this node is not known: %w", err)
+		}
+		return append([]string{self}, e.Command[1:]...), nil
 	case e.Module != "" && l.Options.Python == "":
 		return nil, errors.New("the cluster's configuration names no Python interpreter")
 	case e.Module != "":

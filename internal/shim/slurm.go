@@ -82,7 +82,8 @@ func readJob(get slurmEnv) (*job, error) {
 }
 
 // readSeat reads the rest, and holds it against what the attempt asked for.
-func (j *job) readSeat(get slurmEnv, g forge.Gang) error {
+func (j *job) readSeat(get slurmEnv, spec *forge.RunSpec) error {
+	g := spec.Gang
 	var err error
 	if j.node, err = get.number("SLURM_NODEID", "SLURM_PROCID"); err != nil {
 		return err
@@ -105,6 +106,9 @@ func (j *job) readSeat(get slurmEnv, g forge.Gang) error {
 		if sec, err := strconv.ParseInt(v, 10, 64); err == nil && sec > 0 && time.Until(time.Unix(sec, 0)) < 5*365*24*time.Hour {
 			j.ends = time.Unix(sec, 0)
 		}
+	}
+	if spec.NoGPU() {
+		return nil
 	}
 	return j.readGPUs(get, g.GPUsPerNode)
 }
@@ -232,7 +236,7 @@ func passing(err error) bool {
 // nodes only the shape is known, and needed.
 func (s *shim) sitDown() error {
 	g := s.launch.Spec.Gang
-	if err := s.job.readSeat(os.LookupEnv, g); err != nil {
+	if err := s.job.readSeat(os.LookupEnv, &s.launch.Spec); err != nil {
 		return refuse(forge.StopLaunch, "%v", err)
 	}
 	shares := make([]forge.Share, s.job.nodes)

@@ -102,6 +102,23 @@ func TestSlurmGivesTheSeat(t *testing.T) {
 	}
 }
 
+func TestAScanIsForgedItselfOutsideOfAnyContainerAndHasNoGPU(t *testing.T) {
+	a := handedOver(t, 1, 1, []string{"forged", "print"}, func(l *rundir.LaunchFile) {
+		l.Spec.Launch, l.Spec.Scan, l.Options.Wrap = forge.LaunchNode, &forge.ScanAsk{Name: "chat"}, []string{"/nowhere/apptainer", "exec"}
+	})
+	none := map[string]string{"CUDA_VISIBLE_DEVICES": "-", "SLURM_STEP_GPUS": "-", "SLURM_JOB_GPUS": "-"}
+	if code, log := ranIn(t, a, planted(0, 1, ""), none); code != 0 {
+		t.Fatalf("exit %d\n%s", code, log)
+	}
+	live, err := rundir.ReadLive(a, 0)
+	if err != nil || len(live.Slots) != 0 || len(live.Ranks) != 1 {
+		t.Errorf("live.json %+v, %v", live, err)
+	}
+	if out := stdout(t, a, 0); !strings.Contains("\n"+out, "\nCUDA_VISIBLE_DEVICES=\n") {
+		t.Errorf("the rank sees a GPU:\n%s", out)
+	}
+}
+
 func TestSlurmsOwnListingsShowHowItEnded(t *testing.T) {
 	for _, c := range []struct {
 		act  executortest.Act

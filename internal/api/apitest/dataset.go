@@ -13,6 +13,27 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
+// ScanDataset implements api.Datasets: a run that nobody starts.
+func (f *Fake) ScanDataset(_ context.Context, p forge.Principal, r api.ScanDatasetRequest) (api.Submitted, error) {
+	leave, err := f.enter("ScanDataset")
+	if err != nil {
+		return api.Submitted{}, err
+	}
+	defer leave()
+	if err := forge.CheckName(r.Name); err != nil {
+		return api.Submitted{}, forge.Invalidf("name", "%w", err)
+	}
+	run := forge.Run{ID: forge.RunID(f.id("R")), Tenant: p.Tenant, User: p.Actor(), State: forge.RunPending, SubmittedAt: f.now}
+	run.Spec = forge.RunSpec{Name: r.Name, Recipe: "scan", Launch: forge.LaunchNode, Entry: forge.Entry{Command: []string{"forged", "scan"}}, Params: map[string]any{}, Origins: map[string]string{},
+		Gang: forge.Gang{Nodes: 1, GPUsPerNode: 1, CPUsPerGPU: max(1, r.Threads), MemoryMiBPerGPU: 1024}, Priority: min(forge.DefaultPriority, maxPriority(p)),
+		Cluster: forge.ClusterName(r.Cluster), Scan: &forge.ScanAsk{Name: r.Name, Paths: r.Paths, License: r.License, Policy: r.PIIPolicy}}
+	if r.DryRun {
+		return api.Submitted{Run: run}, nil
+	}
+	f.remember(p, string(run.ID))
+	return f.queueRun(run), nil
+}
+
 // AddDataset implements api.Datasets. Paths must be absolute; nothing is read.
 func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDatasetRequest) (api.DatasetAdded, error) {
 	defer f.UnderWay(p)()
@@ -273,38 +294,4 @@ func (f *Fake) AddDatasetRows(_ context.Context, p forge.Principal, ref forge.Re
 		return nil
 	})
 	return api.DatasetRows{Name: fmt.Sprintf("%s@%d", v.Name, v.Number), Rows: int64(len(b) / api.RowPrint)}, err
-}
-
-// DatasetLineage implements api.Datasets: the version and its parents.
-func (f *Fake) DatasetLineage(_ context.Context, p forge.Principal, ref forge.Ref, _ api.LineageQuery) (forge.LineageGraph, error) {
-	v, err := f.onVersion("DatasetLineage", p, forge.RoleViewer, ref, func(*forge.DatasetVersion) error { return nil })
-	if err != nil {
-		return forge.LineageGraph{}, err
-	}
-	g := forge.LineageGraph{Root: string(v.ID), Edges: []forge.LineageEdge{},
-		Nodes: []forge.LineageNode{{ID: string(v.ID), Kind: forge.LineageDataset, Name: fmt.Sprintf("%s@%d", v.Name, v.Number), State: string(v.PII), Detail: v.License, SHA256: v.SHA256}}}
-	for _, d := range v.Parents {
-		g.Nodes = append(g.Nodes, forge.LineageNode{ID: string(d.ID), Kind: forge.LineageDataset, Name: fmt.Sprintf("%s@%d", d.Name, d.Version)})
-		g.Edges = append(g.Edges, forge.LineageEdge{From: string(d.ID), To: string(v.ID), As: "parent"})
-	}
-	return g, nil
-}
-
-// SetImpact is what DatasetImpact answers.
-func (f *Fake) SetImpact(i forge.Impact) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.impact = i
-}
-
-// DatasetImpact implements api.Datasets.
-func (f *Fake) DatasetImpact(_ context.Context, _ forge.Principal, digest string) (forge.Impact, error) {
-	leave, err := f.enter("DatasetImpact")
-	if err != nil {
-		return forge.Impact{}, err
-	}
-	defer leave()
-	i := f.impact
-	i.Digest = digest
-	return i, nil
 }

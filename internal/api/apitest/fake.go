@@ -57,7 +57,7 @@ type Fake struct {
 	evals      []fakeEval
 	files      map[string]int64 // of datasets, by tenant and digest
 	rows       map[forge.DatasetVersionID][]byte
-	impact     forge.Impact
+	impact     *forge.Impact
 }
 
 type logName struct {

@@ -309,6 +309,13 @@ func (f *Fake) UpdateTenant(_ context.Context, p forge.Principal, tenant string,
 		if q.MaxGPUs > 0 && q.GPUs > q.MaxGPUs {
 			return forge.Tenant{}, forge.Invalidf("gpus", "%d guaranteed is more than the %d that it may ever have (max_gpus); want at most that", q.GPUs, q.MaxGPUs)
 		}
+		for v, to := range map[*[]string]*[]string{&t.LicenseAllow: r.LicenseAllow, &t.LicenseDeny: r.LicenseDeny} {
+			if to != nil {
+				if *v = *to; slices.Equal(*to, []string{forge.SiteLicenses}) {
+					*v = nil
+				}
+			}
+		}
 		f.tenants[i] = t
 		return t, nil
 	}

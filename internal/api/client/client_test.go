@@ -200,6 +200,8 @@ func TestEveryMethod(t *testing.T) {
 	}
 	dv, err := c.AddDataset(ctx, api.AddDatasetRequest{Name: "chat", Paths: []string{"/d"}, License: "MIT"}, client.NewOnce())
 	must(err, dv.License == "MIT" && dv.Number == 1, "AddDataset")
+	scan, err := c.ScanDataset(ctx, api.ScanDatasetRequest{AddDatasetRequest: api.AddDatasetRequest{Name: "read", Paths: []string{"/d"}}, DryRun: true})
+	must(err, scan.Run.Spec.Scan != nil && scan.Run.Spec.Scan.Name == "read", "ScanDataset")
 	ds, err := c.Datasets(ctx, api.Listing{})
 	must(err, len(ds.Items) == 1, "Datasets")
 	d, err := c.Dataset(ctx, "chat")

@@ -18,6 +18,15 @@ func (c *Client) AddDataset(ctx context.Context, r api.AddDatasetRequest, once O
 	return out, err
 }
 
+// ScanDataset submits a run that reads a dataset on a node and registers it when it completes.
+func (c *Client) ScanDataset(ctx context.Context, r api.ScanDatasetRequest) (api.Submitted, error) {
+	var out api.Submitted
+	ctx, cancel := context.WithTimeout(ctx, max(c.opts.Timeout, submitTimeout))
+	defer cancel()
+	err := c.askLong(ctx, http.MethodPost, api.DatasetScansPath, nil, r, &out)
+	return out, err
+}
+
 // Datasets lists datasets by name: one page.
 func (c *Client) Datasets(ctx context.Context, l api.Listing) (api.List[forge.Dataset], error) {
 	var out api.List[forge.Dataset]

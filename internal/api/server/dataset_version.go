@@ -81,6 +81,7 @@ func (s *server) datasets() {
 	}, func(ctx context.Context, p forge.Principal, in *nameInput) (forge.Dataset, error) {
 		return s.Datasets.Dataset(ctx, p, in.Name)
 	})
+	s.datasetScans()
 	s.datasetVersions()
 	s.datasetData()
 }
