@@ -304,7 +304,7 @@ func (a *app) blocked(r *forge.PIIReport, o addOptions) error {
 			return err
 		}
 	}
-	return forge.Errorf(forge.KindPrecondition, "", "personal data in %s of %s rows, which --pii-policy block refuses: %s; nothing was registered", thousands(r.RowsFound), thousands(r.Rows), piiLine(r)).
+	return forge.Invalidf("pii-policy", "block refuses personal data in %s of %s rows: %s; nothing was registered", thousands(r.RowsFound), thousands(r.Rows), piiLine(r)).
 		WithHint("forgectl dataset add %s %s --pii-policy redact registers it with a redacted child", o.Name, wordsOf(o.Paths))
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -59,10 +60,10 @@ func bar(n, most int64, cells int) string {
 
 // report writes what the pass over the data found, for people.
 func (p *printer) report(v forge.DatasetVersion) {
-	r := v.Scan
-	if r == nil {
+	if v.Scan == nil {
 		return
 	}
+	r := belowRoot(v)
 	if r.Duplicates.Rows > 0 {
 		p.line("duplicates: %s of %s rows say the same as an earlier one: %s", thousands(r.Duplicates.Rows), thousands(v.Rows), places(r.Duplicates.First, r.Duplicates.Rows))
 	}
@@ -76,6 +77,33 @@ func (p *printer) report(v forge.DatasetVersion) {
 		}
 	}
 	p.pii(r.PII)
+}
+
+// belowRoot is the report with places as they are called below the root: what is above it stands once, and is long.
+func belowRoot(v forge.DatasetVersion) *forge.ScanReport {
+	root := v.Manifest.Root
+	if len(v.Manifest.Files) == 1 && v.Manifest.Files[0].Path == "." {
+		root = filepath.Dir(root)
+	}
+	root = strings.TrimSuffix(root, "/") + "/"
+	shorter := func(places []string) []string {
+		out := make([]string, len(places))
+		for i, p := range places {
+			out[i] = strings.ReplaceAll(p, root, "")
+		}
+		return out
+	}
+	r := *v.Scan
+	r.Duplicates.First, r.Duplicates.NearFirst = shorter(r.Duplicates.First), shorter(r.Duplicates.NearFirst)
+	if r.PII != nil {
+		pii := *r.PII
+		pii.Samples = slices.Clone(pii.Samples)
+		for i := range pii.Samples {
+			pii.Samples[i].Place = strings.TrimPrefix(pii.Samples[i].Place, root)
+		}
+		r.PII = &pii
+	}
+	return &r
 }
 
 // places lists the first few, and says that there are others.
