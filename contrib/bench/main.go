@@ -105,6 +105,9 @@ var benches = []bench{
 	{[]string{"rloo_resume_exact"}, rlooResume},
 	{[]string{"kills_50"}, kills50},
 	{[]string{"kills_1000"}, kills1000},
+	{[]string{"pii_precision", "pii_recall"}, piiAccuracy},
+	{[]string{"pii_speed"}, piiSpeed},
+	{[]string{"scan_vs_grep"}, scanVsGrep},
 }
 
 func main() {

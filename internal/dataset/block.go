@@ -12,7 +12,7 @@ import (
 
 // blockSize is how much of a file one worker looks at in one go: what the digest has been over is then still in cache. Where blocks end
 // depends on nothing but the file, and so does all that is found, whatever the number of workers.
-const blockSize = 256 << 10
+var blockSize = 256 << 10
 
 // block is some rows of one file, in order.
 type block struct {
@@ -130,6 +130,7 @@ func skipLine(r io.Reader, b *block, file int, shown string, number, offset int6
 	offset += int64(len(b.data))
 	b = blocks.Get().(*block)
 	for {
+		b.data = slices.Grow(b.data[:0], blockSize)
 		n, err := io.ReadFull(r, b.data[:blockSize])
 		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !end {

@@ -15,11 +15,13 @@ import (
 // Bounds of what a compressed file may become: a few megabytes of it must not read for days. Memory is bounded in any case, as rows
 // are looked at while they come.
 const (
-	freely   = 1 << 30 // bytes that any file may become
-	maxRatio = 200     // beyond that: times its size
+	maxRatio = 200     // times its size, beyond what any file may become
 	maxBytes = 1 << 40 // in any case
 	window   = 128 << 20
 )
+
+// freely is how many bytes any file may become.
+var freely int64 = 1 << 30
 
 var magics = []struct {
 	begins, compression, what, hint string

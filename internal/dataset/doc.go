@@ -1,5 +1,5 @@
 // Package dataset reads training data and base models where they lie and says what they are:
-// a digest of every file, and either a shape that a recipe can use or the first thing wrong.
+// a digest of every file, and either a shape that a recipe can use or all that is wrong.
 //
 // # One pass
 //
@@ -8,10 +8,15 @@
 // the file. The file is looked at before and after: a file that grows or is replaced meanwhile
 // is a conflict, not a dataset.
 //
-//	path ─► source   which files, none outside the directory, no pipe or device opened
-//	     ─► lines    read, digest, split, progress, cancellation
-//	     ─► scanner  JSON by RFC 8259, strict where trainers are: UTF-8, no duplicate keys
-//	     ─► table    columns of the row ─► one kind for the whole dataset
+//	paths ─► source   which files, none outside the directory, no pipe or device opened
+//	      ─► file     open, digest, decompress; cut lines or rows (rowReader) into blocks
+//	      ─► worker   JSON by RFC 8259, strict where trainers are: UTF-8, no duplicate keys
+//	                  layout, preset: the row of the files ─► the row of the kind
+//	                  its digest, length, sketch; personal data in all its texts (pii)
+//	      ─► summary  block after block, in the order of the files
+//
+// What a block holds depends on nothing but the file, so neither does the result on the number of
+// workers (docs/adr/0026). Read gives the rows of a version again, Rewrite changes texts in one.
 //
 // # Why an own JSON scanner
 //
@@ -23,14 +28,13 @@
 // # What is refused here and what is not
 //
 // Refused is what would stop or silently bend a training run hours later: bytes that Python
-// cannot decode, rows that do not parse, rows of another kind than the first. Blank lines are
+// cannot decode, rows that do not parse, rows of another kind than the first. All of it is listed (Problems). Blank lines are
 // skipped, as trainers do. Errors name the file, the line and what is wrong, and never quote
 // content: only column names and roles leave the file.
 //
 // What is well-formed and still not what was meant (chosen = rejected, an answer of white space,
 // roles that do not alternate) is counted with its first few places and registered: a recipe of
-// forge's own refuses some of it at submit, other programs may want it. Duplicated rows and
-// personal data are not looked at here.
+// forge's own refuses some of it at submit, other programs may want it.
 //
 // Everything is plain Go without cgo, because forgectl uses it for a look before the upload.
 package dataset

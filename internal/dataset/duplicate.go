@@ -22,9 +22,10 @@ type mark struct {
 const (
 	lineBits = 40
 	markSize = 16
-	// maxMarks is how many are held in memory: 32 MiB. More are sorted in parts, which lie in a temporary file without a name.
-	maxMarks = 2 << 20
 )
+
+// maxMarks is how many are held in memory: 32 MiB. More are sorted in parts, which lie in a temporary file without a name.
+var maxMarks = 2 << 20
 
 func compareMarks(a, b mark) int { return cmp.Or(cmp.Compare(a.fp, b.fp), cmp.Compare(a.at, b.at)) }
 

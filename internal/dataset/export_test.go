@@ -18,3 +18,24 @@ func Malformed(line []byte) (malformed, known bool, why string) {
 	}
 	return p.malformed, p.malformed, p.why
 }
+
+// HoldMarks changes how many fingerprints are held in memory, until the function that it returns is called.
+func HoldMarks(n int) func() {
+	before := maxMarks
+	maxMarks = n
+	return func() { maxMarks = before }
+}
+
+// Inflate changes what any compressed file may become, until the function that it returns is called.
+func Inflate(n int64) func() {
+	before := freely
+	freely = n
+	return func() { freely = before }
+}
+
+// CutAt changes the size of blocks, until the function that it returns is called.
+func CutAt(n int) func() {
+	before := blockSize
+	blockSize = n
+	return func() { blockSize = before }
+}

@@ -3,14 +3,19 @@ package dataset_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/dataset"
+	"github.com/forge-ml/forge-ml/internal/dataset/pii"
 )
 
 // FuzzLine holds the scanner's verdict on one line equal to encoding/json's.
@@ -54,8 +59,14 @@ func FuzzScan(f *testing.F) {
 			if forge.KindOf(err) != forge.KindInvalid {
 				t.Fatalf("%v", err)
 			}
-			if n := lineOf(err); strings.Contains(err.Error(), "malformed JSON") && json.Valid(lines[n-1]) {
-				t.Errorf("line %d: %v, and encoding/json takes it", n, err)
+			var all *dataset.Problems
+			if !errors.As(err, &all) {
+				t.Fatalf("%v", err)
+			}
+			for _, p := range all.Rows {
+				if strings.Contains(p.Why, "malformed JSON") && json.Valid(lines[p.Line-1]) {
+					t.Errorf("line %d: %v, and encoding/json takes it", p.Line, p)
+				}
 			}
 			return
 		}
@@ -81,13 +92,53 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-func lineOf(err error) (n int) {
-	_, after, _ := strings.Cut(err.Error(), ": line ")
-	for _, c := range after {
-		if c < '0' || c > '9' {
-			break
-		}
-		n = n*10 + int(c-'0')
+// FuzzFormats: whatever is in a file of whatever format, a pass does not panic, ends, and finds the same with three threads and other
+// blocks; what it accepts can be read again, row by row.
+func FuzzFormats(f *testing.F) {
+	for i, s := range []string{
+		chatRow, `[{"text":"a"},{"text":"b"}]`, "text,x\na,\"b\nc\"\n", "[{\"text\":\"a\\\"]\"} , ]", "a,b\n1\n\"", "[[", "{}\n\n{\"text\":1}", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xab\x56\x2a", "\x28\xb5\x2f\xfd\x00",
+		`{"instruction":"i","output":"o","history":[["a","b"]]}`, `{"conversations":[{"from":"human","value":"v"},{"from":"gpt","value":"v"}]}`, "prompt,completion,label\na,b,TRUE\n",
+	} {
+		f.Add([]byte(s), uint8(i))
 	}
-	return n
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, content []byte, as uint8) {
+		names := []string{"f.jsonl", "f.json", "f.csv", "f.jsonl.gz", "f.csv.zst"}
+		path := filepath.Join(dir, names[int(as)%len(names)])
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := dataset.Options{PII: &pii.Options{}, Near: 0.5, Preset: []string{"", "alpaca", "sharegpt"}[int(as)/len(names)%3]}
+		one, err1 := dataset.Scan(t.Context(), []string{path}, o)
+		back := dataset.CutAt(16)
+		o.Threads = 3
+		three, err3 := dataset.Scan(t.Context(), []string{path}, o)
+		back()
+		if fmt.Sprint(err1) != fmt.Sprint(err3) {
+			t.Fatalf("one thread: %v\nthree: %v", err1, err3)
+		}
+		if err1 != nil {
+			if k := forge.KindOf(err1); k != forge.KindInvalid {
+				t.Fatalf("%s: %v", k, err1)
+			}
+			return
+		}
+		one.Report.At, one.Report.Elapsed, three.Report.At, three.Report.Elapsed = time.Time{}, 0, time.Time{}, 0
+		if !reflect.DeepEqual(one, three) {
+			t.Fatalf("%+v\n%+v", one, three)
+		}
+		var rows int64
+		if err := dataset.Read(t.Context(), one.Manifest, one.Layout, one.Kind, func(r dataset.Row) error {
+			if rows++; !json.Valid(r.JSON) {
+				t.Errorf("%q is no JSON", r.JSON)
+			}
+			same, err := dataset.Rewrite(nil, r.JSON, func(dst []byte, f dataset.Field) []byte { return append(dst, f.Text...) })
+			if err != nil || !bytes.Equal(same, r.JSON) {
+				t.Errorf("%q became %q (%v)", r.JSON, same, err)
+			}
+			return nil
+		}); err != nil || rows != one.Rows {
+			t.Fatalf("%d rows again, %d before: %v", rows, one.Rows, err)
+		}
+	})
 }

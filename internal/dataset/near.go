@@ -11,12 +11,11 @@ import (
 // estimates the Jaccard similarity of two rows, give or take 0.05. Rows that agree in one of 12 bands of 5 values are compared: of pairs
 // with a similarity of 0.8 that is 99 %.
 const (
-	shingle   = 5
-	bands     = 12
-	perBand   = 5
-	hashes    = bands * perBand
-	maxNear   = 300_000 // rows that are kept to compare with, 200 bytes each
-	nearSlots = 1 << 23 // ≥ maxNear * bands * 2
+	shingle = 5
+	bands   = 12
+	perBand = 5
+	hashes  = bands * perBand
+	maxNear = 300_000 // rows that are kept to compare with, some 300 bytes each
 )
 
 // sketch is what is kept of one row.
@@ -134,7 +133,7 @@ type nearby struct {
 	threshold float64
 	kept      []keptRow
 	most      int
-	slots     []uint64 // of a band: 40 bits of its hash, 24 of the row's number in kept, from 1
+	slots     []uint64 // of a band: 40 bits of its hash, 24 of the row's number in kept, from 1; half of them are empty
 	counted   map[uint64]struct{}
 	full      bool
 	rows      int64
@@ -147,7 +146,7 @@ type keptRow struct {
 }
 
 func newNearby(threshold float64) *nearby {
-	return &nearby{threshold: threshold, most: maxNear, slots: make([]uint64, nearSlots), counted: map[uint64]struct{}{}}
+	return &nearby{threshold: threshold, most: maxNear, slots: make([]uint64, 1<<12), counted: map[uint64]struct{}{}}
 }
 
 func (n *nearby) add(rows []sketch, marks []mark) {
@@ -159,11 +158,10 @@ func (n *nearby) add(rows []sketch, marks []mark) {
 }
 
 func (n *nearby) row(r *sketch, m mark) {
-	free := [bands]int{}
 	best := -1
-	for b, h := range r.band {
-		at := int(h % nearSlots)
-		for ; n.slots[at] != 0; at = (at + 1) % nearSlots {
+	mask := len(n.slots) - 1
+	for _, h := range r.band {
+		for at := int(h>>24) & mask; n.slots[at] != 0; at = (at + 1) & mask {
 			if n.slots[at]>>24 != h>>24 {
 				continue
 			}
@@ -178,7 +176,6 @@ func (n *nearby) row(r *sketch, m mark) {
 				best = k
 			}
 		}
-		free[b] = at
 	}
 	if best >= 0 {
 		if _, exactly := n.counted[m.fp]; exactly {
@@ -197,13 +194,27 @@ func (n *nearby) row(r *sketch, m mark) {
 		return
 	}
 	n.kept = append(n.kept, keptRow{m, r.low})
-	for b, h := range r.band {
-		at := free[b]
-		for n.slots[at] != 0 {
-			at = (at + 1) % nearSlots
+	if len(n.kept)*bands*2 > len(n.slots) {
+		old := n.slots
+		n.slots = make([]uint64, 2*len(old))
+		for _, s := range old {
+			if s != 0 {
+				n.put(s)
+			}
 		}
-		n.slots[at] = h>>24<<24 | uint64(len(n.kept))
 	}
+	for _, h := range r.band {
+		n.put(h>>24<<24 | uint64(len(n.kept)))
+	}
+}
+
+func (n *nearby) put(slot uint64) {
+	mask := len(n.slots) - 1
+	at := int(slot>>24) & mask
+	for n.slots[at] != 0 {
+		at = (at + 1) & mask
+	}
+	n.slots[at] = slot
 }
 
 func (n *nearby) alike(k int, r *sketch) bool {

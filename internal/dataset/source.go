@@ -269,6 +269,9 @@ func (s *source) stat(name string) (fs.FileInfo, error) {
 		return fi, nil
 	}
 	if l, lerr := s.dir.Lstat(name); lerr == nil && l.Mode()&fs.ModeSymlink != 0 && !errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, syscall.ELOOP) {
+			return nil, unreadable(s.shown(name), syscall.ELOOP)
+		}
 		to, _ := s.dir.Readlink(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, forge.Invalidf("path", "%s is a symbolic link to %q, which does not exist", s.shown(name), to)

@@ -24,13 +24,23 @@ var names = []name{
 }
 
 // namesBy has them by their last byte, in lower case.
-var namesBy = func() (by [256][]name) {
+var namesBy [256][]name
+
+func loadNamesBy() {
 	for _, n := range names {
 		c := n.ends[len(n.ends)-1]
-		by[c] = append(by[c], n)
+		namesBy[c] = append(namesBy[c], n)
 	}
-	return by
-}()
+}
+
+// endsName are the last two bytes of all names: most of what stands before a ':' ends with others.
+var endsName [1 << 16]bool
+
+func loadEndsName() {
+	for _, n := range names {
+		endsName[uint16(n.ends[len(n.ends)-2])<<8|uint16(n.ends[len(n.ends)-1])] = true
+	}
+}
 
 // assigned stands at a ':' or '='. Where a name that says secret stands before it, what stands behind it is looked at.
 func (s *Scanner) assigned(i int) {
@@ -39,8 +49,15 @@ func (s *Scanner) assigned(i int) {
 	for j > 0 && i-j < 4 && (t[j-1] == ' ' || t[j-1] == '"' || t[j-1] == '\'' || t[j-1] == '\\' || t[j-1] == ':' || t[j-1] == '`' || t[j-1] == ']' || t[j-1] == '*' || t[j-1] == '?') {
 		j--
 	}
-	j = beforeIs(t, j)
-	if j == 0 || namesBy[lower(t[j-1])] == nil {
+	if j < 3 {
+		return
+	}
+	if c := t[j-1]; c == 's' || c == 't' {
+		if j = beforeIs(t, j); j < 3 {
+			return
+		}
+	}
+	if !endsName[uint16(lower(t[j-2]))<<8|uint16(lower(t[j-1]))] {
 		return
 	}
 	n, ok := nameBefore(t, j)

@@ -62,6 +62,10 @@ func (s *Scanner) digits(i int) int {
 	for j < len(t) && isDigit(t[j]) {
 		j++
 	}
+	if j-i > 40 { // no number of anybody's is so long
+		s.done = j
+		return j
+	}
 	if j-i < 7 && at(t, i-1) != '+' && at(t, i-1) != '(' {
 		switch c := at(t, j); {
 		case c >= 0x80 || c == ')' || c == '(' || c == ':' || isASCIIWord(c):

@@ -16,7 +16,9 @@ func wordSet(s string) map[string]bool {
 }
 
 // tlds are the endings of most mailboxes beside those of two letters; unlikely those of two letters that names in code end with, and no country has.
-var (
+var tlds, unlikely, files map[string]bool
+
+func loadDomains() {
 	tlds = wordSet(`com org net edu gov mil int info biz name pro aero coop museum mobi tel travel jobs cat asia post xxx app dev page online site store tech shop blog cloud email live life world
 		today agency company studio design digital media news xyz club top icu vip work space website fun art bank global group international network solutions services systems technology tools
 		academy education school university college health clinic dental care doctor hospital pharmacy legal law attorney lawyer finance financial money fund capital insurance loan credit exchange
@@ -28,9 +30,9 @@ var (
 		trade trading ventures partners holdings enterprises industries associates management ltd llc inc gmbh limited sarl srl bv ag corp foundation charity gives church bible faith
 		google microsoft amazon apple example ngo ong press report review reviews science software computer hosting domains host link click download codes run builders contractors plumbing tips how new moe ninja rocks cool fyi wtf lol gmail`)
 	unlikely = wordSet(`js ts vb ps rb cs hs md5 gz db id3 ml3 xz ko3 px ok ui os id_ cc_ tf kt sh_ ex fn py_ rs_ go bz ob wq dl oh hz vs an ab ac_ dr ii iv xx yy zz aa bb dd ff hh jj kk oo qq ss uu ww`)
-	files    = wordSet(`png jpg jpeg gif svg webp bmp ico tif tiff js ts jsx tsx css scss html htm json yaml yml toml xml md txt csv tsv log py rb rs go java kt cpp hpp cc hh sh bat ps1 pdf doc docx xls xlsx ppt pptx zip tar gz tgz
+	files = wordSet(`png jpg jpeg gif svg webp bmp ico tif tiff js ts jsx tsx css scss html htm json yaml yml toml xml md txt csv tsv log py rb rs go java kt cpp hpp cc hh sh bat ps1 pdf doc docx xls xlsx ppt pptx zip tar gz tgz
 		bz2 xz zst 7z exe dll so dylib bin iso img mp3 mp4 wav avi mov service socket timer mount target slice local localhost internal lan test invalid example localdomain home corp_ cluster svc intra`)
-)
+}
 
 func isLocal(c byte) bool {
 	return isAlnum(c) || c == '.' || c == '_' || c == '-' || c == '+' || c == '%' || c == '\'' || c == '~' || c == '&' || c == '!' || c == '#' || c == '$' || c == '*'

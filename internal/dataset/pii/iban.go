@@ -3,14 +3,15 @@ package pii
 import forge "github.com/forge-ml/forge-ml"
 
 // ibanLen is how long the IBANs of a country are.
-var ibanLen = func() (l [26 * 26]uint8) {
+var ibanLen [26 * 26]uint8
+
+func loadIBAN() {
 	const countries = "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29ES24FI18FK18FO18FR27GB22GE22GI23GL18GR27GT28HN28HR21HU28IE22IL23IQ23IS26IT27JO30" +
 		"KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC27MD24ME22MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28TL23TN24TR26UA29VA22VG24XK20YE30"
 	for i := 0; i < len(countries); i += 4 {
-		l[int(countries[i]-'A')*26+int(countries[i+1]-'A')] = (countries[i+2]-'0')*10 + countries[i+3] - '0'
+		ibanLen[int(countries[i]-'A')*26+int(countries[i+1]-'A')] = (countries[i+2]-'0')*10 + countries[i+3] - '0'
 	}
-	return l
-}()
+}
 
 // iban looks for one whose two letters begin at start and whose first digit is i: a country, its length, mod 97; in one piece or in fours.
 func (s *Scanner) iban(start, i int) int {

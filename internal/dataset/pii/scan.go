@@ -1,5 +1,10 @@
 package pii
 
+import (
+	"encoding/binary"
+	"sync"
+)
+
 // The bytes at which the scan stops to look: everything else is passed over, eight bytes at a time.
 const (
 	plain   = iota
@@ -12,14 +17,28 @@ const (
 	wide    // first byte of full-width forms
 )
 
-var class = func() (c [256]uint8) {
+var class [256]uint8
+
+// stops says whether one of two bytes is one to stop at.
+var stops [1 << 16]bool
+
+// load makes the tables when the first scanner is made: most commands make none, and start faster without.
+var load = sync.OnceFunc(func() {
+	c := &class
 	for b := byte('0'); b <= '9'; b++ {
 		c[b] = number
 	}
 	c['@'], c[':'], c['='], c['-'], c['_'], c['['], c['('] = atSign, assigns, assigns, joins, joins, opens, opens
 	c['J'], c['K'], c['z'], c[0xEF] = seldom, seldom, seldom, wide
-	return c
-}()
+	for w := range stops {
+		stops[w] = class[byte(w)]|class[byte(w>>8)] != plain
+	}
+	topics, keysBy, pointed = loadTopics(), loadKeys(), loadPointed()
+	loadDomains()
+	loadNamesBy()
+	loadEndsName()
+	loadIBAN()
+})
 
 // Scanner looks through texts, one after another: one per goroutine.
 type Scanner struct {
@@ -35,15 +54,18 @@ type Scanner struct {
 }
 
 // New makes a scanner.
-func New(o Options) *Scanner { return &Scanner{national: o.National} }
+func New(o Options) *Scanner {
+	load()
+	return &Scanner{national: o.National}
+}
 
 // Scan appends the findings in text, which is UTF-8, to dst: in order, none overlapping another. Bytes that are no UTF-8 do no harm.
 func (s *Scanner) Scan(dst []Finding, text []byte) []Finding {
 	s.text, s.done, s.found = text, 0, s.found[:0]
 	for i := 0; i < len(text); {
 		for i+8 <= len(text) {
-			t := text[i : i+8 : i+8]
-			if class[t[0]]|class[t[1]]|class[t[2]]|class[t[3]]|class[t[4]]|class[t[5]]|class[t[6]]|class[t[7]] != plain {
+			w := binary.LittleEndian.Uint64(text[i:])
+			if stops[uint16(w)] || stops[uint16(w>>16)] || stops[uint16(w>>32)] || stops[uint16(w>>48)] {
 				break
 			}
 			i += 8
@@ -51,7 +73,11 @@ func (s *Scanner) Scan(dst []Finding, text []byte) []Finding {
 		for i < len(text) && class[text[i]] == plain {
 			i++
 		}
-		if i < len(text) {
+		switch {
+		case i == len(text):
+		case class[text[i]] == opens && i+1 < len(text) && text[i+1]|0x20 != 'a': // of all brackets, hardly one begins [at]
+			i++
+		default:
 			i = s.look(i)
 		}
 	}
@@ -69,8 +95,14 @@ func (s *Scanner) look(i int) int {
 	case assigns:
 		s.assigned(i)
 	case joins:
-		if s.text[i] == '-' && i+1 < len(s.text) && s.text[i+1] == '-' {
+		if i == 0 || i+1 == len(s.text) {
+			return i + 1
+		}
+		switch next := s.text[i+1]; {
+		case next == '-' && s.text[i] == '-':
 			return s.dashes(i)
+		case next == ' ' || s.text[i-1] == ' ': // a dash between words
+			return i + 1
 		}
 		return s.word(i)
 	case seldom:

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // What may stand in a key after its prefix.
@@ -88,7 +90,9 @@ var keys = []key{
 	{"FLWSECK_TEST-", "secret_flutterwave", isURLRun, 12, 40}, {"pnu_", "secret_prefect", isAlnumRun, 36, 36}, {"CLOJARS_", "secret_clojars", isAlnumRun, 60, 60}, {"sk_", "secret_clerk", isAlnumRun, 40, 60},
 }
 
-var keysBy = func() (by [256][]key) {
+var keysBy [256][]key
+
+func loadKeys() (by [256][]key) {
 	for _, k := range keys {
 		by[k.prefix[0]] = append(by[k.prefix[0]], k)
 	}
@@ -96,7 +100,7 @@ var keysBy = func() (by [256][]key) {
 		slices.SortStableFunc(by[i], func(a, b key) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
 	}
 	return by
-}()
+}
 
 // secretAt looks for a key that begins at start and gives its end, or 0.
 func (s *Scanner) secretAt(start int) int {
@@ -139,14 +143,16 @@ func (s *Scanner) secretAt(start int) int {
 }
 
 // pointed are the prefixes that end with a point.
-var pointed = func() (p []string) {
+var pointed []string
+
+func loadPointed() (p []string) {
 	for _, k := range keys {
 		if k.prefix[len(k.prefix)-1] == '.' {
 			p = append(p, k.prefix)
 		}
 	}
 	return p
-}()
+}
 
 func hasSuffix(t []byte, p string) bool { return len(t) >= len(p) && string(t[len(t)-len(p):]) == p }
 
@@ -300,4 +306,13 @@ func (s *Scanner) dashes(i int) int {
 	s.add(i, end, "secret_private_key", c)
 	s.done = end
 	return end
+}
+
+// Forms are the keys of the table as extended regular expressions, for whoever wants to look for the same with grep.
+func Forms() (out []string) {
+	sets := [...]string{isHexRun: "[0-9a-fA-F]", isLowHex: "[0-9a-f]", isAlnumRun: "[A-Za-z0-9]", isUpperRun: "[A-Z0-9]", isURLRun: "[A-Za-z0-9_-]", isWordRun: "[A-Za-z0-9_]", isDotRun: "[A-Za-z0-9_.-]", is64Run: "[A-Za-z0-9+/]", isAlphaRun: "[A-Za-z]"}
+	for _, k := range keys {
+		out = append(out, strings.ReplaceAll(k.prefix, ".", `\.`)+sets[k.of]+"{"+strconv.Itoa(k.least)+",}")
+	}
+	return out
 }

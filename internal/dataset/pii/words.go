@@ -44,7 +44,9 @@ const (
 )
 
 // topics has the words in lower case. Those of languages without blanks are looked for inside of what stands there.
-var topics = func() map[string]topic {
+var topics map[string]topic
+
+func loadTopics() map[string]topic {
 	m := map[string]topic{}
 	for t, words := range map[topic]string{
 		tPhone: `phone phones telephone tel tele mobile mobil cell cellphone cellular call calls called calling caller callback fax whatsapp sms contact dial ring reach reached
@@ -98,7 +100,7 @@ var topics = func() map[string]topic {
 		}
 	}
 	return m
-}()
+}
 
 // inside are the words of languages that put no blanks between words.
 var inside = []struct {
