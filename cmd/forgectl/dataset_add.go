@@ -200,7 +200,7 @@ func (a *app) register(ctx context.Context, cl *client.Client, r api.AddDatasetR
 	if v.Existed && v.Indexed {
 		return v, nil
 	}
-	if _, err := cl.AddDatasetRows(ctx, versionName(v.DatasetVersion), p.sum, p.size, func() (io.ReadCloser, error) { return os.Open(p.index) }); err != nil {
+	if _, err := cl.AddDatasetRows(ctx, versionName(v.DatasetVersion), p.sum, p.size, p.rows); err != nil {
 		if ctx.Err() != nil {
 			return v, ctx.Err()
 		}

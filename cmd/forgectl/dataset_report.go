@@ -19,7 +19,7 @@ const (
 // barEnds are what a bar ends with.
 var barEnds = []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
 
-// histogram draws how long rows are, a bar a bin. Bins are doubles of each other; those between that are
+// histogram draws how long rows are, a bar a bin, in a width (0: any). Bins are doubles of each other; those between that are
 // empty are drawn too, so that a gap is seen as one.
 func histogram(bins []forge.LengthBin, width int) []string {
 	bins = slices.DeleteFunc(slices.Clone(bins), func(b forge.LengthBin) bool { return b.Rows <= 0 || b.Below <= 0 })
@@ -41,7 +41,10 @@ func histogram(bins []forge.LengthBin, width int) []string {
 	for _, b := range full {
 		wide = max(wide, len(label(b)))
 	}
-	cells := max(barLeast, min(histogramWidth, width-wide-digits-6))
+	cells := histogramWidth
+	if width > 0 {
+		cells = max(barLeast, min(histogramWidth, width-wide-digits-6))
+	}
 	out := make([]string, len(full))
 	for i, b := range full {
 		out[i] = strings.TrimRight(fmt.Sprintf("%*s  %*s  %s", wide, label(b), digits, thousands(b.Rows), bar(b.Rows, most, cells)), " ")
