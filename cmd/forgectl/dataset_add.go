@@ -220,9 +220,10 @@ func (a *app) sendFiles(ctx context.Context, cl *client.Client, m forge.Manifest
 	var sent int64
 	all := m.Bytes()
 	for _, f := range m.Files {
+		before := sent // of its own: a transport may read on while the answer is there
 		open := func() (io.ReadCloser, error) {
 			file, err := os.Open(filePath(m, f))
-			return &sending{file, func(n int64) { far(sent+n, all, 0) }, 0}, err
+			return &sending{file, func(n int64) { far(before+n, all, 0) }, 0}, err
 		}
 		if _, err := cl.AddDatasetFile(ctx, f.SHA256, f.Size, open); err != nil {
 			return fmt.Errorf("%s: %w", filePath(m, f), err)
