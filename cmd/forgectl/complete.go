@@ -204,7 +204,7 @@ var datasetFlagKinds = map[string]string{"kind": "KIND", "preset": "PRESET", "pi
 // flagValue completes the value of a flag; lead is what stands before it in the same word.
 func (a *app) flagValue(ctx context.Context, flag string, path []string, word, lead string) []candidate {
 	kind := flagKinds[flag]
-	if path[0] == "dataset" && datasetFlagKinds[flag] != "" {
+	if len(path) > 0 && path[0] == "dataset" && datasetFlagKinds[flag] != "" {
 		kind = datasetFlagKinds[flag]
 	}
 	if flag == "output" && strings.Join(path, " ") == "dataset lineage" {

@@ -152,7 +152,7 @@ func parentNames(v forge.DatasetVersion) string {
 
 func formatOf(v forge.DatasetVersion) string {
 	if v.Layout == nil {
-		return ""
+		return string(forge.FormatJSONL)
 	}
 	return string(v.Layout.Format)
 }

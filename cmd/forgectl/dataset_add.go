@@ -200,7 +200,7 @@ func (a *app) register(ctx context.Context, cl *client.Client, r api.AddDatasetR
 	if v.Existed && v.Indexed {
 		return v, nil
 	}
-	if _, err := cl.AddDatasetRows(ctx, versionName(v.DatasetVersion), p.sum, p.size, func() (io.ReadCloser, error) { return os.Open(p.index) }); err != nil {
+	if _, err := cl.AddDatasetRows(ctx, versionName(v.DatasetVersion), p.sum, p.size, p.rows); err != nil {
 		if ctx.Err() != nil {
 			return v, ctx.Err()
 		}
@@ -220,9 +220,10 @@ func (a *app) sendFiles(ctx context.Context, cl *client.Client, m forge.Manifest
 	var sent int64
 	all := m.Bytes()
 	for _, f := range m.Files {
+		before := sent // of its own: a transport may read on while the answer is there
 		open := func() (io.ReadCloser, error) {
 			file, err := os.Open(filePath(m, f))
-			return &sending{file, func(n int64) { far(sent+n, all, 0) }, 0}, err
+			return &sending{file, func(n int64) { far(before+n, all, 0) }, 0}, err
 		}
 		if _, err := cl.AddDatasetFile(ctx, f.SHA256, f.Size, open); err != nil {
 			return fmt.Errorf("%s: %w", filePath(m, f), err)
@@ -304,7 +305,7 @@ func (a *app) blocked(r *forge.PIIReport, o addOptions) error {
 			return err
 		}
 	}
-	return forge.Errorf(forge.KindPrecondition, "", "personal data in %s of %s rows, which --pii-policy block refuses: %s; nothing was registered", thousands(r.RowsFound), thousands(r.Rows), piiLine(r)).
+	return forge.Invalidf("pii-policy", "block refuses personal data in %s of %s rows: %s; nothing was registered", thousands(r.RowsFound), thousands(r.Rows), piiLine(r)).
 		WithHint("forgectl dataset add %s %s --pii-policy redact registers it with a redacted child", o.Name, wordsOf(o.Paths))
 }
 

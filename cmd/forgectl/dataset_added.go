@@ -56,7 +56,7 @@ func (a *app) added(v api.DatasetAdded, child *api.DatasetAdded) error {
 
 // rates says how fast it was read.
 func (p *printer) rates(v forge.DatasetVersion) {
-	if v.Scan == nil || v.Scan.Elapsed.D() < time.Millisecond {
+	if v.Scan == nil || v.Scan.Elapsed.D() < 100*time.Millisecond {
 		return
 	}
 	took := v.Scan.Elapsed.D()

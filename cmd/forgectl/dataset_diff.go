@@ -98,7 +98,7 @@ func (a *app) numbered(ctx context.Context, v forge.DatasetVersion, want []int64
 		if n != want[len(out)] {
 			return nil
 		}
-		row, err := m.row(n, r)
+		row, err := m.row(v, n, r)
 		if err != nil {
 			return err
 		}

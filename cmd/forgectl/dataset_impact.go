@@ -86,7 +86,7 @@ func (a *app) digestOf(ctx context.Context, cl *client.Client, ref string, row i
 		if n < row {
 			return nil
 		}
-		digest, what = digestText(r.Digest), fmt.Sprintf("row %d of %s (%s)", row, versionName(v), rowPlace(r))
+		digest, what = digestText(r.Digest), fmt.Sprintf("row %d of %s (%s)", row, versionName(v), rowPlace(v, r))
 		return errEnough
 	})
 	if err == nil && digest == "" {

@@ -40,8 +40,8 @@ type rowOut struct {
 // turn is one text of a row, as it is shown to people.
 type turn struct{ who, says string }
 
-func (m *masker) row(n int64, r dataset.Row) (rowOut, error) {
-	out := rowOut{Place: rowPlace(r), Number: n, Digest: digestText(r.Digest)}
+func (m *masker) row(v forge.DatasetVersion, n int64, r dataset.Row) (rowOut, error) {
+	out := rowOut{Place: rowPlace(v, r), Number: n, Digest: digestText(r.Digest)}
 	b, err := dataset.Rewrite(nil, r.JSON, func(dst []byte, f dataset.Field) []byte { return m.text(dst, f.Text) })
 	if err != nil {
 		return out, err

@@ -34,19 +34,20 @@ type passFlags struct {
 	national bool
 }
 
-// pass is what was found here, with the index of the rows in a file that goes with it.
+// pass is what was found here, with the index of the rows in a file that has no name any more: it goes with the process, however that ends.
 type pass struct {
 	forge.Scanned
 	ignored []string
-	index   string // path; empty: none
+	index   *os.File
 	sum     string // of the index
 	size    int64  // bytes of the index
 }
 
-func (p *pass) drop() {
-	if p.index != "" {
-		_ = os.Remove(p.index)
-	}
+func (p *pass) drop() { _ = p.index.Close() }
+
+// rows is the index from its beginning.
+func (p *pass) rows() (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(p.index, 0, p.size)), nil
 }
 
 // read makes the one pass over data that is here. Whoever gets a pass drops it.
@@ -58,7 +59,8 @@ func (a *app) read(ctx context.Context, paths []string, o passFlags) (*pass, err
 	if err != nil {
 		return nil, forge.Errorf(forge.KindUnavailable, "dataset.add", "no room for the index of the rows: %w", err).WithHint("set TMPDIR to a directory with 8 bytes for each row")
 	}
-	p := &pass{index: f.Name()}
+	_ = os.Remove(f.Name())
+	p := &pass{index: f}
 	sum, out := sha256.New(), bufio.NewWriterSize(f, 1<<20)
 	count := &counter{w: io.MultiWriter(out, sum)}
 	far, ask := meter()
@@ -70,7 +72,7 @@ func (a *app) read(ctx context.Context, paths []string, o passFlags) (*pass, err
 	}
 	res, err := dataset.Scan(ctx, paths, opts)
 	stop()
-	err = errors.Join(err, out.Flush(), f.Close())
+	err = errors.Join(err, out.Flush())
 	if err != nil {
 		p.drop()
 		return nil, err

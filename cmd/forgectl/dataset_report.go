@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ const (
 // barEnds are what a bar ends with.
 var barEnds = []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
 
-// histogram draws how long rows are, a bar a bin. Bins are doubles of each other; those between that are
+// histogram draws how long rows are, a bar a bin, in a width (0: any). Bins are doubles of each other; those between that are
 // empty are drawn too, so that a gap is seen as one.
 func histogram(bins []forge.LengthBin, width int) []string {
 	bins = slices.DeleteFunc(slices.Clone(bins), func(b forge.LengthBin) bool { return b.Rows <= 0 || b.Below <= 0 })
@@ -40,7 +41,10 @@ func histogram(bins []forge.LengthBin, width int) []string {
 	for _, b := range full {
 		wide = max(wide, len(label(b)))
 	}
-	cells := max(barLeast, min(histogramWidth, width-wide-digits-6))
+	cells := histogramWidth
+	if width > 0 {
+		cells = max(barLeast, min(histogramWidth, width-wide-digits-6))
+	}
 	out := make([]string, len(full))
 	for i, b := range full {
 		out[i] = strings.TrimRight(fmt.Sprintf("%*s  %*s  %s", wide, label(b), digits, thousands(b.Rows), bar(b.Rows, most, cells)), " ")
@@ -59,10 +63,10 @@ func bar(n, most int64, cells int) string {
 
 // report writes what the pass over the data found, for people.
 func (p *printer) report(v forge.DatasetVersion) {
-	r := v.Scan
-	if r == nil {
+	if v.Scan == nil {
 		return
 	}
+	r := belowRoot(v)
 	if r.Duplicates.Rows > 0 {
 		p.line("duplicates: %s of %s rows say the same as an earlier one: %s", thousands(r.Duplicates.Rows), thousands(v.Rows), places(r.Duplicates.First, r.Duplicates.Rows))
 	}
@@ -76,6 +80,33 @@ func (p *printer) report(v forge.DatasetVersion) {
 		}
 	}
 	p.pii(r.PII)
+}
+
+// belowRoot is the report with places as they are called below the root: what is above it stands once, and is long.
+func belowRoot(v forge.DatasetVersion) *forge.ScanReport {
+	root := v.Manifest.Root
+	if len(v.Manifest.Files) == 1 && v.Manifest.Files[0].Path == "." {
+		root = filepath.Dir(root)
+	}
+	root = strings.TrimSuffix(root, "/") + "/"
+	shorter := func(places []string) []string {
+		out := make([]string, len(places))
+		for i, p := range places {
+			out[i] = strings.ReplaceAll(p, root, "")
+		}
+		return out
+	}
+	r := *v.Scan
+	r.Duplicates.First, r.Duplicates.NearFirst = shorter(r.Duplicates.First), shorter(r.Duplicates.NearFirst)
+	if r.PII != nil {
+		pii := *r.PII
+		pii.Samples = slices.Clone(pii.Samples)
+		for i := range pii.Samples {
+			pii.Samples[i].Place = strings.TrimPrefix(pii.Samples[i].Place, root)
+		}
+		r.PII = &pii
+	}
+	return &r
 }
 
 // places lists the first few, and says that there are others.

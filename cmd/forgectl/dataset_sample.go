@@ -105,7 +105,7 @@ func (a *app) sample(ctx context.Context, v forge.DatasetVersion, o sampleOption
 			}
 			at = int(j)
 		}
-		out, err := m.row(n, r)
+		out, err := m.row(v, n, r)
 		if err != nil {
 			return err
 		}
@@ -127,8 +127,13 @@ func noSuchRow(v forge.DatasetVersion, n int64) error {
 	return forge.Errorf(forge.KindNotFound, "", "%s has %s rows and no row %s", versionName(v), thousands(v.Rows), thousands(n))
 }
 
-func rowPlace(r dataset.Row) string {
-	return filepath.ToSlash(r.File) + ":" + strconv.FormatInt(r.Line, 10)
+// rowPlace is FILE:LINE; a version of a single file calls that "." itself.
+func rowPlace(v forge.DatasetVersion, r dataset.Row) string {
+	file := r.File
+	if file == "." {
+		file = filepath.Base(v.Manifest.Root)
+	}
+	return file + ":" + strconv.FormatInt(r.Line, 10)
 }
 
 func digestText(d [32]byte) string { return hex.EncodeToString(d[:]) }

@@ -15,6 +15,8 @@
 //	doctor.go    the visit; doctor_local.go: what a server that is down left on this host
 //	text.go      what a server says, made safe for a terminal; times and sizes for people
 //	plot.go      curves in braille: values in, lines out
+//	dataset_read.go  the one pass over data that is here, by nice_linux.go out of everybody's way; dataset_mask.go: rows without what is private in them
+//	dataset_tree.go, dataset_report.go, dataset_problems.go  what is drawn of datasets: values in, lines out
 //	NOUN.go, run_VERB.go   the commands: options, parse, run
 //
 // Standard output carries the answer and nothing else. Progress, warnings and hints go to

@@ -31,6 +31,8 @@ var jsonForms = []struct {
 	{"run logs 3", reflect.TypeFor[api.LogChunk]()}, {"run metrics 3", reflect.TypeFor[api.Metrics]()}, {"run checkpoints 3", reflect.TypeFor[forge.Checkpoint]()},
 	{"run events 3", reflect.TypeFor[forge.Event]()}, {"run submit lora_sft", reflect.TypeFor[api.Submitted]()}, {"run estimate lora_sft --base tiny", reflect.TypeFor[api.Estimate]()}, {"run cancel 4", reflect.TypeFor[forge.Run]()},
 	{"dataset list", reflect.TypeFor[forge.Dataset]()}, {"dataset show chat", reflect.TypeFor[forge.Dataset]()},
+	{"dataset show chat@1", reflect.TypeFor[forge.DatasetVersion]()}, {"dataset add far /nowhere/far.jsonl", reflect.TypeFor[addedOut]()}, {"dataset edit chat@1 --license MIT", reflect.TypeFor[forge.DatasetVersion]()},
+	{"dataset verify chat@1", reflect.TypeFor[api.DatasetVerified]()}, {"dataset lineage chat@1", reflect.TypeFor[forge.LineageGraph]()}, {"dataset diff chat@1 chat@1", reflect.TypeFor[datasetDiffOut]()},
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
 	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
 	{"recipe list", reflect.TypeFor[api.RecipeRow]()}, {"recipe show lora_sft", reflect.TypeFor[api.Recipe]()},

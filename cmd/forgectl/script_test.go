@@ -27,12 +27,19 @@ import (
 
 // TestMain lets scripts run this binary as forgectl.
 func TestMain(m *testing.M) {
+	if os.Getenv(nicedEnv) != "" {
+		niced()
+		return
+	}
 	testscript.Main(m, map[string]func(){"forgectl": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
 		os.Exit(run(ctx, os.Args, scriptStreams()))
 	}})
 }
+
+// nicedEnv makes this binary show how it gives way, which it cannot take back.
+const nicedEnv = "FORGE_TEST_NICED"
 
 // scriptStreams is the world as a script wants it: TTY=80 makes a terminal of that width, and
 // time stands still.
