@@ -46,9 +46,10 @@ test-long: bootstrap ## Run everything, and what is marked long
 	@go run ./contrib/testreport long
 
 test-gpu: build ## Check against a real NVIDIA driver and GPU, and train on it (FORGE_PYTHON with bitsandbytes); no part of make test
-	@export FORGE_BIN=$(CURDIR)/bin FORGE_PYTHON=$${FORGE_PYTHON:-$$(contrib/python-env/install)}; \
-	go test -tags=e2e,gpu -count=1 -v -timeout 15m -run RealGPU ./internal/e2e/; \
-	cd recipes/python && "$$FORGE_PYTHON" -m pytest -m gpu
+	@export FORGE_BIN=$(CURDIR)/bin FORGE_PYTHON=$${FORGE_PYTHON:-$$(contrib/python-env/install)} FORGE_GPU_COUNTED=$$(mktemp -d); \
+	(cd recipes/python && "$$FORGE_PYTHON" -m pytest -m gpu); trained=$$?; \
+	go test -tags=e2e,gpu -count=1 -v -timeout 15m -run RealGPU ./internal/e2e/; held=$$?; \
+	rm -rf "$$FORGE_GPU_COUNTED"; exit $$((trained | held))
 
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint

@@ -427,3 +427,9 @@ def test_prompts_that_are_texts(tiny, attempt, tmp_path):
     a = attempt(configuration(tiny, path, "prompt", "rlhf", **SHORT, rlhf__reward_functions="builtin:length")).start()
     assert a.wait() == [0], a.logs()
     assert '"prompt": "My router ' in (a.dir / "samples.jsonl").read_text()
+
+
+def test_vllm_on_a_gpu_without_it_is_refused_with_what_to_install():
+    on_gpu = SimpleNamespace(params={"generation.backend": "vllm"}, runtime=SimpleNamespace(gang=SimpleNamespace(device="cuda:0")))
+    with pytest.raises(BadInput, match=r"needs the package vllm, .*pip install 'trl\[vllm\]' .*generation\.backend=hf"):
+        rlhf._check_backend(on_gpu)

@@ -9,6 +9,7 @@ write what is worth more, held to the model that it started from.
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 from . import adapter, assemble, ppo, prompts, rewards, settings
 from .outcome import BadInput
@@ -140,8 +141,8 @@ def _check_backend(job: Job) -> None:
         raise BadInput("generation.backend is vllm, which needs a GPU; on CPU slots use generation.backend=hf")
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
-            "generation.backend is vllm, which needs the package vllm, and this Python environment does not have it; "
-            "install it there, or use generation.backend=hf"
+            f"generation.backend is vllm, which needs the package vllm, and the Python environment {sys.prefix} does not have it; "
+            "install it there (pip install 'trl[vllm]' takes a release that TRL works with), or use generation.backend=hf"
         )
 
 
