@@ -1,6 +1,10 @@
 package forge
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Eval is what a suite found of a model version: stored in the transaction that completed its run, and never changed.
 type Eval struct {
@@ -33,6 +37,39 @@ type EvalFacts struct {
 	Samples      int64             `json:"samples" doc:"Stored, over all tasks and filters"`
 	SamplesSHA   string            `json:"samples_sha256"`
 	Seconds      float64           `json:"seconds" doc:"That the last attempt took"`
+	Leak         *EvalLeak         `json:"leak,omitempty" doc:"Whether the suite's questions were trained on; absent for base models, and where nobody looked: evals of before, and suites whose data is not their own"`
+}
+
+// EvalLeak says which questions of a suite stand in what the model was trained on, as far as its lineage is known: of a base model nobody
+// knows what it has read.
+type EvalLeak struct {
+	Looked   []Overlap  `json:"looked" doc:"For each dataset that was read: A is the dataset, B the suite"`
+	Unlooked []Unlooked `json:"unlooked,omitempty" doc:"Datasets of the lineage that were not read"`
+}
+
+// Unlooked is a dataset that was not read, and why.
+type Unlooked struct {
+	Dataset string `json:"dataset" doc:"NAME@VERSION"`
+	Why     string `json:"why"`
+}
+
+// Words says it in one line.
+func (l EvalLeak) Words() string {
+	var leaks, clean []string
+	for _, o := range l.Looked {
+		if w := o.Worst(); w.Rows > 0 {
+			leaks = append(leaks, fmt.Sprintf("%d of %d questions are in %s", w.Rows, o.RowsB, o.A))
+		} else {
+			clean = append(clean, o.A)
+		}
+	}
+	if len(clean) > 0 {
+		leaks = append(leaks, "none in "+strings.Join(clean, ", "))
+	}
+	for _, u := range l.Unlooked {
+		leaks = append(leaks, u.Dataset+" was not looked at: "+u.Why)
+	}
+	return strings.Join(leaks, "; ")
 }
 
 // EvalTask is one task as the harness ran it.

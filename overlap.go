@@ -40,11 +40,14 @@ type OverlapPlace struct {
 }
 
 // Any says whether anything was found.
-func (o Overlap) Any() bool {
+func (o Overlap) Any() bool { return o.Worst().Rows > 0 }
+
+// Worst is where most rows were found.
+func (o Overlap) Worst() (w OverlapFound) {
 	for _, f := range o.Found {
-		if f.Rows > 0 {
-			return true
+		if f.Rows > w.Rows {
+			w = f
 		}
 	}
-	return false
+	return w
 }

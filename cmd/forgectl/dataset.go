@@ -32,7 +32,7 @@ func (a *app) datasetCommand() *cli.Command {
 			return a.datasetShow(c.Context, args[0])
 		}},
 		a.datasetSampleCommand(), a.datasetDiffCommand(), a.datasetVerifyCommand(), a.datasetRedactCommand(), a.datasetWaiveCommand(), a.datasetEditCommand(),
-		a.datasetDeleteCommand(), a.datasetLineageCommand(), a.datasetImpactCommand(),
+		a.datasetDeleteCommand(), a.datasetLineageCommand(), a.datasetImpactCommand(), a.datasetOverlapCommand(),
 	}}
 }
 

@@ -20,6 +20,9 @@ func (a *app) added(v api.DatasetAdded, child *api.DatasetAdded) error {
 	for _, f := range findings(v.DatasetVersion) {
 		fmt.Fprintf(a.Err, "warning: %s\n", f)
 	}
+	for _, w := range v.Warnings {
+		fmt.Fprintf(a.Err, "warning: %s\n", clean(w))
+	}
 	p := a.printer()
 	switch p.mode {
 	case modeJSON:

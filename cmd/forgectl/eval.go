@@ -81,7 +81,7 @@ func (a *app) evalShow(ctx context.Context, run string) error {
 		return p.done(p.json(e))
 	}
 	p.fields("run", strconv.FormatInt(e.RunNumber, 10), "model", e.Model, "suite", e.Suite+" "+short(e.SuiteSHA256), "limited", limitedBy(e.Eval), "harness", "lm_eval "+e.Facts.Harness["lm_eval"],
-		"computed", fmt.Sprintf("%s on %s, batches of %d", e.Facts.DType, e.Facts.Device, e.Facts.BatchSize), "chat template", short(e.Facts.ChatTemplate), "when", p.time(e.CreatedAt))
+		"computed", fmt.Sprintf("%s on %s, batches of %d", e.Facts.DType, e.Facts.Device, e.Facts.BatchSize), "chat template", short(e.Facts.ChatTemplate), "when", p.time(e.CreatedAt), "trained on", leakOf(e.Facts.Leak))
 	p.section("scores")
 	t := p.table("TASK", "METRIC", "FILTER:2", ">VALUE", ">STDERR:1", ">N:3", ">THRESHOLD", "REACHED")
 	for _, s := range e.Scores {
@@ -116,4 +116,12 @@ func reaches(b recipes.Benchmark, v float64) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// leakOf says whether the questions were trained on; empty where nobody looked.
+func leakOf(l *forge.EvalLeak) string {
+	if l == nil {
+		return ""
+	}
+	return l.Words()
 }

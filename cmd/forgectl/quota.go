@@ -45,6 +45,8 @@ func (a *app) tenantEditCommand() *cli.Command {
 			&cli.StringFlag{Name: "weight", Usage: fmt.Sprintf("of its share of GPU time; 1 is usual, %v to %d", forge.MinWeight, forge.MaxWeight)},
 			&cli.StringFlag{Name: "quota-gpus", Usage: "guaranteed: others have them while they are idle, and give them back; none guarantees nothing"},
 			&cli.StringFlag{Name: "eval-gpus", Usage: "for evals at once, which count in no other bound; none takes the bound away"},
+			&cli.StringFlag{Name: "license-allow", Usage: "licences that inputs of runs may have, like Apache-2.0,CC-BY-*; none takes the list away, site has the site's hold"},
+			&cli.StringFlag{Name: "license-deny", Usage: "licences that they must not have, like CC-BY-NC-*; wins over what is allowed; none and site likewise"},
 		}, boundFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := positionals(c, "TENANT")
@@ -72,10 +74,23 @@ func parseTenant(c *cli.Context) (r api.UpdateTenantRequest, err error) {
 			return r, err
 		}
 	}
+	r.LicenseAllow, r.LicenseDeny = licenseList(c, "license-allow"), licenseList(c, "license-deny")
 	if r == (api.UpdateTenantRequest{}) {
-		return r, forge.Invalidf("", "nothing to change was given").WithHint("give --weight, --quota-gpus, --max-gpus, --max-running, --max-queued or --eval-gpus")
+		return r, forge.Invalidf("", "nothing to change was given").WithHint("give --weight, --quota-gpus, --max-gpus, --max-running, --max-queued, --eval-gpus, --license-allow or --license-deny")
 	}
 	return r, nil
+}
+
+// licenseList reads a list; nil when it was not given.
+func licenseList(c *cli.Context, flag string) *[]string {
+	if !c.IsSet(flag) {
+		return nil
+	}
+	list := []string{}
+	if text := c.String(flag); text != noBound {
+		list = strings.Split(text, ",")
+	}
+	return &list
 }
 
 func (a *app) tenantEdit(ctx context.Context, tenant string, r api.UpdateTenantRequest) error {

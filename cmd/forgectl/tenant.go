@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -108,6 +109,18 @@ func (a *app) showTenant(t forge.Tenant) error {
 	}
 	p.fields("tenant", t.Name, "id", string(t.ID), "created", p.time(t.CreatedAt), "weight", weightText(t.Weight), "quota gpus", bounded(t.Quota.GPUs),
 		"max gpus", bounded(t.Quota.MaxGPUs), "max running", bounded(t.Quota.MaxRunning), "max queued", bounded(t.Quota.MaxQueued), "eval gpus", bounded(t.Quota.EvalGPUs),
-		"gpus now", strconv.Itoa(u.GPUs), "running", strconv.Itoa(u.Running), "queued", strconv.Itoa(u.Queued), "gpu hours", hoursText(u), "share", shareText(u))
+		"gpus now", strconv.Itoa(u.GPUs), "running", strconv.Itoa(u.Running), "queued", strconv.Itoa(u.Queued), "gpu hours", hoursText(u), "share", shareText(u),
+		"license allow", licensesText(t.LicenseAllow), "license deny", licensesText(t.LicenseDeny))
 	return p.done(nil)
+}
+
+// licensesText is a tenant's own list, or whose it is.
+func licensesText(list []string) string {
+	switch {
+	case list == nil:
+		return "the site's"
+	case len(list) == 0:
+		return noBound
+	}
+	return strings.Join(list, ", ")
 }

@@ -118,6 +118,7 @@ func day(ctx context.Context, s *forgedtest.Site, f *fixture) error {
 	}
 	for _, step := range [][]string{
 		{"dataset", "add", "d", data, "--license", "MIT"},
+		{"dataset", "add", "mix", data, "--parent", "d@1"},
 		{"run", "submit", "probe", "--set", "steps=40", "--set", "step_ms=1", "--register", "bot"},
 		{"run", "submit", "probe", "--set", "steps=9", "--set", "fail_at=3"},
 		{"run", "submit", "probe", "--set", "steps=4", "--after", "1"},
@@ -180,6 +181,9 @@ var unused = []string{
 		SELECT r.id, r.tenant, 'chat@1', 'v-1', 'default-offline', '00', 0, '{"dtype":"float32"}', 1 FROM runs AS r WHERE r.state = 'completed' LIMIT 1`,
 	`INSERT INTO eval_scores (run, place, task, filter, metric, value, stderr, n, higher, aggregation)
 		SELECT run, 0, 'forge_reading', 'none', 'acc', 0.5, 0.1, 30, 1, 'mean' FROM eval_results`,
+	`INSERT OR IGNORE INTO dataset_scans (version, report) SELECT seq, '{"scanner":"1"}' FROM dataset_versions LIMIT 1`,
+	`INSERT INTO dataset_rows (version, part, first, prints) SELECT seq, 0, x'0000000000000001', x'0000000000000001' FROM dataset_versions WHERE indexed = 0 LIMIT 1`,
+	`INSERT OR IGNORE INTO run_models (run, role, model) SELECT r.id, 'start', v.id FROM runs AS r, model_versions AS v LIMIT 1`,
 	`INSERT INTO eval_samples (run, task, filter, n, bytes, data) SELECT run, 'forge_reading', 'none', 1, 3, x'1f8b' FROM eval_results`,
 }
 

@@ -15,7 +15,6 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
-	"github.com/forge-ml/forge-ml/internal/license"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -46,11 +45,11 @@ func (s datasets) EditDataset(ctx context.Context, p forge.Principal, ref forge.
 		return none, forge.Invalidf("license", "nothing is to be changed: give a licence, a description or both")
 	}
 	if r.License != nil {
-		terms, _, err := license.Given(*r.License)
+		text, _, err := s.d.licenceOf(ctx, *r.License, v.Parents)
 		if err != nil {
-			return forge.DatasetVersion{}, err
+			return none, err
 		}
-		r.License = new(terms.String())
+		r.License = &text
 	}
 	if r.Description != nil {
 		if err := checkText("description", *r.Description, maxDescription); err != nil {
@@ -133,7 +132,7 @@ func (s datasets) VerifyDataset(ctx context.Context, p forge.Principal, ref forg
 			return none, ctx.Err()
 		case errors.Is(err, fs.ErrPermission):
 			return none, forge.Errorf(forge.KindPrecondition, op, "forged may not read %s", path).
-				WithHint("where data belongs to people it is verified as one of them: forgectl dataset verify %s --local, on a host that has the files", versionName(v))
+				WithHint("where data belongs to people it is verified as one of them: forgectl dataset verify %s, on a host that has the files", versionName(v))
 		case errors.Is(err, fs.ErrNotExist):
 			out.Differs = append(out.Differs, api.FileDiffers{File: path, Why: "it is gone"})
 			continue

@@ -225,6 +225,9 @@ func (s datasets) keep(t forge.TenantID, m forge.Manifest) (forge.Manifest, stri
 		if one == "" || one == "/" {
 			return none, "", forge.Invalidf("scanned", "the root of a single file has no name")
 		}
+		if err := checkText("scanned", one, 200); err != nil {
+			return none, "", err
+		}
 		base, out.Root = filepath.Join(fresh, one), filepath.Join(final, one)
 	}
 	dirs := map[string]bool{fresh: true}

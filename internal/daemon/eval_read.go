@@ -105,6 +105,7 @@ func (d *Daemon) readEval(ctx context.Context, c *Cluster, r forge.Run, a forge.
 	if found.Samples, why = p.done(in); why != "" {
 		return nil, why, nil
 	}
+	found.Facts.Leak = d.leak(ctx, spec)
 	return found, "", nil
 }
 

@@ -53,6 +53,12 @@ func TestALicenceIsReadWhenItIsGivenAndComposedOfWhatAThingIsMadeOf(t *testing.T
 			t.Errorf("%q of %v: %s; want %s", c.terms, c.parents, got, c.want)
 		}
 	}
+	for terms, want := range map[string]string{"zlib": "(Apache-2.0 OR MIT) AND NOASSERTION AND Zlib", "": "(Apache-2.0 OR MIT) AND NOASSERTION"} {
+		v, err := datasets{r.Daemon}.EditDataset(t.Context(), r.op, forge.Ref{Name: "d", Number: 5}, api.EditDatasetRequest{License: &terms})
+		if err != nil || v.License != want {
+			t.Errorf("edited to %q: %s, %v; want %s: what its parents have stays", terms, v.License, err, want)
+		}
+	}
 	_, err := datasets{r.Daemon}.AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: "d", Paths: []string{"/nowhere"}, License: "apache2"})
 	saysNo(t, err, "license", `"apache2" is no licence of the SPDX list`, "hint:did you mean Apache-2.0?")
 	_, err = models{r.Daemon}.ImportModel(t.Context(), r.op, api.ImportModelRequest{Name: "d", Path: "/nowhere", License: "LLaMA"})

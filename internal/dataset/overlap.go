@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -67,6 +66,31 @@ func SideOf(name string, rows int64, man forge.Manifest, layout forge.DatasetLay
 	}}
 }
 
+// SaidOf is a row of what is no dataset: a question of a suite.
+func SaidOf(file string, line int64, prompt, texts []string) Said {
+	s := Said{File: file, Line: line}
+	for _, t := range prompt {
+		s.Prompt = append(s.Prompt, []byte(t))
+	}
+	for _, t := range texts {
+		s.Texts = append(s.Texts, []byte(t))
+	}
+	s.All = s.Texts
+	return s
+}
+
+// SideOfRows is what was read already.
+func SideOfRows(name string, rows []Said) Side {
+	return Side{Name: name, Rows: int64(len(rows)), Each: func(ctx context.Context, fn func(Said) error) error {
+		for _, r := range rows {
+			if err := errors.Join(ctx.Err(), fn(r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
 // lastAsked is the index of the last text that comes before the answer: of messages the last one before the assistant's last turn, of
 // other kinds the last of the prompt. -1: there is no such part.
 func lastAsked(kind forge.DatasetKind, r Row) int {
@@ -95,15 +119,15 @@ type prints struct {
 // of gives fn each fingerprint of a row, with its measure.
 func (p *prints) of(s Said, fn func(m int, print uint64)) {
 	both := func(m int, texts [][]byte, least int) {
-		p.all, p.norm = p.all[:0], p.norm[:0]
+		p.all = p.all[:0]
 		for i, t := range texts {
 			if i > 0 {
-				p.all, p.norm = append(p.all, 0), append(p.norm, 0) // what no text has in it
+				p.all = append(p.all, '\n') // so that a passage and its question are what they are in one text, too
 			}
 			p.all = append(p.all, t...)
-			p.norm = appendNormal(p.norm, t)
 		}
-		if len(bytes.Trim(p.norm, "\x00")) == 0 || least > 0 && characters(p.norm) < least {
+		p.norm = appendNormal(p.norm[:0], p.all)
+		if len(p.norm) == 0 || least > 0 && characters(p.norm) < least {
 			return
 		}
 		fn(m, printOf(p.all))

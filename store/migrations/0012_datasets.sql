@@ -42,7 +42,7 @@ CREATE TABLE dataset_versions_new (
 INSERT INTO dataset_versions_new (id, tenant, dataset, number, kind, columns, rows, bytes, sha256, artifact, license, pii, looked, created_by, created_at, waived_by, waived_reason, waived_at)
 	SELECT id, tenant, dataset, number, kind, columns, rows, bytes, sha256, artifact, license, pii, looked, created_by, created_at,
 		iif(pii = 'waived', 'unknown', ''), iif(pii = 'waived', 'before reasons were kept', ''), iif(pii = 'waived', created_at, 0)
-	FROM dataset_versions ORDER BY created_at, id;
+	FROM dataset_versions ORDER BY rowid; -- as they came, whatever clocks said
 
 -- What a version was made from. No cycle can be: a parent came before its child.
 CREATE TABLE dataset_parents (
@@ -57,7 +57,7 @@ CREATE TABLE dataset_parents (
 INSERT INTO dataset_parents (child, parent, tenant)
 	SELECT c.seq, p.seq, c.tenant FROM dataset_versions AS v
 	JOIN dataset_versions_new AS c ON c.id = v.id JOIN dataset_versions_new AS p ON p.id = v.parent
-	WHERE v.parent IS NOT NULL AND p.seq < c.seq;
+	WHERE v.parent IS NOT NULL;
 CREATE TRIGGER dataset_parents_immutable BEFORE UPDATE ON dataset_parents
 BEGIN SELECT RAISE(ABORT, 'lineage never changes'); END;
 CREATE TRIGGER dataset_parents_stay BEFORE DELETE ON dataset_parents

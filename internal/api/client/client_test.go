@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -205,6 +206,31 @@ func TestEveryMethod(t *testing.T) {
 	must(err, len(ds.Items) == 1, "Datasets")
 	d, err := c.Dataset(ctx, "chat")
 	must(err, d.Name == "chat", "Dataset")
+	one, err := c.DatasetVersion(ctx, "chat")
+	must(err, one.Number == 1 && one.ID == dv.ID, "DatasetVersion")
+	one, err = c.EditDataset(ctx, "chat@1", api.EditDatasetRequest{Description: new("of the desk")})
+	must(err, one.Description == "of the desk" && one.License == "MIT", "EditDataset")
+	checked, err := c.VerifyDataset(ctx, "chat@1", client.NewOnce())
+	must(err, checked.Intact && checked.Name == "chat@1", "VerifyDataset")
+	bytes := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("12345678")), nil }
+	const sum = "ef797c8118f02dfb649607dd5d3f8c7623048c9c063d532cc95c5ed7a898a64f"
+	sent, err := c.AddDatasetFile(ctx, sum, 8, bytes)
+	must(err, sent.Bytes == 8, "AddDatasetFile")
+	index, err := c.AddDatasetRows(ctx, "chat@1", sum, 8, bytes)
+	must(err, index.Rows == 1, "AddDatasetRows")
+	g, err := c.DatasetLineage(ctx, "chat@1", api.LineageQuery{Down: true, Limit: 5})
+	must(err, len(g.Nodes) == 1 && g.Root == string(dv.ID), "DatasetLineage")
+	went, err := c.DatasetImpact(ctx, sum)
+	must(err, went.Digest == sum, "DatasetImpact")
+	if _, err := c.WaiveDataset(ctx, "chat@1", "x"); forge.KindOf(err) != forge.KindForbidden {
+		t.Errorf("a member waives: %v", err)
+	}
+	if _, err := c.DeleteDataset(ctx, "chat@1", api.DeleteDatasetRequest{}); forge.KindOf(err) != forge.KindForbidden {
+		t.Errorf("a member deletes: %v", err)
+	}
+	if _, err := c.DatasetVersion(ctx, "chat@production"); forge.KindOf(err) != forge.KindInvalid {
+		t.Errorf("a label of a dataset: %v", err)
+	}
 	mv, err := c.ImportModel(ctx, api.ImportModelRequest{Name: "tiny", Path: "/m"}, client.NewOnce())
 	must(err, mv.Kind == forge.ModelBase, "ImportModel")
 	once := client.NewOnce()

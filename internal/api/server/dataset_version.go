@@ -68,7 +68,7 @@ func (s *server) datasets() {
 	})
 	operation(s, spec{
 		id: "list-datasets", method: http.MethodGet, path: api.DatasetsPath, tag: "datasets", role: forge.RoleViewer,
-		summary: "List datasets", doc: "By name, with their versions.",
+		summary: "List datasets", doc: "By name, with their versions, without manifests, parents and reports.",
 		errors: []forge.Kind{forge.KindInvalid},
 	}, func(ctx context.Context, p forge.Principal, in *NamedInput) (api.List[forge.Dataset], error) {
 		l, err := s.Datasets.Datasets(ctx, p, in.listing())
