@@ -28,7 +28,7 @@ var (
 	foreign = []string{"Können Sie mir bitte sagen, wann die Lieferung kommt?", "Die Größe passt nicht, ich möchte sie zurückschicken.", "Où puis-je télécharger ma facture ?", "J’ai déjà réinstallé l’application deux fois.",
 		"¿Cómo cambio la contraseña de mi cuenta?", "パスワードをリセットする方法を教えてください。", "アップデート後に接続できなくなりました。", "我的订单还没有发货,请帮我查一下。", "请问怎么修改收货地址?", "Как мне отменить подписку?",
 		"Спасибо, теперь всё работает.", "감사합니다, 잘 됩니다.", "مرحبا، أحتاج إلى مساعدة في الفاتورة.", "Great, that worked 🎉 thank you so much 🙏", "Não consigo entrar na minha conta.", "Zażółć gęślą jaźń — to test."}
-	snippets = []string{"```python\ndef mean(xs):\n    return sum(xs) / len(xs)  # \"empty\" raises\n```", "1. Open \"Settings\"\n2. Choose \"Network\"\n3. Press \"Reset\"\n", "```sh\ngrep -rn 'TODO' src/ | sort | uniq -c\n```",
+	snippets = []string{"```python\ndef mean(xs):\n    return sum(xs) / len(xs)  # \"empty\" raises\n```", "1. Open \"Settings\"\n2. Choose \"Network\"\n3. Press \"Reset\"\n", "```sh\ngrep -rn 'error' src/ | sort | uniq -c\n```",
 		"SELECT id, total FROM orders WHERE state = 'open' AND total > 100.00;\n", "{\"retry\": true, \"after\": 30}\n", "C:\\Users\\Public\\Documents\\report_2024-03-01_v2.1.0.pdf", "commit 9fceb02d0ae598e95dc970b74767f19372d61af8\n\tfix: off by one\n",
 		"| name | size |\n|---|---|\n| a.bin | 1048576 |\n", "see https://docs.example.org/guide/v2/install?lang=en#step-3 for more\n"}
 	people = []string{"anna.berg", "j.smith", "li.wei", "m.garcia", "olga_p", "tom.baker", "fatima.z", "kenji", "sara.lund", "d.novak"}

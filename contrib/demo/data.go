@@ -48,7 +48,7 @@ const demoRows = 120
 // chats are rows of a support desk. None of the people and numbers in them exists.
 func chats(r *rand.Rand, n int, tag string) []map[string]any {
 	topics := []string{"reset my password", "change the delivery address", "cancel the subscription", "download the invoice", "connect the printer", "update the firmware"}
-	private := []string{"My address is %s.%d@example.org.", "The card is 4111 1111 1111 1111, %s %d.", "Use the key AKIAIOSFODNN7EXAMPL%[1].1s, ticket %[2]d.", "Ring me at +1 415 555 0132, %s, ticket %d."}
+	private := []string{"My address is %s.%d@example.org.", "The card is 4111 1111 1111 1111, %s %d.", "Use the key AKIA3XQ7RZ5TKWP2MVNB, %s, ticket %d.", "Ring me at +1 415 555 0132, %s, ticket %d."}
 	var rows []map[string]any
 	for i := range n {
 		ask := fmt.Sprintf("How do I %s? (%s-%d)", topics[r.IntN(len(topics))], tag, i)
@@ -133,7 +133,7 @@ func (s *dataStory) problems(ctx context.Context) error {
 	said, err := cmd.CombinedOutput()
 	fmt.Print(indent(string(said)))
 	all := err != nil && cmd.ProcessState.ExitCode() == 2
-	for _, line := range []string{"line 18", "line 42", "line 78"} {
+	for _, line := range []string{"mail.jsonl:18:", "mail.jsonl:42:", "mail.jsonl:78:"} {
 		all = all && strings.Contains(string(said), line)
 	}
 	return s.claim(all, "forgectl dataset add", "all three bad rows are listed with file and line, and nothing was registered")
@@ -188,7 +188,7 @@ func (s *dataStory) add(ctx context.Context) error {
 	return errors.Join(
 		s.claim(v.Kind == forge.KindPromptCompletion && len(v.Manifest.Files) == 3 && v.Rows == 2*demoRows-1, "forgectl dataset show desk@1", "%d rows of kind %s in %d files, one of them compressed, one pass", v.Rows, v.Kind, len(v.Manifest.Files)),
 		s.claim(v.Scan.Duplicates.Rows == 1, "forgectl dataset show desk@1", "one row says what an earlier one says"),
-		s.claim(v.PII == forge.PIIFindings && found[forge.PIIEmail] && found[forge.PIICreditCard] && found[forge.PIIPhone], "forgectl dataset show desk@1", "mail addresses, cards, phone numbers and keys in %d rows: status %s", v.Scan.PII.RowsFound, v.PII),
+		s.claim(v.PII == forge.PIIFindings && found[forge.PIIEmail] && found[forge.PIICreditCard] && found[forge.PIIPhone], "forgectl dataset show desk@1", "mail addresses, cards and phone numbers in %d rows: status %s", v.Scan.PII.RowsFound, v.PII),
 		s.claim(!strings.Contains(string(all), "4111 1111") && !strings.Contains(string(all), "@example.org"), "forgectl dataset show desk@1 -o json", "what was found is stored nowhere: samples are masked"),
 	)
 }
@@ -274,10 +274,11 @@ func (s *dataStory) changed(ctx context.Context) error {
 	if refused != nil {
 		fmt.Print(indent(lastLine(refused.Error())))
 	}
-	_, verify := s.site.Ctl(ctx, "dataset", "verify", "desk@1")
+	verify := s.site.Command(ctx, "dataset", "verify", "desk@1")
+	said, verr := verify.CombinedOutput()
 	return errors.Join(
 		s.claim(refused != nil && forgedtest.ExitCode(refused) == 2 && strings.Contains(refused.Error(), "mail.jsonl"), "forgectl run submit lora_sft --dataset desk@1", "a run refuses data that is not what was registered, and names the file"),
-		s.claim(verify != nil && strings.Contains(verify.Error(), "mail.jsonl"), "forgectl dataset verify desk@1", "so does verify"),
+		s.claim(verr != nil && strings.Contains(string(said), "mail.jsonl"), "forgectl dataset verify desk@1", "so does verify"),
 		os.WriteFile(path, old, 0o644),
 	)
 }

@@ -194,7 +194,7 @@ func (s *process) status(st forge.StatusFile) error {
 func (s *process) refuse(err error) int {
 	var p *dataset.Problems
 	if errors.As(err, &p) {
-		_, _ = fmt.Fprintf(s.errOut, "%d problems; nothing is registered\n", p.Total)
+		_, _ = fmt.Fprintf(s.errOut, "nothing is registered; rows that are none: %d\n", p.Total)
 		for _, r := range p.Rows {
 			_, _ = fmt.Fprintln(s.errOut, p.Words(r))
 		}
