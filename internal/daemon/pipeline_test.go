@@ -94,7 +94,8 @@ func TestAStepThatFailsHoldsTheRestUntilItIsSubmittedAgain(t *testing.T) {
 	r.fake.Start(key)
 	r.fake.Finish(key, 1)
 	r.await(t, run["sft"].ID, "failed", inState(forge.RunFailed))
-	w := r.why(t, run["reward"])
+	var w api.Why // of the plan that has seen it
+	r.await(t, run["reward"].ID, "held for its step", func(forge.Run) bool { w = r.why(t, run["reward"]); return w.Code == forge.HoldAfterFailed })
 	if w.Code != forge.HoldAfterFailed || !strings.Contains(strings.Join(w.Evidence, "; "), "it needs step sft, run 1, which is failed") || strings.Join(w.Next, "; ") != "forgectl run retry 1" {
 		t.Errorf("%+v", w)
 	}
