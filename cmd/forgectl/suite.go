@@ -20,6 +20,9 @@ import (
 // fetchTimeout bounds a fetch: benchmarks are gigabytes at most, and a mirror may be slow.
 const fetchTimeout = 2 * time.Hour
 
+// fetchLeave is how long a loader that was interrupted has to clean its cache.
+const fetchLeave = 10 * time.Second
+
 func (a *app) suiteCommand() *cli.Command {
 	return &cli.Command{Name: "suite", Usage: "list suites of benchmarks, show what they measure, check and fetch them", Subcommands: []*cli.Command{
 		{Name: "list", Usage: "list the suites that evals can run", Action: func(c *cli.Context) error {
@@ -49,7 +52,7 @@ func (a *app) suiteCommand() *cli.Command {
 				return a.suiteDone(s)
 			}},
 		{Name: "fetch", Usage: "bring the data of a suite into the cache of this host, for evals that run without network", ArgsUsage: "SUITE",
-			Description: "Evals fetch nothing. Run this where there is network, as the account that jobs run under, with HF_HOME\nset to the cache that the nodes see. A suite whose data is its own needs none of it.",
+			Description: "Evals fetch nothing. Run this where there is network, as the account that jobs run under, with HF_HOME\nset to the cache that the nodes see. HF_ENDPOINT names a mirror, HF_TOKEN an account that may read gated data.\nA suite whose data is its own needs none of it.",
 			Flags:       []cli.Flag{&cli.StringFlag{Name: "python", Usage: "interpreter of the training environment (FORGE_PYTHON)", EnvVars: []string{"FORGE_PYTHON"}, Value: "python3"}},
 			Action: func(c *cli.Context) error {
 				args, err := positionals(c, "SUITE")
@@ -154,13 +157,19 @@ func (a *app) suiteFetch(ctx context.Context, name, python string) error {
 	cmd := exec.CommandContext(ctx, python, "-m", "forge_train.suite_fetch", strings.Join(s.Tasks(), ","))
 	cmd.Env = append(os.Environ(), "PYTHONPATH="+src, "PYTHONDONTWRITEBYTECODE=1")
 	cmd.Stdout, cmd.Stderr = a.Out, a.Err
+	// asked, not killed: the loader takes back what is half in the cache
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, fetchLeave
 	err = cmd.Run()
 	var ended *exec.ExitError
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return forge.Errorf(forge.KindUnavailable, "suite.fetch", "suite %s is not whole in the cache: it was not fetched within %s", s.Name, fetchTimeout).
+			WithHint("fetch again: what is there is kept")
 	case errors.As(err, &ended):
-		return forge.Errorf(forge.KindUnavailable, "suite.fetch", "suite %s is not in the cache: its loader ended with exit code %d", s.Name, ended.ExitCode())
+		return forge.Errorf(forge.KindUnavailable, "suite.fetch", "suite %s is not whole in the cache; its loader says above why (%s)", s.Name, ended).
+			WithHint("fetch again when that is mended: what is there is kept")
 	}
 	return forge.Errorf(forge.KindPrecondition, "suite.fetch", "%s cannot be run: %v", python, err).
 		WithHint("name the interpreter of the training environment with --python; contrib/python-env/install makes one")
