@@ -15,13 +15,13 @@ import (
 
 // openForTraining starts a site that can really train, with the tiny model, made as a user makes it, and a chat dataset: tiny@1 and chat@1.
 // It returns where the model lies.
-func openForTraining(t *testing.T) (context.Context, *forgedtest.Site, string) {
+func openForTraining(t *testing.T, more ...func(*forgedtest.Options)) (context.Context, *forgedtest.Site, string) {
 	t.Helper()
 	python := os.Getenv("FORGE_PYTHON")
 	if python == "" {
 		t.Fatal("FORGE_PYTHON is not set; run these tests through make test")
 	}
-	ctx, s := openFor(t, 10*time.Minute, func(o *forgedtest.Options) { o.Python = python })
+	ctx, s := openFor(t, 10*time.Minute, append(more, func(o *forgedtest.Options) { o.Python = python })...)
 	tiny := filepath.Join(s.Dir, "tiny")
 	paths, err := filepath.Glob(filepath.Join(s.State(), "python", "forge_train-*"))
 	must(t, err)

@@ -66,12 +66,13 @@ def repository(config: str, rows) -> dict[str, bytes]:
 
 
 class Hub(ThreadingHTTPServer):
-    """faults: by dataset, what befalls those who ask for it (gone, gated, broken, hangs, breaks off, stalls)."""
+    """faults: by dataset, what befalls those who ask for it (gone, gated, broken, hangs, breaks off, stalls, lists nothing)."""
 
     daemon_threads = True
 
     def __init__(self, port: int = 0):
         self.repositories = {name: repository(*made) for name, made in DATASETS.items()}
+        self.commit = COMMIT
         self.faults: dict[str, str] = {}
         self.asked: list[str] = []
         self.closing = threading.Event()
@@ -122,9 +123,11 @@ class _Answer(BaseHTTPRequestHandler):
         if (files := self._files(name)) is None:
             return None
         siblings = [{"rfilename": f} for f in files]
-        return self._json({"id": name, "sha": COMMIT, "private": False, "gated": False, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
+        return self._json({"id": name, "sha": self.server.commit, "private": False, "gated": False, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
 
     def _listed(self, name: str, fits, under: str | None = None) -> None:
+        if self.server.faults.get(name) == "lists nothing":
+            return self._refuse(404, "EntryNotFound")
         if (files := self._files(name)) is None:
             return None
         folders = {f.split("/")[0] for f in files if "/" in f}
@@ -162,7 +165,7 @@ class _Answer(BaseHTTPRequestHandler):
         if m:
             self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
         self.send_header("ETag", f'"{_etag(whole)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.server.commit)
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(whole) - start))
         self.end_headers()
@@ -185,7 +188,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body)), "X-Repo-Commit": COMMIT} | headers).items():
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body)), "X-Repo-Commit": self.server.commit} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

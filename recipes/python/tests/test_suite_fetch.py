@@ -130,3 +130,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_counts(hub, home, tiny, atte
     assert [d.name for d in older.parent.iterdir() if d.is_dir()] == [COMMIT]
     info = json.loads((older.parent / COMMIT / "dataset_info.json").read_text())
     assert {name: s["num_examples"] for name, s in info["splits"].items()} == {"train": 4, "validation": 5, "test": 6}
+
+    hub.commit, hub.faults = "0ddba11" * 5 + "00000", {"allenai/ai2_arc": "lists nothing"}
+    code, out, err = fetched(hub.endpoint, home, ("arc_challenge",))
+    assert code == 1 and "what the cache holds is older than its revision 0ddba110ddba" in err, "datasets takes the older copy in silence"
