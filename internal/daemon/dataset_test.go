@@ -208,7 +208,8 @@ func TestForgeKeepsACopyOfItsOwnAndErasesItWhole(t *testing.T) {
 		}
 		stranger := memberOf(r.op, "bob")
 		stranger.Tenant = other.ID
-		if _, err := s.AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: "there", Paths: []string{path}, Scanned: scannedFile(t, path)}); err != nil {
+		same := textFile(t, "one", "two")
+		if _, err := s.AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: "there", Paths: []string{same}, Scanned: scannedFile(t, same)}); err != nil {
 			t.Fatal(err)
 		}
 		for what, c := range map[string]struct {
