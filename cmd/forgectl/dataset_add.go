@@ -348,33 +348,40 @@ func (a *app) badRows(bad badRows, o addOptions) error {
 // sedMost is how many lines a command that a person pastes may name.
 const sedMost = 20
 
-// withoutBadRows is a command that leaves the bad rows out, where there is one: a file of lines.
+// withoutBadRows is a command that leaves the bad rows out, where there is one: files of lines. One file that was named is left as it is;
+// of several, and of a directory, those with bad rows are mended where they are, and what was there stays beside them.
 func withoutBadRows(bad badRows, o addOptions) string {
-	if len(bad.Problems) == 0 {
+	if len(bad.Problems) == 0 || int64(len(bad.Problems)) < bad.Total {
 		return ""
 	}
-	file := bad.Problems[0].File
+	var files []string
+	lines := map[string][]string{}
 	for _, p := range bad.Problems {
-		if p.File != file || p.Line == 0 {
+		if p.Line == 0 || filepath.Ext(p.File) != ".jsonl" {
 			return ""
 		}
-	}
-	if filepath.Ext(file) != ".jsonl" {
-		return ""
-	}
-	clean := strings.TrimSuffix(file, ".jsonl") + ".good.jsonl"
-	again := fmt.Sprintf("forgectl dataset add %s %s", o.Name, wordIfNeeded(clean))
-	if int64(len(bad.Problems)) == bad.Total && bad.Total <= sedMost {
-		lines := make([]string, len(bad.Problems))
-		for i, p := range bad.Problems {
-			lines[i] = strconv.FormatInt(p.Line, 10) + "d"
+		if lines[p.File] == nil {
+			files = append(files, p.File)
 		}
-		return fmt.Sprintf("without them: sed '%s' %s > %s && %s", strings.Join(slices.Compact(lines), ";"), wordIfNeeded(file), wordIfNeeded(clean), again)
+		lines[p.File] = append(lines[p.File], strconv.FormatInt(p.Line, 10)+"d")
 	}
-	if int64(len(bad.Problems)) < bad.Total {
+	script := func(file string) string { return "'" + strings.Join(slices.Compact(lines[file]), ";") + "'" }
+	if file := files[0]; len(o.Paths) == 1 && o.Paths[0] == file {
+		clean := wordIfNeeded(strings.TrimSuffix(file, ".jsonl") + ".good.jsonl")
+		again := fmt.Sprintf("> %s && forgectl dataset add %s %s", clean, o.Name, clean)
+		if bad.Total <= sedMost {
+			return fmt.Sprintf("without them: sed %s %s %s", script(file), wordIfNeeded(file), again)
+		}
+		return fmt.Sprintf("without them: forgectl dataset add %s %s -o json | jq -r '.problems[] | \"\\(.line)d\"' | sed -f - %s %s", o.Name, wordsOf(o.Paths), wordIfNeeded(file), again)
+	}
+	if bad.Total > sedMost {
 		return ""
 	}
-	return fmt.Sprintf("without them: forgectl dataset add %s %s -o json | jq -r '.problems[] | \"\\(.line)d\"' | sed -f - %s > %s && %s", o.Name, wordsOf(o.Paths), wordIfNeeded(file), wordIfNeeded(clean), again)
+	words := make([]string, len(files))
+	for i, f := range files {
+		words[i] = fmt.Sprintf("sed -i.bad %s %s", script(f), wordIfNeeded(f))
+	}
+	return fmt.Sprintf("without them (the files as they are stay beside them, as .bad): %s && forgectl dataset add %s %s", strings.Join(words, " && "), o.Name, wordsOf(o.Paths))
 }
 
 func wordsOf(paths []string) string {

@@ -188,7 +188,7 @@ func (s *dataStory) add(ctx context.Context) error {
 	return errors.Join(
 		s.claim(v.Kind == forge.KindPromptCompletion && len(v.Manifest.Files) == 3 && v.Rows == 2*demoRows-1, "forgectl dataset show desk@1", "%d rows of kind %s in %d files, one of them compressed, one pass", v.Rows, v.Kind, len(v.Manifest.Files)),
 		s.claim(v.Scan.Duplicates.Rows == 1, "forgectl dataset show desk@1", "one row says what an earlier one says"),
-		s.claim(v.PII == forge.PIIFindings && found[forge.PIIEmail] && found[forge.PIICreditCard] && found[forge.PIIPhone], "forgectl dataset show desk@1", "mail addresses, cards and phone numbers in %d rows: status %s", v.Scan.PII.RowsFound, v.PII),
+		s.claim(v.PII == forge.PIIFindings && found[forge.PIIEmail] && found[forge.PIICreditCard] && found[forge.PIIPhone] && found["secret_aws_access_key"], "forgectl dataset show desk@1", "mail addresses, cards, phone numbers and keys in %d rows: status %s", v.Scan.PII.RowsFound, v.PII),
 		s.claim(!strings.Contains(string(all), "4111 1111") && !strings.Contains(string(all), "@example.org"), "forgectl dataset show desk@1 -o json", "what was found is stored nowhere: samples are masked"),
 	)
 }

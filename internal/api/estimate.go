@@ -23,6 +23,7 @@ type EstimatePart struct {
 	Name  string `json:"name" enum:"weights,adapters,gradients,optimizer,casts,activations,logits,kv_cache,reference,reward_model,value_model,gathered,allowance"`
 	Bytes int64  `json:"bytes"`
 	Guess bool   `json:"guess,omitempty" doc:"An allowance, or what no test has counted"`
+	Late  bool   `json:"late,omitempty" doc:"It grows while activations, logits and casts are taken down: bytes of the whole counts only the larger of the two"`
 	Doc   string `json:"doc"`
 }
 

@@ -288,7 +288,7 @@ func (s runs) EstimateRun(ctx context.Context, p forge.Principal, q api.SubmitRu
 	}
 	out.Parameters, out.Bytes = j.Model.Parameters(), footprint.Total(parts)
 	for _, part := range parts {
-		out.Parts = append(out.Parts, api.EstimatePart{Name: string(part.Name), Bytes: part.Bytes, Guess: part.Guess, Doc: part.Doc})
+		out.Parts = append(out.Parts, api.EstimatePart{Name: string(part.Name), Bytes: part.Bytes, Guess: part.Guess, Late: part.Late, Doc: part.Doc})
 	}
 	for _, k := range kinds {
 		f, err := k.fit(j, spec.Gang)

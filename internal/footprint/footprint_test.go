@@ -124,6 +124,38 @@ func TestEveryPartIsWhatTensorsWereCounted(t *testing.T) {
 	}
 }
 
+// What an H100 held (make test-gpu, 2026-11-26): half a billion weights in bf16, rows of 1024 tokens. peak is CUDA's, of all tensors at once.
+func TestTheSumIsWhatAGPUHeldAtMost(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "gpu.json"))
+	var runs []struct {
+		run
+		Peak int64 `json:"peak"`
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &runs)
+	}
+	if err != nil || len(runs) != 3 {
+		t.Fatalf("%d runs: %v", len(runs), err)
+	}
+	for _, r := range runs {
+		parts, err := footprint.Of(footprint.Job{Recipe: r.Recipe, Params: r.Params, Model: r.Shape, Ranks: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = slices.DeleteFunc(parts, func(p footprint.Part) bool { return p.Name == footprint.Allowance })
+		for _, p := range parts {
+			if held := float64(r.Held[string(p.Name)]); math.Abs(float64(p.Bytes)-held) > 0.05*held {
+				t.Errorf("%s: %s is said to be %d bytes, and %.0f were counted", r.Name, p.Name, p.Bytes, held)
+			}
+		}
+		if off := float64(footprint.Total(parts)-r.Peak) / float64(r.Peak); math.Abs(off) > 0.03 {
+			t.Errorf("%s: said %d bytes, held %d at most: %+.1f %%", r.Name, footprint.Total(parts), r.Peak, 100*off)
+		} else {
+			t.Logf("%s: %+.1f %%", r.Name, 100*off)
+		}
+	}
+}
+
 func shape() *forge.Shape {
 	s := &forge.Shape{Type: "llama", Layers: 32, Hidden: 4096, Heads: 32, KVHeads: 8, HeadDim: 128, Intermediate: 14336, Vocab: 128256,
 		Elements: map[string]int64{"BF16": 8_030_261_248}, Embedding: 525_336_576, Head: 525_336_576, Tensors: 291}

@@ -29,24 +29,27 @@ type Part struct {
 	Name  PartName
 	Bytes int64
 	Guess bool   // no test has counted it, or it is an allowance
+	Late  bool   // it grows while what a forward pass left is taken down: the two are never whole together
 	Doc   string // what it is, in words
 }
 
-// Total is what all parts take together: more than the true peak, which not all of them reach at once. Keys and values are kept while a policy
-// writes, and gone while it learns: of the two only the larger counts.
+// Total is what is held at once. Keys and values are kept while a policy writes, and gone while it learns; gradients that no earlier pass has left
+// come as what the forward pass left goes: of these only the largest counts.
 func Total(parts []Part) int64 {
-	var n, writing, learning int64
+	var n, writing, learning, late int64
 	for _, p := range parts {
-		switch p.Name {
-		case KVCache:
+		switch {
+		case p.Late:
+			late += p.Bytes
+		case p.Name == KVCache:
 			writing += p.Bytes
-		case Casts, Activations, Logits:
+		case p.Name == Casts || p.Name == Activations || p.Name == Logits:
 			learning += p.Bytes
 		default:
 			n += p.Bytes
 		}
 	}
-	return n + max(writing, learning)
+	return n + max(writing, learning, late)
 }
 
 const (
@@ -79,7 +82,7 @@ func Of(j Job) ([]Part, error) {
 	var out []Part
 	add := func(name PartName, bytes float64, guess bool, doc string) {
 		if bytes > 0 {
-			out = append(out, Part{name, int64(min(bytes, mostBytes)), guess, doc})
+			out = append(out, Part{Name: name, Bytes: int64(min(bytes, mostBytes)), Guess: guess, Doc: doc})
 		}
 	}
 	share := 1.0 // of what FSDP splits
@@ -106,6 +109,10 @@ func Of(j Job) ([]Part, error) {
 		held, doc = 2, "one of each trained weight, and DDP's copy of it in buckets"
 	}
 	add(Gradients, trained*size*held/share, held > 1 || s.split, doc)
+	// With checkpointing a layer is computed again when most gradients are there; accumulated ones outlast their pass; several ranks keep buckets.
+	if last := len(out) - 1; last >= 0 && out[last].Name == Gradients {
+		out[last].Late = s.passes == 1 && !s.checkpointing && s.ranks == 1
+	}
 	add(Optimizer, trained*size*adamMoments/share+4*m.trainedTensors(), s.split, "AdamW: two moments of each trained weight")
 	add(Casts, m.casts()/share, s.split, "copies of trained weights in the number format that is computed in, which autocast keeps")
 	add(Activations, m.activations(), false, m.activationsDoc())
@@ -235,5 +242,5 @@ func (m measure) allow(parts []Part) []Part {
 		return parts
 	}
 	n := contextBytes + int64(lostShare*float64(Total(parts)))
-	return append(parts, Part{Allowance, n, true, "CUDA, cuBLAS and NCCL themselves (800 MiB) and 6 % lost between blocks: an allowance, not a count"})
+	return append(parts, Part{Name: Allowance, Bytes: n, Guess: true, Doc: "CUDA, cuBLAS and NCCL themselves (800 MiB) and 6 % lost between blocks: an allowance, not a count"})
 }

@@ -5,7 +5,7 @@ package footprint
 func (m measure) policy(out []Part, trained, adapters float64) []Part {
 	add := func(name PartName, bytes float64, guess bool, doc string) {
 		if bytes > 0 {
-			out = append(out, Part{name, int64(min(bytes, mostBytes)), guess, doc})
+			out = append(out, Part{Name: name, Bytes: int64(min(bytes, mostBytes)), Guess: guess, Doc: doc})
 		}
 	}
 	ppo := m.writes == "ppo"
