@@ -80,7 +80,7 @@ func TestAKillInTheMiddleOfAPurgeLeavesNoByte(t *testing.T) {
 				}
 				after = versionOf(t, ctx, s, "gone@1")
 			}
-			if after.SHA256 != before.SHA256 || after.DeletedAt.IsZero() || after.Rows != 2 {
+			if after.SHA256 != before.SHA256 || after.DeletedAt.IsZero() || after.Rows != 2 || !after.Indexed {
 				t.Errorf("the tombstone is %+v", after)
 			}
 			if left := holding(t, s.State(), secret); len(left) > 0 {
