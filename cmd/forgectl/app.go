@@ -23,11 +23,15 @@ type app struct {
 	timeout time.Duration // of one request; 0 is the client's own
 	cfg     *config       // once it was read
 	behind  []string      // arguments that stood behind --
+
+	fetched map[forge.DatasetVersionID]forge.Manifest // forge's own copies of data, for as long as the command runs
+	dirs    []string                                  // where they are
 }
 
 // run is forgectl without the process around it.
 func run(ctx context.Context, args []string, io Streams) int {
 	a := &app{Streams: io}
+	defer a.drop()
 	if len(args) == 2 && args[1] == "version" { // scripts ask this often: without making the tree
 		err := a.printVersion()
 		complain(io, "version", err)

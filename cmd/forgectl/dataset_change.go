@@ -58,7 +58,7 @@ func (a *app) datasetWaiveCommand() *cli.Command {
 func (a *app) datasetDeleteCommand() *cli.Command {
 	return &cli.Command{Name: "delete", Usage: "take a version out of use; files that stay where they are are never touched", ArgsUsage: "NAME@VERSION",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "purge", Usage: "erase forge's own copy of the bytes and the index of the rows, too; digest and lineage stay"},
+			&cli.BoolFlag{Name: "purge", Usage: "erase forge's own copy of the bytes, too; digest, lineage and the index of the rows stay"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it without asking"},
 		},
 		Action: func(c *cli.Context) error {
@@ -113,11 +113,8 @@ func (a *app) datasetDelete(ctx context.Context, ref string, purge, yes bool) er
 
 func deleteText(v forge.DatasetVersion, purge bool) string {
 	s := clean(versionName(v)) + " has " + thousands(v.Rows) + " rows, " + size(v.Bytes) + "; no run can use it any more"
-	switch {
-	case purge && v.Owned:
+	if purge && v.Owned { // any other purge is refused
 		s += ", and forge's copy of its bytes is erased for ever"
-	case purge:
-		s += ", and the index of its rows is erased; the files at " + clean(v.Manifest.Root) + " stay, they are not forge's"
 	}
 	return s + ".\ndelete it?"
 }

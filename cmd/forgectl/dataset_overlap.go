@@ -79,13 +79,14 @@ func (a *app) side(ctx context.Context, ref string) (dataset.Side, error) {
 			return dataset.Side{}, err
 		}
 		v, err := a.version(ctx, cl, ref)
-		if err == nil {
-			err = readable(v)
-		}
 		if err != nil {
 			return dataset.Side{}, err
 		}
-		return dataset.SideOf(versionName(v), v.Rows, v.Manifest, *v.Layout, v.Kind), nil
+		at, err := a.files(ctx, v)
+		if err != nil {
+			return dataset.Side{}, err
+		}
+		return placedSide(dataset.SideOf(versionName(v), v.Rows, at, *v.Layout, v.Kind), at, v.Manifest), nil
 	}
 	path, err := filepath.Abs(ref)
 	if err != nil {

@@ -144,9 +144,6 @@ func readable(v forge.DatasetVersion) error {
 	f, err := os.Open(v.Manifest.Root)
 	if err != nil {
 		e := forge.Errorf(forge.KindUnavailable, "", "the data of %s cannot be read here: %w", versionName(v), err)
-		if v.Owned {
-			return e.WithHint("it is forge's own copy; run this on the server's host, as an account that may read it")
-		}
 		return e.WithHint("run this on a host that has %s", v.Manifest.Root)
 	}
 	return f.Close()
@@ -157,7 +154,8 @@ var errEnough = errors.New("enough rows")
 
 // rows reads the rows of a version again, with a bar, until fn has enough. n counts from 1.
 func (a *app) rows(ctx context.Context, v forge.DatasetVersion, what string, fn func(n int64, r dataset.Row) error) error {
-	if err := readable(v); err != nil {
+	at, err := a.files(ctx, v)
+	if err != nil {
 		return err
 	}
 	if a.Nice != nil {
@@ -167,7 +165,7 @@ func (a *app) rows(ctx context.Context, v forge.DatasetVersion, what string, fn 
 	stop := a.spin(ctx, what, versionName(v), ask)
 	defer stop()
 	var n int64
-	err := dataset.Read(ctx, v.Manifest, *v.Layout, v.Kind, func(r dataset.Row) error {
+	err = dataset.Read(ctx, at, *v.Layout, v.Kind, func(r dataset.Row) error {
 		n++
 		if n%512 == 0 { // how many bytes that were is known to the reader alone; the rows are as good
 			far(int64(float64(v.Bytes)*min(1, float64(n)/float64(max(1, v.Rows)))), v.Bytes, n)
@@ -177,6 +175,7 @@ func (a *app) rows(ctx context.Context, v forge.DatasetVersion, what string, fn 
 	if errors.Is(err, errEnough) {
 		return nil
 	}
+	err = placedError(err, at, v.Manifest)
 	if forge.KindOf(err) == forge.KindConflict && forge.HintOf(err) == "" {
 		return forge.Errorf(forge.KindConflict, "", "%w", err).WithHint("forgectl dataset verify %s", versionName(v))
 	}

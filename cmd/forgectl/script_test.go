@@ -125,6 +125,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 //	site drop N (carry out the next N requests that change something, and answer none)
 //	site stale SOCKET (left by a server that is gone) | site lock FILE (held by this process)
 //	site await RUN | site called METHOD N | site ends RUN STATE REASON (once it is there)
+//	site spoil (what forge keeps of datasets has other content of the same size)
 func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
 	f := ts.Value("site").(*apitest.Fake)
 	num := func(i int) int64 {
@@ -190,6 +191,8 @@ func siteCommand(ts *testscript.TestScript, _ bool, args []string) {
 			d.Attempts[0].Batch = &forge.BatchJob{ID: args[2], Name: "forge-hpc-4.1", State: "PENDING", Reason: "Resources", Partition: "gpu",
 				EstimatedStart: scriptNow.Add(2 * time.Hour)}
 		})
+	case "spoil":
+		f.ChangeOwned(func(b []byte) []byte { return append([]byte(" "), b[:len(b)-1]...) })
 	case "runs":
 		for n := range num(1) {
 			addPlainRun(f, 100+n)

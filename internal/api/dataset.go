@@ -10,7 +10,8 @@ import (
 const (
 	DatasetFilesPath = "/v1/dataset-files/" // + the digest of the file
 	DatasetsPath     = "/v1/datasets"
-	DatasetRowsEnd   = "/rows" // DatasetsPath/NAME/versions/VERSION + this
+	DatasetRowsEnd   = "/rows"   // DatasetsPath/NAME/versions/VERSION + this
+	OwnedFilesEnd    = "/files/" // DatasetsPath/NAME/versions/VERSION + this + the digest of the file; answers bytes
 	// BytesType is the media type of files and fingerprints.
 	BytesType = "application/octet-stream"
 )

@@ -105,6 +105,9 @@ type Datasets interface {
 	// AddDatasetFile reads a file to its end. KindInvalid for one that has another digest, or is too large.
 	AddDatasetFile(ctx context.Context, p forge.Principal, sha256 string, body io.Reader) (DatasetFile, error)
 	DatasetFile(ctx context.Context, p forge.Principal, sha256 string) (DatasetFile, error)
+	// OwnedFile opens a file of forge's own copy of a version and says how many bytes it has. KindPrecondition for a version that is referenced where
+	// it lies, or whose bytes are erased; KindNotFound for a file that is not of it.
+	OwnedFile(ctx context.Context, p forge.Principal, v forge.Ref, sha256 string) (io.ReadCloser, int64, error)
 	// AddDatasetRows reads the fingerprints of a version's rows: RowPrint bytes each, ascending. KindInvalid where they are not those of so many rows.
 	AddDatasetRows(ctx context.Context, p forge.Principal, v forge.Ref, sha256 string, body io.Reader) (DatasetRows, error)
 	DatasetLineage(ctx context.Context, p forge.Principal, v forge.Ref, q LineageQuery) (forge.LineageGraph, error)

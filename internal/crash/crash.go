@@ -51,6 +51,15 @@ var PreemptPoints = []string{
 	"signal.after",
 }
 
+// PurgePoints are those that only the erasure of a dataset's copy meets: it is decided, what was sent is gone and the copy is not, and around
+// the note that all of it is.
+var PurgePoints = []string{
+	"dataset.delete.after_commit",
+	"purge.half_erased",
+	"dataset.purge.before_commit",
+	"dataset.purge.after_commit",
+}
+
 // SlurmPoints are those that only an attempt on Slurm meets: before the job is handed over, and before the answer is
 // kept. (During it, what is killed is a forged that waits for sbatch.)
 var SlurmPoints = []string{

@@ -19,6 +19,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -300,6 +301,7 @@ func (s datasets) erase(ctx context.Context, c store.DatasetCopy) error {
 			_ = os.Remove(filepath.Join(filepath.Dir(c.Dir), incomingDir, f.SHA256))
 		}
 	}
+	crash.At("purge.half_erased")
 	if err := os.RemoveAll(c.Dir); err != nil {
 		return err
 	}

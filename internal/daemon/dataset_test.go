@@ -183,6 +183,52 @@ func TestForgeKeepsACopyOfItsOwnAndErasesItWhole(t *testing.T) {
 	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", st, err)
 	}
+	t.Run("and gives it out to whoever may train on it", func(t *testing.T) {
+		ref := forge.Ref{Name: "d"}
+		read := func(p forge.Principal, ref forge.Ref, digest string) ([]byte, error) {
+			f, n, err := s.OwnedFile(t.Context(), p, ref, digest)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			b, err := io.ReadAll(f)
+			if int64(len(b)) != n {
+				t.Errorf("%d bytes of %d", len(b), n)
+			}
+			return b, err
+		}
+		if got, err := read(memberOf(r.op, "eve"), ref, sum); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%q, %v", got, err)
+		}
+		viewer := r.op
+		viewer.Role = forge.RoleViewer
+		other, err := r.db.CreateTenant(t.Context(), "other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stranger := memberOf(r.op, "bob")
+		stranger.Tenant = other.ID
+		same := textFile(t, "one", "two")
+		if _, err := s.AddDataset(t.Context(), r.op, api.AddDatasetRequest{Name: "there", Paths: []string{same}, Scanned: scannedFile(t, same)}); err != nil {
+			t.Fatal(err)
+		}
+		for what, c := range map[string]struct {
+			p      forge.Principal
+			ref    forge.Ref
+			digest string
+			want   forge.Kind
+		}{
+			"a viewer":                        {viewer, ref, sum, forge.KindForbidden},
+			"another tenant":                  {stranger, ref, sum, forge.KindNotFound},
+			"a file that is not of it":        {r.op, ref, strings.Repeat("0", 64), forge.KindNotFound},
+			"data that lies where it lay":     {r.op, forge.Ref{Name: "there"}, sum, forge.KindPrecondition},
+			"a version that there is not yet": {r.op, forge.Ref{Name: "d", Number: 9}, sum, forge.KindNotFound},
+		} {
+			if _, err := read(c.p, c.ref, c.digest); err == nil || forge.KindOf(err) != c.want {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	})
 	again, err := s.AddDataset(t.Context(), r.op, ask)
 	if err != nil || !again.Existed || again.Manifest.Root != v.Manifest.Root {
 		t.Errorf("%+v, %v", again, err)
@@ -216,6 +262,9 @@ func TestForgeKeepsACopyOfItsOwnAndErasesItWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		gone, err := s.DatasetNumber(t.Context(), r.op, forge.Ref{Name: "d", Number: 1})
+		if _, _, err := s.OwnedFile(t.Context(), r.op, forge.Ref{Name: "d", Number: 1}, sum); forge.KindOf(err) != forge.KindPrecondition || err == nil {
+			t.Errorf("what is erased is given out: %v", err)
+		}
 		if _, serr := os.Stat(dir); err != nil || gone.PurgedAt.IsZero() || !errors.Is(serr, os.ErrNotExist) || gone.SHA256 != v.SHA256 {
 			t.Errorf("%+v, %v, %v", gone, err, serr)
 		}

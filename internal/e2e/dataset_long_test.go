@@ -60,9 +60,10 @@ func TestAFileThatChangesBetweenSubmitAndStartEndsTheAttempt(t *testing.T) {
 	write(t, path, strings.Repeat(goodRow, 5))
 	_, err = s.Ctl(ctx, "run", "submit", "lora_sft", "--dataset", "d@1", "--base", "tiny")
 	refused(t, err, exitInvalid, "d.jsonl", "changed")
-	_, err = s.Ctl(ctx, "dataset", "verify", "d@1")
-	if err == nil || !strings.Contains(err.Error(), "d.jsonl") {
-		t.Errorf("%v", err)
+	said, err := s.Ctl(ctx, "dataset", "verify", "d@1")
+	refused(t, err, 1, "d@1 is not as it was registered")
+	if !strings.Contains(said, "d.jsonl") {
+		t.Errorf("%q does not name the file", said)
 	}
 	_, err = s.Ctl(ctx, "run", "cancel", submitted, "--now")
 	must(t, err)

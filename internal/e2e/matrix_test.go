@@ -91,6 +91,7 @@ var rules = map[string]access{
 	"get-dataset-lineage": {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
 	"get-dataset-impact":  {role: forge.RoleViewer, query: "digest=" + strings.Repeat("0", 64), ok: []int{200}}, // of others: store/dataset_test.go
 	"add-dataset-file":    {role: forge.RoleMember, ok: []int{415, 422}},                                        // nothing is sent
+	"get-dataset-file":    {role: forge.RoleMember, target: "dataset", ok: []int{412}},                          // its files are no copy of forge's
 	"add-dataset-rows":    {role: forge.RoleMember, target: "version", query: "sha256=" + strings.Repeat("0", 64), ok: []int{412, 415, 422}, own: true},
 	"list-models":         {role: forge.RoleViewer, ok: []int{200}},
 	"get-model":           {role: forge.RoleViewer, target: "model", ok: []int{200}},

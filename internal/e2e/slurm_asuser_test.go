@@ -71,6 +71,16 @@ func openAsPeople(t *testing.T) (context.Context, *asPeople) {
 	return ctx, p
 }
 
+// person makes a user of forge, and is the site for them.
+func (p *asPeople) person(t *testing.T, ctx context.Context, name string, args ...string) *forgedtest.Site {
+	t.Helper()
+	_, err := p.Ctl(ctx, append([]string{"user", "create", name}, args...)...)
+	must(t, err)
+	var k api.CreatedKey
+	must(t, p.CtlJSON(ctx, &k, "key", "create", name))
+	return p.As(k.Secret)
+}
+
 func (p *asPeople) asAccount(ctx context.Context, uid uint32, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -88,15 +98,7 @@ func TestAPersonsRunIsThePersonsOnSlurm(t *testing.T) {
 	if out, err := p.Daemon(ctx, "config", "check", "--state-dir", p.State()).CombinedOutput(); err != nil {
 		t.Errorf("config check: %v %s", err, out)
 	}
-	person := func(name string, args ...string) *forgedtest.Site {
-		t.Helper()
-		_, err := p.Ctl(ctx, append([]string{"user", "create", name}, args...)...)
-		must(t, err)
-		var k api.CreatedKey
-		must(t, p.CtlJSON(ctx, &k, "key", "create", name))
-		return p.As(k.Secret)
-	}
-	alice, nobody := person("ina", "--unix-uid", fmt.Sprint(slurmtest.AliceUID)), person("nouid")
+	alice, nobody := p.person(t, ctx, "ina", "--unix-uid", fmt.Sprint(slurmtest.AliceUID)), p.person(t, ctx, "nouid")
 
 	t.Run("who has no account is refused when submitting", func(t *testing.T) {
 		_, err := nobody.Ctl(ctx, "run", "submit", "probe")

@@ -15,6 +15,7 @@ import (
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
+	"github.com/forge-ml/forge-ml/internal/forgedtest"
 	"github.com/forge-ml/forge-ml/internal/slurmtest"
 )
 
@@ -79,13 +80,13 @@ func TestATrainingThatLosesANodeComesToTheSameResult(t *testing.T) {
 	if math.Abs(*calm.Loss-*r.Loss) > sameLoss {
 		t.Errorf("last loss %v, undisturbed %v", *r.Loss, *calm.Loss)
 	}
-	t.Logf("last loss %v and %v, adapter %.12s… and %.12s…", *r.Loss, *calm.Loss, adapter(t, h, r), adapter(t, h, calm))
+	t.Logf("last loss %v and %v, adapter %.12s… and %.12s…", *r.Loss, *calm.Loss, adapter(t, h.Site, r), adapter(t, h.Site, calm))
 }
 
 // adapter is the digest of the weights that a run made.
-func adapter(t *testing.T, h *hpc, r api.RunDetail) string {
+func adapter(t *testing.T, s *forgedtest.Site, r api.RunDetail) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(h.RunDir(string(r.ID)), "attempts", "*", "output", "adapter_model.safetensors"))
+	found, err := filepath.Glob(filepath.Join(s.RunDir(string(r.ID)), "attempts", "*", "output", "adapter_model.safetensors"))
 	must(t, err)
 	if len(found) != 1 {
 		t.Fatalf("adapters: %v", found)

@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,9 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 )
+
+// OwnRoot is where the fake says that forge's own copies lie; there is nothing.
+const OwnRoot = "/srv/forge/datasets"
 
 // ScanDataset implements api.Datasets: a run that nobody starts.
 func (f *Fake) ScanDataset(_ context.Context, p forge.Principal, r api.ScanDatasetRequest) (api.Submitted, error) {
@@ -68,6 +72,9 @@ func (f *Fake) AddDataset(_ context.Context, p forge.Principal, r api.AddDataset
 		v.SHA256, v.Seen, v.Layout, v.Scan, v.PII = s.Manifest.Digest(), &s.Seen, &s.Layout, &s.Report, s.Report.PII.Status()
 		if r.Redaction {
 			v.PII = forge.PIIRedacted
+		}
+		if r.Copy { // where nobody else looks
+			v.Manifest.Root = filepath.Join(OwnRoot, filepath.Base(v.Manifest.Root))
 		}
 	}
 	for _, name := range r.Parents {
@@ -256,9 +263,9 @@ func (f *Fake) AddDatasetFile(_ context.Context, p forge.Principal, digest strin
 		return api.DatasetFile{}, forge.Invalidf("sha256", "the body has another digest")
 	}
 	if f.files == nil {
-		f.files = map[string]int64{}
+		f.files = map[string][]byte{}
 	}
-	f.files[string(p.Tenant)+digest] = int64(len(b))
+	f.files[string(p.Tenant)+digest] = b
 	f.remember(p, digest)
 	return api.DatasetFile{SHA256: digest, Bytes: int64(len(b))}, nil
 }
@@ -270,11 +277,36 @@ func (f *Fake) DatasetFile(_ context.Context, p forge.Principal, digest string) 
 		return api.DatasetFile{}, err
 	}
 	defer leave()
-	n, ok := f.files[string(p.Tenant)+digest]
+	b, ok := f.files[string(p.Tenant)+digest]
 	if !ok {
 		return api.DatasetFile{}, notFound("dataset file", digest)
 	}
-	return api.DatasetFile{SHA256: digest, Bytes: n}, nil
+	return api.DatasetFile{SHA256: digest, Bytes: int64(len(b))}, nil
+}
+
+// OwnedFile implements api.Datasets.
+func (f *Fake) OwnedFile(_ context.Context, p forge.Principal, ref forge.Ref, digest string) (io.ReadCloser, int64, error) {
+	var b []byte
+	_, err := f.onVersion("OwnedFile", p, forge.RoleMember, ref, func(v *forge.DatasetVersion) error {
+		if !v.Owned || !v.PurgedAt.IsZero() {
+			return forge.Errorf(forge.KindPrecondition, "dataset.file", "forge has no copy of %s@%d", v.Name, v.Number)
+		}
+		if !slices.ContainsFunc(v.Manifest.Files, func(file forge.File) bool { return file.SHA256 == digest }) {
+			return notFound("dataset file", digest)
+		}
+		b = f.files[string(p.Tenant)+digest]
+		return nil
+	})
+	return io.NopCloser(bytes.NewReader(b)), int64(len(b)), err
+}
+
+// ChangeOwned makes all that forge keeps of datasets another content.
+func (f *Fake) ChangeOwned(change func([]byte) []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, b := range f.files {
+		f.files[name] = change(b)
+	}
 }
 
 // AddDatasetRows implements api.Datasets.

@@ -55,7 +55,7 @@ type Fake struct {
 	hook       func(op string)
 	calls      map[string]int
 	evals      []fakeEval
-	files      map[string]int64 // of datasets, by tenant and digest
+	files      map[string][]byte // of datasets, by tenant and digest
 	rows       map[forge.DatasetVersionID][]byte
 	impact     *forge.Impact
 }

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net/http"
 	"net/url"
@@ -102,6 +104,25 @@ func (c *Client) AddDatasetFile(ctx context.Context, sha256 string, size int64, 
 	var out api.DatasetFile
 	err := c.askLong(ctx, http.MethodPost, api.DatasetFilesPath+url.PathEscape(sha256), nil, archive{api.BytesType, size, open}, &out)
 	return out, err
+}
+
+// OwnedFile writes a file of forge's own copy of a version, and holds it against the size and digest that f says: KindConflict where they differ, after
+// what came has been written. It waits as long as that takes.
+func (c *Client) OwnedFile(ctx context.Context, ref string, f forge.File, to io.Writer) error {
+	path, err := versionPath(ref, api.OwnedFilesEnd+url.PathEscape(f.SHA256))
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	n, err := c.stream(ctx, path, api.BytesType, f.Size+1, io.MultiWriter(to, sum))
+	if err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); n != f.Size || got != f.SHA256 {
+		return forge.Errorf(forge.KindConflict, "dataset.file", "forge's copy of %s is not what was registered: a file with the digest %.12s came with %.12s", ref, f.SHA256, got).
+			WithHint("forgectl dataset verify %s --on-server", ref)
+	}
+	return nil
 }
 
 // AddDatasetRows sends the fingerprints of a version's rows, by which a row is found again: the first api.RowPrint bytes of each row's digest,

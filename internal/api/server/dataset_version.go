@@ -84,6 +84,7 @@ func (s *server) datasets() {
 	s.datasetScans()
 	s.datasetVersions()
 	s.datasetData()
+	s.ownedFiles()
 }
 
 func (s *server) datasetVersions() {

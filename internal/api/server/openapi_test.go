@@ -53,7 +53,7 @@ func TestOpenAPI(t *testing.T) {
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
-		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
+		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/datasets/{name}/versions/{version}/files/{sha256}", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/estimates", "POST /v1/pipelines", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
@@ -199,7 +199,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
-	seen := map[string]bool{"GET /v1/events": true, "GET /v1/runs/{run}/source": true} // streams: events_test.go, bundle_test.go
+	seen := map[string]bool{"GET /v1/events": true, "GET /v1/runs/{run}/source": true, "GET /v1/datasets/{name}/versions/{version}/files/{sha256}": true} // streams: events_test.go, bundle_test.go, dataset_file_test.go
 	for _, c := range calls {
 		seen[c.op] = true
 		t.Run(c.op, func(t *testing.T) {

@@ -23,30 +23,22 @@ const (
 	messageBatch      = 3
 )
 
-// Arrow reads an Arrow file of so many bytes, in the form of a stream, as datasets' save_to_disk writes it, or of a file, which is a
-// stream between two marks and an index that is not needed here.
+// Arrow reads an Arrow file of so many bytes, in the form of a stream, as datasets' save_to_disk writes it, or of a file, whose messages
+// are where its index says: not every program writes a whole stream between the marks.
 func Arrow(r io.ReaderAt, size int64) (_ *Reader, err error) {
 	head := make([]byte, min(8, size))
 	if err := readAt(r, head, 0); err != nil {
 		return nil, err
 	}
-	from := int64(0)
 	switch {
 	case bytes.HasPrefix(head, arrowMagic):
-		tail := make([]byte, len(arrowMagic))
-		if err := readAt(r, tail, max(size-int64(len(tail)), 0)); err != nil {
-			return nil, err
-		}
-		if size < 20 || !bytes.Equal(tail, arrowMagic) {
-			return nil, damaged("it does not end with ARROW1; is it still being written, or was it cut?")
-		}
-		from = 8
+		return arrowFile(r, size)
 	case bytes.HasPrefix(head, []byte("FEA1")):
 		return nil, refuse("is a file of Feather's first version, which is not read").hint("Write it again: pyarrow.feather.write_feather writes the second one")
 	case len(head) < 8 || binary.LittleEndian.Uint32(head) != continuation:
 		return nil, refuse("is no Arrow file: it begins neither with ARROW1 nor with a message")
 	}
-	a := &arrow{r: bufio.NewReaderSize(io.NewSectionReader(r, from, size-from), 64<<10), size: size, dictionaries: map[int64]*batch{}}
+	a := newArrow(io.NewSectionReader(r, 0, size), size)
 	defer catch(&err)
 	kind, t := a.message()
 	if kind != messageSchema {
@@ -56,8 +48,50 @@ func Arrow(r io.ReaderAt, size int64) (_ *Reader, err error) {
 	return &Reader{row: a.row, size: size}, nil
 }
 
+// arrowFile reads the index at the end of a file, and takes columns and places of the messages from it.
+func arrowFile(r io.ReaderAt, size int64) (_ *Reader, err error) {
+	const mark = 4 + 6 // the length of the index, and ARROW1
+	tail := make([]byte, mark)
+	if err := readAt(r, tail, max(size-mark, 0)); err != nil {
+		return nil, err
+	}
+	if size < 8+mark || !bytes.Equal(tail[4:], arrowMagic) {
+		return nil, damaged("it does not end with ARROW1; is it still being written, or was it cut?")
+	}
+	n := int64(int32(binary.LittleEndian.Uint32(tail)))
+	if n < 8 || n > maxFooter || n > size-8-mark {
+		return nil, damaged("its index claims %d bytes", n)
+	}
+	index := make([]byte, n)
+	if err := readAt(r, index, size-mark-n); err != nil {
+		return nil, err
+	}
+	a := newArrow(nil, size)
+	a.file = r
+	defer catch(&err)
+	footer := rootTable(index)
+	s, ok := footer.table(1)
+	if !ok {
+		return nil, damaged("its index names no columns")
+	}
+	a.schema = parseSchema(s)
+	for _, list := range []uint32{2, 3} { // dictionaries, batches
+		blocks, n := footer.vector(list, 24)
+		for i := range n {
+			a.places = append(a.places, int64(binary.LittleEndian.Uint64(blocks[24*i:])))
+		}
+	}
+	return &Reader{row: a.row, size: size}, nil
+}
+
+func newArrow(r io.Reader, size int64) *arrow {
+	return &arrow{r: bufio.NewReaderSize(r, 64<<10), size: size, dictionaries: map[int64]*batch{}}
+}
+
 type arrow struct {
 	r            *bufio.Reader
+	file         io.ReaderAt // nil for a stream
+	places       []int64     // in a file: of the messages that come
 	size         int64
 	schema       *schema
 	dictionaries map[int64]*batch
@@ -132,6 +166,16 @@ func (a *arrow) next() bool {
 
 // message reads what describes the next one, and how long its body is; kind is 0 at the mark of the end.
 func (a *arrow) message() (kind uint8, t table) {
+	if a.file != nil {
+		if len(a.places) == 0 {
+			return 0, t
+		}
+		at := a.places[0]
+		if a.places = a.places[1:]; at < 8 || at > a.size-8 {
+			panic(damaged("its index names byte %d of %d", at, a.size))
+		}
+		a.r.Reset(io.NewSectionReader(a.file, at, a.size-at))
+	}
 	var head [8]byte
 	a.read(head[:])
 	n := int64(int32(binary.LittleEndian.Uint32(head[4:])))

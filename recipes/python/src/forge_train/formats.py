@@ -242,13 +242,15 @@ def _arrow(path: Path) -> Iterator[tuple[str, Any]]:
 
     try:
         with pyarrow.memory_map(str(path)) as f:
-            # a file is a stream between two marks
-            if f.read(6) == b"ARROW1":
-                f.seek(8)
-            else:
-                f.seek(0)
-            reader = pyarrow.ipc.open_stream(f)
-            yield from _batches(path, reader.schema, reader)
+            mark = f.read(6)
+            f.seek(0)
+            if mark != b"ARROW1":
+                reader = pyarrow.ipc.open_stream(f)
+                yield from _batches(path, reader.schema, reader)
+                return
+            # between its marks not every program writes a whole stream: the index says where batches are
+            file = pyarrow.ipc.open_file(f)
+            yield from _batches(path, file.schema, (file.get_batch(i) for i in range(file.num_record_batches)))
     except pyarrow.ArrowException as e:
         raise BadInput(f"dataset {path} is no Arrow file that can be read: {e}") from e
 
