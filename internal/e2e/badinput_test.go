@@ -40,8 +40,8 @@ func TestBadInputIsRefusedWithFieldValueAndHelp(t *testing.T) {
 	}{
 		{"dataset path missing", []string{"dataset", "add", "x", "/nowhere/x.jsonl"}, exitInvalid, []string{"path", "/nowhere/x.jsonl"}},
 		{"dataset empty", []string{"dataset", "add", "x", f("empty.jsonl", "")}, exitInvalid, []string{"empty"}},
-		{"dataset not UTF-8", []string{"dataset", "add", "x", f("latin.jsonl", goodRow+"{\"text\":\"caf\xe9\"}\n")}, exitInvalid, []string{"UTF-8", "line 2"}},
-		{"malformed JSON at line 3", []string{"dataset", "add", "x", f("bad.jsonl", goodRow+goodRow+`{"messages": [`+"\n")}, exitInvalid, []string{"line 3"}},
+		{"dataset not UTF-8", []string{"dataset", "add", "x", f("latin.jsonl", goodRow+"{\"text\":\"caf\xe9\"}\n")}, exitInvalid, []string{"UTF-8", "latin.jsonl:2:"}},
+		{"malformed JSON at line 3", []string{"dataset", "add", "x", f("bad.jsonl", goodRow+goodRow+`{"messages": [`+"\n")}, exitInvalid, []string{"bad.jsonl:3:"}},
 		{"columns that no recipe knows", []string{"dataset", "add", "x", f("cols.jsonl", `{"question":"a","answer":"b"}`+"\n")}, exitInvalid, []string{"question", "messages"}},
 		{"dataset name with a slash", []string{"dataset", "add", "../x", good}, exitInvalid, []string{"name", "../x"}},
 		{"base model path missing", []string{"model", "import", "m", "/nowhere/m"}, exitInvalid, []string{"/nowhere/m"}},
