@@ -72,9 +72,6 @@ type replaced struct {
 }
 
 func (r redacted) words() string {
-	if len(r.Replaced) == 0 {
-		return "nothing"
-	}
 	parts := make([]string, len(r.Replaced))
 	for i, one := range r.Replaced {
 		parts[i] = thousands(one.Findings) + " " + string(one.Entity)
@@ -104,9 +101,6 @@ func (a *app) datasetRedact(ctx context.Context, ref string, o redactOptions) er
 		for _, one := range r.Replaced {
 			t.row(r.Name, fmt.Sprint(r.Number), r.SHA256, string(one.Entity), fmt.Sprint(one.Findings))
 		}
-		if len(r.Replaced) == 0 {
-			t.row(r.Name, fmt.Sprint(r.Number), r.SHA256, "", "0")
-		}
 		return p.done(nil)
 	}
 	p.line("dataset %s registered, made from %s: replaced %s; status %s", clean(versionName(r.DatasetVersion)), clean(versionName(v)), r.words(), clean(string(r.PII)))
@@ -131,6 +125,13 @@ func (a *app) redact(ctx context.Context, cl *client.Client, v forge.DatasetVers
 	counts, err := a.writeRedacted(ctx, v, path, o)
 	if err != nil {
 		return none, err
+	}
+	if len(counts) == 0 {
+		e := forge.Errorf(forge.KindPrecondition, "", "there is nothing to replace in %s: nothing of %s confidence or more; no child was made", versionName(v), o.least)
+		if o.least != forge.ConfidenceLow {
+			return none, e.WithHint("--least low replaces what is less sure as well")
+		}
+		return none, e
 	}
 	p, err := a.read(ctx, []string{path}, passFlags{kind: v.Kind, columns: v.Layout.Map, preset: v.Layout.Preset, format: forge.FormatJSONL, threads: 1, national: o.national})
 	if err != nil {
