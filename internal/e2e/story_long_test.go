@@ -4,6 +4,10 @@ package e2e
 
 import "testing"
 
+// TestASitesFirstDay is `make demo-front`: tenants that cannot see each other, a run preempted and
+// resumed with the same result, backup, wipe and restore.
+func TestASitesFirstDay(t *testing.T) { tell(t, "front") }
+
 // TestTrainingGoesOnExactly is `make demo-train`: DPO that is killed, preempted and stopped by its limit ends with the bytes of an undisturbed run; a
 // program of one's own under torchrun resumes on two nodes of a real Slurm cluster.
 func TestTrainingGoesOnExactly(t *testing.T) { tell(t, "train") }

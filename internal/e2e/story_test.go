@@ -16,10 +16,6 @@ import (
 // forged killed with -9, the same last loss as undisturbed, a registered model, nothing left.
 func TestTheMainJobForReal(t *testing.T) { tell(t, "main") }
 
-// TestASitesFirstDay is `make demo-front`: tenants that cannot see each other, a run preempted and
-// resumed with the same result, backup, wipe and restore.
-func TestASitesFirstDay(t *testing.T) { tell(t, "front") }
-
 // TestAGangOnSlurm is `make demo-slurm`: a gang of 2 nodes × 2 ranks on a real Slurm cluster loses a node and then the
 // controller, resumes elsewhere with the same result, and starts no rank twice.
 func TestAGangOnSlurm(t *testing.T) { tell(t, "slurm") }
