@@ -25,10 +25,8 @@ func (n *surroundings) dist(t topic) int {
 		return 0
 	}
 	best := 255
-	for k := range topN {
-		if t&n.seen&(1<<k) != 0 {
-			best = min(best, int(n.at[k]))
-		}
+	for rest := t & n.seen; rest != 0; rest &= rest - 1 {
+		best = min(best, int(n.at[bits.TrailingZeros64(uint64(rest))]))
 	}
 	return best
 }
@@ -228,7 +226,10 @@ func (n *surroundings) topicOf(w []byte) topic {
 		n.word[i] = lower(c)
 		far = far || c >= 0xE0
 	}
-	said := topics[string(n.word[:len(w)])]
+	said := topic(0)
+	if last := len(w) - 1; last >= 0 && topicForms[n.word[0]][last]>>(n.word[last]&63)&1 != 0 { // most words are none of them, and need no hash
+		said = topics[string(n.word[:len(w)])]
+	}
 	if said == 0 && far {
 		for _, k := range inside {
 			if bytes.Contains(w, []byte(k.word)) {

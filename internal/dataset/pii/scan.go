@@ -23,7 +23,7 @@ var class [256]uint8
 var wordByte, tokenByte [256]bool
 
 // stops says whether one of two bytes is one to stop at.
-var stops [1 << 16]bool
+var stops [1 << 16]uint8
 
 // load makes the tables when the first scanner is made: most commands make none, and start faster without.
 var load = sync.OnceFunc(func() {
@@ -34,13 +34,14 @@ var load = sync.OnceFunc(func() {
 	c['@'], c[':'], c['='], c['-'], c['_'], c['['], c['('] = atSign, assigns, assigns, joins, joins, opens, opens
 	c['J'], c['K'], c['z'], c[0xEF] = seldom, seldom, seldom, wide
 	for w := range stops {
-		stops[w] = class[byte(w)]|class[byte(w>>8)] != plain
+		stops[w] = class[byte(w)] | class[byte(w>>8)]
 	}
 	for b := range wordByte {
 		wordByte[b] = isAlnum(byte(b)) || b == '_'
 		tokenByte[b] = wordByte[b] || b == '-'
 	}
 	topics, keysBy, pointed = loadTopics(), loadKeys(), loadPointed()
+	loadTopicForms()
 	loadDomains()
 	loadNamesBy()
 	loadEndsName()
@@ -72,7 +73,11 @@ func (s *Scanner) Scan(dst []Finding, text []byte) []Finding {
 	for i := 0; i < len(text); {
 		for i+8 <= len(text) {
 			w := binary.LittleEndian.Uint64(text[i:])
-			if stops[uint16(w)] || stops[uint16(w>>16)] || stops[uint16(w>>32)] || stops[uint16(w>>48)] {
+			a, b := stops[uint16(w)], stops[uint16(w>>16)]
+			if a|b|stops[uint16(w>>32)]|stops[uint16(w>>48)] != plain {
+				if a|b == plain {
+					i += 4
+				}
 				break
 			}
 			i += 8

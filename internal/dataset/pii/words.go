@@ -46,6 +46,17 @@ const (
 // topics has the words in lower case. Those of languages without blanks are looked for inside of what stands there.
 var topics map[string]topic
 
+// topicForms has the first byte, the length and (six bits of) the last byte of every word of topics.
+var topicForms [256][32]uint64
+
+func loadTopicForms() {
+	for w := range topics {
+		if last := len(w) - 1; last >= 0 && last < len(topicForms[0]) {
+			topicForms[w[0]][last] |= 1 << (w[last] & 63)
+		}
+	}
+}
+
 func loadTopics() map[string]topic {
 	m := map[string]topic{}
 	for t, words := range map[topic]string{
