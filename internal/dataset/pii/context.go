@@ -61,7 +61,7 @@ func (s *Scanner) around(start, end int) *surroundings {
 	n, t := &s.near, s.text
 	n.seen = 0
 	stop := max(0, start-before)
-	d, lines, digits, count, i := 1, 0, 0, false, start
+	d, lines, digits, isID, count, i := 1, 0, 0, 0, false, start
 	for i > stop {
 		c := t[i-1]
 		switch {
@@ -153,6 +153,15 @@ func (s *Scanner) around(start, end int) *surroundings {
 				rest = rest[k+1:]
 			}
 		}
+		// An id is a thing's, unless the word before says whose: tax ID, national ID, South African ID
+		if isID > 0 && said&tNational == 0 {
+			n.note(tNot, isID)
+		}
+		isID = 0
+		if said == tNot && len(w) == 2 && lower(w[0]) == 'i' && lower(w[1]) == 'd' {
+			isID, said = d, tFiller
+			d++
+		}
 		// my number: nobody says so of an order's
 		if count && said&tOwner != 0 {
 			said |= tPhone
@@ -166,6 +175,9 @@ func (s *Scanner) around(start, end int) *surroundings {
 			d += 6
 		}
 		i = j
+	}
+	if isID > 0 {
+		n.note(tNot, isID)
 	}
 	s.behind(end)
 	return n

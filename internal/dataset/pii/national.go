@@ -267,7 +267,7 @@ func (s *Scanner) nationalToken(i int) int {
 			return found("cn_resident_id", high, high, tOther)
 		}
 	case form("AAAAddddddAAAAAA??"):
-		if day(w[6:8], w[8:10]) && (w[10] == 'H' || w[10] == 'M') {
+		if day(w[6:8], w[8:10]) && (w[10] == 'H' || w[10] == 'M') && curpCheck(w) {
 			return found("mx_curp", high, high, tOther)
 		}
 	case form("Adddddddd"), form("AAddddddd"), form("AAdddddd"), form("Addddddd"), form("AAAdddddd"), form("ddAAddddd"), form("A?d?d?d?d"), form("Addddddd?"):
@@ -396,4 +396,19 @@ func (s *Scanner) hetu(i int) int {
 	}
 	s.add(i, i+11, "fi_hetu", high)
 	return i + 11
+}
+
+// curpCheck is the last digit of a CURP: each sign's place among digits and letters, Ñ one of them, times 18 to 2.
+func curpCheck(w []byte) bool {
+	sum := 0
+	for i, c := range w[:17] {
+		v := int(c - '0')
+		if c >= 'A' {
+			if v = int(c-'A') + 10; c > 'N' {
+				v++
+			}
+		}
+		sum += v * (18 - i)
+	}
+	return int(w[17]-'0') == (10-sum%10)%10
 }

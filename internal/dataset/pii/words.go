@@ -41,6 +41,8 @@ const (
 	tOwner  // my, your
 	tCount  // number
 	tFiller // says nothing and stands between: number, is, my
+
+	tNational = (tOther<<1 - 1) &^ (tTax - 1) // ids of people, whatever country's
 )
 
 // topics has the words in lower case. Those of languages without blanks are looked for inside of what stands there.
@@ -101,7 +103,7 @@ func loadTopics() map[string]topic {
 		tPassport: `passport passeport reisepass pasaporte passaporto paszport paspoort passnummer`,
 		tEIN:      `ein fein employer`,
 		tITIN:     `itin`,
-		tOther:    `curp rut run cuit cnp kimlik tckn cpr svnr rijksregisternummer ahv avs nif egn oib jmbg rrn emirates`,
+		tOther:    `curp rut run cuit cnp kimlik tckn cpr svnr rijksregisternummer ahv avs nif egn oib jmbg rrn emirates african`,
 		tOwner:    `my your his her our their mine mein meine dein mi mon`,
 		tCount:    `number num no nr nummer numero número`,
 		tFiller:   `number num numbers no nr nº n° n is was are the my your his her our their of for on at to me us a an and or in it's its please ist meine mein nummer numero número est mon es mi el il mio field string content`,
