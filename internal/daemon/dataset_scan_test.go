@@ -291,12 +291,8 @@ func TestARunThatReadsIsSubmittedByDatasetAddAlone(t *testing.T) {
 }
 
 func TestWhereThereAreOnlyGPUsAJobThatReadsSaysSo(t *testing.T) {
-	r := start(t, 1)
-	n := fakeNode(1)
-	n.GPUs[0].Kind, n.GPUs[0].Type = forge.GPUDevice, "h100"
-	r.fake.SetNodes(n)
+	r := startRacked(t, racked("local")...)
 	q := api.ScanDatasetRequest{AddDatasetRequest: api.AddDatasetRequest{Name: "d", Paths: []string{rowsAt(t, textRow)}}, DryRun: true}
-	soon(t, "the node has a GPU", func() bool { return r.terrain().part("local").devices })
 	_, err := datasets{r.Daemon}.ScanDataset(t.Context(), r.op, q)
 	if forge.KindOf(err) != forge.KindPrecondition || err == nil || !strings.Contains(err.Error(), "without a GPU") {
 		t.Errorf("%v", err)
