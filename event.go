@@ -74,6 +74,23 @@ const (
 	EventBackupMade        EventType = "backup.made"
 	EventBackupRestored    EventType = "backup.restored"
 	EventPlanRefused       EventType = "plan.refused"
+	EventModelStage        EventType = "model.stage_changed"
+	EventModelAlias        EventType = "model.alias_changed"
+	EventModelRemoved      EventType = "model.bytes_removed"
+	EventEvalImported      EventType = "eval.imported"
+	EventEvalRegressed     EventType = "eval.regressed"
+	EventScheduleAdded     EventType = "schedule.added"
+	EventScheduleChanged   EventType = "schedule.changed"
+	EventScheduleRemoved   EventType = "schedule.removed"
+	EventScheduleFired     EventType = "schedule.fired"
+	EventScheduleSkipped   EventType = "schedule.skipped"
+	EventHookAdded         EventType = "hook.added"
+	EventHookRemoved       EventType = "hook.removed"
+	EventHookFailed        EventType = "hook.failed"
+	EventBudgetChanged     EventType = "budget.changed"
+	EventBudgetWarned      EventType = "budget.warned"
+	EventBudgetSpent       EventType = "budget.spent"
+	EventGCDone            EventType = "gc.done"
 )
 
 // EventTypes lists them, for those who check or offer a name.
@@ -87,6 +104,7 @@ var EventTypes = []EventType{
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
 	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
 	EventDatasetScanned, EventDatasetEdited, EventDatasetWaived, EventDatasetDeleted, EventDatasetPurged,
+	EventModelStage, EventModelAlias, EventModelRemoved, EventEvalImported, EventEvalRegressed, EventScheduleAdded, EventScheduleChanged, EventScheduleRemoved, EventScheduleFired, EventScheduleSkipped, EventHookAdded, EventHookRemoved, EventHookFailed, EventBudgetChanged, EventBudgetWarned, EventBudgetSpent, EventGCDone,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.
