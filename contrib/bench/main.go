@@ -109,6 +109,8 @@ var benches = []bench{
 	{[]string{"pii_precision", "pii_recall"}, piiAccuracy},
 	{[]string{"pii_speed"}, piiSpeed},
 	{[]string{"scan_vs_grep"}, scanVsGrep},
+	{[]string{"ingest_rate"}, ingestRate},
+	{[]string{"plot_ms"}, plotMS},
 }
 
 func main() {
