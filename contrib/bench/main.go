@@ -111,6 +111,8 @@ var benches = []bench{
 	{[]string{"scan_vs_grep"}, scanVsGrep},
 	{[]string{"ingest_rate"}, ingestRate},
 	{[]string{"plot_ms"}, plotMS},
+	{[]string{"mlflow_metrics"}, mlflowMetrics},
+	{[]string{"mlflow_registry"}, mlflowRegistry},
 }
 
 func main() {
