@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -52,7 +53,7 @@ func Compare(baseline, candidate Side, benchmarks []Benchmark, o Options) (forge
 	for _, p := range pairs {
 		out.Benchmarks = append(out.Benchmarks, p.compare(o))
 	}
-	holm(out.Benchmarks)
+	correct(out.Benchmarks)
 	out.Verdict = forge.CompareNonInferior
 	for i := range out.Benchmarks {
 		b := &out.Benchmarks[i]
@@ -159,29 +160,35 @@ func direction(lower bool) string {
 	return "higher"
 }
 
-// holm corrects the chances of a false alarm for there being several benchmarks (Holm 1979). Safety benchmarks are left out: there a drop that is missed
-// costs more than an alarm too many.
-func holm(all []forge.BenchmarkComparison) {
-	var order []int
+// Holm corrects chances of a false alarm for there being several (Holm 1979): whoever calls those at or below alpha raises one false alarm or more among
+// them all with a chance of at most alpha.
+func Holm(p []float64) []float64 {
+	order := make([]int, len(p))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p[a], p[b]) })
+	out, least := make([]float64, len(p)), 0.
+	for k, i := range order {
+		least = max(least, min(1, float64(len(p)-k)*p[i]))
+		out[i] = least
+	}
+	return out
+}
+
+// correct is Holm over the suite. Safety benchmarks are left out: there a drop that is missed costs more than an alarm too many.
+func correct(all []forge.BenchmarkComparison) {
+	var p []float64
 	for i := range all {
-		all[i].PAdjusted = all[i].P
-		if !all[i].Safety {
-			order = append(order, i)
+		if all[i].PAdjusted = all[i].P; !all[i].Safety {
+			p = append(p, all[i].P)
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case all[a].P < all[b].P:
-			return -1
-		case all[a].P > all[b].P:
-			return 1
+	p = Holm(p)
+	for i := range all {
+		if !all[i].Safety {
+			all[i].PAdjusted, p = p[0], p[1:]
 		}
-		return 0
-	})
-	worst := 0.
-	for k, i := range order {
-		worst = max(worst, min(1, float64(len(order)-k)*all[i].P))
-		all[i].PAdjusted = worst
 	}
 }
 

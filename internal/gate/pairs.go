@@ -36,7 +36,7 @@ func (d *differences) pair(m Benchmark, b, c Side) *paired {
 		d.add("scores."+at, number(bs.Value), number(cs.Value), "the score is no number")
 	}
 	parts := []string{m.Task}
-	if bt := taskOf(b, m.Task); bt.Group {
+	if taskOf(b, m.Task).Group || taskOf(c, m.Task).Group {
 		if parts = b.Parts[m.Task]; len(parts) == 0 || !slices.Equal(parts, c.Parts[m.Task]) {
 			d.add("samples."+m.Task, "", "", "it sums up other tasks, and which ones is not recorded alike for both")
 			return nil
