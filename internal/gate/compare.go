@@ -211,6 +211,17 @@ func judge(b *forge.BenchmarkComparison, p *paired, o Options) {
 	b.Words = words(b, o.Alpha)
 }
 
+// PairsFor is how many pairs show a drop with a chance of 80 %, where that share of pairs of scores of 0 and 1 differs.
+func PairsFor(drop, differ, alpha float64) int64 {
+	return int64(math.Ceil(pairsFor(drop, differ-drop*drop, alpha)))
+}
+
+// pairsFor is the number at which a mean of that size is told from 0, one-sided, with a chance of 80 %.
+func pairsFor(mean, variance, alpha float64) float64 {
+	z := (phiInv(1-alpha) + phiInv(power)) / mean
+	return z * z * variance
+}
+
 // needed is how many pairs would settle it with a chance of 80 %, if the differences go on as they are: as regressed or as no worse, whichever takes
 // fewer. 0: no number would.
 func needed(b *forge.BenchmarkComparison, p *paired, alpha float64) int64 {
@@ -226,8 +237,7 @@ func needed(b *forge.BenchmarkComparison, p *paired, alpha float64) int64 {
 		variance := err * err * n
 		ask := func(alpha, by float64) {
 			if by > 0 {
-				z := (phiInv(1-alpha) + phiInv(power)) / by
-				best = min(best, z*z*variance)
+				best = min(best, pairsFor(by, variance, alpha))
 			}
 		}
 		ask(alpha, b.Difference+b.Margin)
