@@ -31,9 +31,9 @@ func gateSeed(e env) uint64 {
 }
 
 // evalOf is a whole eval of one task, whose scores these are.
-func evalOf(name string, scores []float64, cluster []uint64) gate.Side {
+func evalOf(name, task string, scores []float64, cluster []uint64) gate.Side {
 	n := int64(len(scores))
-	col := gate.Samples{Task: "t", Filter: "none", Doc: make([]int64, n), Asked: make([][16]byte, n), Cluster: cluster, Scores: map[string][]float64{"acc": scores}}
+	col := gate.Samples{Task: task, Filter: "none", Doc: make([]int64, n), Asked: make([][16]byte, n), Cluster: cluster, Scores: map[string][]float64{"acc": scores}}
 	sum := 0.
 	for i, v := range scores {
 		col.Doc[i] = int64(i)
@@ -41,14 +41,14 @@ func evalOf(name string, scores []float64, cluster []uint64) gate.Side {
 		sum += v
 	}
 	return gate.Side{EvalBrief: forge.EvalBrief{Eval: name, Model: "m@" + name, ModelSHA256: name}, Suite: "s", SuiteSHA256: "s",
-		Facts:   forge.EvalFacts{Harness: map[string]string{"lm_eval": "0.4.13"}, ModelSHA256: name, DType: "bfloat16", Device: "cuda", Tasks: []forge.EvalTask{{Task: "t", Hash: "h", Original: n, Effective: n}}},
-		Scores:  []forge.EvalScore{{Task: "t", Filter: "none", Metric: "acc", Value: sum / float64(n), N: n, Aggregation: "mean"}},
+		Facts:   forge.EvalFacts{Harness: map[string]string{"lm_eval": "0.4.13"}, ModelSHA256: name, DType: "bfloat16", Device: "cuda", Tasks: []forge.EvalTask{{Task: task, Hash: "h", Original: n, Effective: n}}},
+		Scores:  []forge.EvalScore{{Task: task, Filter: "none", Metric: "acc", Value: sum / float64(n), N: n, Aggregation: "mean"}},
 		Samples: []gate.Samples{col}}
 }
 
 // heldAgainst is what the comparison of two such evals comes to; the figures are wrong if it cannot be made.
 func heldAgainst(b, c []float64, cluster []uint64, margin float64, o gate.Options) (forge.BenchmarkComparison, error) {
-	got, _ := gate.Compare(evalOf("1", b, cluster), evalOf("2", c, cluster), []gate.Benchmark{{Task: "t", Filter: "none", Metric: "acc", Margin: margin}}, o)
+	got, _ := gate.Compare(evalOf("1", "t", b, cluster), evalOf("2", "t", c, cluster), []gate.Benchmark{{Task: "t", Filter: "none", Metric: "acc", Margin: margin}}, o)
 	if len(got.Benchmarks) != 1 {
 		return forge.BenchmarkComparison{}, fmt.Errorf("the two were not compared: %+v", got.Invalid)
 	}
@@ -140,6 +140,29 @@ var unchanged = []struct {
 	}},
 }
 
+// suiteUnchanged compares a suite of four benchmarks of which none changed.
+func suiteUnchanged(r *rand.Rand, n int) (forge.CompareVerdict, error) {
+	var left, right gate.Side
+	var suite []gate.Benchmark
+	for k, share := range []float64{0.05, 0.1, 0.1, 0.2} {
+		task := fmt.Sprint("t", k)
+		b, c := differing(r, n, share, 0)
+		x, y := evalOf("1", task, b, nil), evalOf("2", task, c, nil)
+		if k == 0 {
+			left, right = x, y
+		} else {
+			left.Facts.Tasks, left.Scores, left.Samples = append(left.Facts.Tasks, x.Facts.Tasks...), append(left.Scores, x.Scores...), append(left.Samples, x.Samples...)
+			right.Facts.Tasks, right.Scores, right.Samples = append(right.Facts.Tasks, y.Facts.Tasks...), append(right.Scores, y.Scores...), append(right.Samples, y.Samples...)
+		}
+		suite = append(suite, gate.Benchmark{Task: task, Filter: "none", Metric: "acc"})
+	}
+	got, _ := gate.Compare(left, right, suite, gate.Options{})
+	if len(got.Benchmarks) != len(suite) {
+		return "", fmt.Errorf("the two were not compared: %+v", got.Invalid)
+	}
+	return got.Verdict, nil
+}
+
 // gateType1 is how often a model that did not change is called regressed.
 func gateType1(ctx context.Context, e env) ([]figure, error) {
 	worst := 0.
@@ -161,6 +184,17 @@ func gateType1(ctx context.Context, e env) ([]figure, error) {
 			fmt.Printf("  nothing changed, n = %d, %s: %.2f %% regressed; the mean is a point down in %.1f %%\n", n, u.name, share, 100*float64(fired)/gatePairs)
 			worst = max(worst, share)
 		}
+	}
+	for _, n := range []int{200, 1000} {
+		held, err := tried(ctx, gateSeed(e)+uint64(n), gatePairs, func(r *rand.Rand) (bool, error) {
+			v, err := suiteUnchanged(r, n)
+			return v == forge.CompareRegressed, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		fmt.Printf("  nothing changed, n = %d, a suite of four: %.2f %% regressed in any\n", n, 100*float64(held)/gatePairs)
+		worst = max(worst, 100*float64(held)/gatePairs)
 	}
 	return []figure{atMost("gate_type1", worst, "% regressed", "limit", 5, 1)}, nil
 }
@@ -202,7 +236,7 @@ func gatePower(ctx context.Context, e env) ([]figure, error) {
 type gateSource func(b, c []float64) (baseline, candidate gate.Side, err error)
 
 func fromMemory(b, c []float64) (gate.Side, gate.Side, error) {
-	return evalOf("1", b, nil), evalOf("2", c, nil), nil
+	return evalOf("1", "t", b, nil), evalOf("2", "t", c, nil), nil
 }
 
 // compareMS compares two evals of 100,000 samples: of 0 and 1, and of any score.

@@ -143,6 +143,9 @@ func (p *paired) reach() float64 {
 	for i := range p.b {
 		lo, hi = min(lo, p.b[i], p.c[i]), max(hi, p.b[i], p.c[i])
 	}
+	if p.weight != nil {
+		return (hi - lo) * slices.Max(p.weight)
+	}
 	return hi - lo
 }
 
@@ -232,20 +235,23 @@ func needed(b *forge.BenchmarkComparison, p *paired, alpha float64) int64 {
 	}
 	u := unitsOf(d, p.cluster)
 	_, err := u.mean()
-	best := math.Inf(1)
-	if len(u.sum) > 1 && err > 0 {
-		variance := err * err * n
+	best, perUnit := math.Inf(1), n/float64(len(u.sum))
+	switch {
+	case b.Better+b.Worse == 0 && b.Margin > 0: // until what was not seen is within the margin
+		best = math.Log(alpha) / math.Log1p(-min(b.Margin/p.reach(), 0.99)) * perUnit
+	case b.Better+b.Worse > 0 && len(u.sum) > 1:
 		ask := func(alpha, by float64) {
 			if by > 0 {
-				best = min(best, pairsFor(by, variance, alpha))
+				best = min(best, pairsFor(by, err*err*n, alpha))
 			}
 		}
 		ask(alpha, b.Difference+b.Margin)
 		if b.Difference <= -b.Margin/2 {
 			ask(alpha*b.P/max(b.P, b.PAdjusted), -b.Difference)
 		}
-	} else if b.Margin > 0 && b.Better+b.Worse == 0 {
-		best = math.Log(alpha) / math.Log1p(-min(b.Margin/p.reach(), 0.99)) * n / float64(len(u.sum))
+		if b.Method == "bootstrap" {
+			best = max(best, fewUnits*perUnit)
+		}
 	}
 	if math.IsInf(best, 1) || best > 1e15 {
 		return 0

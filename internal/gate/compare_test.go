@@ -65,6 +65,8 @@ func TestThreeOutcomes(t *testing.T) {
 		{"one pair that is worse", passes(1), passes(1, 0), bench("t", 0.5), forge.CompareInconclusive, "mcnemar", "", false},
 		{"one pair of scores", []float64{0.5}, []float64{0.4}, bench("t", 0.5), forge.CompareInconclusive, "bootstrap", "", false},
 		{"one pair of equal scores", []float64{0.5}, []float64{0.5}, bench("t", 0.5), forge.CompareInconclusive, "bootstrap", "", true},
+		{"two pairs of scores that are better alike", []float64{0.5, 0.6}, []float64{0.75, 0.85}, bench("t", 0.05), forge.CompareInconclusive, "bootstrap", "", true},
+		{"two pairs of scores that are worse alike", []float64{0.75, 0.85}, []float64{0.5, 0.6}, bench("t", 0.05), forge.CompareInconclusive, "bootstrap", "", true},
 		{"all failed on both sides", make([]float64, 300), make([]float64, 300), bench("t", 0.02), forge.CompareNonInferior, "mcnemar", "", false},
 		{"scores that dropped", drop, dropped, bench("t", 0.02), forge.CompareRegressed, "bootstrap", "", false},
 		{"scores that rose", dropped, drop, bench("t", 0.02), forge.CompareNonInferior, "bootstrap", "", false},

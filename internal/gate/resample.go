@@ -204,11 +204,18 @@ func (u units) interval(mean, err float64, means []float64, alpha, reach float64
 		unseen := float64((share - float64(differ)/float64(n)) * reach)
 		low, high = min(low, mean-unseen), max(high, mean+unseen)
 	}
+	if n < fewUnits { // two differences that happen to be equal have no spread, and prove nothing of the third; that they are no proof of a drop p knows
+		low = min(low, mean-float64(ruleOfThree(float64(n), alpha)*reach))
+	}
 	return max(low, -reach), min(high, reach)
 }
 
-// fewDiffer: of fewer units that differ a bootstrap knows too little. Those that might have differed and did not are then allowed for.
-const fewDiffer = 10
+const (
+	// fewDiffer: of fewer units that differ a bootstrap knows too little. Those that might have differed and did not are then allowed for.
+	fewDiffer = 10
+	// fewUnits: of fewer units it is allowed for that some might have come out in any way, and none of them was among these.
+	fewUnits = 30
+)
 
 // binomial draws how many of n come out, each with chance p: by counting up where few are expected, else by Hörmann's transformed rejection with
 // squeeze (BTRS, J. Stat. Comput. Simul. 46, 1993).
