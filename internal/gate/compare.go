@@ -2,10 +2,7 @@ package gate
 
 import (
 	"cmp"
-	"fmt"
-	"hash/fnv"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -105,7 +102,7 @@ func (p *paired) compare(o Options) forge.BenchmarkComparison {
 		if p.cluster != nil {
 			out.Clusters = int64(len(u.sum))
 		}
-		r := rand.New(rand.NewPCG(uint64(o.Seed), streamOf(p.Benchmark)))
+		r := chanceOf(o.Seed, p.Benchmark)
 		mean, err := u.mean()
 		out.Difference = mean
 		out.Low, out.High = u.interval(mean, err, u.bootstrap(mean, o.Resamples, r), o.Alpha, p.reach())
@@ -147,13 +144,6 @@ func (p *paired) reach() float64 {
 		return (hi - lo) * slices.Max(p.weight)
 	}
 	return hi - lo
-}
-
-// streamOf gives each benchmark random numbers of its own, whatever else is in the suite.
-func streamOf(m Benchmark) uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s", m.Task, m.Filter, m.Metric)
-	return h.Sum64()
 }
 
 func direction(lower bool) string {
