@@ -162,7 +162,7 @@ func TestClustersAreTakenWhole(t *testing.T) {
 
 func TestAGroupIsComparedByTheTasksThatItSumsUp(t *testing.T) {
 	group := func(name string, equal bool, u []float64) gate.Side {
-		s := side(name, map[string][]float64{"g1": passes(30, 0, 1, 2), "g2": u})
+		s := side(name, map[string][]float64{"g_1": passes(30, 0, 1, 2), "g_2": u, "other": passes(9)})
 		n := int64(30 + len(u))
 		one, two := s.Scores[0], s.Scores[1]
 		value := (one.Value*30 + two.Value*float64(len(u))) / float64(n)
@@ -171,25 +171,36 @@ func TestAGroupIsComparedByTheTasksThatItSumsUp(t *testing.T) {
 		}
 		s.Scores = append(s.Scores, forge.EvalScore{Task: "g", Filter: "none", Metric: "acc", Value: value, N: n})
 		s.Facts.Tasks = append(s.Facts.Tasks, forge.EvalTask{Task: "g", Version: "1", Group: true, Original: n, Effective: n})
-		s.Parts = map[string][]string{"g": {"g1", "g2"}}
-		return s
+		return s // which tasks it sums up, their names say
 	}
 	bad := passes(300, upTo(0, 30)...)
 	got, flips := gate.Compare(group("1", false, passes(300)), group("2", false, bad), []gate.Benchmark{bench("g", 0.02)}, gate.Options{Flips: 3})
 	if len(got.Benchmarks) != 1 || got.Benchmarks[0].Method != "mcnemar" || got.Benchmarks[0].Pairs != 330 || math.Abs(got.Benchmarks[0].Difference+30./330) > 1e-9 || got.Verdict != forge.CompareRegressed {
 		t.Errorf("by size: %+v", got)
 	}
-	if len(flips) != 3 || flips[0].Task != "g2" {
+	if len(flips) != 3 || flips[0].Task != "g_2" {
 		t.Errorf("%+v", flips)
 	}
 	got, _ = gate.Compare(group("1", true, passes(300)), group("2", true, bad), []gate.Benchmark{bench("g", 0.02)}, gate.Options{})
 	if len(got.Benchmarks) != 1 || got.Benchmarks[0].Method != "bootstrap" || math.Abs(got.Benchmarks[0].Difference+0.05) > 1e-9 || math.Abs(got.Benchmarks[0].Baseline-0.95) > 1e-9 {
 		t.Errorf("each task alike: %+v", got)
 	}
-	other := group("2", true, bad)
-	other.Parts = map[string][]string{"g": {"g2", "g1"}}
-	if got, _ = gate.Compare(group("1", true, passes(300)), other, []gate.Benchmark{bench("g", 0.02)}, gate.Options{}); got.Verdict != forge.CompareIncomparable {
-		t.Errorf("%+v", got)
+	for what, spoil := range map[string]func(s *gate.Side){
+		"other tasks":                     func(s *gate.Side) { s.Parts = map[string][]string{"g": {"g_2", "g_1"}} },
+		"a task that is missing":          func(s *gate.Side) { s.Parts = map[string][]string{"g": {"g_1"}} },
+		"a task of another name":          func(s *gate.Side) { s.Facts.Tasks[0].Task = "h_1" },
+		"a score that is no mean of them": func(s *gate.Side) { s.Scores[3].Value -= 0.001 },
+		"some of them in clusters":        func(s *gate.Side) { s.Samples[1].Cluster = make([]uint64, 300) },
+	} {
+		x, y := group("1", true, passes(300)), group("2", true, bad)
+		spoil(&x)
+		spoil(&y)
+		if what == "other tasks" {
+			x.Parts = map[string][]string{"g": {"g_1", "g_2"}}
+		}
+		if got, _ = gate.Compare(x, y, []gate.Benchmark{bench("g", 0.02)}, gate.Options{Resamples: 1000}); got.Verdict != forge.CompareIncomparable {
+			t.Errorf("%s: %+v", what, got)
+		}
 	}
 }
 
