@@ -117,8 +117,8 @@ func checkPython(cl ClusterConfig, i int) error {
 	if cl.Kind == KindSlurm {
 		return checkReloaded(cl, fmt.Sprintf("clusters[%d].", i))
 	}
-	if cl.Python == "" {
-		return nil
+	if err := checkArtifactRoot(cl, fmt.Sprintf("clusters[%d].", i)); err != nil || cl.Python == "" {
+		return err
 	}
 	if st, err := os.Stat(cl.Python); err != nil || st.Mode()&0o111 == 0 {
 		return forge.Invalidf(fmt.Sprintf("clusters[%d].python", i), "%q is not an executable file", cl.Python).
