@@ -76,7 +76,7 @@ func (a *app) tree() *cli.App {
 		Commands: []*cli.Command{
 			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(), a.suiteCommand(), a.evalCommand(),
 			a.eventsCommand(), a.tenantCommand(), a.userCommand(), a.keyCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(),
-			a.simulateCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
+			a.simulateCommand(), a.gcCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},
 	}
 	prepare(t.Commands)

@@ -57,7 +57,8 @@ type Cluster struct {
 	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
 	UserRuntime bool           // runs may name the software that they start in
 
-	UserPrograms bool // runs may bring the program that they are
+	UserPrograms bool   // runs may bring the program that they are
+	ArtifactRoot string // where registered outputs are copied to; "": they stay in RunRoot
 }
 
 // Daemon is a running forged.
@@ -112,9 +113,11 @@ type Daemon struct {
 	reports    *reports
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
-	copyLock     sync.Mutex // orders the removal of copies of datasets and the making of them
-	indexing     sync.Map   // dataset versions whose rows are being indexed
-	snapshotLock sync.Mutex // orders the removal of old snapshots and the use of them
+	using        sync.RWMutex // held for reading by whoever is about to store that something on disk is used; what removes takes it whole, or waits for another time
+	collecting   sync.Mutex   // held by the one gc that is under way
+	copyLock     sync.Mutex   // orders the removal of copies of datasets and the making of them
+	indexing     sync.Map     // dataset versions whose rows are being indexed
+	snapshotLock sync.Mutex   // orders the removal of old snapshots and the use of them
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server

@@ -117,6 +117,8 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.site()
 	srv.datasets()
 	srv.models()
+	srv.modelBytes()
+	srv.garbage()
 	srv.progress()
 	srv.runs()
 	srv.holds()
