@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -138,4 +139,18 @@ func (t *Tenant) modelID(ctx context.Context, name string) (forge.ModelID, error
 		return "", noModel(name)
 	}
 	return id, classify("model.show", err)
+}
+
+// Alias is what a request before this one left: where a name points by now, or version 0 where it was taken away.
+func (t *Tenant) Alias(ctx context.Context, ref string) (forge.ModelAlias, error) {
+	model, alias, _ := strings.Cut(ref, "/")
+	a := forge.ModelAlias{Alias: alias}
+	var at stamp
+	err := t.db.sqlRead.QueryRowContext(ctx, `SELECT v.number, a.set_by, a.set_at FROM model_aliases AS a JOIN model_versions AS v ON v.id = a.version
+		WHERE a.tenant = ? AND a.model = ? AND a.alias = ?`, string(t.p.Tenant), model, alias).Scan(&a.Version, &a.SetBy, &at)
+	if absent(err) {
+		return a, nil
+	}
+	a.SetAt = at.time()
+	return a, classify("model.alias", err)
 }

@@ -135,6 +135,13 @@ func stageByRef(tenant forge.TenantID, ref string, one func(string, []any, ...an
 	return r, err
 }
 
+// WasInProduction says whether a version of the tenant ever was in production.
+func (t *Tenant) WasInProduction(ctx context.Context, id forge.ModelVersionID) (was bool, _ error) {
+	err := t.db.sqlRead.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM stage_changes WHERE tenant = ? AND version = ? AND becomes = 'production')`,
+		string(t.p.Tenant), clean(string(id))).Scan(&was)
+	return was, classify("model.history", err)
+}
+
 func (t *tx) ownVersion(tenant forge.TenantID, id forge.ModelVersionID) (*modelVersionRow, error) {
 	row := &modelVersionRow{}
 	err := selectModelVersions(t.NewSelect(), row, false).Where("v.tenant = ?", tenant).Where("v.id = ?", clean(string(id))).Scan(t.ctx)

@@ -45,3 +45,10 @@ type GateRow struct {
 
 // DefaultGate is the name of the gates of models without their own.
 const DefaultGate = "default"
+
+// PromotionOf is what a line of a history was the end of.
+func PromotionOf(c forge.StageChange) Promotion {
+	p := Promotion{Promoted: true, Report: c.Report, Change: &c}
+	c.Report = nil
+	return p
+}

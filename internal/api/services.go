@@ -20,6 +20,8 @@ type Services struct {
 	Users     Users
 	Datasets  Datasets
 	Models    Models
+	Registry  Registry
+	Gates     Gates
 	Progress  Progresses
 	Runs      Runs
 	Estimates Estimates
@@ -115,13 +117,17 @@ type Datasets interface {
 	DatasetImpact(ctx context.Context, p forge.Principal, digest string) (forge.Impact, error)
 }
 
-// Models imports base models, registers trained ones, and moves both through their stages.
+// Models imports base models and registers trained ones.
 type Models interface {
 	ImportModel(ctx context.Context, p forge.Principal, r ImportModelRequest) (forge.ModelVersion, error)
 	RegisterModel(ctx context.Context, p forge.Principal, r RegisterModelRequest) (forge.ModelVersion, error)
 	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
 	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)
+}
+
+// Registry moves versions of models through their stages and names them.
+type Registry interface {
 	// PromoteModel is KindPrecondition with a forge.GateRefusal where the gate has not passed, KindConflict where somebody else was faster.
 	PromoteModel(ctx context.Context, p forge.Principal, v forge.Ref, r PromoteRequest) (Promotion, error)
 	// RollBackModel is KindPrecondition where there is nothing to go back to, or its bytes are not what they were.
@@ -134,8 +140,12 @@ type Models interface {
 	ModelAliases(ctx context.Context, p forge.Principal, name string) ([]forge.ModelAlias, error)
 	SetModelAlias(ctx context.Context, p forge.Principal, v forge.Ref, alias string) (forge.ModelAlias, error)
 	RemoveModelAlias(ctx context.Context, p forge.Principal, name, alias string) (forge.ModelAlias, error)
-	// ModelAlias is one of a model's names: what an earlier request left.
+	// ModelAlias is what an earlier request left.
 	ModelAlias(ctx context.Context, p forge.Principal, ref string) (forge.ModelAlias, error)
+}
+
+// Gates shows what the site asks of models before they enter a stage.
+type Gates interface {
 	Gates(ctx context.Context, p forge.Principal) ([]GateRow, error)
 	Gate(ctx context.Context, p forge.Principal, name string) (GateRow, error)
 }
