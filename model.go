@@ -64,7 +64,9 @@ type ModelVersion struct {
 
 // Lineage says what a trained version was made from, by digest and not only by name.
 type Lineage struct {
-	Run           RunID     `json:"run"`
+	Unverified    bool      `json:"unverified,omitempty" doc:"Its weights were trained elsewhere: nobody here knows what on. For ever"`
+	Reason        string    `json:"reason,omitempty" doc:"Of unverified weights: why they were taken in"`
+	Run           RunID     `json:"run" doc:"Empty with unverified"`
 	RunNumber     int64     `json:"run_number"`
 	Attempt       int       `json:"attempt" doc:"The attempt whose output this is"`
 	Dataset       string    `json:"dataset" doc:"NAME@VERSION"`

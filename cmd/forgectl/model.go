@@ -26,13 +26,8 @@ func (a *app) modelCommand() *cli.Command {
 				}
 				return a.modelImport(c.Context, api.ImportModelRequest{Name: args[0], Path: path, License: c.String("license")})
 			}},
-		{Name: "register", Usage: "register the output of a completed run as the next version", ArgsUsage: "NAME RUN", Action: func(c *cli.Context) error {
-			args, err := positionals(c, "NAME", "RUN")
-			if err != nil {
-				return err
-			}
-			return a.modelRegister(c.Context, api.RegisterModelRequest{Name: args[0], Run: args[1]})
-		}},
+		a.modelRegisterCommand(),
+		a.modelVerifyCommand(),
 		{Name: "list", Usage: "list models, a line a version", Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
 				return err
@@ -62,18 +57,6 @@ func (a *app) modelImport(ctx context.Context, r api.ImportModelRequest) error {
 		return err
 	}
 	return a.modelDone(v, "imported", "forgectl run submit lora_sft --dataset NAME --base "+v.Name)
-}
-
-func (a *app) modelRegister(ctx context.Context, r api.RegisterModelRequest) error {
-	cl, err := a.connect()
-	if err != nil {
-		return err
-	}
-	v, err := cl.RegisterModel(ctx, r)
-	if err != nil {
-		return err
-	}
-	return a.modelDone(v, "registered in "+string(v.Stage), "forgectl model show "+v.Name)
 }
 
 func (a *app) modelDone(v forge.ModelVersion, what, next string) error {
@@ -109,7 +92,7 @@ func (a *app) modelList(ctx context.Context) error {
 		for _, v := range m.Versions {
 			n++
 			run := ""
-			if v.Lineage != nil {
+			if v.Lineage != nil && !v.Lineage.Unverified {
 				run = strconv.FormatInt(v.Lineage.RunNumber, 10)
 			}
 			t.row(m.Name, strconv.Itoa(v.Number), string(v.Kind), string(v.Stage), p.bytes(v.Bytes), v.License, p.orDash(run), p.time(v.CreatedAt), v.SHA256)

@@ -41,6 +41,7 @@ type Services struct {
 
 	Snapshots Snapshots
 	Bundles   Bundles
+	GC        GC
 }
 
 // Auth says who is asking.
@@ -121,6 +122,9 @@ type Datasets interface {
 type Models interface {
 	ImportModel(ctx context.Context, p forge.Principal, r ImportModelRequest) (forge.ModelVersion, error)
 	RegisterModel(ctx context.Context, p forge.Principal, r RegisterModelRequest) (forge.ModelVersion, error)
+	// VerifyModel reads a version's bytes again, and those of the base that an adapter lies over. KindPrecondition where forged may not read them,
+	// KindUnavailable where the filesystem does not answer: neither says anything of the bytes.
+	VerifyModel(ctx context.Context, p forge.Principal, v forge.Ref) (ModelVerified, error)
 	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
 	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)

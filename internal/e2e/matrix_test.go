@@ -96,6 +96,9 @@ var rules = map[string]access{
 	"list-models":         {role: forge.RoleViewer, ok: []int{200}},
 	"get-model":           {role: forge.RoleViewer, target: "model", ok: []int{200}},
 	"import-model":        {role: forge.RoleMember, body: `{"name":"NEW","path":"DIR"}`, ok: []int{422}},              // there are no weights in it
+	"verify-model":        {role: forge.RoleMember, target: "model", ok: []int{200}},
+	"plan-gc":             {role: forge.RoleAdmin, ok: []int{200}},
+	"run-gc":              {role: forge.RoleAdmin, body: `{}`, ok: []int{200, 409}}, // another one may be under way
 	"register-model":      {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
 
 	"add-snapshot": {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent

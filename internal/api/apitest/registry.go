@@ -18,7 +18,7 @@ type fakeAlias struct {
 }
 
 // version finds one of the tenant's by number, stage or alias.
-func (f *Fake) version(p forge.Principal, ref forge.Ref) (*forge.ModelVersion, error) {
+func (f *Fake) modelVersion(p forge.Principal, ref forge.Ref) (*forge.ModelVersion, error) {
 	for i := range f.models {
 		m := &f.models[i]
 		if m.Name != ref.Name || m.Tenant != p.Tenant {
@@ -57,7 +57,7 @@ func (f *Fake) PromoteModel(_ context.Context, p forge.Principal, ref forge.Ref,
 		return api.Promotion{}, err
 	}
 	defer leave()
-	v, err := f.version(p, ref)
+	v, err := f.modelVersion(p, ref)
 	if err != nil {
 		return api.Promotion{}, err
 	}
@@ -91,7 +91,7 @@ func (f *Fake) RollBackModel(_ context.Context, p forge.Principal, name string, 
 		return forge.StageChange{}, err
 	}
 	defer leave()
-	v, err := f.version(p, forge.Ref{Name: name, Number: r.To})
+	v, err := f.modelVersion(p, forge.Ref{Name: name, Number: r.To})
 	if err != nil {
 		return forge.StageChange{}, err
 	}
@@ -108,7 +108,7 @@ func (f *Fake) ArchiveModel(_ context.Context, p forge.Principal, ref forge.Ref,
 		return forge.StageChange{}, err
 	}
 	defer leave()
-	v, err := f.version(p, ref)
+	v, err := f.modelVersion(p, ref)
 	if err != nil {
 		return forge.StageChange{}, err
 	}
@@ -138,7 +138,7 @@ func (f *Fake) ModelHistory(_ context.Context, p forge.Principal, name string, l
 		return api.List[forge.StageChange]{}, err
 	}
 	defer leave()
-	if _, err := f.version(p, forge.Ref{Name: name}); err != nil {
+	if _, err := f.modelVersion(p, forge.Ref{Name: name}); err != nil {
 		return api.List[forge.StageChange]{}, err
 	}
 	var all []forge.StageChange
@@ -157,7 +157,7 @@ func (f *Fake) VerifyModelHistory(_ context.Context, p forge.Principal, name str
 		return forge.HistoryCheck{}, err
 	}
 	defer leave()
-	_, err = f.version(p, forge.Ref{Name: name})
+	_, err = f.modelVersion(p, forge.Ref{Name: name})
 	return forge.HistoryCheck{Model: name, Lines: int64(len(f.history)), Intact: true, Breaks: []forge.HistoryBreak{}, Checked: f.now}, err
 }
 
@@ -168,7 +168,7 @@ func (f *Fake) ModelAliases(_ context.Context, p forge.Principal, name string) (
 		return nil, err
 	}
 	defer leave()
-	if _, err := f.version(p, forge.Ref{Name: name}); err != nil {
+	if _, err := f.modelVersion(p, forge.Ref{Name: name}); err != nil {
 		return nil, err
 	}
 	var out []forge.ModelAlias
@@ -190,7 +190,7 @@ func (f *Fake) SetModelAlias(_ context.Context, p forge.Principal, ref forge.Ref
 	if err := forge.CheckAlias(alias); err != nil {
 		return forge.ModelAlias{}, forge.Invalidf("alias", "%w", err)
 	}
-	v, err := f.version(p, ref)
+	v, err := f.modelVersion(p, ref)
 	if err != nil {
 		return forge.ModelAlias{}, err
 	}
@@ -259,7 +259,7 @@ func (f *Fake) Gate(_ context.Context, p forge.Principal, name string) (api.Gate
 	out := fakeGates
 	if name != api.DefaultGate {
 		out.Name = name
-		_, err = f.version(p, forge.Ref{Name: name})
+		_, err = f.modelVersion(p, forge.Ref{Name: name})
 	}
 	return out, err
 }

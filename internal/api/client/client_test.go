@@ -238,7 +238,7 @@ func TestEveryMethod(t *testing.T) {
 	f.SetProgress(1, 2)
 	far, err := c.Progress(ctx, once)
 	must(err, far.Op == "add-dataset" && far.BytesDone == 1 && far.BytesTotal == 2, "Progress")
-	mv, err = c.RegisterModel(ctx, api.RegisterModelRequest{Name: "bot", Run: "1"})
+	mv, err = c.RegisterModel(ctx, api.RegisterModelRequest{Name: "bot", Run: "1"}, client.NewOnce())
 	must(err, mv.Lineage.RunNumber == 1, "RegisterModel")
 	ms, err := c.Models(ctx, api.Listing{Limit: 1})
 	must(err, len(ms.Items) == 1 && ms.Next != "", "Models, the first page")

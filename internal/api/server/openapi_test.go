@@ -54,7 +54,7 @@ func TestOpenAPI(t *testing.T) {
 		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
 		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/datasets/{name}/versions/{version}/files/{sha256}", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
-		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
+		"POST /v1/models/import", "POST /v1/models/register", "POST /v1/models/{name}/versions/{version}/verify", "GET /v1/gc", "POST /v1/gc", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
 		"POST /v1/estimates", "POST /v1/pipelines", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
 		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/samples", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
@@ -101,7 +101,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for name, units := range map[string][]string{
 		"POST /v1/runs": {"MiB", "minutes"}, "GET /v1/nodes": {"MiB"}, "POST /v1/datasets": {"bytes"}, "GET /v1/runs/{run}/log": {"bytes"},
-		"GET /v1/runs/{run}/metrics": {"steps"}, "GET /v1/runs/{run}/checkpoints": {"bytes"}, "GET /v1/progress/{key}": {"bytes"}, "GET /v1/models/{name}": {"bytes"},
+		"GET /v1/runs/{run}/metrics": {"steps"}, "GET /v1/runs/{run}/checkpoints": {"bytes"}, "GET /v1/progress/{key}": {"bytes"}, "GET /v1/models/{name}": {"bytes"}, "GET /v1/gc": {"bytes"},
 	} {
 		for _, u := range units {
 			if op := ops[name]; op != nil && !strings.Contains(op.Description, u) {
@@ -170,7 +170,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/datasets/{name}/versions/{version}/delete", "/v1/datasets/found/versions/1/delete", `{"purge":true}`}, {"GET /v1/dataset-impact", "/v1/dataset-impact?digest=" + strings.Repeat("0", 64), ""},
 		{"POST /v1/dataset-files/{sha256}", "/v1/dataset-files/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"POST /v1/datasets/{name}/versions/{version}/rows", "/v1/datasets/chat/versions/1/rows?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
-		{"POST /v1/models/import", "", `{"name":"tiny","path":"/models/tiny"}`}, {"POST /v1/models/register", "", `{"name":"bot","run":"2"}`},
+		{"POST /v1/models/import", "", `{"name":"tiny","path":"/models/tiny"}`}, {"POST /v1/models/register", "", `{"name":"bot","run":"2"}`}, {"POST /v1/models/{name}/versions/{version}/verify", "/v1/models/bot/versions/latest/verify", ""},
+		{"GET /v1/gc", "/v1/gc?older_than=30-0&site=true", ""}, {"POST /v1/gc", "", `{"older_than":"720h"}`},
 		{"GET /v1/models", "", ""}, {"GET /v1/models/{name}", "/v1/models/bot", ""}, {"GET /v1/progress/{key}", "/v1/progress/once%201", ""},
 		{"POST /v1/runs", "", `{"recipe":"lora_sft","params":{"lora.r":16},"time_limit":"1-12:00:00","priority":60}`},
 		{"POST /v1/estimates", "", `{"recipe":"lora_sft","base":"tiny"}`},

@@ -118,6 +118,8 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.datasets()
 	srv.models()
 	srv.registry()
+	srv.modelBytes()
+	srv.garbage()
 	srv.progress()
 	srv.runs()
 	srv.holds()
