@@ -116,17 +116,15 @@ func beginHistories(ctx context.Context, conn *sql.Conn, now time.Time) error {
 		return err
 	}
 	type head struct {
-		tenant forge.TenantID
-		name   string
-		seq    int64
-		sha    string
+		seq int64
+		sha string
 	}
 	var order []forge.ModelID
 	heads := map[forge.ModelID]head{}
 	write := func(f found, line stageRow) error {
 		h, ok := heads[f.Model]
 		if !ok {
-			order, h = append(order, f.Model), head{tenant: f.Tenant, name: f.name}
+			order = append(order, f.Model)
 		}
 		line.seal(h.seq, h.sha)
 		h.seq, h.sha = line.Seq, line.SHA256
@@ -166,16 +164,7 @@ func beginHistories(ctx context.Context, conn *sql.Conn, now time.Time) error {
 	}
 	for _, id := range order {
 		h := heads[id]
-		if _, err := conn.ExecContext(ctx, `UPDATE models SET history_seq = ?, history_head = ? WHERE id = ?`, h.seq, h.sha, string(id)); err != nil {
-			return err
-		}
-		data, err := encode(1, map[string]any{"model": h.name, "line": h.seq, "line_sha256": h.sha, "began": true})
-		if err != nil {
-			return err
-		}
-		if _, err := conn.ExecContext(ctx, `INSERT INTO events (time, tenant, actor, type, number, attempt, reason, message, data) VALUES (?, ?, ?, ?, 0, 0, '', ?, ?)`,
-			int64(stampOf(now)), string(h.tenant), actorForged, string(forge.EventModelStage),
-			fmt.Sprintf("the history of model %s begins, with %d lines", h.name, h.seq), data); err != nil {
+		if _, err := conn.ExecContext(ctx, `UPDATE models SET history_seq = ?, history_began = ?, history_head = ? WHERE id = ?`, h.seq, h.seq, h.sha, string(id)); err != nil {
 			return err
 		}
 	}

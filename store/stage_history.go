@@ -52,11 +52,12 @@ func (t *Tenant) VerifyHistory(ctx context.Context, model string) (forge.History
 	var lines []stageRow
 	var versions []modelVersionRow
 	var events []eventRow
-	var seq int64
+	var seq, began int64
 	var head string
 	err := t.db.snapshot(ctx, op, func(tx bun.Tx) error {
 		var id forge.ModelID
-		err := tx.QueryRowContext(ctx, `SELECT id, history_seq, history_head FROM models WHERE tenant = ? AND name = ?`, string(t.p.Tenant), clean(model)).Scan(&id, &seq, &head)
+		err := tx.QueryRowContext(ctx, `SELECT id, history_seq, history_began, history_head FROM models WHERE tenant = ? AND name = ?`, string(t.p.Tenant), clean(model)).
+			Scan(&id, &seq, &began, &head)
 		if absent(err) {
 			return noModel(model)
 		}
@@ -82,7 +83,7 @@ func (t *Tenant) VerifyHistory(ctx context.Context, model string) (forge.History
 	if err != nil {
 		return forge.HistoryCheck{}, classify(op, err)
 	}
-	c.events(told)
+	c.events(began, told)
 	out.Intact = len(out.Breaks) == 0
 	return out, nil
 }
@@ -193,7 +194,6 @@ func (c *historian) versions(model string, versions []modelVersionRow) {
 type told struct {
 	seq   int64
 	sha   string
-	began bool // and of all before it
 	event int64
 	at    time.Time
 }
@@ -205,26 +205,21 @@ func toldOf(events []eventRow, model string) ([]told, error) {
 			Model string `json:"model"`
 			Line  int64  `json:"line"`
 			SHA   string `json:"line_sha256"`
-			Began bool   `json:"began"`
 		}
 		if err := decode(events[i].Data, &d); err != nil {
 			return nil, err
 		}
 		if d.Model == model && d.Line > 0 {
-			out = append(out, told{d.Line, d.SHA, d.Began, events[i].Seq, events[i].Time.time()})
+			out = append(out, told{d.Line, d.SHA, events[i].Seq, events[i].Time.time()})
 		}
 	}
 	return out, nil
 }
 
-func (c *historian) events(all []told) {
+func (c *historian) events(began int64, all []told) {
 	known := map[int64]bool{}
-	began := int64(0)
 	for _, e := range all {
 		known[e.seq] = true
-		if e.began {
-			began = max(began, e.seq)
-		}
 		if sha, ok := c.sha[e.seq]; !ok {
 			c.say(e.seq, "", "event %d of %s told of it, and it is not there", e.event, e.at.Format(time.RFC3339))
 		} else if sha != e.sha {

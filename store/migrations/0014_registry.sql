@@ -2,6 +2,7 @@
 -- digest of the one before it. A version's stage is what the newest line about it says: writing a line is the only way to move one.
 ALTER TABLE models ADD COLUMN history_seq INTEGER NOT NULL DEFAULT 0;  -- of the newest line
 ALTER TABLE models ADD COLUMN history_head TEXT NOT NULL DEFAULT '';   -- its digest: a line that is cut off at the end is missed here
+ALTER TABLE models ADD COLUMN history_began INTEGER NOT NULL DEFAULT 0; -- lines that stand for what was before there were histories: no event tells of them
 CREATE TRIGGER models_immutable BEFORE UPDATE OF id, tenant, name, kind, created_at ON models
 BEGIN SELECT RAISE(ABORT, 'a model keeps its name'); END;
 
@@ -71,6 +72,8 @@ BEGIN SELECT RAISE(ABORT, 'a history only grows'); END;
 CREATE TRIGGER models_head BEFORE UPDATE OF history_seq, history_head ON models
 WHEN NOT EXISTS (SELECT 1 FROM stage_changes WHERE model = NEW.id AND seq = NEW.history_seq AND sha256 = NEW.history_head AND seq = OLD.history_seq + 1)
 BEGIN SELECT RAISE(ABORT, 'the head of a history moves with its newest line'); END;
+CREATE TRIGGER models_history_began BEFORE UPDATE OF history_began ON models
+BEGIN SELECT RAISE(ABORT, 'when a history began does not change'); END;
 CREATE TRIGGER model_versions_begin BEFORE INSERT ON model_versions
 WHEN NEW.stage <> 'staging'
 BEGIN SELECT RAISE(ABORT, 'versions begin in staging'); END;
