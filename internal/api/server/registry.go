@@ -25,13 +25,18 @@ func (in ModelVersionInput) ref() (forge.Ref, error) {
 	return r, nil
 }
 
+// ModelInput names a model.
+type ModelInput struct {
+	Name string `path:"name" maxLength:"64" doc:"Name"`
+}
+
 type historyInput struct {
-	nameInput
+	ModelInput
 	PageInput
 }
 
 type aliasInput struct {
-	nameInput
+	ModelInput
 	Alias string `path:"alias" maxLength:"64" doc:"Alias"`
 }
 
@@ -67,7 +72,7 @@ func (s *server) registry() {
 		doc:     "What the alias previous names, or another version that was in production once. Its bytes are hashed anew first. What is in production is archived with the same commit. May take minutes for large weights.",
 		errors:  []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindConflict, forge.KindPrecondition},
 	}, func(ctx context.Context, p forge.Principal, in *struct {
-		nameInput
+		ModelInput
 		Body api.RollbackRequest
 	}) (forge.StageChange, error) {
 		return s.Registry.RollBackModel(ctx, p, in.Name, in.Body)
