@@ -20,6 +20,8 @@ type Services struct {
 	Users     Users
 	Datasets  Datasets
 	Models    Models
+	Registry  Registry
+	Gates     Gates
 	Progress  Progresses
 	Runs      Runs
 	Estimates Estimates
@@ -126,6 +128,30 @@ type Models interface {
 	Models(ctx context.Context, p forge.Principal, q Listing) (List[forge.Model], error)
 	ModelVersion(ctx context.Context, p forge.Principal, id string) (forge.ModelVersion, error)
 	Model(ctx context.Context, p forge.Principal, name string) (forge.Model, error)
+}
+
+// Registry moves versions of models through their stages and names them.
+type Registry interface {
+	// PromoteModel is KindPrecondition with a forge.GateRefusal where the gate has not passed, KindConflict where somebody else was faster.
+	PromoteModel(ctx context.Context, p forge.Principal, v forge.Ref, r PromoteRequest) (Promotion, error)
+	// RollBackModel is KindPrecondition where there is nothing to go back to, or its bytes are not what they were.
+	RollBackModel(ctx context.Context, p forge.Principal, name string, r RollbackRequest) (forge.StageChange, error)
+	ArchiveModel(ctx context.Context, p forge.Principal, v forge.Ref, r ArchiveRequest) (forge.StageChange, error)
+	// StageChange is what an earlier request left.
+	StageChange(ctx context.Context, p forge.Principal, ref string) (forge.StageChange, error)
+	ModelHistory(ctx context.Context, p forge.Principal, name string, q Listing) (List[forge.StageChange], error)
+	VerifyModelHistory(ctx context.Context, p forge.Principal, name string) (forge.HistoryCheck, error)
+	ModelAliases(ctx context.Context, p forge.Principal, name string) ([]forge.ModelAlias, error)
+	SetModelAlias(ctx context.Context, p forge.Principal, v forge.Ref, alias string) (forge.ModelAlias, error)
+	RemoveModelAlias(ctx context.Context, p forge.Principal, name, alias string) (forge.ModelAlias, error)
+	// ModelAlias is what an earlier request left.
+	ModelAlias(ctx context.Context, p forge.Principal, ref string) (forge.ModelAlias, error)
+}
+
+// Gates shows what the site asks of models before they enter a stage.
+type Gates interface {
+	Gates(ctx context.Context, p forge.Principal) ([]GateRow, error)
+	Gate(ctx context.Context, p forge.Principal, name string) (GateRow, error)
 }
 
 // Recipes shows what can be trained. Recipes are the site's: every tenant sees all.

@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 	"internal/direct":     {"internal/rundir", "internal/crash", "nvml"},
 	"internal/agent":      {"internal/rundir"},
 	"internal/shim":       {"internal/rundir", "internal/crash", "internal/workdir", "nvml"},
-	"internal/api":        {"recipes"},
+	"internal/api":        {"internal/gate", "recipes"},
 	"internal/api/server": {"internal/api"},
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {

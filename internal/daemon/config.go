@@ -25,6 +25,7 @@ type Config struct {
 	Log         LogConfig       `yaml:"log"`
 	RecipesDir  string          `yaml:"recipes_dir"`
 	SuitesDir   string          `yaml:"suites_dir"`
+	GatesFile   string          `yaml:"gates_file"` // what is asked of a model before it enters a stage; empty: the built-in rules
 	Retry       RetryConfig     `yaml:"retry"`
 	Policy      PolicyConfig    `yaml:"policy"`
 	Limits      LimitsConfig    `yaml:"limits"`

@@ -101,6 +101,17 @@ var rules = map[string]access{
 	"run-gc":              {role: forge.RoleAdmin, body: `{}`, ok: []int{200, 409}},                                   // another one may be under way
 	"register-model":      {role: forge.RoleMember, target: "run", body: `{"name":"NEW","run":"ID"}`, ok: []int{412}}, // it has not completed
 
+	"promote-model":       {role: forge.RoleMember, target: "own model", body: `{"to":"candidate"}`, ok: []int{412}, own: true}, // its gate has no evals of it
+	"archive-model":       {role: forge.RoleMember, target: "own model", body: `{"reason":"x"}`, ok: []int{200}, own: true},
+	"rollback-model":      {role: forge.RoleAdmin, target: "model", body: `{"reason":"x"}`, ok: []int{412}}, // nothing was in production before
+	"get-model-history":   {role: forge.RoleViewer, target: "model", ok: []int{200}},
+	"check-model-history": {role: forge.RoleViewer, target: "model", ok: []int{200}},
+	"list-model-aliases":  {role: forge.RoleViewer, target: "model", ok: []int{200}},
+	"set-model-alias":     {role: forge.RoleMember, target: "own model", body: `{"alias":"best"}`, ok: []int{200}, own: true},
+	"remove-model-alias":  {role: forge.RoleMember, target: "own model", ok: []int{404}}, // it has none; of colleagues: internal/daemon/model_stage_test.go
+	"list-gates":          {role: forge.RoleViewer, ok: []int{200}},
+	"get-gate":            {role: forge.RoleViewer, target: "model", ok: []int{200}},
+
 	"add-snapshot": {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent
 
 	"get-progress": {role: forge.RoleMember, target: "registration", ok: []int{404}}, // none is under way; of others: internal/daemon/registration_test.go
@@ -332,6 +343,8 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return name
 	case "model":
 		return m.base[w.tenant]
+	case "own model":
+		return m.model(ctx, maker)
 	case "registration":
 		return m.name()
 	case "cluster":
@@ -351,7 +364,7 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 // absent is a name of the kind that is nobody's.
 func absent(kind string) string {
 	switch kind {
-	case "dataset", "version", "model", "self", "cluster", "recipe", "suite":
+	case "dataset", "version", "model", "own model", "self", "cluster", "recipe", "suite":
 		return "nobody-s"
 	}
 	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -363,7 +376,7 @@ func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id stri
 	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
-	path = strings.NewReplacer("{version}", "latest", "{sha256}", strings.Repeat("0", 64)).Replace(path)
+	path = strings.NewReplacer("{version}", "latest", "{alias}", "none", "{sha256}", strings.Repeat("0", 64)).Replace(path)
 	if rule.query != "" {
 		path += "?" + rule.query
 	}

@@ -117,6 +117,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.site()
 	srv.datasets()
 	srv.models()
+	srv.registry()
 	srv.modelBytes()
 	srv.garbage()
 	srv.progress()
