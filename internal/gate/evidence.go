@@ -63,6 +63,7 @@ type Side struct {
 	Facts       forge.EvalFacts
 	Scores      []forge.EvalScore
 	Samples     []Samples
+	Parts       map[string][]string // of each group among the tasks: the tasks with samples that it sums up; a group that is not here cannot be compared
 }
 
 // Options bound a comparison. The zero value is what gates use.
