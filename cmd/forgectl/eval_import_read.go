@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,7 +60,7 @@ type harnessDoc struct {
 	ModelName    string            `json:"model_name"`
 	LMEval       string            `json:"lm_eval_version"`
 	Transformers string            `json:"transformers_version"`
-	TemplateSHA  *string           `json:"chat_template_sha"`
+	TemplateSHA  json.RawMessage   `json:"chat_template_sha"`
 	MaxLength    any               `json:"max_length"`
 	Seconds      string            `json:"total_evaluation_time_seconds"`
 }
@@ -190,9 +192,7 @@ func (r *harnessRead) facts(file string, doc harnessDoc) error {
 	lacks(doc.Config.Seed == nil, "seed")
 	length, _ := wholeOf(doc.MaxLength)
 	f.MaxLength = int(length)
-	if doc.TemplateSHA != nil {
-		f.ChatTemplate = *doc.TemplateSHA
-	}
+	_ = json.Unmarshal(doc.TemplateSHA, &f.ChatTemplate) // null: none was used
 	f.Seconds, _ = strconv.ParseFloat(doc.Seconds, 64)
 	switch limit := doc.Config.Limit.(type) {
 	case nil:
@@ -337,4 +337,9 @@ func wholeOf(v any) (int64, bool) {
 func asText(v any) string {
 	s, _ := v.(string)
 	return s
+}
+
+func fileOf(name string, body []byte) forge.EvalFile {
+	sum := sha256.Sum256(body)
+	return forge.EvalFile{Name: name, Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}
 }
