@@ -167,6 +167,10 @@ type Evals interface {
 	Evals(ctx context.Context, p forge.Principal, f EvalFilter) (List[forge.Eval], error)
 	Eval(ctx context.Context, p forge.Principal, run string) (EvalDetail, error)
 	EvalSamples(ctx context.Context, p forge.Principal, run string, f SampleFilter) (List[EvalSample], error)
+	// CompareEvals holds two evals against each other. KindNotFound; KindPrecondition where the site has their suite no more.
+	CompareEvals(ctx context.Context, p forge.Principal, f CompareFilter) (EvalComparison, error)
+	// ImportEval reads an eval to its end. KindInvalid names what does not hold; KindPrecondition for a model or suite that is not what it says.
+	ImportEval(ctx context.Context, p forge.Principal, sha256 string, body io.Reader) (EvalDetail, error)
 }
 
 // Snapshots keeps working directories that runs start in.
