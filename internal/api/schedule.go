@@ -12,6 +12,8 @@ type Schedules interface {
 	AddSchedule(ctx context.Context, p forge.Principal, r AddScheduleRequest) (ScheduleAdded, error)
 	Schedules(ctx context.Context, p forge.Principal, l Listing) (List[Schedule], error)
 	Schedule(ctx context.Context, p forge.Principal, name string, firings int) (ScheduleDetail, error)
+	// ScheduleByID also shows one that was taken away.
+	ScheduleByID(ctx context.Context, p forge.Principal, id string) (ScheduleDetail, error)
 	// RemoveSchedule is KindPrecondition while it blocks a version.
 	RemoveSchedule(ctx context.Context, p forge.Principal, name string) (Schedule, error)
 	PauseSchedule(ctx context.Context, p forge.Principal, name string) (Schedule, error)
