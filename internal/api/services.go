@@ -38,6 +38,7 @@ type Services struct {
 	Events    Events
 	Recipes   Recipes
 	Evals     Evals
+	Schedules Schedules
 
 	Snapshots Snapshots
 	Bundles   Bundles

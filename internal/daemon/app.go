@@ -85,33 +85,36 @@ type Daemon struct {
 	unhanded   unhanded
 	batchSlots chan struct{} // held by who hands something to a batch system
 	kickWatch  chan struct{}
-	tail       *tail
-	runIDs     runIDs
-	outlooks   outlooks
-	forecasts  forecasts
-	whatIf     chan struct{} // holds one while somebody looks ahead
-	cursors    cursors
-	reading    registrations
-	scans      turns
-	desk       mungeDesk
-	pre        prechecks
-	oldShapes  shapes
-	accounts   accounts
-	ready      atomic.Bool
-	planFault  atomic.Pointer[string]
-	doctor     doctor
-	checking   checking
-	planned    atomic.Int64            // turns of the plan loop
-	refused    atomic.Pointer[string]  // why the last reload was
-	requests   atomic.Int64            // being answered now
-	ground     atomic.Pointer[terrain] // see terrain.go
-	lookLock   sync.Mutex
-	looked     looked                   // under lookLock
-	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one
-	warmBy     scheduler.Policy         // of warm
-	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	reports    *reports
-	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
+
+	kickSchedules chan struct{}
+	judging       judging
+	tail          *tail
+	runIDs        runIDs
+	outlooks      outlooks
+	forecasts     forecasts
+	whatIf        chan struct{} // holds one while somebody looks ahead
+	cursors       cursors
+	reading       registrations
+	scans         turns
+	desk          mungeDesk
+	pre           prechecks
+	oldShapes     shapes
+	accounts      accounts
+	ready         atomic.Bool
+	planFault     atomic.Pointer[string]
+	doctor        doctor
+	checking      checking
+	planned       atomic.Int64            // turns of the plan loop
+	refused       atomic.Pointer[string]  // why the last reload was
+	requests      atomic.Int64            // being answered now
+	ground        atomic.Pointer[terrain] // see terrain.go
+	lookLock      sync.Mutex
+	looked        looked                   // under lookLock
+	warm          *scheduler.Planner       // under lookLock; nil: the next plan makes one
+	warmBy        scheduler.Policy         // of warm
+	settling      atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	reports       *reports
+	damage        atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	using        sync.RWMutex // held for reading by whoever is about to store that something on disk is used; what removes takes it whole, or waits for another time
 	collecting   sync.Mutex   // held by the one gc that is under way
@@ -141,8 +144,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), batchSlots: make(chan struct{}, batchWorkers), kickWatch: make(chan struct{}, 1),
 		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
-		whatIf: make(chan struct{}, 1), pre: newPrechecks(),
+		whatIf: make(chan struct{}, 1), pre: newPrechecks(), kickSchedules: make(chan struct{}, 1),
 	}
+	d.judging = d.judges()
 	d.meter = newMeter(o.Version)
 	d.forecasts.failed = func(err error) {
 		d.log.Warn().Err(err).Msg("the queue could not be played on; answers have no expected starts")
@@ -243,6 +247,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "plan", d.planLoop)
 		d.loop(loops, "outbox", d.outboxLoop)
 		d.loop(loops, "watch", d.watchLoop)
+		d.loop(loops, "schedules", d.schedulesLoop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)

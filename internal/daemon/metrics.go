@@ -29,6 +29,8 @@ type meter struct {
 	took     *prometheus.HistogramVec
 	plan     prometheus.Histogram
 	follow   atomic.Int64
+
+	regressions prometheus.Counter
 }
 
 func newMeter(version string) *meter {
@@ -39,11 +41,12 @@ func newMeter(version string) *meter {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, 1, 10}}, []string{"op"}),
 		plan: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "forge_plan_seconds", Help: "How long a turn of planning took, with what it committed.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}}),
+		regressions: prometheus.NewCounter(prometheus.CounterOpts{Name: "forge_eval_regressions_total", Help: "Evals of schedules that were found worse than their baseline, since forged has started."}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "forge_build_info", Help: "1; the labels say which forged this is.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.took, m.plan, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	m.registry.MustRegister(m.requests, m.took, m.plan, m.regressions, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	return m
 }
 

@@ -79,6 +79,15 @@ var rules = map[string]access{
 	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
 	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
 
+	"list-schedules":  {role: forge.RoleViewer, ok: []int{200}},
+	"get-schedule":    {role: forge.RoleViewer, target: "schedule", ok: []int{200}},
+	"add-schedule":    {role: forge.RoleMember, body: `{"name":"NEW","cron":"0 0 1 1 *","run":{"recipe":"probe"}}`, ok: []int{201}},
+	"remove-schedule": {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true},
+	"pause-schedule":  {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true},
+	"resume-schedule": {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true, first: "/pause"},
+	"run-schedule":    {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true},
+	"clear-schedule":  {role: forge.RoleAdmin, target: "schedule", body: `{"reason":"looked at"}`, ok: []int{412}}, // it has found nothing
+
 	"list-datasets":       {role: forge.RoleViewer, ok: []int{200}},
 	"get-dataset":         {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
 	"scan-dataset":        {role: forge.RoleMember, target: "dataset", body: `{"name":"NEW","paths":["DIR/NEW.jsonl"],"parents":["ID@1"],"dry_run":true}`, ok: []int{201}},
@@ -320,6 +329,10 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		var r api.Submitted
 		m.do(ctx, "POST", "/v1/runs", maker, `{"recipe":"probe"}`, &r)
 		return string(r.Run.ID)
+	case "schedule":
+		name := m.name()
+		m.do(ctx, "POST", "/v1/schedules", maker, fmt.Sprintf(`{"name":%q,"cron":"0 0 1 1 *","run":{"recipe":"probe"}}`, name), nil)
+		return name
 	case "key":
 		var k api.CreatedKey
 		m.do(ctx, "POST", "/v1/keys", w, `{}`, &k)
@@ -364,7 +377,7 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 // absent is a name of the kind that is nobody's.
 func absent(kind string) string {
 	switch kind {
-	case "dataset", "version", "model", "own model", "self", "cluster", "recipe", "suite":
+	case "dataset", "version", "model", "own model", "self", "cluster", "recipe", "suite", "schedule":
 		return "nobody-s"
 	}
 	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -373,7 +386,7 @@ func absent(kind string) string {
 // send calls an operation about something.
 func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id string, headers ...string) (int, string) {
 	path := op.path
-	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
+	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}", "{schedule}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
 	path = strings.NewReplacer("{version}", "latest", "{alias}", "none", "{sha256}", strings.Repeat("0", 64)).Replace(path)

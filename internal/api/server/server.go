@@ -134,6 +134,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.events()
 	srv.recipes()
 	srv.evals()
+	srv.schedules()
 	srv.snapshots()
 	srv.bundles()
 	if o.Report != nil {
