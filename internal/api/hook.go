@@ -12,14 +12,14 @@ type Hooks interface {
 	// CreateHook is KindInvalid, with Field, for a host, program or address that the site's configuration does not allow.
 	CreateHook(ctx context.Context, p forge.Principal, r CreateHookRequest) (CreatedHook, error)
 	Hooks(ctx context.Context, p forge.Principal, q HookListing) (List[forge.Hook], error)
-	Hook(ctx context.Context, p forge.Principal, h HookName) (forge.Hook, error)
+	HookNamed(ctx context.Context, p forge.Principal, h HookName) (forge.Hook, error)
 	RemoveHook(ctx context.Context, p forge.Principal, h HookName) (forge.Hook, error)
 	PauseHook(ctx context.Context, p forge.Principal, h HookName) (forge.Hook, error)
 	ResumeHook(ctx context.Context, p forge.Principal, h HookName) (forge.Hook, error)
 	// TestHook sends one event of the type hook.test at once, and says how it went. A failure is an answer and no error.
 	TestHook(ctx context.Context, p forge.Principal, h HookName) (forge.HookDelivery, error)
-	// HookDelivery is how an earlier test went.
-	HookDelivery(ctx context.Context, p forge.Principal, h HookName, id string) (forge.HookDelivery, error)
+	// HookDelivery finds a delivery by its id: how an earlier test went.
+	HookDelivery(ctx context.Context, p forge.Principal, id string) (forge.HookDelivery, error)
 	HookDeliveries(ctx context.Context, p forge.Principal, h HookName, q HookListing) (List[forge.HookDelivery], error)
 	// RemovedHook finds also one that is removed.
 	RemovedHook(ctx context.Context, p forge.Principal, id string) (forge.Hook, error)
@@ -54,4 +54,13 @@ type CreateHookRequest struct {
 type CreatedHook struct {
 	forge.Hook
 	Secret string `json:"secret,omitempty" doc:"Of a webhook: signs what is posted. Absent when a repeated request is answered: it was shown to the first"`
+}
+
+// HookBody is what a webhook posts and a program reads. It is the same at every try of a delivery.
+type HookBody struct {
+	ID     string      `json:"id" doc:"Of the delivery: the same at every try, so that a receiver can tell a repetition"`
+	Hook   string      `json:"hook"`
+	Tenant string      `json:"tenant,omitempty" doc:"Its name; absent for events of the site"`
+	Text   string      `json:"text" doc:"One line for people"`
+	Event  forge.Event `json:"event"`
 }

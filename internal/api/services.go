@@ -39,6 +39,7 @@ type Services struct {
 
 	Snapshots Snapshots
 	Bundles   Bundles
+	Hooks     Hooks
 }
 
 // Auth says who is asking.

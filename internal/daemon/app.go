@@ -110,6 +110,7 @@ type Daemon struct {
 	warmBy     scheduler.Policy         // of warm
 	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	reports    *reports
+	herald     *herald
 	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	copyLock     sync.Mutex // orders the removal of copies of datasets and the making of them
@@ -201,6 +202,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if d.reports, err = newReports(d, dir); err != nil {
 		return nil, err
 	}
+	if d.herald, err = newHerald(d, dir); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {
@@ -245,6 +249,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)
+	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered

@@ -9,7 +9,9 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api"
 )
 
-func hookPath(h api.HookName, rest string) string { return "/v1/hooks/" + url.PathEscape(h.Hook) + rest }
+func hookPath(h api.HookName, rest string) string {
+	return "/v1/hooks/" + url.PathEscape(h.Hook) + rest
+}
 
 func siteQuery(site bool) url.Values {
 	q := url.Values{}
