@@ -34,6 +34,8 @@ type Options struct {
 	Reload     <-chan struct{}
 	// Relog puts another log configuration in force; nil: the log stays as it is.
 	Relog func(LogConfig)
+	hookTimes *hookTimes // nil: the defaults. For tests
+
 	// Hurry closes when whoever asked for a stop does not want to wait.
 	Hurry <-chan struct{}
 }
@@ -202,7 +204,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if d.reports, err = newReports(d, dir); err != nil {
 		return nil, err
 	}
-	if d.herald, err = newHerald(d, dir); err != nil {
+	if d.herald, err = newHerald(d, dir, o.hookTimes); err != nil {
 		return nil, err
 	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop

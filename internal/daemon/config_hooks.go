@@ -40,6 +40,15 @@ const (
 )
 
 func (c *HooksConfig) resolve() {
+	if len(c.Commands) == 0 {
+		c.Commands = nil
+	}
+	if len(c.AllowHosts) == 0 {
+		c.AllowHosts = nil
+	}
+	if len(c.MailDomains) == 0 {
+		c.MailDomains = nil
+	}
 	for name, cmd := range c.Commands {
 		def(&cmd.Timeout, forge.Duration(DefaultHookCommandTimeout))
 		c.Commands[name] = cmd

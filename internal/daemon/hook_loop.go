@@ -72,13 +72,16 @@ type heraldHook struct {
 	failing bool
 }
 
-func newHerald(d *Daemon, stateDir string) (*herald, error) {
+func newHerald(d *Daemon, stateDir string, times *hookTimes) (*herald, error) {
 	s, err := newSigner(stateDir)
 	if err != nil {
 		return nil, err
 	}
+	if times == nil {
+		times = &defaultHookTimes
+	}
 	return &herald{db: d.db, log: d.log, version: d.version, config: func() HooksConfig { return d.live().cfg.Hooks }, trail: d.tail, runByID: d.runByID,
-		signer: s, times: defaultHookTimes, chance: rand.Float64, count: d.meter.hooks, kick: make(chan struct{}, 1), stale: true, at: map[forge.HookID]*heraldHook{}, busy: map[forge.HookID]bool{}}, nil
+		signer: s, times: *times, chance: rand.Float64, count: d.meter.hooks, kick: make(chan struct{}, 1), stale: true, at: map[forge.HookID]*heraldHook{}, busy: map[forge.HookID]bool{}}, nil
 }
 
 // changed has the hooks read again.
