@@ -43,6 +43,7 @@ type Services struct {
 	Snapshots Snapshots
 	Bundles   Bundles
 	GC        GC
+	Hooks     Hooks
 }
 
 // Auth says who is asking.

@@ -33,7 +33,9 @@ type Options struct {
 	ReadConfig func() (Config, error)
 	Reload     <-chan struct{}
 	// Relog puts another log configuration in force; nil: the log stays as it is.
-	Relog func(LogConfig)
+	Relog     func(LogConfig)
+	hookTimes *hookTimes // nil: the defaults. For tests
+
 	// Hurry closes when whoever asked for a stop does not want to wait.
 	Hurry <-chan struct{}
 }
@@ -114,6 +116,7 @@ type Daemon struct {
 	warmBy        scheduler.Policy         // of warm
 	settling      atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	reports       *reports
+	herald        *herald
 	damage        atomic.Pointer[string] // what is broken in the database: see integrity.go
 
 	using        sync.RWMutex // held for reading by whoever is about to store that something on disk is used; what removes takes it whole, or waits for another time
@@ -208,6 +211,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if d.reports, err = newReports(d, dir); err != nil {
 		return nil, err
 	}
+	if d.herald, err = newHerald(d, dir, o.hookTimes); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {
@@ -253,6 +259,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)
+	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered

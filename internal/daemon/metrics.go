@@ -31,6 +31,7 @@ type meter struct {
 	follow   atomic.Int64
 
 	regressions prometheus.Counter
+	hooks    *prometheus.CounterVec
 }
 
 func newMeter(version string) *meter {
@@ -43,10 +44,12 @@ func newMeter(version string) *meter {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}}),
 		regressions: prometheus.NewCounter(prometheus.CounterOpts{Name: "forge_eval_regressions_total", Help: "Evals of schedules that were found worse than their baseline, since forged has started."}),
 	}
+	m.hooks = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forge_hook_deliveries_total",
+		Help: "Tries to tell hooks of events, by result: delivered, retried (failed, and is tried again), given_up, test."}, []string{"result"})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "forge_build_info", Help: "1; the labels say which forged this is.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.took, m.plan, m.regressions, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	m.registry.MustRegister(m.hooks, m.requests, m.took, m.plan, m.regressions, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	return m
 }
 
@@ -87,13 +90,14 @@ var (
 	descClosures  = desc("forge_store_closures_total", "Writes in them; per commit it is how well writes group.")
 	descCommitSec = desc("forge_store_commit_seconds_total", "Time that committing took; per commit it is the latency.")
 	descFollowers = desc("forge_event_followers", "Event streams that are open.")
+	descHooks     = desc("forge_hook_backlog", "Deliveries to hooks that are still to be made.")
 	descReady     = desc("forge_ready", "1 when the daemon can work; /readyz says why it cannot.")
 	descCertEnd   = desc("forge_tls_certificate_end_timestamp_seconds", "When the certificate that is served ends.")
 )
 
 // Describe implements prometheus.Collector.
 func (siteFacts) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRuns, descQueue, descGPUs, descUnknown, descOutbox, descOutboxAge, descCommits, descClosures, descCommitSec, descFollowers, descReady, descCertEnd} {
+	for _, d := range []*prometheus.Desc{descRuns, descQueue, descGPUs, descUnknown, descOutbox, descOutboxAge, descCommits, descClosures, descCommitSec, descFollowers, descHooks, descReady, descCertEnd} {
 		ch <- d
 	}
 }
@@ -144,6 +148,9 @@ func (s siteFacts) Collect(ch chan<- prometheus.Metric) {
 	count(descClosures, float64(st.Closures))
 	count(descCommitSec, st.Spent.Seconds())
 	gauge(descFollowers, float64(s.d.meter.follow.Load()))
+	if n, err := s.d.db.HookBacklog(ctx); err == nil {
+		gauge(descHooks, float64(n))
+	}
 	ready := 1.0
 	if len(site(s).Ready(ctx)) > 0 {
 		ready = 0

@@ -145,6 +145,15 @@ var rules = map[string]access{
 	"update-tenant": {role: forge.RoleOperator, target: "tenant", body: `{"weight":2,"max_gpus":8}`, ok: []int{200}},
 	"create-tenant": {role: forge.RoleOperator, body: `{"name":"NEW"}`, ok: []int{201}},
 
+	"list-hooks":           {role: forge.RoleAdmin, ok: []int{200}},
+	"create-hook":          {role: forge.RoleAdmin, body: `{"name":"NEW","on":["stage"],"url":"http://127.0.0.1:9/x"}`, ok: []int{201}},
+	"get-hook":             {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"remove-hook":          {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"pause-hook":           {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"resume-hook":          {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"test-hook":            {role: forge.RoleAdmin, target: "hook", ok: []int{200}}, // that nobody listens there is an answer
+	"list-hook-deliveries": {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+
 	"list-clusters":  {role: forge.RoleViewer, ok: []int{200}},
 	"check-cluster":  {role: forge.RoleOperator, target: "cluster", ok: []int{200}},
 	"resume-cluster": {role: forge.RoleOperator, target: "cluster", ok: []int{412}}, // it is not paused
@@ -173,7 +182,7 @@ type matrix struct {
 
 func TestWhoMayDoWhat(t *testing.T) {
 	ctx, s := openFor(t, 4*time.Minute, func(o *forgedtest.Options) {
-		o.CPUSlots, o.Extra = 1, "limits: {requests_per_second: 0}\n" // it is not the counting that is looked at
+		o.CPUSlots, o.Extra = 1, "limits: {requests_per_second: 0}\nhooks: {allow_hosts: [\"http://127.0.0.1:9\"]}\n" // it is not the counting that is looked at
 	})
 	url, err := s.TCP()
 	must(t, err)
@@ -360,6 +369,13 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.model(ctx, maker)
 	case "registration":
 		return m.name()
+	case "hook":
+		if w.role == forge.RoleMember {
+			maker = m.in[w.tenant][forge.RoleAdmin]
+		}
+		var h forge.Hook
+		m.do(ctx, "POST", "/v1/hooks", maker, fmt.Sprintf(`{"name":%q,"on":["stage"],"url":"http://127.0.0.1:9/x"}`, m.name()), &h)
+		return string(h.ID)
 	case "cluster":
 		return "local"
 	case "suite":
@@ -386,7 +402,7 @@ func absent(kind string) string {
 // send calls an operation about something.
 func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id string, headers ...string) (int, string) {
 	path := op.path
-	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}", "{schedule}"} {
+	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}", "{schedule}", "{hook}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
 	path = strings.NewReplacer("{version}", "latest", "{alias}", "none", "{sha256}", strings.Repeat("0", 64)).Replace(path)

@@ -64,6 +64,7 @@ func TestOpenAPI(t *testing.T) {
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "PATCH /v1/tenants/{tenant}", "GET /v1/runs/{run}/priority", "POST /v1/runs/{run}/priority", "GET /v1/whoami", "GET /v1/doctor",
 		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat", "GET /v1/runs/{run}/bundle", "GET /v1/runs/{run}/source", "GET /v1/queue/what-if",
+		"POST /v1/hooks", "GET /v1/hooks", "GET /v1/hooks/{hook}", "POST /v1/hooks/{hook}/remove", "POST /v1/hooks/{hook}/pause", "POST /v1/hooks/{hook}/resume", "POST /v1/hooks/{hook}/test", "GET /v1/hooks/{hook}/deliveries",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
 	ops := operations(o)
@@ -119,7 +120,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	t.Run("bodies refuse what they do not know", func(t *testing.T) {
-		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest"} {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest", "CreateHookRequest"} {
 			sc := o.Components.Schemas.Map()[name]
 			if sc == nil || sc.AdditionalProperties != false {
 				t.Errorf("%s is open", name)
@@ -207,7 +208,10 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/schedules", "", `{"name":"nightly","cron":"0 3 * * *","tz":"Europe/Berlin","run":{"recipe":"eval","suite":"default-offline","model":"bot@production"},"baseline":"bot@previous","on_regression":"block"}`},
 		{"POST /v1/schedules/{schedule}/pause", "/v1/schedules/nightly/pause", ""}, {"POST /v1/schedules/{schedule}/resume", "/v1/schedules/nightly/resume", ""}, {"POST /v1/schedules/{schedule}/run", "/v1/schedules/nightly/run", ""},
 		{"GET /v1/schedules", "", ""}, {"GET /v1/schedules/{schedule}", "/v1/schedules/nightly?firings=3", ""}, {"POST /v1/schedules/{schedule}/clear", "/v1/schedules/nightly/clear", `{"reason":"looked at"}`},
-		{"POST /v1/schedules/{schedule}/remove", "/v1/schedules/nightly/remove", ""}, {"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
+		{"POST /v1/schedules/{schedule}/remove", "/v1/schedules/nightly/remove", ""}, {"POST /v1/hooks", "", `{"name":"chat","on":["stage","run.held"],"url":"https://example.org/forge","match":"bot*","failures":true}`}, {"GET /v1/hooks", "/v1/hooks?limit=5", ""}, {"GET /v1/hooks/{hook}", "/v1/hooks/chat", ""},
+		{"POST /v1/hooks/{hook}/test", "/v1/hooks/chat/test", ""}, {"GET /v1/hooks/{hook}/deliveries", "/v1/hooks/chat/deliveries?state=delivered", ""},
+		{"POST /v1/hooks/{hook}/pause", "/v1/hooks/chat/pause", ""}, {"POST /v1/hooks/{hook}/resume", "/v1/hooks/chat/resume", ""}, {"POST /v1/hooks/{hook}/remove", "/v1/hooks/chat/remove", ""},
+		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},

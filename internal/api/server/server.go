@@ -137,6 +137,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.schedules()
 	srv.snapshots()
 	srv.bundles()
+	srv.hooks()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}
