@@ -70,6 +70,8 @@ type JobPreview struct {
 type RunDetail struct {
 	forge.Run
 	Attempts []forge.Attempt      `json:"attempts"`
+	Cost     *forge.Cost          `json:"cost,omitempty" doc:"Of its attempts up to now; absent: none has had GPUs"`
+	Currency string               `json:"currency,omitempty" doc:"Of the cost"`
 	ETA      time.Time            `json:"eta,omitzero" doc:"When the last step is expected, from the steps seen"`
 	Chain    []forge.PipelineStep `json:"chain,omitempty" doc:"Of a step of a pipeline: all steps, in order"`
 }

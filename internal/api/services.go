@@ -36,6 +36,7 @@ type Services struct {
 	Events    Events
 	Recipes   Recipes
 	Evals     Evals
+	Costs     Costs
 
 	Snapshots Snapshots
 	Bundles   Bundles
@@ -178,6 +179,12 @@ type Runs interface {
 // Estimates says what a run would take, and changes nothing. KindPrecondition, naming the field and what is known, where it would have to guess.
 type Estimates interface {
 	EstimateRun(ctx context.Context, p forge.Principal, r SubmitRunRequest) (Estimate, error)
+}
+
+// Costs tells what was had and what it cost. Of the own tenant; CostByTenant tells operators of all.
+type Costs interface {
+	// Costs is KindInvalid for a period that ends before it begins.
+	Costs(ctx context.Context, p forge.Principal, q CostQuery) (forge.Costs, error)
 }
 
 // Priorities changes the place of waiting runs; Runs says whose and how high.

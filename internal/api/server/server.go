@@ -131,6 +131,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.events()
 	srv.recipes()
 	srv.evals()
+	srv.costs()
 	srv.snapshots()
 	srv.bundles()
 	if o.Report != nil {
