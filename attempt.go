@@ -39,7 +39,7 @@ type Attempt struct {
 	UnheardAt   time.Time `json:"unheard_at,omitzero" doc:"When it exited, its executor had not answered since"`
 	Price       *float64  `json:"price,omitempty" doc:"Of all its GPUs together for an hour, in the site's currency, as it was when they were allocated; absent: not known"`
 
-	Batch      *BatchJob    `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
+	Batch *BatchJob `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
 }
 
 // Queued says that a queue of the cluster's own has the attempt, and nothing is allocated yet.

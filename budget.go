@@ -156,6 +156,14 @@ func unit(currency string) string {
 	return " " + currency
 }
 
+// Use says how much of the budget is spent; nil where there is none.
+func (b Budget) Use(s Spending, now time.Time, currency string) *BudgetUse {
+	if b.None() {
+		return nil
+	}
+	return &BudgetUse{Money: s.Money, GPUHours: s.GPUTime.Hours(), Unpriced: s.Unpriced.Hours(), Share: b.Share(s), Since: s.Since, RenewedAt: b.Period.End(now), Held: b.SpentText(s, now, currency)}
+}
+
 // BudgetUse is how much of a budget is spent.
 type BudgetUse struct {
 	Money     float64   `json:"spent" doc:"In the site's currency, of what has a price"`

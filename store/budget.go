@@ -112,7 +112,7 @@ func (db *DB) SayBudget(ctx context.Context, tenant forge.TenantID, what forge.E
 		if _, err := t.NewUpdate().Model(row).Column(column).WherePK().Exec(t.ctx); err != nil {
 			return err
 		}
-		return t.tenantEvent(forge.Principal{User: actorForged, Tenant: tenant}, row, forge.Event{Type: what, Message: message})
+		return t.tenantEvent(forge.Principal{User: actorForged, Tenant: tenant}, row, forge.Event{Type: what, Message: "tenant " + row.Name + ": " + message})
 	})
 	return said, err
 }

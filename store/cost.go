@@ -102,6 +102,36 @@ var costKeys = map[forge.CostBy]string{
 	forge.CostByCluster: `a.cluster`,
 }
 
+// costQuery has attempts lead: the index of their exits finds a period, and their key those of a run.
+func costQuery(key string) string {
+	return `SELECT ` + key + `, r.name, a.run, a.state, a.reason, a.gpus, a.price, a.placed_at, a.started_at, a.exited_at, a.unknown_since, a.unheard_at,
+		a.first_step_at, a.last_step_at, a.kept_at, a.batch FROM attempts AS a CROSS JOIN runs AS r ON r.id = a.run`
+}
+
+// RunCosts adds up what each of some runs had up to now; those of others, and those that had nothing, are left out.
+func (t *Tenant) RunCosts(ctx context.Context, runs []forge.RunID, now time.Time) (map[forge.RunID]forge.Cost, error) {
+	const op = "cost.runs"
+	out := map[forge.RunID]forge.Cost{}
+	if len(runs) == 0 {
+		return out, nil
+	}
+	ids := make([]string, len(runs))
+	for i, id := range runs {
+		ids[i] = string(id)
+	}
+	list, err := encode(len(ids), ids)
+	if err != nil {
+		return out, classify(op, err)
+	}
+	all, err := t.costs(ctx, costQuery(`a.run`)+` WHERE a.run IN (SELECT value FROM json_each(?)) AND a.gpus > 0 AND r.tenant = ?`, []any{list, string(t.p.Tenant)}, forge.CostByRun, time.Time{}, now, now)
+	for k, s := range all {
+		if id, ok := strings.CutPrefix(k, "k"); ok {
+			out[forge.RunID(id)] = s.Cost(1)
+		}
+	}
+	return out, classify(op, err)
+}
+
 // Costs adds up what attempts had in a period. What reaches beyond it is cut to it; what runs still is counted up to now. Of the own tenant; by
 // tenant an operator is told of all.
 func (t *Tenant) Costs(ctx context.Context, by forge.CostBy, since, until, now time.Time) (forge.Costs, error) {
@@ -114,23 +144,14 @@ func (t *Tenant) Costs(ctx context.Context, by forge.CostBy, since, until, now t
 	if !ok {
 		return out, forge.Invalidf("by", "%q: want one of %v", string(by), forge.CostBys).WithOp(op)
 	}
-	query := `SELECT ` + key + `, r.name, a.run, a.state, a.reason, a.gpus, a.price, a.placed_at, a.started_at, a.exited_at, a.unknown_since, a.unheard_at,
-		a.first_step_at, a.last_step_at, a.kept_at, a.batch FROM attempts AS a CROSS JOIN runs AS r ON r.id = a.run
-		WHERE (a.exited_at = 0 OR a.exited_at >= ?) AND a.gpus > 0 AND a.placed_at < ?`
+	query := costQuery(key) + ` WHERE (a.exited_at = 0 OR a.exited_at >= ?) AND a.gpus > 0 AND a.placed_at < ?`
 	args := []any{int64(stampOf(since)), int64(stampOf(until))}
 	if by != forge.CostByTenant || t.p.Role != forge.RoleOperator {
 		query, args = query+` AND r.tenant = ?`, append(args, string(t.p.Tenant))
 	}
-	rows, err := t.db.read.QueryContext(ctx, query, args...)
+	all, err := t.costs(ctx, query, args, by, since, until, now)
 	if err != nil {
 		return out, classify(op, err)
-	}
-	defer func() { _ = rows.Close() }()
-	all := costSums{}
-	for rows.Next() {
-		if err := all.scan(rows, by, since, until, now); err != nil {
-			return out, classify(op, err)
-		}
 	}
 	out.Rows, out.Total = all.told(by)
 	if out.More = len(out.Rows) - mostCostRows; out.More > 0 {
@@ -138,7 +159,22 @@ func (t *Tenant) Costs(ctx context.Context, by forge.CostBy, since, until, now t
 	} else {
 		out.More = 0
 	}
-	return out, classify(op, rows.Err())
+	return out, nil
+}
+
+func (t *Tenant) costs(ctx context.Context, query string, args []any, by forge.CostBy, since, until, now time.Time) (costSums, error) {
+	rows, err := t.db.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	all := costSums{}
+	for rows.Next() {
+		if err := all.scan(rows, by, since, until, now); err != nil {
+			return nil, err
+		}
+	}
+	return all, rows.Err()
 }
 
 // costSums are sums by key.

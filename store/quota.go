@@ -16,7 +16,7 @@ func (db *DB) SetHalfLife(d time.Duration) { db.halfLife.Store(int64(d)) }
 
 func (r *tenantRow) account() forge.TenantAccount {
 	return forge.TenantAccount{Tenant: r.ID, Weight: r.Weight, Used: forge.Usage{MS: r.UsedMS, At: r.UsedAt.time()},
-		Quota: forge.Quota{GPUs: r.GPUs, MaxGPUs: r.MaxGPUs, MaxRunning: r.MaxRunning, MaxQueued: r.MaxQueued, EvalGPUs: r.EvalGPUs},
+		Quota:  forge.Quota{GPUs: r.GPUs, MaxGPUs: r.MaxGPUs, MaxRunning: r.MaxRunning, MaxQueued: r.MaxQueued, EvalGPUs: r.EvalGPUs},
 		Budget: r.budget(), Spent: r.spending()}
 }
 

@@ -74,7 +74,7 @@ func (a *app) tree() *cli.App {
 		},
 		Before: func(c *cli.Context) error { return a.checkOutput(c.Args().Slice()) },
 		Commands: []*cli.Command{
-			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(), a.suiteCommand(), a.evalCommand(),
+			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(), a.suiteCommand(), a.evalCommand(), a.costCommand(),
 			a.eventsCommand(), a.tenantCommand(), a.userCommand(), a.keyCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(),
 			a.simulateCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},

@@ -185,6 +185,8 @@ type Estimates interface {
 type Costs interface {
 	// Costs is KindInvalid for a period that ends before it begins.
 	Costs(ctx context.Context, p forge.Principal, q CostQuery) (forge.Costs, error)
+	// RunCosts leaves out runs that have had no GPUs, or are not the tenant's.
+	RunCosts(ctx context.Context, p forge.Principal, runs []forge.RunID) (map[forge.RunID]forge.Cost, error)
 }
 
 // Priorities changes the place of waiting runs; Runs says whose and how high.

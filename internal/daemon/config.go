@@ -30,6 +30,7 @@ type Config struct {
 	Limits      LimitsConfig    `yaml:"limits"`
 	DatasetRoot string          `yaml:"dataset_root"` // where copies of datasets lie that forge owns; default STATE_DIR/datasets
 	DataRoots   []string        `yaml:"data_roots"`   // where datasets and models may lie; empty: anywhere but in what is the daemon's own
+	Currency    string          `yaml:"currency"`     // word for what prices are in: EUR; nothing is converted
 	Clusters    []ClusterConfig `yaml:"clusters"`
 }
 
@@ -264,6 +265,9 @@ func (c Config) validate() error {
 		if !filepath.IsAbs(root) {
 			bad(fmt.Sprintf("data_roots[%d]", i), "%q: want an absolute path", root)
 		}
+	}
+	if c.Currency != "" && !currencyWord.MatchString(c.Currency) {
+		bad("currency", "%q: want a word of letters, 1 to 12 of them: EUR, credits", c.Currency)
 	}
 	c.checkClusters(bad)
 	return errors.Join(errs...)

@@ -28,6 +28,7 @@ type meter struct {
 	requests *prometheus.CounterVec
 	took     *prometheus.HistogramVec
 	plan     prometheus.Histogram
+	gpuTime  *prometheus.CounterVec
 	follow   atomic.Int64
 }
 
@@ -40,10 +41,14 @@ func newMeter(version string) *meter {
 		plan: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "forge_plan_seconds", Help: "How long a turn of planning took, with what it committed.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}}),
 	}
+	m.gpuTime = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forge_gpu_seconds_total", Help: "GPU time of attempts that ended since this forged began, by what it was for; useful over all is the goodput. A CPU slot counts as one."}, []string{"class"})
+	for _, c := range forge.CostClasses {
+		m.gpuTime.WithLabelValues(string(c))
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "forge_build_info", Help: "1; the labels say which forged this is.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.took, m.plan, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	m.registry.MustRegister(m.requests, m.took, m.plan, m.gpuTime, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	return m
 }
 
@@ -56,6 +61,18 @@ func (m *meter) observe(o server.Observation) {
 	m.requests.WithLabelValues(op, fmt.Sprintf("%dxx", o.Status/100)).Inc()
 	if op != "stream-events" {
 		m.took.WithLabelValues(op).Observe(o.Took.Seconds())
+	}
+}
+
+// ended counts what attempts had that ended in a commit. What a later resume takes back of it is in forgectl cost alone: a counter only grows.
+func (m *meter) ended(deltas []forge.Delta) {
+	for _, x := range deltas {
+		if x.Attempt == nil || x.Attempt.State != forge.AttemptEnded {
+			continue
+		}
+		for _, s := range x.Attempt.Stretches(x.Attempt.ExitedAt) {
+			m.gpuTime.WithLabelValues(string(s.Class)).Add(s.To.Sub(s.From).Seconds() * float64(x.Attempt.GPUs()))
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -37,5 +38,22 @@ func (f *Fake) Costs(_ context.Context, p forge.Principal, q api.CostQuery) (for
 	}
 	out.Rows = []forge.CostRow{{Key: "ada", Cost: a.Cost(1)}, {Key: "bob", Cost: b.Cost(1)}}
 	out.Total = all.Cost(2)
+	return out, nil
+}
+
+// RunCosts implements api.Costs: run 1 has had something.
+func (f *Fake) RunCosts(_ context.Context, p forge.Principal, runs []forge.RunID) (map[forge.RunID]forge.Cost, error) {
+	leave, err := f.enter("RunCosts")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	out := map[forge.RunID]forge.Cost{}
+	money := 12.34
+	for _, r := range f.runs {
+		if slices.Contains(runs, r.ID) && r.Tenant == p.Tenant && r.Number == 1 {
+			out[r.ID] = forge.Cost{Runs: 1, Attempts: 1, GPUHours: 4, Money: &money, Useful: 4}
+		}
+	}
 	return out, nil
 }
