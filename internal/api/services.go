@@ -39,6 +39,7 @@ type Services struct {
 	Recipes   Recipes
 	Evals     Evals
 	Schedules Schedules
+	Costs     Costs
 
 	Snapshots Snapshots
 	Bundles   Bundles
@@ -214,6 +215,14 @@ type Runs interface {
 // Estimates says what a run would take, and changes nothing. KindPrecondition, naming the field and what is known, where it would have to guess.
 type Estimates interface {
 	EstimateRun(ctx context.Context, p forge.Principal, r SubmitRunRequest) (Estimate, error)
+}
+
+// Costs tells what was had and what it cost. Of the own tenant; CostByTenant tells operators of all.
+type Costs interface {
+	// Costs is KindInvalid for a period that ends before it begins.
+	Costs(ctx context.Context, p forge.Principal, q CostQuery) (forge.Costs, error)
+	// RunCosts leaves out runs that have had no GPUs, or are not the tenant's.
+	RunCosts(ctx context.Context, p forge.Principal, runs []forge.RunID) (map[forge.RunID]forge.Cost, error)
 }
 
 // Priorities changes the place of waiting runs; Runs says whose and how high.

@@ -70,6 +70,7 @@ type Daemon struct {
 	db         *store.DB
 	submitTo   func(forge.Principal) submitter
 	world      *world
+	prices     atomic.Pointer[forge.Prices]
 	settings   atomic.Pointer[settings] // what a reload may replace; read through live
 	code       string                   // digest of the embedded training package
 	self       string                   // path of this program
@@ -227,6 +228,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.settings.Store(s)
 	d.world.setQueues(queuesOf(s))
 	d.setHalfLife(s)
+	d.setPrices(s)
 	was, err := d.readPast(ctx)
 	if err != nil {
 		return nil, err
@@ -261,6 +263,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "datasets", d.datasetsLoop)
 	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
+	d.loop(loops, "budgets", d.budgetsLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered
 	d.useDoors(d.doors)
@@ -298,6 +301,7 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
+	d.meter.ended(deltas)
 	d.tail.add(deltas)
 }
 

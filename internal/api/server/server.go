@@ -135,6 +135,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.recipes()
 	srv.evals()
 	srv.schedules()
+	srv.costs()
 	srv.snapshots()
 	srv.bundles()
 	srv.hooks()
