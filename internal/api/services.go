@@ -28,6 +28,7 @@ type Services struct {
 	Holds     Holds
 	Priority  Priorities
 	RunData   RunData
+	Measures  Measures
 	Samples   Samples
 	Pipelines Pipelines
 	Keys      Keys
@@ -248,6 +249,13 @@ type RunData interface {
 	Queue(ctx context.Context, p forge.Principal, limit int) (Queue, error)
 	// WhatIf plays the queue on as it is and as it would be, and changes nothing. Only an operator sees runs of other tenants.
 	WhatIf(ctx context.Context, p forge.Principal, q WhatIfQuery) (WhatIf, error)
+}
+
+// Measures takes in metrics of runs whose program writes no metrics file. Members write to their own runs, admins to all of the tenant.
+type Measures interface {
+	// AddMetrics is KindConflict for an attempt that is superseded, KindNotFound for one that there is not, KindPrecondition for one that ended too
+	// long ago. All of a batch is written, or nothing of it; the same batch again leaves what it left.
+	AddMetrics(ctx context.Context, p forge.Principal, run string, r AddMetricsRequest) (MetricsAdded, error)
 }
 
 // Keys manages the API keys of the principal's tenant. Members see and manage their own, admins

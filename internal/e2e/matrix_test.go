@@ -53,6 +53,7 @@ var rules = map[string]access{
 	"what-if":              {role: forge.RoleMember, query: "policy=fifo", ok: []int{200}},
 	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"add-run-metrics":      {role: forge.RoleMember, target: "run", body: `{"attempt":1,"points":[{"step":1,"values":{"loss":1}}]}`, ok: []int{404}, own: true}, // it has no attempt yet
 	"get-run-samples":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-bundle":       {role: forge.RoleViewer, target: "run", ok: []int{200}},

@@ -60,7 +60,7 @@ func TestOpenAPI(t *testing.T) {
 		"GET /v1/models/{name}/aliases", "POST /v1/models/{name}/versions/{version}/aliases", "POST /v1/models/{name}/aliases/{alias}/remove", "GET /v1/gates", "GET /v1/gates/{name}",
 		"POST /v1/estimates", "POST /v1/pipelines", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
-		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/samples", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
+		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "POST /v1/runs/{run}/metrics", "GET /v1/runs/{run}/samples", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "PATCH /v1/tenants/{tenant}", "GET /v1/runs/{run}/priority", "POST /v1/runs/{run}/priority", "GET /v1/whoami", "GET /v1/doctor",
 		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat", "GET /v1/runs/{run}/bundle", "GET /v1/runs/{run}/source", "GET /v1/queue/what-if",
@@ -120,7 +120,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	t.Run("bodies refuse what they do not know", func(t *testing.T) {
-		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest", "CreateHookRequest"} {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest", "CreateHookRequest", "AddMetricsRequest", "MetricPoint"} {
 			sc := o.Components.Schemas.Map()[name]
 			if sc == nil || sc.AdditionalProperties != false {
 				t.Errorf("%s is open", name)
