@@ -41,6 +41,7 @@ func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 			return err
 		}
 		known := p.TotalSteps <= 0 || p.TotalSteps == r.TotalSteps
+		a.stepped(rows, t.now)
 		if len(rows) == 0 && known && r.SavedStep == runSaved && a.SavedStep == attemptSaved {
 			return nil
 		}
