@@ -36,7 +36,6 @@ func TestMetricsComeThroughTheAPIBesideTheStream(t *testing.T) {
 	if err != nil || fmt.Sprint(m.Curves) != "map[eval:[{2 1 0.25 0.25 0.25} {5 1 0.5 0.5 0.5}] loss:[{2 1 4 4 4} {5 1 3 3 3}]]" || m.Step != 5 || m.TotalSteps != 60 {
 		t.Fatalf("got %+v, %v", m, err)
 	}
-	r.sameWorld(t)
 
 	t.Run("members bring them for their own runs only", func(t *testing.T) {
 		made, err := keys{r.Daemon}.CreateKey(t.Context(), r.op, api.CreateKeyRequest{User: "kim"})
@@ -58,6 +57,7 @@ func TestMetricsComeThroughTheAPIBesideTheStream(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+	r.sameWorld(t) // ends the daemon
 }
 
 func TestABatchOfMetricsHasBounds(t *testing.T) {
