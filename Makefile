@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data demo-gates run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ demo-rlhf: ## SFT, reward model, PPO and eval in one file; PPO is killed twice a
 
 demo-data: ## A messy folder registered, its bad rows and personal data shown, redacted, trained on; lineage, a changed file, overlap, impact
 	@contrib/demo/demo --story data
+
+demo-gates: ## A model to production through its gates, a worse one refused with the samples that flipped, forced, found by a schedule, rolled back; the history verified
+	@contrib/demo/demo --story gates
 
 run-forged: build ## Serve from a state directory for trying things, .cache/forged
 	@test -d .cache/forged || bin/forged init --state-dir .cache/forged
