@@ -193,8 +193,11 @@ func boundOf(m Benchmark, v Side, s forge.EvalScore) (bound float64, why string)
 		half := tInv(0.025, float64(s.N-1)) * *s.StdErr
 		return side(s.Value-half, s.Value+half), ""
 	}
-	if int64(len(x)) != s.N || col.Cluster != nil && len(col.Cluster) != len(x) {
+	if int64(len(x)) != s.N {
 		return 0, fmt.Sprintf("%d samples are here of %d", len(x), s.N)
+	}
+	if col.Cluster != nil && len(col.Cluster) != len(x) {
+		return 0, fmt.Sprintf("its %d samples have %d clusters", len(x), len(col.Cluster))
 	}
 	u := unitsOf(x, col.Cluster)
 	n := float64(len(u.sum))
@@ -227,7 +230,7 @@ func allShares(x []float64) bool {
 func noFailure(m Benchmark, v Side) (n int, clean bool) {
 	col, ok := samplesOf(v, m.Task, m.Filter)
 	x := col.Scores[m.Metric]
-	if !ok || len(x) == 0 || !allShares(x) {
+	if !ok || len(x) == 0 || !allShares(x) || col.Cluster != nil && len(col.Cluster) != len(x) {
 		return 0, false
 	}
 	good := 1.
