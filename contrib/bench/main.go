@@ -113,6 +113,10 @@ var benches = []bench{
 	{[]string{"gate_power"}, gatePower},
 	{[]string{"stats_error"}, statsError},
 	{[]string{"compare_ms"}, compareMS},
+	{[]string{"ingest_rate"}, ingestRate},
+	{[]string{"plot_ms"}, plotMS},
+	{[]string{"mlflow_metrics"}, mlflowMetrics},
+	{[]string{"mlflow_registry"}, mlflowRegistry},
 }
 
 func main() {
