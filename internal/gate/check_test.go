@@ -340,8 +340,7 @@ func TestWithoutAnyOnePieceOfEvidenceNothingPasses(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	mayLack := map[string]string{"Model": "a name", "Kind": "which words are said", "Reward": "false is good", "From": "a name", "To": "a name", "Blocked": "empty is good", "Baseline": "nothing in production yet"}
-	var take func(t *testing.T, name string, at func(*gate.Evidence) reflect.Value)
-	take = func(t *testing.T, name string, at func(*gate.Evidence) reflect.Value) {
+	take := func(t *testing.T, name string, at func(*gate.Evidence) reflect.Value) {
 		e := good()
 		v := at(&e)
 		v.Set(reflect.Zero(v.Type()))
