@@ -287,6 +287,13 @@ func TestTruth(t *testing.T) {
 			if _, err := json.Marshal(got); err != nil {
 				t.Error(err)
 			}
+			for _, r := range got.Rules { // what is no number is shown as none, and not as some
+				for _, s := range r.Scores {
+					if v := e.Evals["ours"]; len(v.Scores) > 0 && math.IsNaN(v.Scores[0].Value) && s.Value != 0 || math.IsNaN(v.Benchmarks[0].Threshold) && s.Threshold != 0 {
+						t.Errorf("%+v", s)
+					}
+				}
+			}
 		})
 		if seen[x.rule] == nil {
 			seen[x.rule] = map[forge.GateVerdict]bool{}
