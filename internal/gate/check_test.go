@@ -222,7 +222,7 @@ var truth = []struct {
 
 	{forge.RuleRegression, "no worse", func(*gate.Policy, *gate.Evidence) {}, pass, "no worse against chat@1"},
 	{forge.RuleRegression, "nothing in production", func(_ *gate.Policy, e *gate.Evidence) { e.Baseline, e.Compared = "", nil }, pass, "nothing is in production yet"},
-	{forge.RuleRegression, "not compared", func(_ *gate.Policy, e *gate.Evidence) { e.Compared = nil }, missing, "--baseline chat@1"},
+	{forge.RuleRegression, "not compared", func(_ *gate.Policy, e *gate.Evidence) { e.Compared = nil }, missing, "the same of chat@1"},
 	{forge.RuleRegression, "regressed", verdictOf(forge.CompareRegressed), fail, "eval compare 1 2"},
 	{forge.RuleRegression, "inconclusive", verdictOf(forge.CompareInconclusive), inconclusive, "not settled"},
 	{forge.RuleRegression, "inconclusive, which only warns", func(p *gate.Policy, e *gate.Evidence) {
