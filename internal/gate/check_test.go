@@ -171,7 +171,7 @@ var truth = []struct {
 		p.Suites[0].Bound = "point"
 		scored(passes(400, upTo(0, 35)...))(p, e)
 	}, pass, "chance not counted"},
-	{forge.RuleSuite, "its value does not", scored(passes(400, upTo(0, 41)...)), fail, "0.8975 over 400"},
+	{forge.RuleSuite, "its value does not", scored(passes(400, upTo(0, 41)...)), fail, "0.8975 over 400, its bound 0.863897; asked is ≥ 0.9"},
 	{forge.RuleSuite, "no bound named: the lower one", func(p *gate.Policy, e *gate.Evidence) {
 		p.Suites[0].Bound = ""
 		scored(passes(400, upTo(0, 35)...))(p, e)

@@ -152,6 +152,13 @@ func TestTwoEvalsThatDidNotAskTheSameAreNotCompared(t *testing.T) {
 			t.Errorf("%+v", got.Invalid)
 		}
 	})
+	t.Run("a question that one side did not record is not one that was asked otherwise", func(t *testing.T) {
+		b, c := pair()
+		b.Samples[0].Asked[7] = [16]byte{}
+		if got, _ := gate.Compare(b, c, suite, gate.Options{}); len(got.Invalid) != 1 || !strings.Contains(got.Invalid[0].Why, "of 1 of 20 documents it is not recorded") {
+			t.Errorf("%+v", got.Invalid)
+		}
+	})
 	t.Run("two things at once hide neither, and stop nothing", func(t *testing.T) {
 		for i, x := range spoilt {
 			for _, y := range spoilt[i+1:] {
