@@ -66,8 +66,8 @@ accept: build ## Replay public traces and hold every figure of the queue against
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
 
-mutate: ## Break the scheduler in small ways and list what its tests do not notice (minutes); MUTANTS=60 SEED=1
-	@go run ./contrib/mutate -n $(or $(MUTANTS),60) -seed $(or $(SEED),1) ./scheduler
+mutate: ## Break the scheduler, or PKG=./internal/gate, in small ways and list what its tests do not notice (minutes); MUTANTS=60 SEED=1
+	@go run ./contrib/mutate -n $(or $(MUTANTS),60) -seed $(or $(SEED),1) $(or $(PKG),./scheduler)
 
 demo-front: ## Live through a site's first day: tenants, keys, preemption, backup and restore
 	@contrib/demo/demo --story front
