@@ -246,12 +246,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "plan", d.planLoop)
 		d.loop(loops, "outbox", d.outboxLoop)
 		d.loop(loops, "watch", d.watchLoop)
+		d.loop(loops, "hooks", d.herald.loop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)
-	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered
