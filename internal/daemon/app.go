@@ -33,7 +33,7 @@ type Options struct {
 	ReadConfig func() (Config, error)
 	Reload     <-chan struct{}
 	// Relog puts another log configuration in force; nil: the log stays as it is.
-	Relog func(LogConfig)
+	Relog     func(LogConfig)
 	hookTimes *hookTimes // nil: the defaults. For tests
 
 	// Hurry closes when whoever asked for a stop does not want to wait.
