@@ -13,4 +13,5 @@ type (
 	ModelVersionID   string
 	NodeName         string // unique inside its cluster; the store keys nodes by (cluster, node)
 	ClusterName      string
+	ScheduleID       string
 )
