@@ -43,6 +43,8 @@ var jsonForms = []struct {
 	{"tenant list", reflect.TypeFor[forge.Tenant]()}, {"tenant show default", reflect.TypeFor[forge.Tenant]()},
 	{"user list", reflect.TypeFor[forge.User]()}, {"user show ada", reflect.TypeFor[forge.User]()},
 	{"key list", reflect.TypeFor[forge.Key]()}, {"key show K1", reflect.TypeFor[forge.Key]()}, {"key create --user ada", reflect.TypeFor[api.CreatedKey]()},
+	{"hook list", reflect.TypeFor[forge.Hook]()}, {"hook show chat", reflect.TypeFor[forge.Hook]()}, {"hook add new --on hold --webhook https://example.org/forge", reflect.TypeFor[api.CreatedHook]()},
+	{"hook test chat", reflect.TypeFor[forge.HookDelivery]()}, {"hook deliveries chat", reflect.TypeFor[forge.HookDelivery]()},
 	{"context list", reflect.TypeFor[contextOut]()}, {"context show site", reflect.TypeFor[contextOut]()},
 	{"whoami", reflect.TypeFor[whoamiOut]()}, {"doctor", reflect.TypeFor[api.Check]()}, {"version", reflect.TypeFor[api.Version]()},
 	{"simulate --live --add-nodes 1x8:h100", reflect.TypeFor[api.WhatIf]()},

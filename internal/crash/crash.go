@@ -66,3 +66,12 @@ var SlurmPoints = []string{
 	"slurm.after_fence",
 	"slurm.after_sbatch",
 }
+
+// HookPoints are around the making and the sending of a delivery to a hook. A kill at any of them must lose no event.
+var HookPoints = []string{
+	"hook.heard.before_commit",
+	"hook.heard.after_commit",
+	"hook.sent",
+	"hook.tried.before_commit",
+	"hook.tried.after_commit",
+}
