@@ -16,6 +16,7 @@ type SubmitRunRequest struct {
 	RewardModel     string              `json:"reward_model,omitempty" yaml:"reward_model" doc:"NAME, NAME@VERSION or run:NUMBER; for recipes that take one"`
 	Model           string              `json:"model,omitempty" yaml:"model" doc:"NAME, NAME@VERSION or run:NUMBER: what an eval is of"`
 	Suite           string              `json:"suite,omitempty" yaml:"suite" doc:"What an eval runs: forgectl suite list"`
+	Baseline        string              `json:"baseline,omitempty" yaml:"baseline" doc:"What an eval is compared with when it ends: an eval (12, i3), or NAME@VERSION for the newest whole eval of it by the same suite"`
 	Force           bool                `json:"force,omitempty" yaml:"-" doc:"Submit although no GPU has the memory that it is estimated to take"`
 	Params          map[string]any      `json:"params,omitempty" yaml:"params" doc:"Parameters of the run file, dotted or nested"`
 	Set             []string            `json:"set,omitempty" yaml:"-" doc:"KEY=VALUE, over params"`

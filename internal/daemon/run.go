@@ -23,6 +23,8 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 	if err := least(p, "run.submit", forge.RoleMember, "submitting a run"); err != nil {
 		return api.Submitted{}, err
 	}
+	s.d.using.RLock() // what it names stays until its row says so
+	defer s.d.using.RUnlock()
 	spec, warnings, err := s.d.resolveSpec(ctx, p, q)
 	if err != nil {
 		return api.Submitted{}, err
@@ -64,6 +66,8 @@ func (s runs) RetryRun(ctx context.Context, p forge.Principal, run string) (api.
 	if err := s.d.mayActOn(ctx, p, "run.retry", run); err != nil {
 		return api.Submitted{}, err
 	}
+	s.d.using.RLock()
+	defer s.d.using.RUnlock()
 	r, err := s.d.db.For(p).Run(ctx, run)
 	if err != nil {
 		return api.Submitted{}, err

@@ -246,6 +246,13 @@ func (c *Client) Metrics(ctx context.Context, run string, m api.MetricsQuery) (a
 	return out, err
 }
 
+// AddMetrics brings points of a run's curves. The same batch may be sent again.
+func (c *Client) AddMetrics(ctx context.Context, run string, r api.AddMetricsRequest) (api.MetricsAdded, error) {
+	var out api.MetricsAdded
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/metrics"), nil, r, &out)
+	return out, err
+}
+
 // Samples reads what a run's policy wrote.
 func (c *Client) Samples(ctx context.Context, run string, s api.SamplesQuery) (api.RunSamples, error) {
 	q := url.Values{"step": {strconv.FormatInt(s.Step, 10)}}
