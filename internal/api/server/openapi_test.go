@@ -187,7 +187,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/estimates", "", `{"recipe":"lora_sft","base":"tiny"}`},
 		{"GET /v1/runs", "/v1/runs?state=running,completed,pending&limit=2", ""}, {"GET /v1/runs/rows", "/v1/runs/rows?limit=2", ""},
 		{"GET /v1/runs/{run}", "/v1/runs/1", ""}, {"GET /v1/runs/{run}/why", "/v1/runs/1/why", ""}, {"GET /v1/runs/{run}/log", "/v1/runs/1/log?rank=1", ""},
-		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
+		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"POST /v1/runs/{run}/metrics", "/v1/runs/1/metrics", `{"attempt":1,"points":[{"step":1,"values":{"loss":1,"nan":null}}]}`}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
 		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"GET /v1/events/list", "/v1/events/list?type=run.ended&limit=2", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"GET /v1/runs/{run}/samples", "/v1/runs/1/samples?last=3", ""},
 		{"POST /v1/pipelines", "", `{"name":"chain","steps":[{"step":"one","run":{"recipe":"lora_sft"}},{"step":"two","run":{"recipe":"lora_sft","after":["step:one"]}}]}`}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
