@@ -52,11 +52,14 @@ func (a *app) scheduleCommand() *cli.Command {
 			return a.scheduleRunNow(c.Context, args[0])
 		}},
 		{Name: "clear", Usage: "let versions be promoted again that a schedule blocks; for admins", ArgsUsage: "SCHEDULE",
-			Flags: []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why, in a sentence", Required: true}},
+			Flags: []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why, in a sentence; it is kept"}},
 			Action: func(c *cli.Context) error {
 				args, err := positionals(c, "SCHEDULE")
 				if err != nil {
 					return err
+				}
+				if c.String("reason") == "" {
+					return forge.Invalidf("reason", "is missing: whoever asks later why the version went on reads it").WithHint("--reason TEXT")
 				}
 				return a.scheduleChanged("cleared", func(cl *client.Client) (api.Schedule, error) {
 					return cl.ClearSchedule(c.Context, args[0], c.String("reason"))
@@ -161,9 +164,9 @@ func (a *app) scheduleAdd(ctx context.Context, r api.AddScheduleRequest) error {
 	case modeJSON:
 		return p.done(p.json(s))
 	case modeTSV:
-		p.table().row(s.Name, s.Cron, s.TZ, p.due(s.Next))
+		p.table().row(s.Name, s.Cron, s.TZ, p.inZone(s.Next))
 	default:
-		p.line("schedule %s made: %s in %s, next %s", clean(s.Name), clean(s.Cron), clean(s.TZ), p.due(s.Next))
+		p.line("schedule %s made: %s in %s, next %s", clean(s.Name), clean(s.Cron), clean(s.TZ), p.inZone(s.Next))
 		p.line("next: forgectl schedule show %s", clean(s.Name))
 	}
 	return p.done(nil)
@@ -183,10 +186,10 @@ func (a *app) scheduleChanged(done string, do func(*client.Client) (api.Schedule
 	case modeJSON:
 		return p.done(p.json(s))
 	case modeTSV:
-		p.table().row(s.Name, s.Cron, s.TZ, p.due(s.Next))
+		p.table().row(s.Name, s.Cron, s.TZ, p.inZone(s.Next))
 	default:
 		if done == "goes on" {
-			done += ", next " + p.due(s.Next)
+			done += ", next " + p.inZone(s.Next)
 		}
 		p.line("schedule %s %s", clean(s.Name), done)
 	}

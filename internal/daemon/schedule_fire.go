@@ -20,7 +20,7 @@ const (
 	// onTime is how late a firing may be and still be none that was missed: a restart takes as long.
 	onTime = time.Minute
 	// mostMissed is how far due times are counted that were missed.
-	mostMissed = 10_000
+	mostMissed = 1000
 )
 
 func (d *Daemon) schedulesLoop(ctx context.Context) {
