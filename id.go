@@ -8,6 +8,7 @@ type (
 	DatasetID        string
 	DatasetVersionID string
 	RunID            string
+	HookID           string
 	ModelID          string
 	ModelVersionID   string
 	NodeName         string // unique inside its cluster; the store keys nodes by (cluster, node)

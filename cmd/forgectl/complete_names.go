@@ -134,6 +134,10 @@ var askers = map[string]asker{
 			return candidate{string(k.ID), strings.TrimSpace(k.User + " " + string(k.Role) + " " + k.Name)}
 		}), err
 	},
+	"HOOK": func(ctx context.Context, cl *client.Client, word string) ([]candidate, error) {
+		l, err := cl.Hooks(ctx, api.HookListing{Listing: nameListing(word)})
+		return each1(l.Items, func(h forge.Hook) candidate { return candidate{h.Name, string(h.Kind)} }), err
+	},
 	"CLUSTER": func(ctx context.Context, cl *client.Client, _ string) ([]candidate, error) {
 		items, err := cl.Clusters(ctx)
 		return each1(items, func(c api.ClusterView) candidate { return candidate{string(c.Name), plural(c.GPUs, "GPU")} }), err

@@ -33,7 +33,9 @@ type Options struct {
 	ReadConfig func() (Config, error)
 	Reload     <-chan struct{}
 	// Relog puts another log configuration in force; nil: the log stays as it is.
-	Relog func(LogConfig)
+	Relog     func(LogConfig)
+	hookTimes *hookTimes // nil: the defaults. For tests
+
 	// Hurry closes when whoever asked for a stop does not want to wait.
 	Hurry <-chan struct{}
 }
@@ -57,7 +59,8 @@ type Cluster struct {
 	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
 	UserRuntime bool           // runs may name the software that they start in
 
-	UserPrograms bool // runs may bring the program that they are
+	UserPrograms bool   // runs may bring the program that they are
+	ArtifactRoot string // where registered outputs are copied to; "": they stay in RunRoot
 }
 
 // Daemon is a running forged.
@@ -67,6 +70,7 @@ type Daemon struct {
 	db         *store.DB
 	submitTo   func(forge.Principal) submitter
 	world      *world
+	prices     atomic.Pointer[forge.Prices]
 	settings   atomic.Pointer[settings] // what a reload may replace; read through live
 	code       string                   // digest of the embedded training package
 	self       string                   // path of this program
@@ -113,11 +117,14 @@ type Daemon struct {
 	warmBy        scheduler.Policy         // of warm
 	settling      atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
 	reports       *reports
+	herald        *herald
 	damage        atomic.Pointer[string] // what is broken in the database: see integrity.go
 
-	copyLock     sync.Mutex // orders the removal of copies of datasets and the making of them
-	indexing     sync.Map   // dataset versions whose rows are being indexed
-	snapshotLock sync.Mutex // orders the removal of old snapshots and the use of them
+	using        sync.RWMutex // held for reading by whoever is about to store that something on disk is used; what removes takes it whole, or waits for another time
+	collecting   sync.Mutex   // held by the one gc that is under way
+	copyLock     sync.Mutex   // orders the removal of copies of datasets and the making of them
+	indexing     sync.Map     // dataset versions whose rows are being indexed
+	snapshotLock sync.Mutex   // orders the removal of old snapshots and the use of them
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -205,6 +212,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if d.reports, err = newReports(d, dir); err != nil {
 		return nil, err
 	}
+	if d.herald, err = newHerald(d, dir, o.hookTimes); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {
@@ -218,6 +228,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.settings.Store(s)
 	d.world.setQueues(queuesOf(s))
 	d.setHalfLife(s)
+	d.setPrices(s)
 	was, err := d.readPast(ctx)
 	if err != nil {
 		return nil, err
@@ -250,7 +261,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)
+	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
+	d.loop(loops, "budgets", d.budgetsLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered
 	d.useDoors(d.doors)
@@ -288,6 +301,7 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
+	d.meter.ended(deltas)
 	d.tail.add(deltas)
 }
 

@@ -32,6 +32,8 @@ type Fake struct {
 	far      api.Progress
 	datasets []forge.Dataset
 	models   []forge.Model
+	history  []forge.StageChange
+	aliases  []fakeAlias
 	runs     []*api.RunDetail
 	logs     map[logName]string
 	metrics  map[forge.RunID]api.Metrics
@@ -60,6 +62,7 @@ type Fake struct {
 	files      map[string][]byte // of datasets, by tenant and digest
 	rows       map[forge.DatasetVersionID][]byte
 	impact     *forge.Impact
+	herald     []*fakeHook
 }
 
 type logName struct {
@@ -89,7 +92,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Evals: f, Schedules: f, Snapshots: f, Bundles: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Measures: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Evals: f, Schedules: f, Costs: f, Snapshots: f, Bundles: f, GC: f, Hooks: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.
