@@ -32,7 +32,7 @@ type meter struct {
 	follow   atomic.Int64
 
 	regressions prometheus.Counter
-	hooks    *prometheus.CounterVec
+	hooks       *prometheus.CounterVec
 }
 
 func newMeter(version string) *meter {

@@ -51,7 +51,7 @@ func (r *rig) settled(t *testing.T, name string) forge.Firing {
 	t.Helper()
 	var f forge.Firing
 	comesTrue(t, "the newest firing of "+name+" is judged", func() bool {
-		kick(r.kickSchedules)
+		kick(r.kickVerdicts)
 		f = r.firings(t, name)[0]
 		return !f.JudgedAt.IsZero()
 	})

@@ -68,7 +68,7 @@ func (r *rig) schedules(t *testing.T, p forge.Principal, change func(*api.AddSch
 // looks looks at all schedules once, as at a time.
 func (r *rig) looks(t *testing.T, at time.Time) time.Time {
 	t.Helper()
-	next, _, err := r.scheduleStep(t.Context(), at)
+	next, err := r.scheduleStep(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,18 +367,15 @@ func TestARequestToFireNowIsCarriedOutOnce(t *testing.T) {
 func TestTheLoopWaitsForTheNextTimeAndNeverLongerThanAClockMayBeWrong(t *testing.T) {
 	now := time.Now()
 	for what, c := range map[string]struct {
-		next    time.Time
-		waiting int
-		want    time.Duration
+		next time.Time
+		want time.Duration
 	}{
-		"nothing is due":                   {time.Time{}, 0, schedulesEvery},
-		"far away":                         {now.Add(time.Hour), 0, schedulesEvery},
-		"near":                             {now.Add(3 * time.Second), 0, 3 * time.Second},
-		"past: never without a breath":     {now.Add(-time.Hour), 0, 10 * time.Millisecond},
-		"runs of schedules are waited for": {time.Time{}, 1, judgeEvery},
-		"near, and runs are waited for":    {now.Add(time.Second), 1, time.Second},
+		"nothing is due":               {time.Time{}, schedulesEvery},
+		"far away":                     {now.Add(time.Hour), schedulesEvery},
+		"near":                         {now.Add(3 * time.Second), 3 * time.Second},
+		"past: never without a breath": {now.Add(-time.Hour), 10 * time.Millisecond},
 	} {
-		if got := untilNext(now, c.next, c.waiting); got != c.want {
+		if got := untilNext(now, c.next); got != c.want {
 			t.Errorf("%s: %s, want %s", what, got, c.want)
 		}
 	}
@@ -392,7 +389,7 @@ func TestADatabaseThatDoesNotAnswerLeavesTheDueTimeForLater(t *testing.T) {
 	r.judging.newest = func(context.Context, forge.Principal, forge.ModelVersion, forge.SuiteRef) (string, error) {
 		return "", forge.Errorf(forge.KindUnavailable, "eval.show", "the disk is away")
 	}
-	if _, _, err := r.scheduleStep(t.Context(), at.Add(time.Second)); err == nil || !strings.Contains(err.Error(), "the disk is away") {
+	if _, err := r.scheduleStep(t.Context(), at.Add(time.Second)); err == nil || !strings.Contains(err.Error(), "the disk is away") {
 		t.Fatal(err)
 	}
 	if all := r.firings(t, "nightly"); len(all) != 0 {
