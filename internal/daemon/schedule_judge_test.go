@@ -14,6 +14,7 @@ import (
 	"github.com/forge-ml/forge-ml/internal/executortest"
 	"github.com/forge-ml/forge-ml/internal/gate"
 	"github.com/forge-ml/forge-ml/store"
+	"github.com/forge-ml/forge-ml/store/storetest"
 )
 
 // evaluates lets an eval end well.
@@ -183,22 +184,46 @@ func TestAnEvalThatFailedOrHasNoBaselineIsMissingAndNoVerdict(t *testing.T) {
 	}
 }
 
-func TestARollbackBringsBackNothingThatWasNotCompared(t *testing.T) {
+func TestARollbackBringsBackTheBaselineAndNothingElse(t *testing.T) {
 	r := still(t)
-	v := r.imports(t, "tiny", nil)
-	r.schedules(t, r.op, func(q *api.AddScheduleRequest) { q.Baseline, q.OnRegression = "tiny@1", forge.RegressionRollback })
-	s, err := r.db.For(r.op).Schedule(t.Context(), "nightly")
+	tenant := r.db.For(r.op)
+	v := make([]forge.ModelVersion, 4)
+	for i := 1; i < 4; i++ {
+		v[i] = r.imports(t, "tiny", map[string]string{"config.json": fmt.Sprintf(`{"architectures": ["LlamaForCausalLM"], "revision": %d}`, i)})
+	}
+	boss, err := users{r.Daemon}.CreateUser(t.Context(), r.op, api.CreateUserRequest{Name: "boss", Role: forge.RoleAdmin})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rolled := ""
-	r.judging.rollBack = func(_ context.Context, p forge.Principal, model, reason string) (forge.ModelVersion, error) {
-		rolled = p.User + " " + model + " " + reason
-		return forge.ModelVersion{Name: model, Number: 1}, nil
+	maker := forge.Principal{Tenant: r.op.Tenant, Home: r.op.Tenant, User: "boss", UserID: boss.ID, Role: forge.RoleAdmin}
+	r.schedules(t, maker, func(q *api.AddScheduleRequest) { q.Baseline, q.OnRegression = "tiny@1", forge.RegressionRollback })
+	s, err := tenant.Schedule(t.Context(), "nightly")
+	if err != nil {
+		t.Fatal(err)
 	}
-	f := store.OpenFiring{Schedule: s, Firing: forge.Firing{Run: 7, Model: "tiny@1", ModelID: v.ID, Baseline: "tiny@3", BaselineEval: "5", Due: time.Now()}}
-	words, err := r.rollBackFor(t.Context(), f)
-	if err != nil || words != "not rolled back: tiny@1 is not in production" || rolled != "" {
-		t.Errorf("%q, %v, %q", words, err, rolled)
+	f := store.OpenFiring{Schedule: s, Firing: forge.Firing{Run: 7, Model: "tiny@2", ModelID: v[2].ID, Baseline: "tiny@1", BaselineEval: "5", Due: time.Now()}}
+	says := func(want string, in forge.ModelVersion) {
+		t.Helper()
+		words, err := r.rollBackFor(t.Context(), f)
+		if err != nil || words != want {
+			t.Fatalf("%q, %v; want %q", words, err, want)
+		}
+		if got, err := tenant.ModelVersion(t.Context(), forge.Ref{Name: "tiny", Label: "production"}); err == nil && got.ID != in.ID || err != nil && in.ID != "" {
+			t.Fatalf("in production is %s@%d, %v", got.Name, got.Number, err)
+		}
 	}
+	says("not rolled back: tiny@2 is not in production", v[0])
+	storetest.Move(t, tenant, v[3].ID, forge.StageProduction)
+	storetest.Move(t, tenant, v[2].ID, forge.StageProduction)
+	says("not rolled back: tiny@3 would come back, and what it is worse than is tiny@1", v[2])
+	f.Baseline = "tiny@3"
+	if _, err := (users{r.Daemon}).UpdateUser(t.Context(), r.op, "boss", api.UpdateUserRequest{Role: ptrTo(forge.RoleMember)}); err != nil {
+		t.Fatal(err)
+	}
+	says("not rolled back: boss, who made it, is member now, and rolls nothing back", v[2])
+	if _, err := (users{r.Daemon}).UpdateUser(t.Context(), r.op, "boss", api.UpdateUserRequest{Role: ptrTo(forge.RoleAdmin)}); err != nil {
+		t.Fatal(err)
+	}
+	says("rolled back: tiny@3 is in production again", v[3])
+	says("not rolled back: tiny@2 is not in production", v[3]) // as a forged that was killed before it wrote the verdict down would
 }
