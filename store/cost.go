@@ -52,9 +52,9 @@ func (t *tx) reprice(a *attemptRow, partition string, placement []forge.Share) e
 func gpusOf(shares []forge.Share) int { return forge.Attempt{Placement: shares}.GPUs() }
 
 // stepped notes when an attempt's first and last steps were reported.
-func (a *attemptRow) stepped(rows []metricRow, now time.Time) {
+func (a *attemptRow) stepped(rows []point, now time.Time) {
 	for i := range rows {
-		at := rows[i].Time
+		at := rows[i].time
 		if at == 0 {
 			at = stampOf(now)
 		}

@@ -164,9 +164,9 @@ func (a *app) scheduleAdd(ctx context.Context, r api.AddScheduleRequest) error {
 	case modeJSON:
 		return p.done(p.json(s))
 	case modeTSV:
-		p.table().row(s.Name, s.Cron, s.TZ, p.inZone(s.Next))
+		p.table().row(s.Name, s.Cron, s.TZ, p.wallTime(s.Next))
 	default:
-		p.line("schedule %s made: %s in %s, next %s", clean(s.Name), clean(s.Cron), clean(s.TZ), p.inZone(s.Next))
+		p.line("schedule %s made: %s in %s, next %s", clean(s.Name), clean(s.Cron), clean(s.TZ), p.wallTime(s.Next))
 		p.line("next: forgectl schedule show %s", clean(s.Name))
 	}
 	return p.done(nil)
@@ -186,10 +186,10 @@ func (a *app) scheduleChanged(done string, do func(*client.Client) (api.Schedule
 	case modeJSON:
 		return p.done(p.json(s))
 	case modeTSV:
-		p.table().row(s.Name, s.Cron, s.TZ, p.inZone(s.Next))
+		p.table().row(s.Name, s.Cron, s.TZ, p.wallTime(s.Next))
 	default:
 		if done == "goes on" {
-			done += ", next " + p.inZone(s.Next)
+			done += ", next " + p.wallTime(s.Next)
 		}
 		p.line("schedule %s %s", clean(s.Name), done)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/forge-ml/forge-ml/internal/api/client"
 )
 
-// inZone writes a time as the wall shows it in its own zone, and for people how far away it is.
-func (p *printer) inZone(t time.Time) string {
+// wallTime writes a time as the wall shows it in its own zone, and for people how far away it is.
+func (p *printer) wallTime(t time.Time) string {
 	switch {
 	case t.IsZero():
 		return p.orDash("")
@@ -47,7 +47,7 @@ func (a *app) scheduleList(ctx context.Context) error {
 			return p.done(err)
 		}
 		n++
-		next := p.inZone(s.Next)
+		next := p.wallTime(s.Next)
 		if !s.PausedAt.IsZero() && p.people() {
 			next = "paused " + p.time(s.PausedAt)
 		}
@@ -79,7 +79,7 @@ func (a *app) scheduleShow(ctx context.Context, name string, firings int) error 
 	if !s.PausedAt.IsZero() {
 		paused = p.time(s.PausedAt)
 	}
-	p.fields("schedule", s.Name, "when", s.Cron+" in "+s.TZ, "next", p.inZone(s.Next), "paused", paused, "recipe", s.Run.Recipe, "suite", s.Run.Suite, "model", s.Run.Model, "baseline", s.Baseline,
+	p.fields("schedule", s.Name, "when", s.Cron+" in "+s.TZ, "next", p.wallTime(s.Next), "paused", paused, "recipe", s.Run.Recipe, "suite", s.Run.Suite, "model", s.Run.Model, "baseline", s.Baseline,
 		"overlap", string(s.Overlap), "catch up", string(s.CatchUp), "on regression", string(s.OnRegression), "blocks", strings.Join(s.Blocks, ", "), "made by", s.User+" as "+string(s.Role), "made", p.time(s.CreatedAt))
 	p.section("firings")
 	t := p.table("DUE", "FIRING", ">RUN", "STATE:2", "MODEL:3", "BASELINE:4", "VERDICT", ">MISSED:1", "WORDS")

@@ -32,7 +32,7 @@ type Config struct {
 	DatasetRoot string          `yaml:"dataset_root"` // where copies of datasets lie that forge owns; default STATE_DIR/datasets
 	DataRoots   []string        `yaml:"data_roots"`   // where datasets and models may lie; empty: anywhere but in what is the daemon's own
 	Hooks       HooksConfig     `yaml:"hooks"`
-	Currency    string          `yaml:"currency"`     // word for what prices are in: EUR; nothing is converted
+	Currency    string          `yaml:"currency"` // word for what prices are in: EUR; nothing is converted
 	Clusters    []ClusterConfig `yaml:"clusters"`
 }
 

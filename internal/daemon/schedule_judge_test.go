@@ -47,8 +47,8 @@ func (r *rig) fires(t *testing.T, name string) forge.Firing {
 	return d.Firings[0]
 }
 
-// settled waits for the verdict on the newest firing.
-func (r *rig) settled(t *testing.T, name string) forge.Firing {
+// told waits for the verdict on the newest firing.
+func (r *rig) told(t *testing.T, name string) forge.Firing {
 	t.Helper()
 	var f forge.Firing
 	comesTrue(t, "the newest firing of "+name+" is judged", func() bool {
@@ -114,7 +114,7 @@ func TestARegressionBlocksAVersionUntilItIsFoundNoWorseOrCleared(t *testing.T) {
 	}
 	r.evaluates(t, 1)
 	answer(forge.CompareRegressed)
-	f = r.settled(t, "nightly")
+	f = r.told(t, "nightly")
 	if f.Verdict != forge.FiringVerdict(forge.CompareRegressed) || f.VerdictWords != "forge_logic acc 0.8 → 0.6 (worse by 0.2, p 0.001)" || (*asked)[0] != "1 2" {
 		t.Fatalf("%+v, compared %q", f, *asked)
 	}
@@ -142,7 +142,7 @@ func TestARegressionBlocksAVersionUntilItIsFoundNoWorseOrCleared(t *testing.T) {
 		}
 		r.evaluates(t, f.Run)
 		answer(c.verdict)
-		if f = r.settled(t, "nightly"); f.Verdict != forge.FiringVerdict(c.verdict) {
+		if f = r.told(t, "nightly"); f.Verdict != forge.FiringVerdict(c.verdict) {
 			t.Fatalf("%+v", f)
 		}
 		blocked(c.blocked)
@@ -179,7 +179,7 @@ func TestAnEvalThatFailedOrHasNoBaselineIsMissingAndNoVerdict(t *testing.T) {
 		}
 		return x.State == forge.RunCancelled
 	})
-	if f := r.settled(t, "nightly"); f.Verdict != forge.FiringMissing || !strings.HasPrefix(f.VerdictWords, fmt.Sprintf("run %d cancelled", f.Run)) || len(*asked) != 0 {
+	if f := r.told(t, "nightly"); f.Verdict != forge.FiringMissing || !strings.HasPrefix(f.VerdictWords, fmt.Sprintf("run %d cancelled", f.Run)) || len(*asked) != 0 {
 		t.Errorf("%+v, compared %q", f, *asked)
 	}
 }
