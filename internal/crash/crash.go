@@ -60,6 +60,12 @@ var PurgePoints = []string{
 	"dataset.purge.after_commit",
 }
 
+// SchedulePoints are those that only a firing of a schedule meets: it is decided and submitted in one write.
+var SchedulePoints = []string{
+	"schedule.fire.before_commit",
+	"schedule.fire.after_commit",
+}
+
 // SlurmPoints are those that only an attempt on Slurm meets: before the job is handed over, and before the answer is
 // kept. (During it, what is killed is a forged that waits for sbatch.)
 var SlurmPoints = []string{
