@@ -51,7 +51,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "GET /v1/evals/{run}/compare", "POST /v1/evals", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
 		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/datasets/{name}/versions/{version}/files/{sha256}", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
 		"POST /v1/models/import", "POST /v1/models/register", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
@@ -193,7 +193,8 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
 		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"GET /v1/runs/{run}/bundle", "/v1/runs/2/bundle", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
 		{"GET /v1/suites", "", ""}, {"GET /v1/suites/{name}", "/v1/suites/default-offline", ""}, {"GET /v1/evals", "/v1/evals?suite=default-offline", ""},
-		{"GET /v1/evals/{run}", "/v1/evals/2", ""}, {"GET /v1/evals/{run}/samples", "/v1/evals/2/samples?task=forge_reading", ""},
+		{"GET /v1/evals/{run}", "/v1/evals/2", ""}, {"GET /v1/evals/{run}/samples", "/v1/evals/2/samples?task=forge_reading", ""}, {"GET /v1/evals/{run}/compare", "/v1/evals/2/compare?baseline=2", ""},
+		{"POST /v1/evals", "/v1/evals?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
@@ -208,7 +209,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 				path = c.path
 			}
 			headers := []string{api.HeaderKey, apitest.OperatorSecret}
-			if strings.HasPrefix(path, api.SnapshotPath) {
+			if strings.HasPrefix(path, api.SnapshotPath) || strings.HasPrefix(path, api.EvalsPath+"?sha256") {
 				headers = append(headers, "Content-Type", api.SnapshotType)
 			}
 			if strings.HasPrefix(path, api.DatasetFilesPath) || strings.Contains(path, api.DatasetRowsEnd+"?") {
