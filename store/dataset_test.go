@@ -136,13 +136,13 @@ func TestAVersionInUseIsNotDeleted(t *testing.T) {
 	second.Lineage = &forge.Lineage{Run: onward.ID, Start: "bot@1"}
 	m2, err := acme.AddModelVersion(ctx, second)
 	must(t, err)
-	must(t, db.Raw(ctx, fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, m2.ID)))
+	storetest.Move(t, acme, m2.ID, forge.StageProduction)
 	_, err = acme.DeleteDataset(ctx, v.ID, false)
 	wantKind(t, err, forge.KindPrecondition)
 	if !strings.Contains(err.Error(), "model bot@2 in production") {
 		t.Errorf("%v does not name the model that was trained on from one that was trained on it", err)
 	}
-	must(t, db.Raw(ctx, `UPDATE model_versions SET stage = 'archived'`))
+	storetest.Move(t, acme, m2.ID, forge.StageArchived)
 	_, err = acme.DeleteDataset(ctx, v.ID, true)
 	wantKind(t, err, forge.KindPrecondition) // the bytes are not forge's
 	gone, err := acme.DeleteDataset(ctx, v.ID, false)

@@ -54,7 +54,7 @@ func compareMS(ctx context.Context, e env) ([]figure, error) {
 	r := rand.New(rand.NewPCG(1, e.seed))
 	var names []string
 	for _, drop := range []float64{0, 0.004} {
-		found, err := evalOf(r, drop)
+		found, err := madeEval(r, drop)
 		if err != nil {
 			return nil, err
 		}
@@ -108,8 +108,8 @@ func compareMS(ctx context.Context, e env) ([]figure, error) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// evalOf makes an eval whose scores are lower than those of the first by so much.
-func evalOf(r *rand.Rand, drop float64) (*store.EvalFound, error) {
+// madeEval makes an eval whose scores are lower than those of the first by so much.
+func madeEval(r *rand.Rand, drop float64) (*store.EvalFound, error) {
 	found := &store.EvalFound{Eval: forge.Eval{Model: "chat@1", ModelID: "V1", Suite: "bench", SuiteSHA256: "ab", Imported: &forge.EvalImport{Files: []forge.EvalFile{{Name: "x"}}}}}
 	n := compareSamples / 2
 	found.Facts = forge.EvalFacts{SuiteVersion: 1, Harness: map[string]string{"lm_eval": "0.4.13", "torch": "2", "transformers": "5"}, ModelSHA256: "cd", DType: "bfloat16", Device: "cuda", BatchSize: 8, MaxLength: 4096, Samples: compareSamples}

@@ -7,8 +7,30 @@ import (
 	"testing"
 )
 
+func TestChanceIsEvenAndNormal(t *testing.T) {
+	r, cells := &chance{7}, [64]float64{}
+	var sum, squares, fourth float64
+	const draws = 200_000
+	for range draws {
+		cells[int(64*r.float())]++
+		z := r.normal()
+		sum, squares, fourth = sum+z, squares+z*z, fourth+z*z*z*z
+	}
+	chi := 0.
+	for _, n := range cells {
+		chi += (n - draws/64) * (n - draws/64) / (draws / 64)
+	}
+	if chi > 63+5*math.Sqrt(2*63) || math.Abs(sum/draws) > 0.01 || math.Abs(squares/draws-1) > 0.015 || math.Abs(fourth/draws-3) > 0.1 {
+		t.Errorf("chi-squared %g, moments %g %g %g", chi, sum/draws, squares/draws, fourth/draws)
+	}
+	// the sequence that its authors give for this seed
+	if c := (&chance{1234567}); c.next() != 6457827717110365317 || c.next() != 3203168211198807973 {
+		t.Error("it is not splitmix64")
+	}
+}
+
 func TestBinomialDrawsFallAsTheirChancesSay(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
+	r := &chance{1}
 	for _, x := range []struct {
 		n int64
 		p float64
@@ -80,7 +102,7 @@ func TestDrawingBlocksComesToDrawingUnitsOneByOne(t *testing.T) {
 	} {
 		const resamples = 8_000
 		mean, err := u.mean()
-		fast, slow := u.bootstrap(mean, resamples, r), oneByOne(u, resamples, r)
+		fast, slow := u.bootstrap(mean, resamples, &chance{2}), oneByOne(u, resamples, r)
 		for _, q := range []float64{0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99} {
 			i := int(q * resamples)
 			// both are drawn: their error at a quantile is about sqrt(q(1-q)/resamples) over the density there
@@ -123,12 +145,12 @@ func TestFlippedSignsOfEqualSizeAreMcNemars(t *testing.T) {
 		for i := range x.worse {
 			u.sum[100+i] = -1
 		}
-		got, want := u.flipped(20_000, rand.New(rand.NewPCG(5, 6))), mcnemar(int64(x.better), int64(x.worse))
+		got, want := u.flipped(20_000, &chance{5}), mcnemar(int64(x.better), int64(x.worse))
 		if math.Abs(got-want) > 4.5*math.Sqrt(want*(1-want)/20_000)+1e-4 {
 			t.Errorf("%d better, %d worse: %g, exactly %g", x.better, x.worse, got, want)
 		}
 	}
-	if got := (units{sum: make([]float64, 50)}).flipped(1000, rand.New(rand.NewPCG(5, 6))); got != 1 {
+	if got := (units{sum: make([]float64, 50)}).flipped(1000, &chance{5}); got != 1 {
 		t.Errorf("where nothing differs, p is %g", got)
 	}
 }

@@ -22,35 +22,6 @@ func (f *Fake) ImportModel(_ context.Context, p forge.Principal, r api.ImportMod
 	return f.addVersion(p, forge.ModelVersion{Name: r.Name, Kind: forge.ModelBase, License: r.License, Manifest: forge.Manifest{Root: r.Path, Files: []forge.File{}}}), nil
 }
 
-// RegisterModel implements api.Models.
-func (f *Fake) RegisterModel(_ context.Context, p forge.Principal, r api.RegisterModelRequest) (forge.ModelVersion, error) {
-	leave, err := f.enter("RegisterModel")
-	if err != nil {
-		return forge.ModelVersion{}, err
-	}
-	defer leave()
-	run, err := f.findOwn(p, "model.register", r.Run)
-	if err != nil {
-		if forge.KindOf(err) == forge.KindNotFound {
-			err = forge.Invalidf("run", "%w", err)
-		}
-		return forge.ModelVersion{}, err
-	}
-	if run.State != forge.RunCompleted {
-		return forge.ModelVersion{}, forge.Errorf(forge.KindPrecondition, "model.register", "run %d is %s; only a completed run has an output to register", run.Number, run.State).
-			WithHint("follow it with: forgectl run show %d --watch", run.Number)
-	}
-	v := forge.ModelVersion{Name: r.Name, Kind: forge.ModelTrained, Manifest: forge.Manifest{Root: "/runs/output", Files: []forge.File{}},
-		Lineage: &forge.Lineage{Run: run.ID, RunNumber: run.Number, Attempt: run.Attempt, Recipe: run.Spec.Recipe, TrainedAt: f.now}}
-	if run.Spec.Dataset != nil {
-		v.Lineage.Dataset, v.Lineage.DatasetSHA256 = run.Spec.Dataset.Name, run.Spec.Dataset.SHA256
-	}
-	if run.Spec.Base != nil {
-		v.Lineage.Base, v.Lineage.BaseSHA256 = run.Spec.Base.Name, run.Spec.Base.SHA256
-	}
-	return f.addVersion(p, v), nil
-}
-
 func (f *Fake) addVersion(p forge.Principal, v forge.ModelVersion) forge.ModelVersion {
 	v.ID, v.Number, v.Stage, v.Bytes = forge.ModelVersionID(f.id("W")), 1, forge.StageStaging, 26440
 	v.SHA256 = "7d793037a0760186574b0282f2f435e77d793037a0760186574b0282f2f435e7"

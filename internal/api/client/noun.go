@@ -49,13 +49,6 @@ func (c *Client) Progress(ctx context.Context, once Once) (api.Progress, error) 
 	return out, err
 }
 
-// RegisterModel registers the output of a completed run.
-func (c *Client) RegisterModel(ctx context.Context, r api.RegisterModelRequest) (forge.ModelVersion, error) {
-	var out forge.ModelVersion
-	err := c.askLong(ctx, http.MethodPost, "/v1/models/register", nil, r, &out)
-	return out, err
-}
-
 // Models lists models by name: one page.
 func (c *Client) Models(ctx context.Context, l api.Listing) (api.List[forge.Model], error) {
 	var out api.List[forge.Model]

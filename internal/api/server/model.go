@@ -17,14 +17,6 @@ func (s *server) models() {
 	}, func(ctx context.Context, p forge.Principal, in *struct{ Body api.ImportModelRequest }) (forge.ModelVersion, error) {
 		return s.Models.ImportModel(ctx, p, in.Body)
 	}, s.Models.ModelVersion)
-	acting(s, spec{
-		id: "register-model", method: http.MethodPost, path: "/v1/models/register", tag: "models", role: forge.RoleMember, created: true,
-		summary: "Register the output of a completed run",
-		doc:     "As the next version of the model, in stage staging, with its lineage by digest.",
-		errors:  []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindConflict, forge.KindPrecondition},
-	}, func(ctx context.Context, p forge.Principal, in *struct{ Body api.RegisterModelRequest }) (forge.ModelVersion, error) {
-		return s.Models.RegisterModel(ctx, p, in.Body)
-	}, s.Models.ModelVersion)
 	operation(s, spec{
 		id: "list-models", method: http.MethodGet, path: "/v1/models", tag: "models", role: forge.RoleViewer,
 		summary: "List models", doc: "By name, with their versions.",
