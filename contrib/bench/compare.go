@@ -25,42 +25,54 @@ const (
 	compareLimit   = 500 // ms
 )
 
-// compareMS compares two evals of 100,000 samples each, half of them 0 or 1 and half scores: read from the database, paired, tested, bootstrapped,
-// and the samples of the flips that are shown unpacked. The figure is the median.
+// compareMS compares two evals of 100,000 samples: of 0 and 1, and of any score. They are read from the database, paired and tested, and the
+// samples of the flips that are shown are unpacked. The figure is the median of the slower kind.
 func compareMS(ctx context.Context, e env) ([]figure, error) {
+	worst := 0.0
+	for _, metric := range []string{"acc", "score"} {
+		took, err := compareOnce(ctx, e, metric)
+		if err != nil {
+			return nil, err
+		}
+		worst = max(worst, took)
+	}
+	return []figure{atMost("compare_ms", worst, "ms", "budget", compareLimit, 1)}, nil
+}
+
+func compareOnce(ctx context.Context, e env, metric string) (median float64, err error) {
 	dir, err := os.MkdirTemp("", "forge-compare-")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	db, err := store.Open(ctx, filepath.Join(dir, "forge.db"), store.Options{})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer db.Close()
 	tenant, err := db.CreateTenant(ctx, "bench")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	_, secret, err := db.CreateKey(ctx, tenant.ID, "ana", forge.RoleMember, "bench")
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	p, err := db.Authenticate(ctx, secret)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	t := db.For(p)
 	r := rand.New(rand.NewPCG(1, e.seed))
 	var names []string
 	for _, drop := range []float64{0, 0.004} {
-		found, err := madeEval(r, drop)
+		found, err := madeEval(r, metric, drop)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		stored, err := t.ImportEval(ctx, found)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		names = append(names, stored.Name)
 	}
@@ -72,11 +84,11 @@ func compareMS(ctx context.Context, e env) ([]figure, error) {
 		for _, name := range names {
 			x, err := t.Eval(ctx, name)
 			if err != nil {
-				return nil, err
+				return 0, err
 			}
 			columns, err := t.EvalColumns(ctx, x)
 			if err != nil {
-				return nil, err
+				return 0, err
 			}
 			s := gate.Side{EvalBrief: x.Brief(), Suite: x.Suite, SuiteSHA256: x.SuiteSHA256, Facts: x.Facts, Scores: x.Scores}
 			for _, c := range columns {
@@ -85,14 +97,14 @@ func compareMS(ctx context.Context, e env) ([]figure, error) {
 			sides, evals = append(sides, s), append(evals, x)
 		}
 		read = append(read, ms(time.Since(began)))
-		c, flips := gate.Compare(sides[0], sides[1], []gate.Benchmark{{Task: "a", Filter: "none", Metric: "acc", Margin: 0.01}, {Task: "b", Filter: "none", Metric: "score", Margin: 0.01}}, gate.Options{Flips: compareFlips})
-		if len(c.Benchmarks) != 2 || len(flips) != compareFlips {
-			return nil, fmt.Errorf("two evals of one suite compare to %+v with %d flips", c, len(flips))
+		c, flips := gate.Compare(sides[0], sides[1], []gate.Benchmark{{Task: "t", Filter: "none", Metric: metric, Margin: 0.01}}, gate.Options{Flips: compareFlips})
+		if len(c.Benchmarks) != 1 || len(flips) != compareFlips {
+			return 0, fmt.Errorf("two evals of one suite compare to %+v with %d flips", c, len(flips))
 		}
 		for _, f := range flips {
 			for _, x := range evals {
 				if blocks, err := t.EvalBlocks(ctx, x, f.Task, f.Filter, []int64{f.DocID}); err != nil || len(blocks) != 1 {
-					return nil, errors.Join(err, fmt.Errorf("document %d of eval %s has %d blocks", f.DocID, x.Name, len(blocks)))
+					return 0, errors.Join(err, fmt.Errorf("document %d of eval %s has %d blocks", f.DocID, x.Name, len(blocks)))
 				}
 			}
 		}
@@ -101,19 +113,17 @@ func compareMS(ctx context.Context, e env) ([]figure, error) {
 	slices.Sort(took)
 	slices.Sort(read)
 	if e.verbose {
-		fmt.Printf("  compare_ms: two evals of %d samples; median %.0f ms, of that reading %.0f, slowest %.0f\n", compareSamples, took[len(took)/2], read[len(read)/2], took[len(took)-1])
+		fmt.Printf("  compare_ms, %s: two evals of %d samples; median %.0f ms, of that reading %.0f, slowest %.0f\n", metric, compareSamples, took[len(took)/2], read[len(read)/2], took[len(took)-1])
 	}
-	return []figure{atMost("compare_ms", took[len(took)/2], "ms", "budget", compareLimit, 1)}, nil
+	return took[len(took)/2], nil
 }
 
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
 // madeEval makes an eval whose scores are lower than those of the first by so much.
-func madeEval(r *rand.Rand, drop float64) (*store.EvalFound, error) {
+func madeEval(r *rand.Rand, metric string, drop float64) (*store.EvalFound, error) {
 	found := &store.EvalFound{Eval: forge.Eval{Model: "chat@1", ModelID: "V1", Suite: "bench", SuiteSHA256: "ab", Imported: &forge.EvalImport{Files: []forge.EvalFile{{Name: "x"}}}}}
-	n := compareSamples / 2
+	n := compareSamples
 	found.Facts = forge.EvalFacts{SuiteVersion: 1, Harness: map[string]string{"lm_eval": "0.4.13", "torch": "2", "transformers": "5"}, ModelSHA256: "cd", DType: "bfloat16", Device: "cuda", BatchSize: 8, MaxLength: 4096, Samples: compareSamples}
-	for _, b := range []struct{ task, metric string }{{"a", "acc"}, {"b", "score"}} {
+	for _, b := range []struct{ task, metric string }{{"t", metric}} {
 		c := store.EvalColumns{Task: b.task, Filter: "none", Scores: map[string][]float64{b.metric: make([]float64, n)}}
 		var at store.EvalLines
 		var data bytes.Buffer

@@ -67,7 +67,6 @@ type env struct {
 
 var benches = []bench{
 	{[]string{"submit_rate", "submit_group"}, submitRate},
-	{[]string{"compare_ms"}, compareMS},
 	{[]string{"launch_p50"}, launchP50},
 	{[]string{"cli_start"}, cliStart},
 	{[]string{"cli_list", "idle_cpu", "idle_rss"}, withManyPending},
