@@ -78,6 +78,7 @@ func (t *tx) follow(r *runRow, a *attemptRow, rows []point, total int64) error {
 			r.Loss = &loss
 		}
 	}
+	a.stepped(rows, t.now)
 	if err := t.saveAttempt(a); err != nil {
 		return err
 	}

@@ -119,7 +119,8 @@ func exitLines() []exitLine {
 		lines = append(lines, exitLine{code, string(k), kindMeaning[k]})
 	}
 	lines = append(lines, exitLine{exitRunFailed, "", "the run that was waited for (`run submit --wait`) failed"},
-		exitLine{exitRunCancelled, "", "the run that was waited for was cancelled"}, exitLine{exitInterrupted, "", "interrupted: ^C, SIGTERM"})
+		exitLine{exitRunCancelled, "", "the run that was waited for was cancelled"},
+		exitLine{exitRegressed, "", "a model is worse than its baseline (`eval compare`, `eval run --baseline --wait`)"}, exitLine{exitIncomparable, "", "two evals cannot be compared: they did not ask the same, or something is missing"}, exitLine{exitInterrupted, "", "interrupted: ^C, SIGTERM"})
 	slices.SortFunc(lines, func(a, b exitLine) int { return a.code - b.code })
 	return lines
 }

@@ -7,19 +7,15 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/gate"
 )
 
 const (
-	gatePairs   = 10_000  // comparisons that are simulated for each setting
-	gateSamples = 100_000 // of the evals that compare_ms compares
-	gateTries   = 9
+	gatePairs = 10_000 // comparisons that are simulated for each setting
 )
 
 // gateSeed is what the simulations of gates are drawn from, whatever the clock says: a figure that may not pass 5 % shall not depend on the day.
@@ -230,48 +226,4 @@ func gatePower(ctx context.Context, e env) ([]figure, error) {
 		worst = max(worst, of-ours)
 	}
 	return []figure{atMost("gate_power", worst, "points below", "limit", 2, 1)}, nil
-}
-
-// gateSource gives the two evals that compare_ms compares: from memory here; what it takes to read them from the database is added where they are read.
-type gateSource func(b, c []float64) (baseline, candidate gate.Side, err error)
-
-func fromMemory(b, c []float64) (gate.Side, gate.Side, error) {
-	return evalOf("1", "t", b, nil), evalOf("2", "t", c, nil), nil
-}
-
-// compareMS compares two evals of 100,000 samples: of 0 and 1, and of any score.
-func compareMS(_ context.Context, e env) ([]figure, error) {
-	return compareFrom(e, fromMemory)
-}
-
-func compareFrom(e env, source gateSource) ([]figure, error) {
-	r, worst := rand.New(rand.NewPCG(gateSeed(e), 1)), 0.
-	b, c := differing(r, gateSamples, 0.1, 0.002)
-	x, y := make([]float64, gateSamples), make([]float64, gateSamples)
-	for i := range x {
-		x[i] = r.Float64()
-		y[i] = x[i] + 0.1*r.NormFloat64() - 0.001
-	}
-	for _, one := range []struct {
-		name string
-		b, c []float64
-	}{{"0/1", b, c}, {"continuous", x, y}} {
-		var took []float64
-		for range gateTries {
-			start := time.Now()
-			left, right, err := source(one.b, one.c)
-			if err != nil {
-				return nil, err
-			}
-			got, flips := gate.Compare(left, right, []gate.Benchmark{{Task: "t", Filter: "none", Metric: "acc", Margin: 0.01}}, gate.Options{Flips: 50})
-			took = append(took, float64(time.Since(start).Microseconds())/1000)
-			if len(got.Benchmarks) != 1 || len(flips) != 50 {
-				return nil, fmt.Errorf("%s: %+v", one.name, got.Invalid)
-			}
-		}
-		slices.Sort(took)
-		fmt.Printf("  %d samples, %s: %.1f ms (%.1f to %.1f)\n", gateSamples, one.name, took[gateTries/2], took[0], took[gateTries-1])
-		worst = max(worst, took[gateTries/2])
-	}
-	return []figure{atMost("compare_ms", worst, "ms", "limit", 500, 1)}, nil
 }

@@ -75,6 +75,10 @@ func (d *Daemon) columnsOf(ctx context.Context, t *store.Tenant, e forge.Eval) (
 	if err != nil || len(columns) > 0 {
 		return columns, err
 	}
+	return unpackedColumns(ctx, t, e)
+}
+
+func unpackedColumns(ctx context.Context, t *store.Tenant, e forge.Eval) (columns []store.EvalColumns, err error) {
 	p := newPacker()
 	seen := map[sampleKey]bool{}
 	for _, s := range e.Scores {

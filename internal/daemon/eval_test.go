@@ -39,7 +39,12 @@ func goodEval(run forge.Run) leftEval {
 // evaluated submits an eval and lets it end well with what change makes of its files.
 func (r *rig) evaluated(t *testing.T, change func(*leftEval), state forge.RunState) forge.Run {
 	t.Helper()
-	run := r.asks(t, api.SubmitRunRequest{Recipe: "judge2", Model: "tiny", Suite: "reasoning-offline"})
+	return r.evaluates(t, api.SubmitRunRequest{Recipe: "judge2", Model: "tiny", Suite: "reasoning-offline"}, change, state)
+}
+
+func (r *rig) evaluates(t *testing.T, q api.SubmitRunRequest, change func(*leftEval), state forge.RunState) forge.Run {
+	t.Helper()
+	run := r.asks(t, q)
 	key := r.launched(t, run.ID, 1)
 	r.fake.Start(key)
 	left := goodEval(run)

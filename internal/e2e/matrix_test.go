@@ -74,11 +74,15 @@ var rules = map[string]access{
 	"list-recipes": {role: forge.RoleViewer, ok: []int{200}},
 	"get-recipe":   {role: forge.RoleViewer, target: "recipe", ok: []int{200}},
 
+	"list-costs": {role: forge.RoleViewer, query: "by=run", ok: []int{200}},
+
 	"list-suites":       {role: forge.RoleViewer, ok: []int{200}},
 	"get-suite":         {role: forge.RoleViewer, target: "suite", ok: []int{200}},
 	"list-evals":        {role: forge.RoleViewer, ok: []int{200}},
 	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
 	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
+	"compare-evals":     {role: forge.RoleViewer, target: "run", query: "baseline=1", ok: []int{404}},
+	"import-eval":       {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent; of whole ones: internal/daemon/eval_compare_test.go
 
 	"list-schedules":  {role: forge.RoleViewer, ok: []int{200}},
 	"get-schedule":    {role: forge.RoleViewer, target: "schedule", ok: []int{200}},

@@ -154,7 +154,7 @@ func (f *Fake) ImportEval(ctx context.Context, p forge.Principal, _ string, body
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return api.EvalDetail{}, err
 	}
-	e := forge.Eval{ID: "E1", Name: "i1", Model: "bot@1", ModelID: "V1", Suite: "default-offline", Imported: &forge.EvalImport{By: p.Actor(), Files: []forge.EvalFile{{Name: "results.json", Bytes: 1, SHA256: "00"}}}}
+	e := forge.Eval{ID: "E1", Name: "i1", Model: "bot@1", ModelID: "V1", Suite: "default-offline", Facts: forge.EvalFacts{Harness: map[string]string{}, Tasks: []forge.EvalTask{}}, Imported: &forge.EvalImport{By: p.Actor(), Files: []forge.EvalFile{{Name: "results.json", Bytes: 1, SHA256: "00"}}}}
 	f.evals = append(f.evals, fakeEval{Eval: e})
 	return api.EvalDetail{Eval: e}, nil
 }
