@@ -1,6 +1,10 @@
 package forge
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // GateVerdict is what a gate, or one of its rules, comes to.
 type GateVerdict string
@@ -75,4 +79,17 @@ type ScoreEvidence struct {
 	By        string      `json:"by" enum:"point,lower" doc:"point: the value itself; lower: the bound of its interval (the upper one where lower is better)"`
 	Threshold float64     `json:"threshold"`
 	Verdict   GateVerdict `json:"verdict"`
+}
+
+// GateRefusal is the error of a promotion whose gate has not passed. It carries all that the gate found.
+type GateRefusal struct{ Report GateReport }
+
+func (r *GateRefusal) Error() string {
+	var on []string
+	for _, x := range r.Report.Rules {
+		if x.Verdict != GatePass {
+			on = append(on, strings.TrimSpace(string(x.Rule)+" "+x.On)+": "+string(x.Verdict))
+		}
+	}
+	return fmt.Sprintf("%s may not become %s by its gate: %s", r.Report.Model, r.Report.To, strings.Join(on, ", "))
 }

@@ -55,6 +55,11 @@ type ModelVersion struct {
 	Lineage   *Lineage       `json:"lineage,omitempty" doc:"Present on trained versions"`
 	CreatedBy string         `json:"created_by"`
 	CreatedAt time.Time      `json:"created_at"`
+
+	StageSince time.Time `json:"stage_since" doc:"Since when it stands in its stage"`
+	StageBy    string    `json:"stage_by" doc:"Who brought it there"`
+	Forced     bool      `json:"forced,omitempty" doc:"It was once brought into a stage whose gate had not passed; this stays for ever"`
+	Aliases    []string  `json:"aliases,omitempty"`
 }
 
 // Lineage says what a trained version was made from, by digest and not only by name.
@@ -78,6 +83,7 @@ type Lineage struct {
 	CodeVersion   string    `json:"code_version" doc:"Version of forged and of the training package"`
 	ParamsSHA256  string    `json:"params_sha256" doc:"Digest of the resolved parameters, canonical JSON"`
 	TrainedAt     time.Time `json:"trained_at"`
+	LoadTest      string    `json:"load_test,omitempty" doc:"SHA-256 of the report of the load test that it passed before it was hashed; absent where none was made, or before this was kept"`
 }
 
 // RewardRecipe is the recipe whose trained versions are reward models: they score, and write nothing.

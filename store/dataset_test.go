@@ -136,13 +136,13 @@ func TestAVersionInUseIsNotDeleted(t *testing.T) {
 	second.Lineage = &forge.Lineage{Run: onward.ID, Start: "bot@1"}
 	m2, err := acme.AddModelVersion(ctx, second)
 	must(t, err)
-	must(t, db.Raw(ctx, fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, m2.ID)))
+	storetest.Move(t, acme, m2.ID, forge.StageProduction)
 	_, err = acme.DeleteDataset(ctx, v.ID, false)
 	wantKind(t, err, forge.KindPrecondition)
 	if !strings.Contains(err.Error(), "model bot@2 in production") {
 		t.Errorf("%v does not name the model that was trained on from one that was trained on it", err)
 	}
-	must(t, db.Raw(ctx, `UPDATE model_versions SET stage = 'archived'`))
+	storetest.Move(t, acme, m2.ID, forge.StageArchived)
 	_, err = acme.DeleteDataset(ctx, v.ID, true)
 	wantKind(t, err, forge.KindPrecondition) // the bytes are not forge's
 	gone, err := acme.DeleteDataset(ctx, v.ID, false)
@@ -256,7 +256,7 @@ func TestARowIsFoundWhereverItWent(t *testing.T) {
 	m.Lineage = &forge.Lineage{Run: next.ID, RewardModel: "bot@1"}
 	_, err = acme.AddModelVersion(ctx, m)
 	must(t, err)
-	must(t, db.Raw(ctx, fmt.Sprintf(`INSERT INTO eval_results SELECT r.id, r.tenant, 'bot@1', '%s', 'default', 'x', 0, '{}', 1 FROM runs r WHERE r.id = '%s'`, bot.ID, next.ID)))
+	must(t, db.Raw(ctx, fmt.Sprintf(`INSERT INTO eval_results (id, run, tenant, model, model_id, suite, suite_sha256, limited, facts, created_at) SELECT r.id, r.id, r.tenant, 'bot@1', '%s', 'default', 'x', 0, '{}', 1 FROM runs r WHERE r.id = '%s'`, bot.ID, next.ID)))
 
 	for row, want := range map[int][]forge.RowInside{5: {{Name: "a@1", Times: often}, {Name: "b@1", Times: 1}}, 7: {{Name: "a@1", Times: 1}}, 19_999: {{Name: "a@1", Times: 1}}, 20_001: {}} {
 		got, err := acme.DatasetImpact(ctx, rowDigest(row), 100)

@@ -37,7 +37,7 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 		if x.At.IsZero() {
 			x.At = t.now
 		}
-		a.ExitedAt, a.Unknown = stampOf(x.At), 0
+		a.ExitedAt, a.UnheardAt, a.Unknown = stampOf(x.At), a.Unknown, 0
 		if a.StartedAt == 0 && (x.Resume != nil || !x.StartedAt.IsZero()) { // it ran and ended between two looks
 			if err := t.started(r, a, firstStart(x), x.Resume); err != nil {
 				return err

@@ -22,12 +22,19 @@ func TestTheSchemaItselfRefuses(t *testing.T) {
 	must(t, err)
 	_, _, err = acme.AddDataset(ctx, datasetVersion("chat", "one"))
 	must(t, err)
-	must(t, s.db.Raw(ctx, fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, v1.ID)))
+	storetest.Move(t, acme, v1.ID, forge.StageProduction)
 
 	attempt := func(run forge.RunID, n int, state string) string {
 		return fmt.Sprintf(`INSERT INTO attempts (run, number, state, reason, detail, cluster, placement, external_id, run_dir, intent, resume_step,
 			resume_from, last_step, saved_step, unknown_since, placed_at, started_at, exited_at, ended_at, exits, version) SELECT '%s', %d, '%s', reason, detail, cluster, placement, external_id, run_dir, intent, resume_step,
 			resume_from, last_step, saved_step, unknown_since, placed_at, started_at, exited_at, ended_at, exits, 1 FROM attempts LIMIT 1`, run, n, state)
+	}
+	line := func(of forge.ModelVersionID, seq, move, before string) string {
+		return fmt.Sprintf(`INSERT INTO stage_changes (model, seq, tenant, version, version_sha256, action, was, becomes, actor, at, before, sha256)
+			SELECT model, %[2]s, tenant, '%[1]s', (SELECT sha256 FROM model_versions WHERE id = '%[1]s'), %[3]s, 'me', 0, %[4]s, 'x' FROM stage_changes ORDER BY seq DESC LIMIT 1`, of, seq, move, before)
+	}
+	alias := func(of forge.ModelVersionID, name string) string {
+		return fmt.Sprintf(`INSERT INTO model_aliases SELECT model, '%s', tenant, id, 'me', 0 FROM model_versions WHERE id = '%s'`, name, of)
 	}
 	cases := []struct {
 		name, statement string
@@ -41,7 +48,21 @@ func TestTheSchemaItselfRefuses(t *testing.T) {
 		{"a slot held twice", fmt.Sprintf(`INSERT INTO allocations VALUES ('local', 'gpu-1', 0, '%s', 1)`, s.run.ID), forge.KindConflict},
 		{"a slot of a node that does not exist", fmt.Sprintf(`INSERT INTO allocations VALUES ('local', 'gpu-9', 0, '%s', 1)`, s.run.ID), forge.KindPrecondition},
 		{"a slot claimed twice", fmt.Sprintf(`INSERT INTO claims (cluster, node, slot, for_run, created_at) VALUES ('local', 'gpu-1', 3, '%[1]s', 0), ('local', 'gpu-1', 3, '%[2]s', 0)`, other.ID, s.run.ID), forge.KindConflict},
-		{"two versions of a model in production", fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, v2.ID), forge.KindConflict},
+		{"two versions of a model in production", fmt.Sprintf(`DROP TRIGGER model_versions_move; UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, v2.ID), forge.KindConflict},
+		{"a stage that changes without a line", fmt.Sprintf(`UPDATE model_versions SET stage = 'archived' WHERE id = '%s'`, v1.ID), forge.KindPrecondition},
+		{"a line of a history that changes", `UPDATE stage_changes SET actor = 'nobody'`, forge.KindPrecondition},
+		{"a line of a history that goes", `DELETE FROM stage_changes`, forge.KindPrecondition},
+		{"a line that does not follow the newest", line(v1.ID, "seq + 7", "'archive', 'production', 'archived'", "sha256"), forge.KindPrecondition},
+		{"a line that follows another one", line(v1.ID, "seq + 1", "'archive', 'production', 'archived'", "before"), forge.KindPrecondition},
+		{"a move that there is none of", line(v1.ID, "seq + 1", "'promote', 'production', 'candidate'", "sha256"), forge.KindPrecondition},
+		{"a move out of another stage", line(v1.ID, "seq + 1", "'archive', 'candidate', 'archived'", "sha256"), forge.KindPrecondition},
+		{"a way to production past its gate", line(v2.ID, "seq + 1", "'rollback', 'staging', 'production'", "sha256"), forge.KindPrecondition},
+		{"the head of a history that moves", `UPDATE models SET history_head = 'x'`, forge.KindPrecondition},
+		{"a version that begins in production", `INSERT INTO model_versions SELECT 'x', tenant, model, 9, 'production', sha256, bytes, artifact, license, run, lineage, created_by, created_at, looked FROM model_versions LIMIT 1`, forge.KindPrecondition},
+		{"a version that goes", `DELETE FROM model_versions`, forge.KindPrecondition},
+		{"a model that gets another name", `UPDATE models SET name = 'x'`, forge.KindPrecondition},
+		{"an alias that is a stage", alias(v1.ID, "production"), forge.KindInternal},
+		{"an alias that is a number", alias(v1.ID, "12"), forge.KindInternal},
 		{"a terminal run that moves", fmt.Sprintf(`UPDATE runs SET state = 'pending', version = version + 1 WHERE id = '%s'`, done.ID), forge.KindPrecondition},
 		{"a run whose spec changes", `UPDATE run_specs SET spec = '{}'`, forge.KindPrecondition},
 		{"a run whose gang changes", `UPDATE runs SET nodes = 9, version = version + 1`, forge.KindPrecondition},

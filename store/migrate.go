@@ -108,7 +108,7 @@ func applyMigration(ctx context.Context, conn *sql.Conn, m migration, now time.T
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	_, err := conn.ExecContext(ctx, m.script)
+	err := runScript(ctx, conn, m.script, now)
 	if err == nil {
 		_, err = conn.ExecContext(ctx, `INSERT INTO schema_migrations (version, name, applied_at) VALUES (?, ?, ?)`,
 			m.version, m.name, int64(stampOf(now)))
@@ -121,4 +121,27 @@ func applyMigration(ctx context.Context, conn *sql.Conn, m migration, now time.T
 		_, _ = conn.ExecContext(ctx, "ROLLBACK")
 	}
 	return err
+}
+
+// stepMark begins the line of a script where a step of the program is carried out, for what SQL cannot do.
+const stepMark = "\n--:step "
+
+var steps = map[string]func(context.Context, *sql.Conn, time.Time) error{"begin_histories": beginHistories}
+
+func runScript(ctx context.Context, conn *sql.Conn, script string, now time.Time) error {
+	for {
+		part, rest, more := strings.Cut(script, stepMark)
+		if _, err := conn.ExecContext(ctx, part); err != nil || !more {
+			return err
+		}
+		name, rest, _ := strings.Cut(rest, "\n")
+		step := steps[strings.TrimSpace(name)]
+		if step == nil {
+			return fmt.Errorf("there is no step %q", name)
+		}
+		if err := step(ctx, conn, now); err != nil {
+			return err
+		}
+		script = rest
+	}
 }

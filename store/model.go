@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -53,11 +55,20 @@ type modelVersionRow struct {
 	Kind  forge.ModelKind `bun:"kind,scanonly"`
 	Root  string          `bun:"root,scanonly"`
 	Files string          `bun:"files,scanonly"`
+
+	StageSince stamp  `bun:"stage_since,scanonly"`
+	StageBy    string `bun:"stage_by,scanonly"`
+	Forced     bool   `bun:"forced,scanonly"`
+	Aliases    string `bun:"aliases,scanonly"` // with commas between
 }
 
 func (r *modelVersionRow) forge() (forge.ModelVersion, error) {
 	v := forge.ModelVersion{ID: r.ID, Model: r.Model, Tenant: r.Tenant, Name: r.Name, Number: r.Number, Kind: r.Kind, Stage: r.Stage,
-		SHA256: r.SHA256, Bytes: r.Bytes, License: r.License, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.time()}
+		SHA256: r.SHA256, Bytes: r.Bytes, License: r.License, CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt.time(),
+		StageSince: r.StageSince.time(), StageBy: r.StageBy, Forced: r.Forced}
+	if r.Aliases != "" {
+		v.Aliases = strings.Split(r.Aliases, ",")
+	}
 	if err := decode(r.Lineage, &v.Lineage); err != nil {
 		return v, err
 	}
@@ -160,6 +171,13 @@ func (t *tx) addModelVersion(v *forge.ModelVersion, run *runRow) error {
 			return err
 		}
 	}
+	row.Name = v.Name
+	line, err := t.stageLine(&row, stageRow{Action: forge.ActionRegister, Becomes: forge.StageStaging, Actor: v.CreatedBy}, nil)
+	if err != nil {
+		return err
+	}
+	v.StageSince, v.StageBy = t.now, line.Actor
+	e.Data["line"], e.Data["line_sha256"] = line.Seq, line.SHA256
 	return t.event(e)
 }
 
@@ -207,7 +225,10 @@ func (t *Tenant) ModelOfRun(ctx context.Context, run forge.RunID) (forge.ModelVe
 
 // selectModelVersions selects model versions with their names; manifests only when asked for.
 func selectModelVersions(q *bun.SelectQuery, rows any, withFiles bool) *bun.SelectQuery {
-	q = q.Model(rows).ColumnExpr("v.*, m.name AS name, m.kind AS kind").Join("JOIN models AS m ON m.id = v.model")
+	q = q.Model(rows).ColumnExpr("v.*, m.name AS name, m.kind AS kind, s.at AS stage_since, s.actor AS stage_by").Join("JOIN models AS m ON m.id = v.model").
+		Join("JOIN stage_changes AS s ON s.version = v.id AND s.seq = (SELECT max(seq) FROM stage_changes WHERE version = v.id)").
+		ColumnExpr("EXISTS (SELECT 1 FROM stage_changes WHERE version = v.id AND forced) AS forced").
+		ColumnExpr("coalesce((SELECT group_concat(alias) FROM (SELECT alias FROM model_aliases WHERE version = v.id ORDER BY alias)), '') AS aliases")
 	if withFiles {
 		q = q.ColumnExpr("f.root AS root, f.files AS files").Join("JOIN artifacts AS f ON f.id = v.artifact")
 	}
@@ -269,7 +290,7 @@ func (t *Tenant) Model(ctx context.Context, name string) (forge.Model, error) {
 	return noun, classify(op, err)
 }
 
-// ModelVersion finds NAME (the newest), NAME@NUMBER, or NAME@STAGE (the newest in that stage).
+// ModelVersion finds NAME (the newest), NAME@NUMBER, NAME@STAGE (the newest in that stage), or NAME@ALIAS.
 // KindNotFound when the tenant has none.
 func (t *Tenant) ModelVersion(ctx context.Context, ref forge.Ref) (forge.ModelVersion, error) {
 	return t.db.oneModelVersion(ctx, ref.String(), func(q *bun.SelectQuery) *bun.SelectQuery {
@@ -277,8 +298,10 @@ func (t *Tenant) ModelVersion(ctx context.Context, ref forge.Ref) (forge.ModelVe
 		switch {
 		case ref.Number > 0:
 			q = q.Where("v.number = ?", ref.Number)
+		case slices.Contains(forge.Stages, forge.Stage(ref.Label)):
+			q = q.Where("v.stage = ?", ref.Label)
 		case ref.Label != "":
-			q = q.Where("v.stage = ?", clean(ref.Label))
+			q = q.Where("v.id = (SELECT version FROM model_aliases WHERE model = m.id AND alias = ?)", clean(ref.Label))
 		}
 		return q
 	})

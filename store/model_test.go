@@ -36,7 +36,7 @@ func TestModels(t *testing.T) {
 		}
 	})
 	t.Run("a version is found by number, as the newest, by stage and by id", func(t *testing.T) {
-		must(t, db.Raw(ctx, fmt.Sprintf(`UPDATE model_versions SET stage = 'production' WHERE id = '%s'`, ids[1])))
+		storetest.Move(t, acme, ids[1], forge.StageProduction)
 		for ref, want := range map[string]int{"bot@1": 1, "bot": 3, "bot@production": 2, "bot@staging": 3} {
 			r, err := forge.ParseRef(ref)
 			must(t, err)

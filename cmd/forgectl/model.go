@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,7 +14,7 @@ import (
 )
 
 func (a *app) modelCommand() *cli.Command {
-	return &cli.Command{Name: "model", Usage: "import base models, register trained ones, show both", Subcommands: []*cli.Command{
+	return &cli.Command{Name: "model", Usage: "import base models, register trained ones, bring them to production", Subcommands: append([]*cli.Command{
 		{Name: "import", Usage: "register a directory of weights as a base model; it stays where it is", ArgsUsage: "NAME PATH",
 			Flags: []cli.Flag{&cli.StringFlag{Name: "license", Usage: "SPDX expression, like Apache-2.0"}},
 			Action: func(c *cli.Context) error {
@@ -41,7 +43,7 @@ func (a *app) modelCommand() *cli.Command {
 			}
 			return a.modelShow(c.Context, args[0])
 		}},
-	}}
+	}, a.modelStageCommands()...)}
 }
 
 func (a *app) modelImport(ctx context.Context, r api.ImportModelRequest) error {
@@ -83,7 +85,7 @@ func (a *app) modelList(ctx context.Context) error {
 	if p.mode == modeJSON {
 		return p.done(jsonList(p, all))
 	}
-	t := p.table("MODEL", ">VERSION", "KIND:4", "STAGE", ">SIZE:3", "LICENSE:2", ">RUN", "CREATED:1", "SHA256")
+	t := p.table("MODEL", ">VERSION", "KIND:4", "STAGE", ">SIZE:3", "LICENSE:2", ">RUN", "CREATED:1", "SHA256", "SINCE:5", "BY:6", "ALIASES", "FORCED:7")
 	n := 0
 	for m, err := range all {
 		if err != nil {
@@ -95,7 +97,8 @@ func (a *app) modelList(ctx context.Context) error {
 			if v.Lineage != nil && !v.Lineage.Unverified {
 				run = strconv.FormatInt(v.Lineage.RunNumber, 10)
 			}
-			t.row(m.Name, strconv.Itoa(v.Number), string(v.Kind), string(v.Stage), p.bytes(v.Bytes), v.License, p.orDash(run), p.time(v.CreatedAt), v.SHA256)
+			t.row(m.Name, strconv.Itoa(v.Number), string(v.Kind), p.stage(v), p.bytes(v.Bytes), v.License, p.orDash(run), p.time(v.CreatedAt), v.SHA256,
+				p.time(v.StageSince), p.orDash(v.StageBy), p.orDash(strings.Join(v.Aliases, ",")), p.orDash(forcedWord(v)))
 		}
 	}
 	t.flush()
@@ -119,7 +122,7 @@ func (a *app) modelShow(ctx context.Context, name string) error {
 	if ref.Number > 0 || ref.Label != "" {
 		var only []forge.ModelVersion
 		for _, v := range m.Versions {
-			if v.Number == ref.Number || string(v.Stage) == ref.Label {
+			if v.Number == ref.Number || string(v.Stage) == ref.Label || slices.Contains(v.Aliases, ref.Label) {
 				only = append(only, v)
 			}
 		}
@@ -138,13 +141,28 @@ func (a *app) modelShow(ctx context.Context, name string) error {
 	return p.done(nil)
 }
 
+// stage is the stage; for people with the mark of a version that once went past its gate.
+func (p *printer) stage(v forge.ModelVersion) string {
+	if v.Forced && p.people() {
+		return string(v.Stage) + " (forced)"
+	}
+	return string(v.Stage)
+}
+
+func forcedWord(v forge.ModelVersion) string {
+	if v.Forced {
+		return "forced"
+	}
+	return ""
+}
+
 func (p *printer) modelVersion(name string, v forge.ModelVersion) {
 	if p.people() {
 		p.line("%s@%d", clean(name), v.Number)
 	} else {
 		p.fields("model", name, "version", strconv.Itoa(v.Number))
 	}
-	pairs := []string{"kind", string(v.Kind), "stage", string(v.Stage), "size", p.bytes(v.Bytes), "sha256", v.SHA256,
+	pairs := []string{"kind", string(v.Kind), "stage", p.stage(v), "since", p.time(v.StageSince), "brought by", v.StageBy, "aliases", strings.Join(v.Aliases, ", "), "past its gate", forcedWord(v), "size", p.bytes(v.Bytes), "sha256", v.SHA256,
 		"path", v.Manifest.Root, "files", strconv.Itoa(len(v.Manifest.Files)), "license", v.License, "created", p.time(v.CreatedAt), "by", v.CreatedBy}
 	if l := v.Lineage; l != nil {
 		pairs = append(pairs, "run", strconv.FormatInt(l.RunNumber, 10), "attempt", strconv.Itoa(l.Attempt),

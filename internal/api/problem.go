@@ -24,6 +24,8 @@ type Problem struct {
 	Hint      string     `json:"hint,omitempty" doc:"What to do next"`
 	RequestID string     `json:"request_id,omitempty" doc:"On internal errors: what to look for in forged's log"`
 
+	Gate *forge.GateReport `json:"gate,omitempty" doc:"Of a promotion that was refused: what its gate found"`
+
 	RetryAfter int `json:"-"` // seconds, in the header Retry-After
 }
 
@@ -63,6 +65,10 @@ func ProblemOf(err error, requestID string) *Problem {
 		p.Detail = e.Err.Error()
 	}
 	p.Field, p.Hint = e.Field, forge.HintOf(err)
+	var g *forge.GateRefusal
+	if errors.As(err, &g) {
+		p.Gate = &g.Report
+	}
 	return p
 }
 
@@ -79,7 +85,11 @@ func (p *Problem) Forge() *forge.Error {
 	if detail == "" {
 		detail = http.StatusText(p.Status)
 	}
-	return &forge.Error{Kind: k, Field: p.Field, Hint: p.Hint, Err: errors.New(detail)}
+	e := &forge.Error{Kind: k, Field: p.Field, Hint: p.Hint, Err: errors.New(detail)}
+	if p.Gate != nil {
+		e.Err = &forge.GateRefusal{Report: *p.Gate}
+	}
+	return e
 }
 
 // Error makes a problem an error.

@@ -38,6 +38,8 @@ type ClusterConfig struct {
 	Runtime      forge.Runtime `yaml:"runtime"`
 	UserPrograms *bool         `yaml:"user_programs"` // runs may bring the program that they are
 	Slurm        *SlurmConfig  `yaml:"slurm"`         // kind slurm only, and there always
+	// Prices of an hour of one GPU by its type, with "default" for types that are not named. What is not said is not known, and not 0.
+	Prices map[string]float64 `yaml:"prices"`
 }
 
 func (c *ClusterConfig) resolve(stateDir string) error {
@@ -113,6 +115,7 @@ func (c ClusterConfig) check(at func(string) string, bad refusal) {
 	case below(root, c.RunRoot) || below(c.RunRoot, root):
 		bad(at("artifact_root"), "%q and run_root %q lie in each other; what is kept and what may be purged are two places", root, c.RunRoot)
 	}
+	checkPrices(at("prices"), c.Prices, bad)
 	switch c.Kind {
 	case KindDirect:
 		c.checkDirect(at, bad)

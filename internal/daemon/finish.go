@@ -186,6 +186,7 @@ func (d *Daemon) trainedVersion(ctx context.Context, r forge.Run, a forge.Attemp
 			l.CodeVersion += ", forge_train " + v
 		}
 	}
+	l.LoadTest = d.loadTestOf(r, *obs.Output)
 	license, err := d.trainedLicence(ctx, &r.Spec)
 	if err != nil {
 		return nil, err

@@ -112,6 +112,7 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	d.settings.Store(fresh)
 	d.world.setQueues(queuesOf(fresh))
 	d.setHalfLife(fresh)
+	d.setPrices(fresh)
 	d.world.follow(d.policy())
 	d.useDoors(doors)
 	kick(d.kickWatch) // new clusters are watched
@@ -123,6 +124,7 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 		changed = append(changed, c.String())
 	}
 	changed = append(changed, compareFiles("recipe", digests(old.recipes.Names(), recipeDigest(old)), digests(fresh.recipes.Names(), recipeDigest(fresh)))...)
+	changed = append(changed, compareFiles("gate", old.gates.digests(), fresh.gates.digests())...)
 	return append(changed, compareFiles("suite", digests(old.suites.Names(), suiteDigest(old)), digests(fresh.suites.Names(), suiteDigest(fresh)))...), nil
 }
 

@@ -22,6 +22,7 @@ type settings struct {
 	policy   scheduler.Policy
 	recipes  recipes.Library
 	suites   recipes.Suites
+	gates    gateBook
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
 	handler  http.Handler
@@ -69,6 +70,9 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 			return nil, err
 		}
 	}
+	if s.gates, err = readGates(cfg.GatesFile, s.suites); err != nil {
+		return nil, err
+	}
 	add := func(c Cluster) {
 		s.clusters[c.Name], s.order = &c, append(s.order, c.Name)
 	}
@@ -109,8 +113,8 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 }
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
-	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Progress: &d.reading, Runs: runs{d}, Estimates: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d}, Samples: samples{d}, Pipelines: pipelines{d},
-		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}, Recipes: recipeBook{d}, Evals: evals{d}, Snapshots: snapshots{d}, Bundles: bundles{d}, GC: collector{d}}, d.options(cfg))
+	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Registry: registry{d}, Gates: gates{d}, Progress: &d.reading, Runs: runs{d}, Estimates: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d}, Measures: measures{d}, Samples: samples{d}, Pipelines: pipelines{d},
+		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}, Recipes: recipeBook{d}, Evals: evals{d}, Schedules: schedules{d}, Costs: costs{d}, Snapshots: snapshots{d}, Bundles: bundles{d}, GC: collector{d}, Hooks: hooks{d}}, d.options(cfg))
 }
 
 func checkPython(cl ClusterConfig, i int) error {

@@ -108,13 +108,14 @@ def test_the_trl_with_a_ppo_trainer_lies_in_a_directory_of_its_own_by_its_hash_a
     assert site.leftovers() == [] and site.venvs() == []
 
 
-def test_presidio_lies_in_an_environment_of_its_own_by_its_hash(site: Site):
-    code, out, err = site.run("--presidio")
+@pytest.mark.parametrize("name", ["presidio", "stats"])
+def test_what_only_a_figure_needs_lies_in_an_environment_of_its_own_by_its_hash(site: Site, name: str):
+    code, out, err = site.run(f"--{name}")
     assert code == 0, err
     home = Path(out.strip())
-    assert (home / "bin" / "python").exists() and home.name.startswith("presidio-") and out == f"{home}\n"
-    assert "--require-hashes" in site.installs()[0] and "presidio.txt" in site.installs()[0]
-    assert site.run("--presidio") == (0, out, "") and len(site.installs()) == 1
+    assert (home / "bin" / "python").exists() and home.name.startswith(f"{name}-") and out == f"{home}\n"
+    assert "--require-hashes" in site.installs()[0] and f"{name}.txt" in site.installs()[0]
+    assert site.run(f"--{name}") == (0, out, "") and len(site.installs()) == 1
     assert site.leftovers() == [] and site.venvs() == []
 
 
@@ -256,4 +257,4 @@ def test_the_lowest_packages_take_the_lowest_python_that_is_there(site: Site):
 @pytest.mark.parametrize("args", [("--newest",), ("--lowest", "more")])
 def test_an_argument_that_it_does_not_know_is_refused(site: Site, args):
     code, out, err = site.run(*args)
-    assert (code, out) == (1, "") and "usage: install [--lowest | --uv | --trl-ppo | --presidio]" in err
+    assert (code, out) == (1, "") and "usage: install [--lowest | --uv | --trl-ppo | --presidio | --stats]" in err

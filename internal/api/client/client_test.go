@@ -246,6 +246,32 @@ func TestEveryMethod(t *testing.T) {
 	must(err, len(ms.Items) == 1 && ms.Items[0].Name == "tiny", "Models")
 	m, err := c.Model(ctx, "bot")
 	must(err, m.Name == "bot", "Model")
+	_, err = c.PromoteModel(ctx, "bot@1", api.PromoteRequest{}, client.NewOnce())
+	must(err, true, "PromoteModel")
+	_, err = c.PromoteModel(ctx, "bot@candidate", api.PromoteRequest{}, client.NewOnce())
+	var refused *forge.GateRefusal
+	if !errors.As(err, &refused) || refused.Report.Verdict != forge.GateMissing || forge.KindOf(err) != forge.KindPrecondition || forge.HintOf(err) == "" {
+		t.Errorf("a gate that has not passed: %v", err)
+	}
+	alias, err := c.SetModelAlias(ctx, "bot", "best")
+	must(err, alias.Version == 1, "SetModelAlias")
+	aliases, err := c.ModelAliases(ctx, "bot")
+	must(err, len(aliases) == 1, "ModelAliases")
+	_, err = c.RemoveModelAlias(ctx, "bot", "best")
+	must(err, true, "RemoveModelAlias")
+	_, err = c.ArchiveModel(ctx, "bot@1", api.ArchiveRequest{Reason: "x"})
+	must(err, true, "ArchiveModel")
+	if _, err := c.RollBackModel(ctx, "bot", api.RollbackRequest{To: 1, Reason: "x"}, client.NewOnce()); forge.KindOf(err) != forge.KindForbidden {
+		t.Errorf("a member rolls back: %v", err)
+	}
+	past, err := c.ModelHistory(ctx, "bot", api.Listing{})
+	must(err, len(past.Items) == 2, "ModelHistory")
+	held, err := c.VerifyModelHistory(ctx, "bot")
+	must(err, held.Intact, "VerifyModelHistory")
+	gates, err := c.Gates(ctx)
+	must(err, len(gates) == 1, "Gates")
+	_, err = c.Gate(ctx, "default")
+	must(err, true, "Gate")
 	prio := 0
 	s, err := c.SubmitRun(ctx, api.SubmitRunRequest{Recipe: "lora_sft", Priority: &prio, TimeLimit: forge.Duration(90 * time.Minute), Set: []string{"lora.r=4"}})
 	must(err, s.Run.Number == 2 && s.Run.Spec.Priority == 0 && s.Run.Spec.TimeLimit.D() == 90*time.Minute && s.Position == 1, "SubmitRun")
