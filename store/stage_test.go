@@ -288,7 +288,7 @@ func TestTwoThatPromoteAtOnce(t *testing.T) {
 // Invariant 7, whatever anybody does in whatever order: at most one version in production, stages that move as the table says, and a history
 // that holds.
 func TestWhateverHappensAHistoryHolds(t *testing.T) {
-	const workers, steps = 6, 25
+	const workers, steps = 4, 15
 	acme, ids := stages(t, storetest.Open(t), 4)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
