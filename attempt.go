@@ -32,7 +32,14 @@ type Attempt struct {
 	ExitedAt   time.Time    `json:"exited_at,omitzero"`
 	EndedAt    time.Time    `json:"ended_at,omitzero"`
 	Exits      []RankExit   `json:"exits,omitempty"`
-	Batch      *BatchJob    `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
+
+	FirstStepAt time.Time `json:"first_step_at,omitzero" doc:"When its ranks reported their first step; absent: none yet, or it reports none"`
+	LastStepAt  time.Time `json:"last_step_at,omitzero"`
+	KeptAt      time.Time `json:"kept_at,omitzero" doc:"When the newest of its checkpoints that still counts was saved: work up to there is kept"`
+	UnheardAt   time.Time `json:"unheard_at,omitzero" doc:"When it exited, its executor had not answered since"`
+	Price       *float64  `json:"price,omitempty" doc:"Of all its GPUs together for an hour, in the site's currency, as it was when they were allocated; absent: not known"`
+
+	Batch *BatchJob `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
 }
 
 // Queued says that a queue of the cluster's own has the attempt, and nothing is allocated yet.
@@ -100,21 +107,20 @@ type GPUUse struct {
 // Hours is GPUs × time.
 func (u GPUUse) Hours() float64 { return float64(u.GPUs) * max(0, u.To.Sub(u.From)).Hours() }
 
-// GPUUse says what the attempt had, once it has let go of it. Where a batch system gave it nodes the time counts from there, since
-// its accounting does: until all ranks have started and after the last has ended the GPUs are as taken as between.
+// GPUUse says what the attempt had, once it has let go of it; see held.
 func (a Attempt) GPUUse() (u GPUUse, ok bool) {
-	u = GPUUse{Run: a.Run, Attempt: a.Number, From: a.PlacedAt, To: a.ExitedAt}
-	for _, s := range a.Placement {
-		u.GPUs += len(s.Slots)
-	}
-	if b := a.Batch; b != nil {
-		u.JobID, u.From = b.ID, b.StartedAt
-		if u.From.IsZero() {
-			u.From = a.StartedAt
-		}
-		if !b.EndedAt.IsZero() {
-			u.To = b.EndedAt
-		}
+	u = GPUUse{Run: a.Run, Attempt: a.Number, GPUs: a.GPUs()}
+	u.From, u.To = a.held()
+	if a.Batch != nil {
+		u.JobID = a.Batch.ID
 	}
 	return u, u.GPUs > 0 && !u.From.IsZero() && !u.To.IsZero()
+}
+
+// GPUs is how many it holds or held.
+func (a Attempt) GPUs() (n int) {
+	for _, s := range a.Placement {
+		n += len(s.Slots)
+	}
+	return n
 }

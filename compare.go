@@ -1,6 +1,10 @@
 package forge
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Comparison is two evals of one suite held against each other, sample by sample. It says nothing of evals that did not ask the same: then
 // Invalid names every difference, and the verdict is incomparable.
@@ -15,6 +19,17 @@ type Comparison struct {
 	Verdict     CompareVerdict        `json:"verdict" enum:"regressed,non_inferior,inconclusive,incomparable" doc:"The worst of its benchmarks"`
 	Invalid     []Invalidity          `json:"invalid,omitempty" doc:"What keeps the two from being compared"`
 	Benchmarks  []BenchmarkComparison `json:"benchmarks" doc:"In the order of the suite; empty where they are incomparable"`
+}
+
+// Worse names the benchmarks that regressed.
+func (c Comparison) Worse() string {
+	var out []string
+	for _, b := range c.Benchmarks {
+		if b.Verdict == CompareRegressed {
+			out = append(out, fmt.Sprintf("%s %s %.4g → %.4g", b.Task, b.Metric, b.Baseline, b.Candidate))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // EvalBrief names an eval and what it was of.

@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// Eval is what a suite found of a model version: stored in the transaction that completed its run, and never changed.
+// Eval is what a suite found of a model version: stored in the transaction that completed its run, or that imported it, and never changed.
 type Eval struct {
-	Run         RunID          `json:"run"`
-	RunNumber   int64          `json:"run_number"`
+	ID          string         `json:"id" doc:"Of its run; of an imported one its own"`
+	Name        string         `json:"name" doc:"Number of its run; iN for the Nth that the tenant has imported"`
+	Run         RunID          `json:"run,omitempty" doc:"Absent where it was imported"`
+	RunNumber   int64          `json:"run_number,omitempty"`
 	Model       string         `json:"model" doc:"NAME@VERSION"`
 	ModelID     ModelVersionID `json:"model_id"`
 	Suite       string         `json:"suite"`
@@ -18,6 +20,36 @@ type Eval struct {
 	Facts       EvalFacts      `json:"facts"`
 	CreatedAt   time.Time      `json:"created_at"`
 	Scores      []EvalScore    `json:"scores,omitempty" doc:"In the order of the suite's tasks; absent in listings"`
+	Imported    *EvalImport    `json:"imported,omitempty" doc:"Where it came from, of one that no run has made: which model answered is its importer's word, and no gate takes it"`
+	Comparison  *Comparison    `json:"comparison,omitempty" doc:"With the baseline that it was submitted with, as it was found when it ended; absent in listings"`
+}
+
+// Brief names it, and what it is of.
+func (e Eval) Brief() EvalBrief {
+	return EvalBrief{Eval: e.Name, Model: e.Model, ModelSHA256: e.Facts.ModelSHA256, CreatedAt: e.CreatedAt}
+}
+
+// EvalImport says where an eval came from that was made elsewhere.
+type EvalImport struct {
+	By     string     `json:"by" doc:"Who imported it"`
+	Called string     `json:"called" doc:"What its files call the model"`
+	MadeAt time.Time  `json:"made_at,omitzero" doc:"When it was made, by its files"`
+	Files  []EvalFile `json:"files" doc:"That it was read from"`
+	Lacks  []string   `json:"lacks,omitempty" doc:"Facts that its files do not tell"`
+}
+
+// EvalFile is a file that an eval was imported from.
+type EvalFile struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// EvalRef pins an eval.
+type EvalRef struct {
+	Eval  string `json:"eval" doc:"Number of its run, or iN"`
+	ID    string `json:"id"`
+	Model string `json:"model" doc:"NAME@VERSION that it is of"`
 }
 
 // EvalFacts are what two evals must share to be compared, and what they may differ in.

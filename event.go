@@ -87,6 +87,8 @@ const (
 	EventHookAdded         EventType = "hook.added"
 	EventHookRemoved       EventType = "hook.removed"
 	EventHookFailed        EventType = "hook.failed"
+	EventHookPaused        EventType = "hook.paused"
+	EventHookResumed       EventType = "hook.resumed"
 	EventBudgetChanged     EventType = "budget.changed"
 	EventBudgetWarned      EventType = "budget.warned"
 	EventBudgetSpent       EventType = "budget.spent"
@@ -104,7 +106,7 @@ var EventTypes = []EventType{
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
 	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
 	EventDatasetScanned, EventDatasetEdited, EventDatasetWaived, EventDatasetDeleted, EventDatasetPurged,
-	EventModelStage, EventModelAlias, EventModelRemoved, EventEvalImported, EventEvalRegressed, EventScheduleAdded, EventScheduleChanged, EventScheduleRemoved, EventScheduleFired, EventScheduleSkipped, EventHookAdded, EventHookRemoved, EventHookFailed, EventBudgetChanged, EventBudgetWarned, EventBudgetSpent, EventGCDone,
+	EventModelStage, EventModelAlias, EventModelRemoved, EventEvalImported, EventEvalRegressed, EventScheduleAdded, EventScheduleChanged, EventScheduleRemoved, EventScheduleFired, EventScheduleSkipped, EventHookAdded, EventHookRemoved, EventHookFailed, EventHookPaused, EventHookResumed, EventBudgetChanged, EventBudgetWarned, EventBudgetSpent, EventGCDone,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

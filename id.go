@@ -8,8 +8,10 @@ type (
 	DatasetID        string
 	DatasetVersionID string
 	RunID            string
+	HookID           string
 	ModelID          string
 	ModelVersionID   string
 	NodeName         string // unique inside its cluster; the store keys nodes by (cluster, node)
 	ClusterName      string
+	ScheduleID       string
 )

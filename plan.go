@@ -67,11 +67,12 @@ const (
 	HoldPreempting  HoldCode = "preempting" // GPUs are claimed for it; runs there save and stop
 	HoldQueued      HoldCode = "queued"     // never of a plan: waits in the cluster's own queue, which decides
 	HoldLimit       HoldCode = "limit"      // its tenant or user has as much as it may have at once
+	HoldBudget      HoldCode = "budget"     // its tenant's budget is spent
 	HoldQueueFull   HoldCode = "queue_full" // as many of the user's runs wait in the cluster's own queue as may
 )
 
 // HoldCodes lists the whole set.
-var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldLimit, HoldQueueFull, HoldQueued}
+var HoldCodes = []HoldCode{HoldAfter, HoldAfterFailed, HoldUser, HoldBackoff, HoldCancel, HoldCapacity, HoldNever, HoldPaused, HoldNoNodes, HoldBehind, HoldPreempting, HoldLimit, HoldBudget, HoldQueueFull, HoldQueued}
 
 // Refusal is a decision that no longer held when it was to be committed.
 type Refusal struct {

@@ -47,6 +47,7 @@ type RunSpec struct {
 	RewardModel  *InputRef         `json:"reward_model,omitempty" doc:"Scores what the policy writes"`
 	Model        *InputRef         `json:"model,omitempty" doc:"Model version that an eval is of"`
 	Suite        *SuiteRef         `json:"suite,omitempty" doc:"What an eval runs, as it was at submit"`
+	Baseline     *EvalRef          `json:"baseline,omitempty" doc:"Eval of the same suite that this one is compared with when it ends"`
 	Scan         *ScanAsk          `json:"scan,omitempty" doc:"Of a run that reads a dataset and registers it when it completes"`
 	Pipeline     *PipelineRef      `json:"pipeline,omitempty" doc:"The chain of runs that it was submitted with"`
 	Gang         Gang              `json:"gang"`

@@ -45,6 +45,8 @@ type TenantAccount struct {
 	Weight float64
 	Quota  Quota
 	Used   Usage
+	Budget Budget
+	Spent  Spending // of the period of the last attempt that ended, in attempts that ended
 }
 
 // UserAccount is the quota of a user; a quota of nothing takes it away.

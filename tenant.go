@@ -37,6 +37,7 @@ type Tenant struct {
 	CreatedAt time.Time  `json:"created_at"`
 	Weight    float64    `json:"weight" doc:"Of its share of the site's GPU time; 1 is usual"`
 	Quota     Quota      `json:"quota"`
+	Budget    *Budget    `json:"budget,omitempty" doc:"Absent: none"`
 	Use       *TenantUse `json:"use,omitempty" doc:"Absent where only what the tenant is was asked for"`
 
 	LicenseAllow []string `json:"license_allow,omitzero" doc:"Licences that its inputs may have, patterns with *; empty: no such list; absent: the site's list holds"`
@@ -60,6 +61,8 @@ type TenantUse struct {
 	Queued   int     `json:"queued" doc:"Runs that wait"`
 	GPUHours float64 `json:"gpu_hours" doc:"Used lately, up to now: after each half-life of the site's policy what was used before counts half"`
 	Share    float64 `json:"share" doc:"What it used lately over what its weight entitles it to of all use; 1 is exactly its share"`
+
+	Budget *BudgetUse `json:"budget,omitempty" doc:"Absent: it has no budget"`
 }
 
 // User is a person or program that acts inside a tenant. The same person in two tenants is two

@@ -100,6 +100,7 @@ type TenantShare struct {
 	Weight float64 // of the site's GPUs; 1 is usual
 	Used   GPUTime // decayed with the policy's half-life, what runs now included
 	Quota  Quota
+	Spent  string      // why nothing of it is placed: its budget is spent; empty: it is not
 	Users  []UserQuota // those that have one, by name
 }
 

@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -17,14 +19,16 @@ import (
 
 // A Suite is a directory: suite.yaml, and beside it tasks of its own with their data (docs/evals.md).
 type Suite struct {
-	Name         string      `json:"name"`
-	Doc          string      `json:"doc"`
-	Version      int         `json:"version" doc:"Counted up by whoever changes what its numbers mean"`
-	ChatTemplate string      `json:"chat_template" doc:"Whether prompts are written with the model's chat template: never, auto (where it has one) or always"`
-	Benchmarks   []Benchmark `json:"benchmarks"`
-	Offline      bool        `json:"offline" doc:"All tasks and their data are its own: it runs without network and cache"`
-	SHA256       string      `json:"sha256" doc:"Digest of all its files"`
-	Path         string      `json:"path,omitempty" doc:"Directory of a site's own suite, which nodes must see under the same path; absent where it comes with the training package"`
+	Name         string            `json:"name"`
+	Doc          string            `json:"doc"`
+	Version      int               `json:"version" doc:"Counted up by whoever changes what its numbers mean"`
+	ChatTemplate string            `json:"chat_template" doc:"Whether prompts are written with the model's chat template: never, auto (where it has one) or always"`
+	Safety       bool              `json:"safety,omitempty" doc:"All its benchmarks are of safety"`
+	Benchmarks   []Benchmark       `json:"benchmarks"`
+	Offline      bool              `json:"offline" doc:"All tasks and their data are its own: it runs without network and cache"`
+	SHA256       string            `json:"sha256" doc:"Digest of all its files"`
+	TaskVersions map[string]string `json:"task_versions,omitempty" doc:"Of its own tasks, where they say one"`
+	Path         string            `json:"path,omitempty" doc:"Directory of a site's own suite, which nodes must see under the same path; absent where it comes with the training package"`
 }
 
 // Benchmark is one number of a suite that counts.
@@ -35,6 +39,8 @@ type Benchmark struct {
 	Direction  string   `json:"direction" yaml:"direction" doc:"Which way is better: higher or lower"`
 	Threshold  *float64 `json:"threshold,omitempty" yaml:"threshold" doc:"What it must reach"`
 	Margin     *float64 `json:"margin,omitempty" yaml:"margin" doc:"By how much it may be worse than a baseline and still count as no worse"`
+	Safety     bool     `json:"safety,omitempty" yaml:"safety" doc:"Tested alone when two evals are compared: its p is not corrected for the others, since to miss a drop here costs more"`
+	Cluster    string   `json:"cluster,omitempty" yaml:"cluster" doc:"Field of the document whose value says which samples belong together: of one text, one author; they are resampled as one"`
 	NumFewshot *int     `json:"num_fewshot,omitempty" yaml:"num_fewshot" doc:"Examples before each question; absent: what the task says"`
 }
 
@@ -61,6 +67,7 @@ const (
 
 var (
 	taskName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+	fieldForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
 	metricForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.@/-]{0,63}$`)
 )
 
@@ -69,6 +76,7 @@ type suiteDoc struct {
 	Doc          string      `yaml:"doc"`
 	Version      int         `yaml:"version"`
 	ChatTemplate string      `yaml:"chat_template"`
+	Safety       bool        `yaml:"safety"`
 	Benchmarks   []Benchmark `yaml:"benchmarks"`
 }
 
@@ -87,7 +95,7 @@ func parseSuite(source string, dir fs.FS) (Suite, error) {
 	if err := d.decode(files[i].body, &in); err != nil {
 		return Suite{}, err
 	}
-	s := Suite{Name: in.Name, Doc: strings.TrimSpace(in.Doc), Version: in.Version, ChatTemplate: in.ChatTemplate, Benchmarks: in.Benchmarks, SHA256: digestOf(files)}
+	s := Suite{Name: in.Name, Doc: strings.TrimSpace(in.Doc), Version: in.Version, ChatTemplate: in.ChatTemplate, Safety: in.Safety, Benchmarks: in.Benchmarks, SHA256: digestOf(files)}
 	if s.ChatTemplate == "" {
 		s.ChatTemplate = "never"
 	}
@@ -101,6 +109,7 @@ func parseSuite(source string, dir fs.FS) (Suite, error) {
 	s.Offline = true
 	for i := range s.Benchmarks {
 		b := &s.Benchmarks[i]
+		b.Safety = b.Safety || s.Safety
 		if b.Filter == "" {
 			b.Filter = "none"
 		}
@@ -108,6 +117,12 @@ func parseSuite(source string, dir fs.FS) (Suite, error) {
 		s.Offline = s.Offline && ok
 		if !ok {
 			continue
+		}
+		if task.version != "" {
+			if s.TaskVersions == nil {
+				s.TaskVersions = map[string]string{}
+			}
+			s.TaskVersions[b.Task] = task.version
 		}
 		if !slices.Contains(task.metrics, b.Metric) {
 			return Suite{}, d.fault(fmt.Sprintf("benchmarks[%d].metric", i), "task %s has no metric %q; it has %s", b.Task, b.Metric, orNone(task.metrics))
@@ -169,11 +184,11 @@ func (d *document) checkSuite(s Suite) error {
 	case !slices.Contains([]string{"never", "auto", "always"}, s.ChatTemplate):
 		return d.fault("chat_template", "%q is not allowed; want never, auto or always", s.ChatTemplate)
 	case len(s.Benchmarks) == 0:
-		return d.fault("benchmarks", "is empty; a suite without benchmarks says nothing")
+		return d.fault("benchmarks", "is empty; a suite without benchmarks says nothing: each wants task, metric, direction, threshold and margin")
 	case len(s.Benchmarks) > maxBenchmarks:
 		return d.fault("benchmarks", "has %d; want at most %d", len(s.Benchmarks), maxBenchmarks)
 	}
-	seen := map[string]bool{}
+	seen, clusters := map[string]bool{}, map[string]string{}
 	for i, b := range s.Benchmarks {
 		at := fmt.Sprintf("benchmarks[%d]", i)
 		switch key := b.Task + "," + b.Metric + "," + b.Filter; {
@@ -191,12 +206,17 @@ func (d *document) checkSuite(s Suite) error {
 			return d.fault(at+".threshold", "%v is not a number", *b.Threshold)
 		case b.Margin == nil || !(*b.Margin >= 0) || math.IsInf(*b.Margin, 0):
 			return d.fault(at+".margin", "is missing or below 0; say by how much it may be worse than a baseline")
+		case b.Cluster != "" && !fieldForm.MatchString(b.Cluster):
+			return d.fault(at+".cluster", "%q is not the name of a field of a document", b.Cluster)
+		case b.Cluster != "" && clusters[b.Task] != "" && clusters[b.Task] != b.Cluster:
+			return d.fault(at+".cluster", "%q: the samples of task %s are grouped by %q already, in another benchmark of it", b.Cluster, b.Task, clusters[b.Task])
 		case b.NumFewshot != nil && (*b.NumFewshot < 0 || *b.NumFewshot > 100):
 			return d.fault(at+".num_fewshot", "%d is out of range; want 0 to 100", *b.NumFewshot)
 		case seen[key]:
 			return d.fault(at, "%s %s is named twice", b.Task, b.Metric)
 		default:
 			seen[key] = true
+			clusters[b.Task] = cmp.Or(b.Cluster, clusters[b.Task])
 		}
 	}
 	return nil
@@ -207,7 +227,10 @@ func suiteInvalid(field, format string, args ...any) *forge.Error {
 }
 
 // task is what of a suite's own task can be checked without the harness.
-type task struct{ metrics, filters []string }
+type task struct {
+	metrics, filters []string
+	version          string
+}
 
 // harnessFilters are those of lm_eval 0.4.13; the rank asks the harness itself.
 var harnessFilters = []string{"custom", "decontaminate", "format_span", "lowercase", "majority_vote", "map", "multi_choice_regex", "regex", "regex_pos",
@@ -216,6 +239,20 @@ var harnessFilters = []string{"custom", "decontaminate", "format_span", "lowerca
 // harnessMetrics likewise.
 var harnessMetrics = []string{"acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "bits_per_byte", "bleu", "brier_score", "byte_perplexity", "chrf",
 	"exact_match", "f1", "likelihood", "mcc", "perplexity", "ter", "word_perplexity"}
+
+// versionText is a task's version as Python writes the same number: 1.0, and not 1.
+func versionText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case float64:
+		if v == math.Trunc(v) {
+			return strconv.FormatFloat(v, 'f', 1, 64)
+		}
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	return fmt.Sprint(v)
+}
 
 type taskDoc struct {
 	Task          string `yaml:"task"`
@@ -233,6 +270,9 @@ type taskDoc struct {
 	MetricList []struct {
 		Metric string `yaml:"metric"`
 	} `yaml:"metric_list"`
+	Metadata struct {
+		Version any `yaml:"version"`
+	} `yaml:"metadata"`
 }
 
 // ownTasks reads the suite's own tasks. Their YAML has more keys than are read here, and no code: tags are refused, as in recipes.
@@ -273,7 +313,7 @@ func ownTasks(source string, files []pythonFile) (map[string]task, error) {
 				return nil, d.fault("dataset_kwargs.data_files."+split, "there is no file %q in the suite", file)
 			}
 		}
-		t := task{filters: []string{}}
+		t := task{filters: []string{}, version: versionText(in.Metadata.Version)}
 		for i, l := range in.FilterList {
 			for j, step := range l.Filter {
 				if !slices.Contains(harnessFilters, step.Function) {

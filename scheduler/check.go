@@ -32,6 +32,7 @@ const (
 	PropClaimed         Property = "claimed_for_other"    // a claimed GPU only for the claim's run
 	PropWhere           Property = "constraint_broken"    // the types, memory, labels and nodes that the run asks for, within one value of a label
 	PropBound           Property = "over_bound"           // no more at once than a tenant or user may have
+	PropBudget          Property = "over_budget"          // nothing of a tenant whose budget is spent
 	PropCPU             Property = "over_cpu"             // no more CPUs than the node has
 	PropMemory          Property = "over_memory"          // no more memory than the node has
 	PropAvoid           Property = "avoided_node"         // avoided nodes only as a last resort
@@ -64,7 +65,7 @@ var Properties = []Property{
 	PropRevision, PropRunPending, PropPlacedOnce, PropRunReady, PropAttempt, PropVersion, PropGangWhole, PropGangMixed,
 	PropCluster, PropPaused, PropNode, PropNodeReady, PropSlot, PropSlotSick, PropSlotHeld, PropSlotTwice, PropClaimed,
 	PropCPU, PropMemory, PropAvoid, PropCPUSlot, PropHeadDelayed, PropReason, PropHoldOnce, PropPreemptTarget,
-	PropWhere, PropBound, PropPreemptGap, PropPreemptOrder, PropPreemptMoved, PropPreemptPinned, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,
+	PropWhere, PropBound, PropBudget, PropPreemptGap, PropPreemptOrder, PropPreemptMoved, PropPreemptPinned, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,
 	PropBatchCluster, PropHandOverOnly, PropHandOverNodes, PropHandOverLimit, PropHandOverOrder, PropHandOverBound, PropHandOverDue,
 }
 
@@ -130,6 +131,7 @@ func checked(s forge.Snapshot, p Policy, plan forge.Plan) *checker {
 	c.keptFor()
 	c.placements()
 	c.amounts()
+	c.budgets()
 	c.bounds()
 	c.wakes()
 	c.preemptions()

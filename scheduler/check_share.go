@@ -156,6 +156,9 @@ func (t *tally) over(r forge.PendingRun) bool {
 	if !ok {
 		return false
 	}
+	if share.Spent != "" {
+		return true
+	}
 	tenant, user := t.has[whose{r.Tenant, "", true}], t.has[whose{r.Tenant, r.User, false}]
 	if !t.added[r.ID] {
 		tenant.add(r.Gang.GPUs(), r.Eval)
@@ -163,6 +166,24 @@ func (t *tally) over(r forge.PendingRun) bool {
 	}
 	i := slices.IndexFunc(share.Users, func(u forge.UserQuota) bool { return u.User == r.User })
 	return tenant.exceeds(share.Quota, r.Eval) || i >= 0 && user.exceeds(share.Users[i].Quota, r.Eval)
+}
+
+// budgets: nothing is placed of a tenant whose budget is spent, and nothing is freed for it.
+func (c *checker) budgets() {
+	spent := func(run forge.RunID) bool {
+		r, ok := c.waiting(run)
+		return ok && slices.ContainsFunc(c.s.Tenants, func(t forge.TenantShare) bool { return t.Tenant == r.Tenant && t.Spent != "" })
+	}
+	for _, p := range c.plan.Place {
+		if spent(p.Run) {
+			c.fault(PropBudget, p.Run, "its tenant's budget is spent")
+		}
+	}
+	for _, p := range c.plan.Preempt {
+		if spent(p.For) {
+			c.fault(PropBudget, p.For, "GPUs are freed for it, and its tenant's budget is spent")
+		}
+	}
 }
 
 // bounds: nobody gets more at once than may be, those included who wait for others to stop.

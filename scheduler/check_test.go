@@ -105,6 +105,7 @@ func TestCheckPlanCatches(t *testing.T) {
 		hand(s, p, id, "hpc")
 	}
 	quota := func(q forge.Quota) []forge.TenantShare { return []forge.TenantShare{{Weight: 1, Quota: q}} }
+	spent := []forge.TenantShare{{Weight: 1, Spent: "the budget is spent"}}
 	type spoil func(s *forge.Snapshot, p *forge.Plan)
 	cases := map[scheduler.Property]map[string]spoil{
 		scheduler.PropRevision: {"a plan of an older snapshot": func(s *forge.Snapshot, p *forge.Plan) { p.Revision-- }},
@@ -333,6 +334,13 @@ func TestCheckPlanCatches(t *testing.T) {
 				stop(s, p)
 				p.Place = nil
 				s.Tenants = quota(forge.Quota{MaxGPUs: 5})
+			},
+		},
+		scheduler.PropBudget: {
+			"a run of a tenant that has spent its budget": func(s *forge.Snapshot, p *forge.Plan) { s.Tenants = spent },
+			"room that is made for one": func(s *forge.Snapshot, p *forge.Plan) {
+				stop(s, p)
+				p.Place, s.Tenants = nil, spent
 			},
 		},
 		scheduler.PropPreemptPinned: {

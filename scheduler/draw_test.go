@@ -111,6 +111,9 @@ func tenanted(t *rapid.T, s forge.Snapshot) forge.Snapshot {
 		if one(3) {
 			ts.Users = []forge.UserQuota{{User: "ada", Quota: forge.Quota{MaxGPUs: 1 + rng.IntN(6), MaxRunning: rng.IntN(3)}}}
 		}
+		if one(6) {
+			ts.Spent = "the budget of 1000 EUR is spent: 1003.20"
+		}
 		s.Tenants = append(s.Tenants, ts)
 	}
 	for i := range rng.IntN(12) {

@@ -68,7 +68,14 @@ func (pl *planner) boundHold(sh *shape, x bound) *forge.Held {
 	if h := sh.bounds[x]; h != nil {
 		return h
 	}
-	h := pl.held(forge.HoldLimit, func() string {
+	code := forge.HoldLimit
+	if x.spent != "" {
+		code = forge.HoldBudget
+	}
+	h := pl.held(code, func() string {
+		if x.spent != "" {
+			return x.spent
+		}
 		return fmt.Sprintf("its %s may have %d %s and has %d; it starts when there is room below that", x.whose, x.limit, x.what, x.has)
 	})
 	if sh.bounds == nil {

@@ -133,6 +133,7 @@ type bound struct {
 	what  string // "GPUs at once", …
 	limit int
 	has   int
+	spent string // instead of these: the tenant's budget is
 }
 
 // breaks finds the bound that starting the run would break.
@@ -150,6 +151,8 @@ func (a *account) over(e *entry) (bound, bool) {
 	q := a.quota
 	switch {
 	case q == nil:
+	case a.share != nil && a.share.Spent != "":
+		return bound{spent: a.share.Spent}, true
 	case e.eval() && q.EvalGPUs > 0 && a.has.evals+e.gpus > q.EvalGPUs:
 		return bound{what: "GPUs for evals at once", limit: q.EvalGPUs, has: a.has.evals}, true
 	case !e.eval() && q.MaxGPUs > 0 && a.has.gpus+e.gpus > q.MaxGPUs:

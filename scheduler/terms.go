@@ -230,6 +230,12 @@ func Sooner(s forge.Snapshot, p Policy, run forge.RunID, top int) []Way {
 			break
 		}
 	}
+	if broke := func(t forge.TenantShare) bool { return t.Tenant == r.Tenant && t.Spent != "" }; slices.ContainsFunc(s.Tenants, broke) {
+		try("its tenant's budget is spent; with a larger one it would start now", func(x *forge.Snapshot) {
+			x.Tenants = slices.Clone(x.Tenants)
+			x.Tenants[slices.IndexFunc(x.Tenants, broke)].Spent = ""
+		}, func(*forge.PendingRun) {})
+	}
 	try("its tenant or user has as much as it may have at once; with a larger quota it would start now", func(x *forge.Snapshot) {
 		x.Tenants = slices.Clone(x.Tenants)
 		for k := range x.Tenants {

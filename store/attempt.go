@@ -40,6 +40,12 @@ type attemptRow struct {
 	BatchID    string             `bun:"batch_id"`
 	HandedOver bool               `bun:"handed_over"`
 	Rehearsal  bool               `bun:"rehearsal"`
+	GPUs       int                `bun:"gpus"`
+	Price      *float64           `bun:"price"`
+	FirstStep  stamp              `bun:"first_step_at"`
+	LastStepAt stamp              `bun:"last_step_at"`
+	KeptAt     stamp              `bun:"kept_at"`
+	UnheardAt  stamp              `bun:"unheard_at"`
 	Version    int64              `bun:"version"`
 }
 
@@ -47,7 +53,8 @@ func (a *attemptRow) forge() (forge.Attempt, error) {
 	n := forge.Attempt{Run: a.Run, Number: a.Number, State: a.State, Reason: a.Reason, Detail: a.Detail, Cluster: a.Cluster,
 		ExternalID: a.ExternalID, RunDir: a.RunDir, Intent: a.Intent, Rehearsal: a.Rehearsal, ResumeStep: a.ResumeStep, ResumeFrom: a.ResumeFrom,
 		LastStep: a.LastStep, SavedStep: a.SavedStep, SavedAt: a.SavedAt.time(), Unknown: a.Unknown.time(), PlacedAt: a.PlacedAt.time(),
-		StartedAt: a.StartedAt.time(), ExitedAt: a.ExitedAt.time(), EndedAt: a.EndedAt.time()}
+		StartedAt: a.StartedAt.time(), ExitedAt: a.ExitedAt.time(), EndedAt: a.EndedAt.time(),
+		FirstStepAt: a.FirstStep.time(), LastStepAt: a.LastStepAt.time(), KeptAt: a.KeptAt.time(), UnheardAt: a.UnheardAt.time(), Price: a.Price}
 	if err := decode(a.Placement, &n.Placement); err != nil {
 		return n, err
 	}
@@ -224,6 +231,9 @@ func (t *tx) started(r *runRow, a *attemptRow, at time.Time, resume *forge.Resum
 		}
 	}
 	a.ResumeStep, a.ResumeFrom = resume.Step, clean(resume.Path)
+	if err := t.takeBack(r, a, resume); err != nil {
+		return err
+	}
 	if resume.Path == "" {
 		return nil
 	}

@@ -27,6 +27,11 @@ func (db *DB) AttemptBatch(ctx context.Context, run forge.RunID, n int, job forg
 		if err != nil || !changed && !moved {
 			return err
 		}
+		if moved {
+			if err := t.reprice(a, job.Partition, placement); err != nil {
+				return err
+			}
+		}
 		if err := t.saveAttempt(a); err != nil {
 			return err
 		}

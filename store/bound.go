@@ -49,29 +49,35 @@ var updateRun = update("runs", mutableRun, "id")
 
 // columnsOfAttempt are all of the table; the first two are its key.
 var columnsOfAttempt = []string{"run", "number", "state", "reason", "detail", "cluster", "placement", "external_id", "run_dir", "intent", "resume_step", "resume_from",
-	"last_step", "saved_step", "unknown_since", "placed_at", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "handed_over", "rehearsal", "version"}
+	"last_step", "saved_step", "unknown_since", "placed_at", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "handed_over", "rehearsal",
+	"gpus", "price", "first_step_at", "last_step_at", "kept_at", "unheard_at", "version"}
 
 // columns is where columnsOfAttempt go.
 func (a *attemptRow) columns() []any {
 	return []any{(*string)(&a.Run), &a.Number, (*string)(&a.State), (*string)(&a.Reason), &a.Detail, (*string)(&a.Cluster), &a.Placement, (*string)(&a.ExternalID), &a.RunDir,
 		(*string)(&a.Intent), &a.ResumeStep, &a.ResumeFrom, &a.LastStep, &a.SavedStep, (*int64)(&a.Unknown), (*int64)(&a.PlacedAt), (*int64)(&a.StartedAt),
-		(*int64)(&a.ExitedAt), (*int64)(&a.EndedAt), &a.Exits, &a.Batch, &a.BatchID, &a.HandedOver, &a.Rehearsal, &a.Version}
+		(*int64)(&a.ExitedAt), (*int64)(&a.EndedAt), &a.Exits, &a.Batch, &a.BatchID, &a.HandedOver, &a.Rehearsal,
+		&a.GPUs, &a.Price, (*int64)(&a.FirstStep), (*int64)(&a.LastStepAt), (*int64)(&a.KeptAt), (*int64)(&a.UnheardAt), &a.Version}
 }
 
 // mutableAttempt is what saveAttempt writes.
 var mutableAttempt = []string{"state", "reason", "detail", "external_id", "intent", "resume_step", "resume_from", "last_step",
-	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "placement", "rehearsal", "version"}
+	"saved_step", "unknown_since", "started_at", "exited_at", "ended_at", "exits", "batch", "batch_id", "placement", "rehearsal",
+	"gpus", "price", "first_step_at", "last_step_at", "kept_at", "unheard_at", "version"}
 
 func (a *attemptRow) mutable() []any {
 	return []any{string(a.State), string(a.Reason), a.Detail, string(a.ExternalID), string(a.Intent), a.ResumeStep, a.ResumeFrom, a.LastStep,
-		a.SavedStep, int64(a.Unknown), int64(a.StartedAt), int64(a.ExitedAt), int64(a.EndedAt), a.Exits, a.Batch, a.BatchID, a.Placement, a.Rehearsal, a.Version}
+		a.SavedStep, int64(a.Unknown), int64(a.StartedAt), int64(a.ExitedAt), int64(a.EndedAt), a.Exits, a.Batch, a.BatchID, a.Placement, a.Rehearsal,
+		a.GPUs, a.Price, int64(a.FirstStep), int64(a.LastStepAt), int64(a.KeptAt), int64(a.UnheardAt), a.Version}
 }
 
 // columnsOfAccount are what an account is made of.
-var columnsOfAccount = []string{"id", "weight", "quota_gpus", "max_gpus", "max_running", "max_queued", "eval_gpus", "used_gpu_ms", "used_at"}
+var columnsOfAccount = []string{"id", "weight", "quota_gpus", "max_gpus", "max_running", "max_queued", "eval_gpus", "used_gpu_ms", "used_at",
+	"name", "budget", "budget_gpu_hours", "budget_period", "budget_warn", "spent_since", "spent", "spent_gpu_ms", "spent_unpriced_ms"}
 
 func (r *tenantRow) columns() []any {
-	return []any{(*string)(&r.ID), &r.Weight, &r.GPUs, &r.MaxGPUs, &r.MaxRunning, &r.MaxQueued, &r.EvalGPUs, &r.UsedMS, (*int64)(&r.UsedAt)}
+	return []any{(*string)(&r.ID), &r.Weight, &r.GPUs, &r.MaxGPUs, &r.MaxRunning, &r.MaxQueued, &r.EvalGPUs, &r.UsedMS, (*int64)(&r.UsedAt),
+		&r.Name, &r.Budget, &r.BudgetGPUHours, (*string)(&r.BudgetPeriod), &r.BudgetWarn, (*int64)(&r.SpentSince), &r.Spent, &r.SpentGPUMS, &r.SpentUnpriced}
 }
 
 var selectAccount = "SELECT " + strings.Join(columnsOfAccount, ", ") + " FROM tenants WHERE id = ?"

@@ -69,8 +69,8 @@ func (t *tx) checkpoints(r *runRow, a *attemptRow, seen []forge.Checkpoint) erro
 			return err
 		}
 	}
-	return t.one(`SELECT coalesce(max(step), 0), coalesce(max(step) FILTER (WHERE attempt = ?), 0) FROM checkpoints
-		WHERE run = ? AND verdict NOT IN ('torn', 'foreign')`, []any{a.Number, string(r.ID)}, &r.SavedStep, &a.SavedStep)
+	return t.one(`SELECT coalesce(max(step), 0), coalesce(max(step) FILTER (WHERE attempt = ?), 0), coalesce(max(saved_at) FILTER (WHERE attempt = ?), 0) FROM checkpoints
+		WHERE run = ? AND verdict NOT IN ('torn', 'foreign')`, []any{a.Number, a.Number, string(r.ID)}, &r.SavedStep, &a.SavedStep, (*int64)(&a.KeptAt))
 }
 
 // checkpoint stores one and says whether it was new.

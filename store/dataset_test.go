@@ -256,7 +256,7 @@ func TestARowIsFoundWhereverItWent(t *testing.T) {
 	m.Lineage = &forge.Lineage{Run: next.ID, RewardModel: "bot@1"}
 	_, err = acme.AddModelVersion(ctx, m)
 	must(t, err)
-	must(t, db.Raw(ctx, fmt.Sprintf(`INSERT INTO eval_results SELECT r.id, r.tenant, 'bot@1', '%s', 'default', 'x', 0, '{}', 1 FROM runs r WHERE r.id = '%s'`, bot.ID, next.ID)))
+	must(t, db.Raw(ctx, fmt.Sprintf(`INSERT INTO eval_results (id, run, tenant, model, model_id, suite, suite_sha256, limited, facts, created_at) SELECT r.id, r.id, r.tenant, 'bot@1', '%s', 'default', 'x', 0, '{}', 1 FROM runs r WHERE r.id = '%s'`, bot.ID, next.ID)))
 
 	for row, want := range map[int][]forge.RowInside{5: {{Name: "a@1", Times: often}, {Name: "b@1", Times: 1}}, 7: {{Name: "a@1", Times: 1}}, 19_999: {{Name: "a@1", Times: 1}}, 20_001: {}} {
 		got, err := acme.DatasetImpact(ctx, rowDigest(row), 100)

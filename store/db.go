@@ -57,6 +57,7 @@ type DB struct {
 	specs  specCache
 	family family
 
+	prices   atomic.Pointer[forge.Prices]
 	halfLife atomic.Int64 // of what tenants used, in nanoseconds
 
 	path  string

@@ -60,7 +60,8 @@ func (db *DB) WriterPragma(t testing.TB, name string) string {
 // StoreMetrics upserts one metric row, past the check that the attempt is the newest.
 func (db *DB) StoreMetrics(ctx context.Context, run forge.RunID, attempt int, step int64, values string) error {
 	return db.write(ctx, "test", func(t *tx) error {
-		return t.storeMetrics(&metricRow{Run: run, Step: step, Attempt: attempt, Values: values})
+		_, err := t.exec(putRows.texts[len(rowsAtOnce)-1], string(run), step, attempt, 0, values)
+		return err
 	})
 }
 
@@ -84,6 +85,18 @@ func (db *DB) Rollups(ctx context.Context, run forge.RunID) (map[string]forge.Me
 		all[RollupID(b.Span, b.Step, key)] = b
 	}
 	return all, rows.Err()
+}
+
+// MetricRows reads attempt and values of every row of a run, as fmt prints them, by step.
+func (db *DB) MetricRows(ctx context.Context, run forge.RunID) (map[int64]string, error) {
+	all := map[int64]string{}
+	return all, db.write(ctx, "test", func(t *tx) error {
+		rows, err := t.pointsBetween(run, 0, 1<<62)
+		for _, p := range rows {
+			all[p.step] = fmt.Sprint(p.attempt, p.values)
+		}
+		return err
+	})
 }
 
 // FlushUsage writes now what waits to be written of when keys were used.

@@ -37,7 +37,7 @@ func (db *DB) AttemptExited(ctx context.Context, x Exit) error {
 		if x.At.IsZero() {
 			x.At = t.now
 		}
-		a.ExitedAt, a.Unknown = stampOf(x.At), 0
+		a.ExitedAt, a.UnheardAt, a.Unknown = stampOf(x.At), a.Unknown, 0
 		if a.StartedAt == 0 && (x.Resume != nil || !x.StartedAt.IsZero()) { // it ran and ended between two looks
 			if err := t.started(r, a, firstStart(x), x.Resume); err != nil {
 				return err
@@ -86,23 +86,24 @@ func (t *tx) release(a *attemptRow) error {
 
 // End is the verdict on an attempt that has exited and what follows for its run.
 type End struct {
-	Run         forge.RunID
-	Attempt     int
-	Reason      forge.EndReason
-	Detail      string
-	Next        forge.RunState // pending, completed, failed or cancelled
-	Hold        *forge.Hold    // with pending: not placed again until released
-	NotBefore   time.Time
-	Avoid       []forge.NodeName
-	Fruitless   int
-	Retries     int
-	Checkpoints []forge.Checkpoint    // all that there are; nil: nobody has looked
-	Blamed      []Blame               // nodes that may have had their part in it
-	Model       *forge.ModelVersion   // registered with the run's end; Name from the spec's register when empty
-	Eval        *EvalFound            // stored with it
-	Dataset     *forge.DatasetVersion // that a scan has read; registered with it
-	At          time.Time
-	OutboxID    int64
+	Run          forge.RunID
+	Attempt      int
+	Reason       forge.EndReason
+	Detail       string
+	Next         forge.RunState // pending, completed, failed or cancelled
+	Hold         *forge.Hold    // with pending: not placed again until released
+	NotBefore    time.Time
+	Avoid        []forge.NodeName
+	Fruitless    int
+	Retries      int
+	Checkpoints  []forge.Checkpoint    // all that there are; nil: nobody has looked
+	Blamed       []Blame               // nodes that may have had their part in it
+	Model        *forge.ModelVersion   // registered with the run's end; Name from the spec's register when empty
+	Unregistered string                // why the model that was asked for is not registered, in words; with Model nil
+	Eval         *EvalFound            // stored with it
+	Dataset      *forge.DatasetVersion // that a scan has read; registered with it
+	At           time.Time
+	OutboxID     int64
 }
 
 // AttemptEnded records how an attempt ended and moves its run on: one write for the attempt, the
@@ -167,6 +168,9 @@ func (t *tx) endAttempt(r *runRow, a *attemptRow, e End) (*forge.ModelVersion, e
 	model, refused, err := t.registerOutput(r, a, e.Model)
 	if err != nil {
 		return nil, err
+	}
+	if e.Unregistered != "" {
+		refused = clean(e.Unregistered)
 	}
 	if model != nil {
 		r.Model = forge.Ref{Name: model.Name, Number: model.Number}.String()

@@ -144,6 +144,10 @@ func (a *applying) insertAttempt(r *runRow, p forge.Place) (forge.Attempt, error
 		return none, err
 	}
 	row := &attemptRow{Run: r.ID, Number: p.Attempt, State: forge.AttemptPlaced, Cluster: p.Cluster, Placement: placement, PlacedAt: stampOf(a.now), HandedOver: p.HandOver, Version: 1}
+	if row.Price, err = a.priceOf(r, p); err != nil {
+		return none, err
+	}
+	row.GPUs = gpusOf(p.Shares)
 	if a.opt.RunDir != nil {
 		row.RunDir = clean(a.opt.RunDir(r.ID, p.Cluster))
 	}

@@ -16,7 +16,8 @@ func (db *DB) SetHalfLife(d time.Duration) { db.halfLife.Store(int64(d)) }
 
 func (r *tenantRow) account() forge.TenantAccount {
 	return forge.TenantAccount{Tenant: r.ID, Weight: r.Weight, Used: forge.Usage{MS: r.UsedMS, At: r.UsedAt.time()},
-		Quota: forge.Quota{GPUs: r.GPUs, MaxGPUs: r.MaxGPUs, MaxRunning: r.MaxRunning, MaxQueued: r.MaxQueued, EvalGPUs: r.EvalGPUs}}
+		Quota:  forge.Quota{GPUs: r.GPUs, MaxGPUs: r.MaxGPUs, MaxRunning: r.MaxRunning, MaxQueued: r.MaxQueued, EvalGPUs: r.EvalGPUs},
+		Budget: r.budget(), Spent: r.spending()}
 }
 
 func (r *userRow) quota() forge.Quota {
@@ -61,7 +62,9 @@ func (t *tx) charge(tenant forge.TenantID, a *attemptRow) error {
 	}
 	used := row.account().Used.Add(use, time.Duration(t.w.db.halfLife.Load()))
 	row.UsedMS, row.UsedAt = used.MS, stampOf(used.At)
-	if _, err := t.exec(`UPDATE tenants SET used_gpu_ms = ?, used_at = ? WHERE id = ?`, row.UsedMS, int64(row.UsedAt), string(row.ID)); err != nil {
+	row.spend(&n, t.now)
+	if _, err := t.exec(`UPDATE tenants SET used_gpu_ms = ?, used_at = ?, spent_since = ?, spent = ?, spent_gpu_ms = ?, spent_unpriced_ms = ? WHERE id = ?`,
+		row.UsedMS, int64(row.UsedAt), int64(row.SpentSince), row.Spent, row.SpentGPUMS, row.SpentUnpriced, string(row.ID)); err != nil {
 		return err
 	}
 	t.emitTenant(row)
@@ -79,6 +82,11 @@ type TenantChange struct {
 
 	LicenseAllow *[]string // of patterns; forge.SiteLicenses alone: the site's list again
 	LicenseDeny  *[]string
+
+	Budget         *float64 // in the site's currency; 0: none
+	BudgetGPUHours *float64
+	BudgetPeriod   *forge.BudgetPeriod
+	BudgetWarn     *float64
 }
 
 // UpdateTenant changes what a tenant, by id or name, is entitled to. The next plan goes by it; what runs goes on, and what a bound is now
@@ -106,7 +114,11 @@ func (t *Tenant) UpdateTenant(ctx context.Context, idOrName string, c TenantChan
 		did = boundTo(did, "max_queued", &row.MaxQueued, c.MaxQueued)
 		did = boundTo(did, "eval_gpus", &row.EvalGPUs, c.EvalGPUs)
 		did = listTo(did, "license_allow", &row.LicenseAllow, c.LicenseAllow)
-		if did = listTo(did, "license_deny", &row.LicenseDeny, c.LicenseDeny); len(did) == 0 {
+		did = listTo(did, "license_deny", &row.LicenseDeny, c.LicenseDeny)
+		if err := tx.budgetTo(t.p, op, row, c); err != nil {
+			return err
+		}
+		if len(did) == 0 {
 			return nil
 		}
 		if err := checkQuota(op, row.account().Quota); err != nil {

@@ -13,84 +13,84 @@ var spans = []int64{16, 256, 4096}
 
 const fanOut = 16
 
-// rollUp makes every bucket that one of the steps falls into anew, level by level. Recomputing (16
-// rows or buckets at most) instead of merging keeps minimum and maximum right when a resumed
-// attempt writes steps again.
-func (t *tx) rollUp(run forge.RunID, steps []int64) error {
-	for _, span := range spans {
-		starts := map[int64]bool{}
-		for _, s := range steps {
-			starts[s-s%span] = true
+var putBuckets = multiRow(`INSERT OR REPLACE INTO metric_rollups (run, span, step, key, min, max, last) VALUES `, 3, 4, "")
+
+// rollUp makes every bucket above the points anew, level by level: all holds every row of each bucket of the first level that it holds one of, ascending. Recomputing
+// (16 rows or buckets at most) instead of merging keeps minimum and maximum right when a resumed attempt writes steps again. Gone says that
+// keys may have left a bucket.
+func (t *tx) rollUp(run forge.RunID, all []point, gone bool) error {
+	var starts []int64
+	for len(all) > 0 {
+		start, n := all[0].step/spans[0]*spans[0], 1
+		for n < len(all) && all[n].step < start+spans[0] {
+			n++
 		}
-		steps = slices.Sorted(maps.Keys(starts))
-		for _, start := range steps {
-			if err := t.rollUpBucket(run, span, start); err != nil {
-				return err
+		if err := t.putBucket(run, start, all[:n], gone); err != nil {
+			return err
+		}
+		starts, all = append(starts, start), all[n:]
+	}
+	for _, span := range spans[1:] {
+		above := starts[:0]
+		for _, s := range starts {
+			if start := s / span * span; len(above) == 0 || above[len(above)-1] != start {
+				if err := t.joinBuckets(run, span, start, gone); err != nil {
+					return err
+				}
+				above = append(above, start)
 			}
 		}
+		starts = above
 	}
 	return nil
 }
 
-func (t *tx) rollUpBucket(run forge.RunID, span, start int64) error {
-	below, err := t.below(run, span, start)
-	if err != nil {
-		return err
-	}
-	all := map[string]forge.MetricBucket{}
-	for _, p := range below {
-		all[p.key] = merge(all, p)
-	}
-	if _, err := t.exec(`DELETE FROM metric_rollups WHERE run = ? AND span = ? AND step = ?`, string(run), span, start); err != nil {
-		return err
-	}
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		b := all[key]
-		if _, err := t.exec(`INSERT INTO metric_rollups (run, span, step, key, min, max, last) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			string(run), span, start, key, b.Min, b.Max, b.Last); err != nil {
+// putBucket writes one of the first level from its rows.
+func (t *tx) putBucket(run forge.RunID, start int64, rows []point, gone bool) error {
+	if gone {
+		if err := t.dropBucket(run, spans[0], start); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// part is one key of one row or smaller bucket, in the order of steps.
-type part struct {
-	key            string
-	min, max, last float64
-}
-
-func merge(all map[string]forge.MetricBucket, p part) forge.MetricBucket {
-	b, ok := all[p.key]
-	if !ok {
-		return forge.MetricBucket{Min: p.min, Max: p.max, Last: p.last}
+	all := make(map[string]forge.MetricBucket, len(rows[0].values))
+	for _, p := range rows {
+		for key, v := range p.values {
+			b, ok := all[key]
+			if !ok {
+				b = forge.MetricBucket{Min: v, Max: v}
+			}
+			all[key] = forge.MetricBucket{Min: min(b.Min, v), Max: max(b.Max, v), Last: v}
+		}
 	}
-	return forge.MetricBucket{Min: min(b.Min, p.min), Max: max(b.Max, p.max), Last: p.last}
+	out := t.rows(putBuckets, string(run), spans[0], start)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		b := all[key]
+		if err := out.add(key, b.Min, b.Max, b.Last); err != nil {
+			return err
+		}
+	}
+	return out.flush()
 }
 
-// below reads what a bucket is made of: rows for the smallest, buckets of the level below for others.
-func (t *tx) below(run forge.RunID, span, start int64) ([]part, error) {
-	if span == spans[0] {
-		return collect(t, `SELECT "values" FROM run_metrics WHERE run = ? AND step >= ? AND step < ? ORDER BY step`,
-			[]any{string(run), start, start + span}, func(rows *sql.Rows, into []part) ([]part, error) {
-				var text string
-				if err := rows.Scan(&text); err != nil {
-					return nil, err
-				}
-				var values map[string]float64
-				err := decode(text, &values)
-				for k, v := range values {
-					into = append(into, part{k, v, v, v})
-				}
-				return into, err
-			})
+// joinBuckets writes one of a higher level from those below it. SQLite does it by itself: 16 buckets of 20 keys would be 320 rows to carry out and in again.
+func (t *tx) joinBuckets(run forge.RunID, span, start int64, gone bool) error {
+	if gone {
+		if err := t.dropBucket(run, span, start); err != nil {
+			return err
+		}
 	}
-	return collect(t, `SELECT key, min, max, last FROM metric_rollups WHERE run = ? AND span = ? AND step >= ? AND step < ? ORDER BY step`,
-		[]any{string(run), span / fanOut, start, start + span}, func(rows *sql.Rows, into []part) ([]part, error) {
-			var p part
-			err := rows.Scan(&p.key, &p.min, &p.max, &p.last)
-			return append(into, p), err
-		})
+	_, err := t.exec(`INSERT OR REPLACE INTO metric_rollups (run, span, step, key, min, max, last)
+		SELECT ?1, ?2, ?3, g.key, g.low, g.high, l.last FROM (
+			SELECT key, min("min") AS low, max("max") AS high, max(step) AS newest FROM metric_rollups
+			WHERE run = ?1 AND span = ?4 AND step >= ?3 AND step < ?5 GROUP BY key) AS g
+		CROSS JOIN metric_rollups AS l ON l.run = ?1 AND l.span = ?4 AND l.step = g.newest AND l.key = g.key`,
+		string(run), span, start, span/fanOut, start+span)
+	return err
+}
+
+func (t *tx) dropBucket(run forge.RunID, span, start int64) error {
+	_, err := t.exec(`DELETE FROM metric_rollups WHERE run = ? AND span = ? AND step = ?`, string(run), span, start)
+	return err
 }
 
 // collect runs a bound query and gathers what scan makes of its rows.

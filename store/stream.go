@@ -2,12 +2,7 @@ package store
 
 import (
 	"context"
-	"maps"
-	"math"
-	"slices"
 	"time"
-
-	"github.com/uptrace/bun"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -24,23 +19,13 @@ type Progress struct {
 	At         time.Time
 }
 
-type metricRow struct {
-	bun.BaseModel `bun:"table:run_metrics,alias:x"`
-
-	Run     forge.RunID `bun:"run,pk"`
-	Step    int64       `bun:"step,pk"`
-	Attempt int         `bun:"attempt"`
-	Time    stamp       `bun:"time"`
-	Values  string      `bun:"values"`
-}
-
 // RecordProgress stores lines of a stream and moves the stream's cursor in the same write: after a crash reading
 // goes on exactly where storing stopped. KindConflict, and nothing stored, when the cursor is not at
 // From (somebody stored these bytes already) or the attempt is superseded. One row per
-// (run, step): the newest attempt wins, and the roll-ups follow.
+// (run, step): the newest attempt wins, of one attempt keys are joined, and the roll-ups follow.
 func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 	const op = "progress.record"
-	rows, err := metricRows(p)
+	rows, err := points(op, p.Attempt, p.Rows)
 	if err != nil {
 		return err
 	}
@@ -48,14 +33,7 @@ func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 		if err := t.advance(op, p); err != nil {
 			return err
 		}
-		steps := make([]int64, 0, len(rows))
-		for i := range rows {
-			if err := t.storeMetrics(&rows[i]); err != nil {
-				return err
-			}
-			steps = append(steps, rows[i].Step)
-		}
-		if err := t.rollUp(r.ID, steps); err != nil {
+		if err := t.putPoints(r.ID, rows); err != nil {
 			return err
 		}
 		runSaved, attemptSaved := r.SavedStep, a.SavedStep
@@ -63,6 +41,7 @@ func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 			return err
 		}
 		known := p.TotalSteps <= 0 || p.TotalSteps == r.TotalSteps
+		a.stepped(rows, t.now)
 		if len(rows) == 0 && known && r.SavedStep == runSaved && a.SavedStep == attemptSaved {
 			return nil
 		}
@@ -71,8 +50,8 @@ func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 		}
 		if len(rows) > 0 {
 			// The newest attempt's step, also when it is lower: after a resume steps are done again.
-			r.Step, a.LastStep = rows[len(rows)-1].Step, rows[len(rows)-1].Step
-			if loss, ok := lastLoss(p.Rows); ok {
+			r.Step, a.LastStep = rows[len(rows)-1].step, rows[len(rows)-1].step
+			if loss, ok := lastLoss(rows); ok {
 				r.Loss = &loss
 			}
 		}
@@ -88,7 +67,7 @@ func (db *DB) RecordProgress(ctx context.Context, p Progress) error {
 // that a newer attempt wrote stays. KindConflict as in RecordProgress.
 func (db *DB) RecordEarlier(ctx context.Context, p Progress) error {
 	const op = "progress.earlier"
-	rows, err := metricRows(p)
+	rows, err := points(op, p.Attempt, p.Rows)
 	if err != nil {
 		return err
 	}
@@ -96,53 +75,14 @@ func (db *DB) RecordEarlier(ctx context.Context, p Progress) error {
 		if err := t.advance(op, p); err != nil {
 			return err
 		}
-		steps := make([]int64, 0, len(rows))
-		for i := range rows {
-			if err := t.storeMetrics(&rows[i]); err != nil {
-				return err
-			}
-			steps = append(steps, rows[i].Step)
-		}
-		return t.rollUp(p.Run, steps)
+		return t.putPoints(p.Run, rows)
 	})
 }
 
-// metricRows makes the rows of a piece: ascending, one a step (the last line of a step counts), finite values only.
-func metricRows(p Progress) ([]metricRow, error) {
-	byStep := map[int64]metricRow{}
-	for _, m := range p.Rows {
-		if m.Step < 0 {
-			return nil, forge.Invalidf("step", "%d is negative; steps start at 0", m.Step).WithOp("progress.record")
-		}
-		values := finite(m.Values)
-		text, err := encode(len(values), values)
-		if err != nil {
-			return nil, classify("progress.record", err)
-		}
-		byStep[m.Step] = metricRow{Run: p.Run, Step: m.Step, Attempt: p.Attempt, Time: stampOf(m.Time), Values: text}
-	}
-	rows := slices.Collect(maps.Values(byStep))
-	slices.SortFunc(rows, func(a, b metricRow) int { return int(min(max(a.Step-b.Step, -1), 1)) })
-	return rows, nil
-}
-
-func finite(values map[string]float64) map[string]float64 {
-	kept := make(map[string]float64, len(values))
-	for k, v := range values {
-		if !math.IsNaN(v) && !math.IsInf(v, 0) {
-			kept[k] = v
-		}
-	}
-	return kept
-}
-
-func lastLoss(rows []forge.MetricRow) (float64, bool) {
-	var loss float64
-	best, found := int64(-1), false
-	for _, m := range rows {
-		if v, ok := finite(m.Values)["loss"]; ok && m.Step >= best {
-			loss, best, found = v, m.Step, true
-		}
+// lastLoss is that of the highest step that has one.
+func lastLoss(rows []point) (loss float64, found bool) {
+	for i := len(rows) - 1; i >= 0 && !found; i-- {
+		loss, found = rows[i].values["loss"]
 	}
 	return loss, found
 }
@@ -170,13 +110,6 @@ func (t *tx) advance(op string, p Progress) error {
 	_, err = t.exec(`INSERT INTO streams (run, attempt, stream, cursor, updated_at) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (run, attempt, stream) DO UPDATE SET cursor = excluded.cursor, updated_at = excluded.updated_at`,
 		string(p.Run), p.Attempt, p.Stream, p.Next, int64(stampOf(at)))
-	return err
-}
-
-func (t *tx) storeMetrics(m *metricRow) error {
-	_, err := t.exec(`INSERT INTO run_metrics (run, step, attempt, time, "values") VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (run, step) DO UPDATE SET attempt = excluded.attempt, time = excluded.time, "values" = excluded."values"
-		WHERE excluded.attempt >= run_metrics.attempt`, string(m.Run), m.Step, m.Attempt, int64(m.Time), m.Values)
 	return err
 }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -81,6 +82,20 @@ func TestProgress(t *testing.T) {
 		}
 		wantKind(t, s.db.RecordEarlier(ctx, earlier), forge.KindConflict)
 	})
+	t.Run("of one attempt the keys of a step are joined, and of a key the later value stands", func(t *testing.T) {
+		s := running(t)
+		tell := func(values map[string]float64) {
+			t.Helper()
+			_, err := s.acme.AddMetrics(ctx, s.run.ID, store.MetricBatch{Attempt: 1, Rows: []forge.MetricRow{{Step: 7, Values: values}}})
+			must(t, err)
+		}
+		tell(map[string]float64{"eval": 1, "loss": 5})
+		must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Stream: "metrics", Next: 9, Rows: []forge.MetricRow{row(7, 4)}}))
+		tell(map[string]float64{"late": 3})
+		if got, err := s.db.Text(ctx, `SELECT "values" FROM run_metrics`); err != nil || got != `{"eval":1,"late":3,"loss":4}` {
+			t.Fatalf("got %s, %v", got, err)
+		}
+	})
 	t.Run("values that are no numbers are dropped, steps below zero refused", func(t *testing.T) {
 		s := running(t)
 		must(t, s.db.RecordProgress(ctx, store.Progress{Run: s.run.ID, Attempt: 1, Rows: []forge.MetricRow{
@@ -139,48 +154,88 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// Roll-ups are kept on write; they must equal what one would compute from the rows, however often attempts
-// came back to earlier steps and whichever keys they then left out.
-func TestRollupsEqualRecomputation(t *testing.T) {
+// told is what the oracle knows of a step.
+type told struct {
+	attempt int
+	values  map[string]float64
+}
+
+// Whatever comes by the stream or in batches, out of order, twice, and from attempts that came back to earlier steps and then left keys out: the table is what a
+// slow oracle says, and the roll-ups are what one would compute from it.
+func TestMetricsEqualASlowOracle(t *testing.T) {
 	s := running(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		// Everything is drawn before anything is stored: rapid breaks a case off in the middle of drawing.
-		truth := map[int64]map[string]float64{}
-		attempts := make([][][]forge.MetricRow, rapid.IntRange(1, 3).Draw(rt, "attempts"))
+		truth := map[int64]told{}
+		attempts := make([][]metricPiece, rapid.IntRange(1, 3).Draw(rt, "attempts"))
 		for n := range attempts {
-			attempts[n] = drawPieces(rt, truth)
+			attempts[n] = drawPieces(rt, n+1, truth)
 		}
 		run := storetest.Submit(t, s.acme, storetest.Spec())
 		for n, pieces := range attempts {
 			a := storetest.Place(t, s.db, run, "gpu-1", 3)
-			for i, rows := range pieces {
-				must(t, s.db.RecordProgress(ctx, store.Progress{Run: run.ID, Attempt: n + 1, Stream: "metrics", From: int64(i), Next: int64(i + 1), Rows: rows}))
+			at := int64(0)
+			for _, p := range pieces {
+				if p.batch {
+					_, err := s.acme.AddMetrics(ctx, run.ID, store.MetricBatch{Attempt: n + 1, Rows: p.rows})
+					must(t, err)
+					continue
+				}
+				must(t, s.db.RecordProgress(ctx, store.Progress{Run: run.ID, Attempt: n + 1, Stream: "metrics", From: at, Next: at + 1, Rows: p.rows}))
+				at++
 			}
 			storetest.Finish(t, s.db, a, forge.EndNodeLost, forge.RunPending)
 		}
+		rows, err := s.db.MetricRows(ctx, run.ID)
+		must(t, err)
+		values := map[int64]map[string]float64{}
+		want := map[int64]string{}
+		for step, x := range truth {
+			values[step], want[step] = x.values, fmt.Sprint(x.attempt, x.values)
+		}
+		if fmt.Sprint(rows) != fmt.Sprint(want) { // maps print sorted
+			rt.Fatalf("the table has\n%v\nwant\n%v", rows, want)
+		}
 		got, err := s.db.Rollups(ctx, run.ID)
 		must(t, err)
-		want := recompute(truth)
-		if fmt.Sprint(got) != fmt.Sprint(want) { // maps print sorted
+		if want := recompute(values); fmt.Sprint(got) != fmt.Sprint(want) {
 			rt.Fatalf("got\n%v\nwant\n%v", got, want)
 		}
 	})
 }
 
-func drawPieces(rt *rapid.T, truth map[int64]map[string]float64) [][]forge.MetricRow {
-	pieces := make([][]forge.MetricRow, rapid.IntRange(1, 4).Draw(rt, "pieces"))
+type metricPiece struct {
+	batch bool // through the API; else lines of the stream
+	rows  []forge.MetricRow
+}
+
+func drawPieces(rt *rapid.T, attempt int, truth map[int64]told) []metricPiece {
+	pieces := make([]metricPiece, rapid.IntRange(1, 4).Draw(rt, "pieces"))
 	step := rapid.Int64Range(0, 40).Draw(rt, "first step")
 	for i := range pieces {
+		p := &pieces[i]
+		p.batch = rapid.Bool().Draw(rt, "a batch")
 		for range rapid.IntRange(1, 30).Draw(rt, "rows") {
 			values := map[string]float64{}
-			for _, key := range []string{"loss", "lr", "odd"} {
+			for _, key := range []string{"loss", "lr", "odd \"key\""} {
 				if rapid.Bool().Draw(rt, "has "+key) {
 					values[key] = rapid.Float64Range(-1e12, 1e12).Draw(rt, key) + 0 // SQLite has no -0
 				}
 			}
-			pieces[i] = append(pieces[i], forge.MetricRow{Step: step, Values: values})
-			truth[step] = values
+			p.rows = append(p.rows, forge.MetricRow{Step: step, Values: values})
 			step += rapid.SampledFrom([]int64{0, 1, 1, 1, 7, 300, 5000}).Draw(rt, "stride")
+		}
+		if p.batch {
+			p.rows = rapid.Permutation(p.rows).Draw(rt, "order")
+			step = max(0, step-rapid.Int64Range(0, 50).Draw(rt, "back"))
+		}
+		for _, m := range p.rows {
+			x := truth[m.Step]
+			if x.attempt < attempt {
+				x = told{attempt, map[string]float64{}}
+			}
+			maps.Copy(x.values, m.Values)
+			truth[m.Step] = x
 		}
 	}
 	return pieces

@@ -27,11 +27,26 @@ type tenantRow struct {
 
 	LicenseAllow string `bun:"license_allow"`
 	LicenseDeny  string `bun:"license_deny"`
+
+	Budget         float64            `bun:"budget"`
+	BudgetGPUHours float64            `bun:"budget_gpu_hours"`
+	BudgetPeriod   forge.BudgetPeriod `bun:"budget_period"`
+	BudgetWarn     float64            `bun:"budget_warn"`
+	SpentSince     stamp              `bun:"spent_since"`
+	Spent          float64            `bun:"spent"`
+	SpentGPUMS     int64              `bun:"spent_gpu_ms"`
+	SpentUnpriced  int64              `bun:"spent_unpriced_ms"`
+	BudgetWarnedAt stamp              `bun:"budget_warned_at"`
+	BudgetSpentAt  stamp              `bun:"budget_spent_at"`
 }
 
 func (r *tenantRow) forge() forge.Tenant {
 	a := r.account()
-	return forge.Tenant{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time(), Weight: a.Weight, Quota: a.Quota,
+	var budget *forge.Budget
+	if !a.Budget.None() {
+		budget = &a.Budget
+	}
+	return forge.Tenant{Budget: budget, ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt.time(), Weight: a.Weight, Quota: a.Quota,
 		LicenseAllow: listOf(r.LicenseAllow), LicenseDeny: listOf(r.LicenseDeny)}
 }
 
@@ -89,7 +104,7 @@ func (t *Tenant) createTenant(ctx context.Context, name string, why forge.Why) (
 }
 
 func (t *tx) createTenant(p forge.Principal, name string, why forge.Why) (*tenantRow, error) {
-	row := &tenantRow{ID: forge.TenantID(t.id()), Name: name, CreatedAt: stampOf(t.now), Weight: 1}
+	row := &tenantRow{ID: forge.TenantID(t.id()), Name: name, CreatedAt: stampOf(t.now), Weight: 1, BudgetPeriod: forge.BudgetMonth, BudgetWarn: forge.DefaultBudgetWarn}
 	if _, err := t.NewInsert().Model(row).Exec(t.ctx); err != nil {
 		if violates(err) {
 			err = forge.Errorf(forge.KindConflict, "tenant.create", "tenant %q exists already", name)

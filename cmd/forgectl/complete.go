@@ -201,6 +201,8 @@ var flagKinds = map[string]string{
 // datasetFlagKinds are those that mean something else, or nothing, elsewhere.
 var datasetFlagKinds = map[string]string{"kind": "KIND", "preset": "PRESET", "pii-policy": "PII-POLICY", "least": "CONFIDENCE", "out": "PATH", "as": "DATASET-NAME", "reason": "TEXT"}
 
+var scheduleFlagKinds = map[string]string{"run": "PATH", "baseline": "MODEL", "overlap": "OVERLAP", "catch-up": "CATCH-UP", "on-regression": "ON-REGRESSION", "reason": "TEXT"}
+
 // flagValue completes the value of a flag; lead is what stands before it in the same word.
 func (a *app) flagValue(ctx context.Context, flag string, path []string, word, lead string) []candidate {
 	kind := flagKinds[flag]
@@ -209,6 +211,9 @@ func (a *app) flagValue(ctx context.Context, flag string, path []string, word, l
 	}
 	if flag == "output" && strings.Join(path, " ") == "dataset lineage" {
 		kind = "LINEAGE-FORM"
+	}
+	if len(path) > 0 && path[0] == "schedule" && scheduleFlagKinds[flag] != "" {
+		kind = scheduleFlagKinds[flag]
 	}
 	if flag == "reason" && path[0] == "node" {
 		return nil // text

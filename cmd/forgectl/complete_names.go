@@ -40,6 +40,12 @@ func (a *app) names(ctx context.Context, kind, word string) []candidate {
 		return words(texts(piiPolicies))
 	case "CONFIDENCE":
 		return words(texts(confidences))
+	case "OVERLAP":
+		return words(texts(forge.OverlapPolicies))
+	case "CATCH-UP":
+		return words(texts(forge.CatchUpPolicies))
+	case "ON-REGRESSION":
+		return words(texts(forge.RegressionPolicies))
 	case "SHELL":
 		return words([]string{"bash", "zsh", "fish"})
 	case "SORT":
@@ -117,12 +123,20 @@ var askers = map[string]asker{
 		l, err := cl.Tenants(ctx, nameListing(word))
 		return each1(l.Items, func(t forge.Tenant) candidate { return candidate{t.Name, "tenant"} }), err
 	},
+	"SCHEDULE": func(ctx context.Context, cl *client.Client, word string) ([]candidate, error) {
+		l, err := cl.Schedules(ctx, nameListing(word))
+		return each1(l.Items, func(s api.Schedule) candidate { return candidate{s.Name, s.Cron + " in " + s.TZ} }), err
+	},
 	"KEY-ID": func(ctx context.Context, cl *client.Client, _ string) ([]candidate, error) {
 		l, err := cl.Keys(ctx, api.Listing{Limit: completeMost})
 		live := slices.DeleteFunc(l.Items, func(k forge.Key) bool { return k.RevokedAt != nil })
 		return each1(live, func(k forge.Key) candidate {
 			return candidate{string(k.ID), strings.TrimSpace(k.User + " " + string(k.Role) + " " + k.Name)}
 		}), err
+	},
+	"HOOK": func(ctx context.Context, cl *client.Client, word string) ([]candidate, error) {
+		l, err := cl.Hooks(ctx, api.HookListing{Listing: nameListing(word)})
+		return each1(l.Items, func(h forge.Hook) candidate { return candidate{h.Name, string(h.Kind)} }), err
 	},
 	"CLUSTER": func(ctx context.Context, cl *client.Client, _ string) ([]candidate, error) {
 		items, err := cl.Clusters(ctx)

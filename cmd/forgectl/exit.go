@@ -25,6 +25,8 @@ var exitCodes = map[forge.Kind]int{
 const (
 	exitRunFailed    = 10
 	exitRunCancelled = 11
+	exitRegressed    = 12
+	exitIncomparable = 13
 	exitInterrupted  = 130
 )
 
@@ -52,13 +54,41 @@ func (e *runEnded) code() int {
 	return 0
 }
 
+// comparedWorse is how a comparison that is no good passes its verdict to the shell.
+type comparedWorse struct{ c forge.Comparison }
+
+func (e *comparedWorse) Error() string {
+	if e.c.Verdict == forge.CompareIncomparable {
+		return fmt.Sprintf("evals %s and %s cannot be compared", e.c.Baseline.Eval, e.c.Candidate.Eval)
+	}
+	return fmt.Sprintf("%s is worse than %s: %s", e.c.Candidate.Model, e.c.Baseline.Model, e.c.Worse())
+}
+
+func (e *comparedWorse) code() int {
+	if e.c.Verdict == forge.CompareIncomparable {
+		return exitIncomparable
+	}
+	return exitRegressed
+}
+
+// comparedEnd is nil where the candidate is no worse, and where the samples do not settle it.
+func comparedEnd(c forge.Comparison) error {
+	if c.Verdict == forge.CompareRegressed || c.Verdict == forge.CompareIncomparable {
+		return &forge.Error{Kind: forge.KindPrecondition, Err: &comparedWorse{c}}
+	}
+	return nil
+}
+
 func exitCode(err error) int {
 	var ended *runEnded
+	var worse *comparedWorse
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &ended):
 		return ended.code()
+	case errors.As(err, &worse):
+		return worse.code()
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}

@@ -38,6 +38,7 @@ var jsonForms = []struct {
 	{"recipe list", reflect.TypeFor[api.RecipeRow]()}, {"recipe show lora_sft", reflect.TypeFor[api.Recipe]()},
 	{"suite list", reflect.TypeFor[api.SuiteRow]()}, {"suite show default-offline", reflect.TypeFor[api.Suite]()},
 	{"eval list", reflect.TypeFor[forge.Eval]()}, {"eval show 9", reflect.TypeFor[api.EvalDetail]()},
+	{"schedule list", reflect.TypeFor[api.Schedule]()}, {"schedule show nightly", reflect.TypeFor[api.ScheduleDetail]()}, {"schedule add @daily --name other --eval --suite default-offline --model tiny", reflect.TypeFor[api.ScheduleAdded]()},
 	{"node show box", reflect.TypeFor[api.NodeDetail]()},
 	{"tenant list", reflect.TypeFor[forge.Tenant]()}, {"tenant show default", reflect.TypeFor[forge.Tenant]()},
 	{"user list", reflect.TypeFor[forge.User]()}, {"user show ada", reflect.TypeFor[forge.User]()},

@@ -45,6 +45,10 @@ func (a *app) tenantEditCommand() *cli.Command {
 			&cli.StringFlag{Name: "weight", Usage: fmt.Sprintf("of its share of GPU time; 1 is usual, %v to %d", forge.MinWeight, forge.MaxWeight)},
 			&cli.StringFlag{Name: "quota-gpus", Usage: "guaranteed: others have them while they are idle, and give them back; none guarantees nothing"},
 			&cli.StringFlag{Name: "eval-gpus", Usage: "for evals at once, which count in no other bound; none takes the bound away"},
+			&cli.StringFlag{Name: "budget", Usage: "what may be spent in a period, in the site's currency: when it is, nothing new is placed; none takes it away"},
+			&cli.StringFlag{Name: "budget-gpu-hours", Usage: "the same in GPU-hours; none takes it away"},
+			&cli.StringFlag{Name: "budget-period", Usage: "how often budgets are renewed: " + joinAny(forge.BudgetPeriods) + "; midnight UTC, weeks on Monday"},
+			&cli.StringFlag{Name: "budget-warn", Usage: "part of a budget at which an event warns, 0.01 to 1"},
 			&cli.StringFlag{Name: "license-allow", Usage: "licences that inputs of runs may have, like Apache-2.0,CC-BY-*; none takes the list away, site has the site's hold"},
 			&cli.StringFlag{Name: "license-deny", Usage: "licences that they must not have, like CC-BY-NC-*; wins over what is allowed; none and site likewise"},
 		}, boundFlags()...),
@@ -74,9 +78,12 @@ func parseTenant(c *cli.Context) (r api.UpdateTenantRequest, err error) {
 			return r, err
 		}
 	}
+	if err := parseBudget(c, &r); err != nil {
+		return r, err
+	}
 	r.LicenseAllow, r.LicenseDeny = licenseList(c, "license-allow"), licenseList(c, "license-deny")
 	if r == (api.UpdateTenantRequest{}) {
-		return r, forge.Invalidf("", "nothing to change was given").WithHint("give --weight, --quota-gpus, --max-gpus, --max-running, --max-queued, --eval-gpus, --license-allow or --license-deny")
+		return r, forge.Invalidf("", "nothing to change was given").WithHint("give --weight, --quota-gpus, --max-gpus, --max-running, --max-queued, --eval-gpus, --budget, --budget-gpu-hours, --budget-period, --budget-warn, --license-allow or --license-deny")
 	}
 	return r, nil
 }
@@ -110,6 +117,9 @@ func (a *app) tenantEdit(ctx context.Context, tenant string, r api.UpdateTenantR
 		p.table().row(string(t.ID), t.Name, "changed")
 	default:
 		p.line("tenant %s has weight %s, %s", clean(t.Name), weightText(t.Weight), quotaText(t.Quota))
+		if t.Budget != nil {
+			p.line("it may spend %s: %s", budgetText(t.Budget), spentText(t.Use))
+		}
 		if r.GPUs != nil && *r.GPUs > 0 {
 			p.line("next: forgectl doctor, which says whether all that is guaranteed is there")
 		}

@@ -39,6 +39,7 @@ func (a *app) runListCommand() *cli.Command {
 			&cli.StringFlag{Name: "since", Usage: "only runs submitted from then on: a time, or how long ago (2h, 7d)"},
 			&cli.StringFlag{Name: "until", Usage: "only runs submitted before then"},
 			&cli.StringFlag{Name: "sort", Usage: strings.Join(runSorts, ", ") + "; with a leading - the greatest first", DefaultText: "newest first"},
+			&cli.BoolFlag{Name: "cost", Usage: "with what each run has had and what it cost up to now"},
 			&cli.IntFlag{Name: "limit", Usage: "at most this many; 0 means all", Value: defaultRunLimit},
 		}, watchFlags()...),
 		Action: func(c *cli.Context) error {
@@ -53,7 +54,7 @@ func (a *app) runListCommand() *cli.Command {
 			if w.on {
 				return a.watch(c.Context, w, func(ctx context.Context, cl *client.Client) (view, error) { return a.runView(ctx, cl, f) })
 			}
-			return a.runList(c.Context, f)
+			return a.runList(c.Context, f, c.Bool("cost"))
 		}}
 }
 
@@ -97,23 +98,32 @@ func joinAny[T ~string](items []T) string {
 	return strings.Join(s, ", ")
 }
 
-func (a *app) runList(ctx context.Context, f api.RunFilter) error {
+func (a *app) runList(ctx context.Context, f api.RunFilter, cost bool) error {
 	cl, err := a.connect()
 	if err != nil {
 		return err
 	}
 	p := a.printer()
-	if p.mode == modeJSON {
+	rows := cl.EveryRunRow(ctx, f)
+	heads, cells := runHeads, p.runCells
+	if cost {
+		rows = cl.EveryRunRowWithCost(ctx, f)
+		heads, cells = slices.Concat(runHeads, []string{">GPU_HOURS", ">COST"}), p.costCells
+	}
+	switch {
+	case p.mode == modeJSON && cost:
+		return p.done(jsonList(p, rows))
+	case p.mode == modeJSON:
 		return p.done(jsonList(p, cl.EveryRun(ctx, f)))
 	}
-	t := p.runTable()
+	t := p.table(heads...)
 	n, last := 0, int64(0)
-	for r, err := range cl.EveryRunRow(ctx, f) {
+	for r, err := range rows {
 		if err != nil {
 			return p.done(err)
 		}
 		n, last = n+1, r.Number
-		t.row(p.runCells(r)...)
+		t.row(cells(r)...)
 	}
 	t.flush()
 	err = p.done(nil)
@@ -135,8 +145,16 @@ func (a *app) runList(ctx context.Context, f api.RunFilter) error {
 	return err
 }
 
-func (p *printer) runTable() *table {
-	return p.table(">RUN", "STATE", "NAME", "RECIPE:3", "USER", ">GPUS:5", ">PRIORITY:4", ">STEP", ">LOSS:7", "SUBMITTED:6", "ENDED:2", "REASON", "MODEL:1")
+var runHeads = []string{">RUN", "STATE", "NAME", "RECIPE:3", "USER", ">GPUS:5", ">PRIORITY:4", ">STEP", ">LOSS:7", "SUBMITTED:6", "ENDED:2", "REASON", "MODEL:1"}
+
+func (p *printer) runTable() *table { return p.table(runHeads...) }
+
+// costCells adds what a run has had. One that had nothing cost nothing.
+func (p *printer) costCells(r api.RunRow) []string {
+	if r.GPUHours == 0 {
+		return append(p.runCells(r), "", "")
+	}
+	return append(p.runCells(r), p.hours(r.GPUHours), p.money(&forge.Cost{Money: r.Cost}))
 }
 
 func (p *printer) runCells(r api.RunRow) []string {

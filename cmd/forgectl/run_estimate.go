@@ -148,6 +148,9 @@ func (p *printer) estimateTime(e api.Estimate) {
 	}
 	if e.Cost != nil {
 		cost = strconv.FormatFloat(*e.Cost, 'f', 2, 64)
+		if p.people() {
+			cost += currencyText(" ", e.Currency)
+		}
 	}
 	if p.people() {
 		for _, v := range []*string{&steps, &took, &cost} {

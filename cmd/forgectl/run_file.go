@@ -28,6 +28,7 @@ type runFile struct {
 	RewardModel  string              `yaml:"reward_model"`
 	Model        string              `yaml:"model"`
 	Suite        string              `yaml:"suite"`
+	Baseline     string              `yaml:"baseline"`
 	Params       map[string]any      `yaml:"params"`
 	Nodes        int                 `yaml:"nodes"`
 	GPUsPerNode  int                 `yaml:"gpus_per_node"`
@@ -127,7 +128,7 @@ func parseRunFile(path string, b []byte) (api.SubmitRunRequest, error) {
 
 // request is the same with durations and memory as numbers.
 func (f runFile) request(path string) (api.SubmitRunRequest, error) {
-	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, RewardModel: f.RewardModel, Model: f.Model, Suite: f.Suite, Params: f.Params, Nodes: f.Nodes,
+	r := api.SubmitRunRequest{Name: f.Name, Recipe: f.Recipe, Dataset: f.Dataset, Base: f.Base, RewardModel: f.RewardModel, Model: f.Model, Suite: f.Suite, Baseline: f.Baseline, Params: f.Params, Nodes: f.Nodes,
 		GPUsPerNode: f.GPUsPerNode, GPUs: f.GPUs, CPUsPerGPU: f.CPUsPerGPU, Priority: f.Priority, MaxRetries: f.MaxRetries,
 		Register: f.Register, Cluster: f.Cluster, Preemptible: f.Preemptible, Batch: f.Batch, Runtime: f.Runtime, SecretsFile: f.SecretsFile, ResumeFrom: f.ResumeFrom,
 		Command: f.Command, Launch: f.Launch, Workdir: f.Workdir}

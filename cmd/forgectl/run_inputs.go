@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/urfave/cli/v2"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -14,6 +16,7 @@ func inputFlags() []cli.Flag {
 		&cli.StringFlag{Name: "reward-model", Usage: "what scores, for recipes that take one: NAME, NAME@VERSION or run:NUMBER"},
 		&cli.StringFlag{Name: "model", Usage: "what an eval is of: NAME, NAME@VERSION or run:NUMBER"},
 		&cli.StringFlag{Name: "suite", Usage: "what an eval runs"},
+		&cli.StringFlag{Name: "baseline", Usage: "what an eval is compared with when it ends: an eval (12, i3), or NAME@VERSION"},
 	}
 }
 
@@ -23,6 +26,7 @@ func inputsOf(c *cli.Context, r *api.SubmitRunRequest) {
 	text(c, "reward-model", &r.RewardModel)
 	text(c, "model", &r.Model)
 	text(c, "suite", &r.Suite)
+	text(c, "baseline", &r.Baseline)
 }
 
 // inputFields are what a run works on beside its dataset and its base, and where in a chain it stands, as fields of a listing.
@@ -35,7 +39,11 @@ func inputFields(s *forge.RunSpec) []string {
 	if s.Pipeline != nil {
 		step = s.Pipeline.Name + ": " + s.Pipeline.Step
 	}
-	return []string{"start", refName(s.Start), "scored by", overText(s.RewardModel), "of model", overText(s.Model), "suite", suite, "step of", step}
+	baseline := ""
+	if b := s.Baseline; b != nil {
+		baseline = fmt.Sprintf("eval %s of %s", b.Eval, b.Model)
+	}
+	return []string{"start", refName(s.Start), "scored by", overText(s.RewardModel), "of model", overText(s.Model), "suite", suite, "step of", step, "compared with", baseline}
 }
 
 // overText is an input with the base under it, where it is an adapter.

@@ -76,7 +76,7 @@ func detailView(ctx context.Context, cl *client.Client, run string) (view, error
 	d, err := cl.Run(ctx, run)
 	return view{value: d, print: func(p *printer) { p.runDetail(d) }, last: d.State.Terminal(), key: func() any {
 		still := d
-		still.ETA = time.Time{} // it is reckoned anew at each look
+		still.ETA, still.Cost = time.Time{}, nil // they are reckoned anew at each look
 		return still
 	}}, err
 }
@@ -138,7 +138,7 @@ func (p *printer) runDetail(d api.RunDetail) {
 		"step", steps(d.Step, d.TotalSteps), "loss", lossText(d.Loss), "eta", timeOrNone(p, d.ETA), "saved step", strconv.FormatInt(d.SavedStep, 10),
 		"user", d.User, "submitted", p.time(d.SubmittedAt), "started", timeOrNone(p, d.StartedAt), "ended", timeOrNone(p, d.EndedAt),
 		"not before", timeOrNone(p, d.NotBefore), "avoids", joinAny(d.Avoid), "retries", strconv.Itoa(d.Retries), "parent", string(d.Parent), "job", jobText(p, d.Attempts),
-		"command", commandText(s.Entry.Command), "launch", nodeLaunch(s), "source", sourceText(s.Source), "began from", branchText(s.ResumeFrom)}, inputFields(s)...)...)
+		"command", commandText(s.Entry.Command), "launch", nodeLaunch(s), "source", sourceText(s.Source), "began from", branchText(s.ResumeFrom)}, append(p.costFields(d), inputFields(s)...)...)...)
 	p.chain(d.Chain, d.Number)
 	if len(d.Attempts) == 0 {
 		return

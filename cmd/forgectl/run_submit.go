@@ -23,46 +23,7 @@ func (a *app) runSubmitCommand() *cli.Command {
 			"The run of another site again: forgectl run submit --from run-12.tar (forgectl run export makes that file)\n\n" +
 			"A program of your own: forgectl run submit script --workdir . --gpus-per-node 2 --launch node -- torchrun train.py --lr 1e-4\n" +
 			"What follows -- is the program and its arguments, without a shell. A job script: forgectl run submit script --sbatch my.sbatch",
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields, or a pipeline: several runs at once (docs/pipelines.md); - reads standard input"},
-			&cli.StringFlag{Name: "from", Usage: "bundle of a run of another site, made by run export: the same run again, with what is here by the same digests"},
-			&cli.StringFlag{Name: "name", Usage: "a name for people"},
-			&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
-			&cli.StringSliceFlag{Name: "set", Usage: "KEY=VALUE, a parameter of the recipe; may be given more than once"},
-			&cli.IntFlag{Name: "nodes", Usage: "nodes of the gang", DefaultText: "the recipe's"},
-			&cli.IntFlag{Name: "gpus-per-node", Usage: "GPUs on each node", DefaultText: "the recipe's"},
-			&cli.IntFlag{Name: "gpus", Usage: "GPUs in all, instead of --gpus-per-node; must divide by the nodes", DefaultText: "nodes × GPUs per node"},
-			&cli.IntFlag{Name: "cpus-per-gpu", Usage: "CPUs for each GPU", DefaultText: "the recipe's"},
-			&cli.StringFlag{Name: "mem-per-gpu", Usage: "memory for each GPU"},
-			&cli.StringFlag{Name: "time", Usage: "limit of one attempt"},
-			&cli.StringFlag{Name: "total-time", Usage: "limit of the run over its attempts"},
-			&cli.StringFlag{Name: "start-timeout", Usage: "limit until the first step"},
-			&cli.StringFlag{Name: "stall-timeout", Usage: "limit between steps"},
-			&cli.StringFlag{Name: "grace", Usage: "from the checkpoint or cancel signal to KILL"},
-			&cli.IntFlag{Name: "priority", Usage: "0 to 100, higher first", DefaultText: "50"},
-			&cli.IntFlag{Name: "max-retries", Usage: "how often a failure of the program is tried again"},
-			&cli.StringFlag{Name: "register", Usage: "register the output as a version of this model"},
-			&cli.StringSliceFlag{Name: "after", Usage: "a run that must complete first; may be given more than once"},
-			&cli.StringFlag{Name: "resume-from", Usage: "RUN@STEP or RUN@latest: begin from that checkpoint of another run"},
-			&cli.StringFlag{Name: "cluster", Usage: "only this cluster"},
-			&cli.StringSliceFlag{Name: "gpu-type", Usage: "only GPUs of this type: h100; may be given more than once, for any of them"},
-			&cli.StringFlag{Name: "gpu-memory", Usage: "only GPUs with at least so much memory: 80G"},
-			&cli.StringSliceFlag{Name: "label", Usage: "KEY=VALUE, only nodes with this label; may be given more than once"},
-			&cli.StringFlag{Name: "exclude", Usage: "nodes to keep away from: gpu-3 or gpu-[1-3,7]"},
-			&cli.StringFlag{Name: "within", Usage: "all nodes of the gang with one value of this label: rack"},
-			&cli.BoolFlag{Name: "preemptible", Value: true, Usage: "may be stopped for runs of a higher class, and go on later; --preemptible=false keeps it from that"},
-			&cli.StringFlag{Name: "partition", Usage: "Slurm's partition", DefaultText: "the cluster's first"},
-			&cli.StringFlag{Name: "account", Usage: "Slurm's account", DefaultText: "the partition's"},
-			&cli.StringFlag{Name: "qos", Usage: "Slurm's quality of service", DefaultText: "the partition's"},
-			&cli.StringFlag{Name: "constraint", Usage: "features that nodes must have, as Slurm writes it"},
-			&cli.StringFlag{Name: "reservation", Usage: "Slurm's reservation"},
-			&cli.StringFlag{Name: "nodelist", Usage: "nodes that it must have: gpu-[1-2]"},
-			&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
-			&cli.StringFlag{Name: "secrets-file", Usage: "file of KEY=VALUE lines (HF_TOKEN=…) for the environment of ranks; yours alone, mode 0600, read by the job", DefaultText: "the context's secrets_file"},
-			&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
-			&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
-		}, slices.Concat(inputFlags(), scriptFlags())...),
+		Flags: slices.Concat(submitFlags(), inputFlags(), scriptFlags()),
 		Action: func(c *cli.Context) error {
 			file, err := a.fileOf(c)
 			if err != nil {
@@ -77,6 +38,49 @@ func (a *app) runSubmitCommand() *cli.Command {
 			}
 			return a.runSubmit(c.Context, o)
 		}}
+}
+
+func submitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "run file in YAML with the same fields, or a pipeline: several runs at once (docs/pipelines.md); - reads standard input"},
+		&cli.StringFlag{Name: "from", Usage: "bundle of a run of another site, made by run export: the same run again, with what is here by the same digests"},
+		&cli.StringFlag{Name: "name", Usage: "a name for people"},
+		&cli.StringFlag{Name: "dataset", Usage: "NAME or NAME@VERSION"},
+		&cli.StringSliceFlag{Name: "set", Usage: "KEY=VALUE, a parameter of the recipe; may be given more than once"},
+		&cli.IntFlag{Name: "nodes", Usage: "nodes of the gang", DefaultText: "the recipe's"},
+		&cli.IntFlag{Name: "gpus-per-node", Usage: "GPUs on each node", DefaultText: "the recipe's"},
+		&cli.IntFlag{Name: "gpus", Usage: "GPUs in all, instead of --gpus-per-node; must divide by the nodes", DefaultText: "nodes × GPUs per node"},
+		&cli.IntFlag{Name: "cpus-per-gpu", Usage: "CPUs for each GPU", DefaultText: "the recipe's"},
+		&cli.StringFlag{Name: "mem-per-gpu", Usage: "memory for each GPU"},
+		&cli.StringFlag{Name: "time", Usage: "limit of one attempt"},
+		&cli.StringFlag{Name: "total-time", Usage: "limit of the run over its attempts"},
+		&cli.StringFlag{Name: "start-timeout", Usage: "limit until the first step"},
+		&cli.StringFlag{Name: "stall-timeout", Usage: "limit between steps"},
+		&cli.StringFlag{Name: "grace", Usage: "from the checkpoint or cancel signal to KILL"},
+		&cli.IntFlag{Name: "priority", Usage: "0 to 100, higher first", DefaultText: "50"},
+		&cli.IntFlag{Name: "max-retries", Usage: "how often a failure of the program is tried again"},
+		&cli.StringFlag{Name: "register", Usage: "register the output as a version of this model"},
+		&cli.StringSliceFlag{Name: "after", Usage: "a run that must complete first; may be given more than once"},
+		&cli.StringFlag{Name: "resume-from", Usage: "RUN@STEP or RUN@latest: begin from that checkpoint of another run"},
+		&cli.StringFlag{Name: "cluster", Usage: "only this cluster"},
+		&cli.StringSliceFlag{Name: "gpu-type", Usage: "only GPUs of this type: h100; may be given more than once, for any of them"},
+		&cli.StringFlag{Name: "gpu-memory", Usage: "only GPUs with at least so much memory: 80G"},
+		&cli.StringSliceFlag{Name: "label", Usage: "KEY=VALUE, only nodes with this label; may be given more than once"},
+		&cli.StringFlag{Name: "exclude", Usage: "nodes to keep away from: gpu-3 or gpu-[1-3,7]"},
+		&cli.StringFlag{Name: "within", Usage: "all nodes of the gang with one value of this label: rack"},
+		&cli.BoolFlag{Name: "preemptible", Value: true, Usage: "may be stopped for runs of a higher class, and go on later; --preemptible=false keeps it from that"},
+		&cli.StringFlag{Name: "partition", Usage: "Slurm's partition", DefaultText: "the cluster's first"},
+		&cli.StringFlag{Name: "account", Usage: "Slurm's account", DefaultText: "the partition's"},
+		&cli.StringFlag{Name: "qos", Usage: "Slurm's quality of service", DefaultText: "the partition's"},
+		&cli.StringFlag{Name: "constraint", Usage: "features that nodes must have, as Slurm writes it"},
+		&cli.StringFlag{Name: "reservation", Usage: "Slurm's reservation"},
+		&cli.StringFlag{Name: "nodelist", Usage: "nodes that it must have: gpu-[1-2]"},
+		&cli.StringFlag{Name: "mail-type", Usage: "when Slurm writes mail: BEGIN,END,FAIL"},
+		&cli.StringFlag{Name: "secrets-file", Usage: "file of KEY=VALUE lines (HF_TOKEN=…) for the environment of ranks; yours alone, mode 0600, read by the job", DefaultText: "the context's secrets_file"},
+		&cli.BoolFlag{Name: "no-check", Usage: "do not look at rows and tokenizer first"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "resolve and check, submit nothing; on Slurm, print the job"},
+		&cli.BoolFlag{Name: "wait", Usage: "follow it until it ends; exit 10 if it failed, 11 if it was cancelled"},
+	}
 }
 
 type submitOptions struct {
@@ -138,26 +142,32 @@ func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 		return o, err
 	}
 	o.source.sbatch = script
+	inputsOf(c, r)
+	return o, a.submitTerms(c, &o, raw)
+}
+
+// submitTerms reads the options that say how a run goes, and not what it is.
+func (a *app) submitTerms(c *cli.Context, o *submitOptions, raw []string) error {
+	r := &o.request
 	batchFlags(c, r, raw)
 	if err := whereFlags(c, r); err != nil {
-		return o, err
+		return err
 	}
 	text(c, "name", &r.Name)
-	inputsOf(c, r)
 	text(c, "register", &r.Register)
 	text(c, "cluster", &r.Cluster)
 	r.NoCheck = c.Bool("no-check")
 	if err := a.secretsFile(c, r); err != nil {
-		return o, err
+		return err
 	}
 	text(c, "resume-from", &r.ResumeFrom)
 	if c.IsSet("resume-from") && r.ResumeFrom == "" {
-		return o, forge.Invalidf("resume-from", "is empty; it would train from the start").WithHint("forgectl run checkpoints RUN lists what there is")
+		return forge.Invalidf("resume-from", "is empty; it would train from the start").WithHint("forgectl run checkpoints RUN lists what there is")
 	}
 	r.Set = c.StringSlice("set")
 	for _, kv := range r.Set {
 		if err := checkSet(kv); err != nil {
-			return o, err
+			return err
 		}
 	}
 	if c.IsSet("after") {
@@ -165,7 +175,7 @@ func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 	}
 	for name, to := range map[string]*int{"nodes": &r.Nodes, "gpus-per-node": &r.GPUsPerNode, "gpus": &r.GPUs, "cpus-per-gpu": &r.CPUsPerGPU, "max-retries": &r.MaxRetries} {
 		if err := count(c, name, to); err != nil {
-			return o, err
+			return err
 		}
 	}
 	// The command line's form of the size replaces the file's other form, or the two would
@@ -179,10 +189,10 @@ func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 		if c.IsSet(name) {
 			d, err := forge.ParseDuration(c.String(name))
 			if err != nil {
-				return o, forge.Invalidf(name, "%w", err)
+				return forge.Invalidf(name, "%w", err)
 			}
 			if d == 0 { // would be taken for the recipe's own, which nobody who writes 0 means
-				return o, forge.Invalidf(name, "0 is no limit; want more, or leave --%s out for what the recipe says", name)
+				return forge.Invalidf(name, "0 is no limit; want more, or leave --%s out for what the recipe says", name)
 			}
 			*to = forge.Duration(d)
 		}
@@ -190,7 +200,7 @@ func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 	if c.IsSet("mem-per-gpu") {
 		m, err := forge.ParseMemoryMiB(c.String("mem-per-gpu"))
 		if err != nil {
-			return o, forge.Invalidf("mem-per-gpu", "%w", err)
+			return forge.Invalidf("mem-per-gpu", "%w", err)
 		}
 		r.MemoryMiBPerGPU = m
 	}
@@ -199,13 +209,13 @@ func (a *app) parseSubmit(c *cli.Context, file []byte) (submitOptions, error) {
 		r.Priority = &n
 	}
 	if p := r.Priority; p != nil && (*p < forge.MinPriority || *p > forge.MaxPriority) {
-		return o, forge.Invalidf("priority", "%d is out of range; want %d to %d, higher first", *p, forge.MinPriority, forge.MaxPriority)
+		return forge.Invalidf("priority", "%d is out of range; want %d to %d, higher first", *p, forge.MinPriority, forge.MaxPriority)
 	}
 	r.DryRun = c.Bool("dry-run")
 	if r.DryRun && o.wait {
-		return o, forge.Invalidf("wait", "cannot be used with --dry-run: nothing is submitted")
+		return forge.Invalidf("wait", "cannot be used with --dry-run: nothing is submitted")
 	}
-	return o, nil
+	return nil
 }
 
 // batchFlags lays the words for Slurm over those of the run file.

@@ -25,6 +25,9 @@ func (a *app) submitted(ctx context.Context, cl *client.Client, s api.Submitted,
 		p.table().row(strconv.FormatInt(n, 10), string(s.Run.ID), string(s.Run.State), strconv.Itoa(s.Position), strconv.Itoa(s.Waiting))
 	default:
 		p.line("run %d submitted: place %d of %d in the queue", n, s.Position, s.Waiting)
+		if s.Estimate != nil {
+			p.line("it may cost %s", guessText(s.Estimate))
+		}
 		if !wait {
 			p.line("next: forgectl run show %d --watch", n)
 			p.line("      forgectl run why %d", n)
@@ -91,6 +94,10 @@ func (a *app) showDryRun(s api.Submitted) error {
 		if s.Effect != nil {
 			p.fields("effect", effectOn("others that wait", *s.Effect))
 		}
+	}
+	if p.people() && s.Estimate != nil {
+		p.line("")
+		p.fields("cost", guessText(s.Estimate))
 	}
 	if b := s.Batch; b != nil {
 		p.batch(b)

@@ -40,6 +40,10 @@ func seed(f *apitest.Fake) {
 			Tasks: []forge.EvalTask{{Task: "forge_logic", Version: "1.0", Hash: "h", Original: 30, Effective: 30}, {Task: "forge_story", Version: "1.0", Hash: "h", Original: 30, Effective: 30}}},
 		Scores: []forge.EvalScore{{Task: "forge_logic", Filter: "none", Metric: "acc", Value: 0.7, StdErr: new(0.085), N: 30, Higher: new(true), Aggregation: "mean"},
 			{Task: "forge_story", Filter: "number", Metric: "exact_match", Value: 0.1, N: 30, Higher: new(true), Aggregation: "mean"}}})
+	_, _ = f.AddSchedule(ctx, ada, api.AddScheduleRequest{Name: "nightly", Cron: "0 3 * * *", Run: api.SubmitRunRequest{Recipe: "eval", Suite: "reasoning-offline", Model: "bot@production"}, Baseline: "bot@previous", OnRegression: forge.RegressionBlock})
+	f.AddFiring("nightly", forge.Firing{Due: at(1440), DecidedAt: at(1440), State: forge.FiringSkipped, Words: "run 8 of the firing before is running"})
+	f.AddFiring("nightly", forge.Firing{Due: at(60), DecidedAt: at(60), State: forge.FiringFired, Run: 9, RunState: forge.RunCompleted, Model: "bot@1", Baseline: "bot@2", BaselineEval: "7", Verdict: forge.FiringVerdict(forge.CompareRegressed),
+		VerdictWords: "forge_logic acc 0.8 → 0.7", JudgedAt: at(50)})
 	f.AddRun(api.RunDetail{Run: forge.Run{ID: runID(2), Number: 2, User: "bob", Spec: spec, State: forge.RunFailed, Reason: forge.EndNaN, Attempt: 1,
 		Step: 12, TotalSteps: 60, SubmittedAt: at(80), StartedAt: at(79), EndedAt: at(75)},
 		Attempts: []forge.Attempt{{Number: 1, State: forge.AttemptEnded, Reason: forge.EndNaN, Detail: "rank 0 on box exited 90 (nan): loss is nan at step 12",

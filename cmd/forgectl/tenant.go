@@ -110,6 +110,7 @@ func (a *app) showTenant(t forge.Tenant) error {
 	p.fields("tenant", t.Name, "id", string(t.ID), "created", p.time(t.CreatedAt), "weight", weightText(t.Weight), "quota gpus", bounded(t.Quota.GPUs),
 		"max gpus", bounded(t.Quota.MaxGPUs), "max running", bounded(t.Quota.MaxRunning), "max queued", bounded(t.Quota.MaxQueued), "eval gpus", bounded(t.Quota.EvalGPUs),
 		"gpus now", strconv.Itoa(u.GPUs), "running", strconv.Itoa(u.Running), "queued", strconv.Itoa(u.Queued), "gpu hours", hoursText(u), "share", shareText(u),
+		"budget", budgetText(t.Budget), "spent", spentText(t.Use), "held", heldText(u.Budget), "renewed", renewedText(p, u.Budget),
 		"license allow", licensesText(t.LicenseAllow), "license deny", licensesText(t.LicenseDeny))
 	return p.done(nil)
 }

@@ -109,6 +109,14 @@ var benches = []bench{
 	{[]string{"pii_precision", "pii_recall"}, piiAccuracy},
 	{[]string{"pii_speed"}, piiSpeed},
 	{[]string{"scan_vs_grep"}, scanVsGrep},
+	{[]string{"gate_type1"}, gateType1},
+	{[]string{"gate_power"}, gatePower},
+	{[]string{"stats_error"}, statsError},
+	{[]string{"compare_ms"}, compareMS},
+	{[]string{"ingest_rate"}, ingestRate},
+	{[]string{"plot_ms"}, plotMS},
+	{[]string{"mlflow_metrics"}, mlflowMetrics},
+	{[]string{"mlflow_registry"}, mlflowRegistry},
 }
 
 func main() {

@@ -177,14 +177,16 @@ var unused = []string{
 	`INSERT OR IGNORE INTO node_drains (cluster, node, by_user, reason, at, outside) SELECT cluster, name, 'olga', 'new disks', 1, 1 FROM nodes LIMIT 1`,
 	`INSERT OR IGNORE INTO node_failures (cluster, node, run, attempt, reason, certain, at)
 		SELECT cluster, 'gpu-1', run, number, 'node_lost', 0, 1 FROM attempts WHERE state = 'ended' LIMIT 1`,
-	`INSERT INTO eval_results (run, tenant, model, model_id, suite, suite_sha256, limited, facts, created_at)
-		SELECT r.id, r.tenant, 'chat@1', 'v-1', 'default-offline', '00', 0, '{"dtype":"float32"}', 1 FROM runs AS r WHERE r.state = 'completed' LIMIT 1`,
-	`INSERT INTO eval_scores (run, place, task, filter, metric, value, stderr, n, higher, aggregation)
-		SELECT run, 0, 'forge_reading', 'none', 'acc', 0.5, 0.1, 30, 1, 'mean' FROM eval_results`,
+	`INSERT INTO eval_results (id, run, tenant, model, model_id, suite, suite_sha256, limited, facts, created_at)
+		SELECT r.id, r.id, r.tenant, 'chat@1', 'v-1', 'default-offline', '00', 0, '{"dtype":"float32"}', 1 FROM runs AS r WHERE r.state = 'completed' LIMIT 1`,
+	`INSERT INTO eval_scores (eval, place, task, filter, metric, value, stderr, n, higher, aggregation)
+		SELECT id, 0, 'forge_reading', 'none', 'acc', 0.5, 0.1, 30, 1, 'mean' FROM eval_results`,
 	`INSERT OR IGNORE INTO dataset_scans (version, report) SELECT seq, '{"scanner":"1"}' FROM dataset_versions LIMIT 1`,
 	`INSERT INTO dataset_rows (version, part, first, prints) SELECT seq, 0, x'0000000000000001', x'0000000000000001' FROM dataset_versions WHERE indexed = 0 LIMIT 1`,
 	`INSERT OR IGNORE INTO run_models (run, role, model) SELECT r.id, 'start', v.id FROM runs AS r, model_versions AS v LIMIT 1`,
-	`INSERT INTO eval_samples (run, task, filter, n, bytes, data) SELECT run, 'forge_reading', 'none', 1, 3, x'1f8b' FROM eval_results`,
+	`INSERT INTO eval_samples (eval, task, filter, n, bytes, data) SELECT id, 'forge_reading', 'none', 1, 3, x'1f8b' FROM eval_results`,
+	`INSERT INTO eval_columns (eval, task, filter, n, docs, asked, clusters, lines, blocks) SELECT id, 'forge_reading', 'none', 1, zeroblob(8), zeroblob(16), zeroblob(8), zeroblob(4), zeroblob(8) FROM eval_results`,
+	`INSERT INTO eval_column_scores (eval, task, filter, metric, scores) SELECT eval, task, filter, 'acc', zeroblob(8) FROM eval_columns`,
 }
 
 // oneRow are tables of which a row is made from their columns alone; names of columns differ between versions.

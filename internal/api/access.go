@@ -20,6 +20,11 @@ type UpdateTenantRequest struct {
 
 	LicenseAllow *[]string `json:"license_allow,omitempty" maxItems:"200" doc:"SPDX ids that inputs may have, * for any part of one; [] takes the list away, [\"site\"] alone has the site's hold again"`
 	LicenseDeny  *[]string `json:"license_deny,omitempty" maxItems:"200" doc:"SPDX ids that inputs must not have; [] and [\"site\"] likewise"`
+
+	Budget         *float64            `json:"budget,omitempty" minimum:"0" maximum:"1000000000000" doc:"What may be spent in a period, in the site's currency; 0: no such budget"`
+	BudgetGPUHours *float64            `json:"budget_gpu_hours,omitempty" minimum:"0" maximum:"1000000000000" doc:"The same in GPU-hours; 0: no such budget"`
+	BudgetPeriod   *forge.BudgetPeriod `json:"budget_period,omitempty" enum:"month,week,total" doc:"How often it is renewed, at midnight UTC, weeks on Monday; month unless said otherwise"`
+	BudgetWarn     *float64            `json:"budget_warn,omitempty" minimum:"0.01" maximum:"1" doc:"Part of the budget at which an event warns; 0.8 unless said otherwise"`
 }
 
 // CreateUserRequest makes a user of the tenant.

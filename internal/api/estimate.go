@@ -14,7 +14,8 @@ type Estimate struct {
 	Duration   forge.Duration   `json:"duration,omitzero" doc:"On the first type of GPU that holds it; absent: not known"`
 	From       string           `json:"from,omitempty" enum:"history,operations" doc:"Where the duration is from: runs like it that ended, or a count of operations at an assumed share of the GPU's peak"`
 	GPUHours   float64          `json:"gpu_hours,omitempty"`
-	Cost       *float64         `json:"cost,omitempty" doc:"At the price of the partition that it goes to, in the site's currency; absent: nobody has said what it costs"`
+	Cost       *float64         `json:"cost,omitempty" doc:"On the GPU that the duration is of, at its price; absent: nobody has said what it costs"`
+	Currency   string           `json:"currency,omitempty" doc:"Of the cost; absent: the site names none"`
 	Notes      []string         `json:"notes" doc:"What this rests on, and what is a guess"`
 }
 

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/recipes"
 )
@@ -56,4 +58,55 @@ type EvalSample struct {
 	Target     string             `json:"target" doc:"What was wanted; cut at 1,000 characters, as are the next two"`
 	Response   string             `json:"response"`
 	Prompt     string             `json:"prompt"`
+	Cluster    string             `json:"cluster,omitempty" doc:"The group that it belongs to, where the benchmark names a field for it"`
+}
+
+// CompareFilter asks for a comparison. A and B are evals (12, i3, an id), or NAME@VERSION with a suite: the newest whole eval of it.
+type CompareFilter struct {
+	Candidate string
+	Baseline  string
+	Suite     string
+	Flips     int // most that are given
+}
+
+// DefaultFlips is how many samples are shown that two evals scored differently.
+const (
+	DefaultFlips = 5
+	MaxFlips     = 1000
+)
+
+// EvalComparison is a comparison with samples that the two evals scored differently: where the candidate is worse first.
+type EvalComparison struct {
+	forge.Comparison
+	Flips []forge.Flip `json:"flips"`
+}
+
+// Evals that were made elsewhere come as a gzip of lines of JSON: an EvalHead, and then the samples, each an EvalSample with task and filter.
+const (
+	EvalsPath      = "/v1/evals"
+	EvalImportType = "application/gzip"
+	MaxEvalHead    = 8 << 20   // bytes of the first line
+	MaxEvalSamples = 256 << 20 // bytes of all lines behind it
+	MaxSampleLine  = 1 << 20
+	MaxEvalImport  = MaxEvalHead + MaxEvalSamples // what arrives is packed, and smaller
+)
+
+// EvalHead is the first line of an eval that is imported. Its facts are what the files of the harness say; suite version and digests of the
+// model are forged's to know.
+type EvalHead struct {
+	Model  string            `json:"model" doc:"NAME@VERSION that it is of"`
+	Suite  string            `json:"suite"`
+	Called string            `json:"called" doc:"What the files call the model"`
+	MadeAt time.Time         `json:"made_at,omitzero"`
+	Files  []forge.EvalFile  `json:"files"`
+	Lacks  []string          `json:"lacks,omitempty"`
+	Facts  forge.EvalFacts   `json:"facts"`
+	Scores []forge.EvalScore `json:"scores"`
+}
+
+// TaskSample is a line behind the head.
+type TaskSample struct {
+	Task   string `json:"task"`
+	Filter string `json:"filter"`
+	EvalSample
 }

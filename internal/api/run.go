@@ -16,6 +16,7 @@ type SubmitRunRequest struct {
 	RewardModel     string              `json:"reward_model,omitempty" yaml:"reward_model" doc:"NAME, NAME@VERSION or run:NUMBER; for recipes that take one"`
 	Model           string              `json:"model,omitempty" yaml:"model" doc:"NAME, NAME@VERSION or run:NUMBER: what an eval is of"`
 	Suite           string              `json:"suite,omitempty" yaml:"suite" doc:"What an eval runs: forgectl suite list"`
+	Baseline        string              `json:"baseline,omitempty" yaml:"baseline" doc:"What an eval is compared with when it ends: an eval (12, i3), or NAME@VERSION for the newest whole eval of it by the same suite"`
 	Force           bool                `json:"force,omitempty" yaml:"-" doc:"Submit although no GPU has the memory that it is estimated to take"`
 	Params          map[string]any      `json:"params,omitempty" yaml:"params" doc:"Parameters of the run file, dotted or nested"`
 	Set             []string            `json:"set,omitempty" yaml:"-" doc:"KEY=VALUE, over params"`
@@ -57,7 +58,16 @@ type Submitted struct {
 	Warnings []string    `json:"warnings,omitempty"`
 	Start    *Start      `json:"start,omitempty" doc:"Of a dry run: when it would be expected to start"`
 	Effect   *Effect     `json:"effect,omitempty" doc:"Of a dry run: what that does to all others that wait"`
+	Estimate *CostGuess  `json:"estimate,omitempty" doc:"What it may cost; absent: nobody has priced its GPUs, or how long it takes is not known"`
 	Batch    *JobPreview `json:"batch,omitempty" doc:"Of a dry run on a cluster of kind slurm: what its batch system would get"`
+}
+
+// CostGuess is what a run may cost, as far as can be told before it has begun.
+type CostGuess struct {
+	GPUHours float64 `json:"gpu_hours"`
+	Cost     float64 `json:"cost"`
+	Currency string  `json:"currency,omitempty"`
+	From     string  `json:"from" enum:"history,operations" doc:"As that of an estimate's duration"`
 }
 
 // JobPreview is the first attempt's job as it would be submitted. Ids that only a real run has are RUN in it.
@@ -70,6 +80,8 @@ type JobPreview struct {
 type RunDetail struct {
 	forge.Run
 	Attempts []forge.Attempt      `json:"attempts"`
+	Cost     *forge.Cost          `json:"cost,omitempty" doc:"Of its attempts up to now; absent: none has had GPUs"`
+	Currency string               `json:"currency,omitempty" doc:"Of the cost"`
 	ETA      time.Time            `json:"eta,omitzero" doc:"When the last step is expected, from the steps seen"`
 	Chain    []forge.PipelineStep `json:"chain,omitempty" doc:"Of a step of a pipeline: all steps, in order"`
 }

@@ -68,3 +68,33 @@ type Metrics struct {
 	Last       map[string]float64              `json:"last"`
 	Units      map[string]string               `json:"units,omitempty" doc:"By key, of all keys that the run's recipe names, reported or not; empty: a plain number"`
 }
+
+// The bounds of a batch of metrics; those of a point are those of a line of the metrics file.
+const (
+	MaxMetricPoints = 1000
+	MaxMetricValues = 20_000 // of all points together: one batch is one write, and others wait for it
+	MaxMetricKeys   = 256    // of one point
+)
+
+// AddMetricsRequest brings points of the curves of one attempt.
+type AddMetricsRequest struct {
+	Attempt    int           `json:"attempt" minimum:"1" doc:"Which attempt they are of: FORGE_ATTEMPT. Only the newest one is written to"`
+	TotalSteps int64         `json:"total_steps,omitempty" minimum:"0" doc:"How many steps the run is to have; 0: as it was"`
+	Points     []MetricPoint `json:"points" minItems:"1" maxItems:"1000" doc:"In any order; a step may come more than once"`
+}
+
+// MetricPoint is what one step reported.
+type MetricPoint struct {
+	Step   int64               `json:"step" minimum:"0" doc:"Optimizer step"`
+	Time   time.Time           `json:"time,omitzero" doc:"When it was done; absent: when it came"`
+	Values map[string]*float64 `json:"values" doc:"By key, at most 256. null stands for what is no number (NaN, infinite): such a value is dropped and counted"`
+}
+
+// MetricsAdded says what became of a batch. It is on the disk.
+type MetricsAdded struct {
+	Run     int64 `json:"run"`
+	Attempt int   `json:"attempt"`
+	Points  int   `json:"points" doc:"Steps that were written"`
+	Values  int   `json:"values" doc:"Values that were written"`
+	Dropped int   `json:"dropped" doc:"Values that were null"`
+}

@@ -28,6 +28,7 @@ type Services struct {
 	Holds     Holds
 	Priority  Priorities
 	RunData   RunData
+	Measures  Measures
 	Samples   Samples
 	Pipelines Pipelines
 	Keys      Keys
@@ -38,10 +39,13 @@ type Services struct {
 	Events    Events
 	Recipes   Recipes
 	Evals     Evals
+	Schedules Schedules
+	Costs     Costs
 
 	Snapshots Snapshots
 	Bundles   Bundles
 	GC        GC
+	Hooks     Hooks
 }
 
 // Auth says who is asking.
@@ -167,6 +171,10 @@ type Evals interface {
 	Evals(ctx context.Context, p forge.Principal, f EvalFilter) (List[forge.Eval], error)
 	Eval(ctx context.Context, p forge.Principal, run string) (EvalDetail, error)
 	EvalSamples(ctx context.Context, p forge.Principal, run string, f SampleFilter) (List[EvalSample], error)
+	// CompareEvals holds two evals against each other. KindNotFound; KindPrecondition where the site has their suite no more.
+	CompareEvals(ctx context.Context, p forge.Principal, f CompareFilter) (EvalComparison, error)
+	// ImportEval reads an eval to its end. KindInvalid names what does not hold; KindPrecondition for a model or suite that is not what it says.
+	ImportEval(ctx context.Context, p forge.Principal, sha256 string, body io.Reader) (EvalDetail, error)
 }
 
 // Snapshots keeps working directories that runs start in.
@@ -210,6 +218,14 @@ type Estimates interface {
 	EstimateRun(ctx context.Context, p forge.Principal, r SubmitRunRequest) (Estimate, error)
 }
 
+// Costs tells what was had and what it cost. Of the own tenant; CostByTenant tells operators of all.
+type Costs interface {
+	// Costs is KindInvalid for a period that ends before it begins.
+	Costs(ctx context.Context, p forge.Principal, q CostQuery) (forge.Costs, error)
+	// RunCosts leaves out runs that have had no GPUs, or are not the tenant's.
+	RunCosts(ctx context.Context, p forge.Principal, runs []forge.RunID) (map[forge.RunID]forge.Cost, error)
+}
+
 // Priorities changes the place of waiting runs; Runs says whose and how high.
 type Priorities interface {
 	// PriorityEffect says what SetPriority would do now, and changes nothing.
@@ -233,6 +249,13 @@ type RunData interface {
 	Queue(ctx context.Context, p forge.Principal, limit int) (Queue, error)
 	// WhatIf plays the queue on as it is and as it would be, and changes nothing. Only an operator sees runs of other tenants.
 	WhatIf(ctx context.Context, p forge.Principal, q WhatIfQuery) (WhatIf, error)
+}
+
+// Measures takes in metrics of runs whose program writes no metrics file. Members write to their own runs, admins to all of the tenant.
+type Measures interface {
+	// AddMetrics is KindConflict for an attempt that is superseded, KindNotFound for one that there is not, KindPrecondition for one that ended too
+	// long ago. All of a batch is written, or nothing of it; the same batch again leaves what it left.
+	AddMetrics(ctx context.Context, p forge.Principal, run string, r AddMetricsRequest) (MetricsAdded, error)
 }
 
 // Keys manages the API keys of the principal's tenant. Members see and manage their own, admins

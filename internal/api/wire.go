@@ -54,6 +54,8 @@ type RunRow struct {
 	SubmittedAt time.Time       `json:"submitted_at"`
 	StartedAt   time.Time       `json:"started_at,omitzero"`
 	EndedAt     time.Time       `json:"ended_at,omitzero"`
+	GPUHours    float64         `json:"gpu_hours,omitempty" doc:"Had up to now; only where costs are asked for"`
+	Cost        *float64        `json:"cost,omitempty" doc:"Of them, in the site's currency; absent: not known, or not asked for"`
 }
 
 // RowOf takes what a listing shows of a run.

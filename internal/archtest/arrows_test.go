@@ -23,6 +23,8 @@ var arrows = map[string][]string{
 	"internal/rundir":     {},
 	"internal/workdir":    {},
 	"internal/crash":      {},
+	"internal/artefact":   {},
+	"internal/cron":       {},
 	"internal/dataset":    {},
 	"internal/footprint":  {},
 	"internal/license":    {},
@@ -34,7 +36,7 @@ var arrows = map[string][]string{
 	"internal/api/server": {"internal/api"},
 	"internal/api/client": {"internal/api"},
 	"internal/daemon": {
-		"internal/agent", "internal/api", "internal/api/server", "internal/crash", "internal/dataset", "internal/direct", "internal/footprint", "internal/gate", "internal/license",
+		"internal/agent", "internal/api", "internal/api/server", "internal/artefact", "internal/crash", "internal/cron", "internal/dataset", "internal/direct", "internal/footprint", "internal/gate", "internal/license",
 		"internal/workdir", "nvml", "recipes", "scheduler", "scheduler/sim", "slurm", "store", "web",
 	},
 	"cmd/forged":   {"internal/daemon", "internal/dataset", "internal/shim", "nvml", "slurm"},

@@ -24,7 +24,7 @@ var homes = map[string][]string{
 	"github.com/klauspost/compress":                {"internal/dataset"},
 	"github.com/pierrec/lz4":                       {"internal/dataset/columnar"},
 	"golang.org/x/time":                            {"internal/api"},
-	"github.com/robfig/cron":                       {"scheduler"},
+	"github.com/robfig/cron":                       {"internal/cron"},
 	"github.com/urfave/cli":                        {"cmd"},
 	"github.com/rogpeppe/go-internal":              {},
 	"pgregory.net/rapid":                           {},
@@ -33,7 +33,7 @@ var homes = map[string][]string{
 }
 
 // silent are the rooms that never log: they are functions, or the words everyone uses.
-var silent = []string{".", "scheduler", "recipes", "internal/gate", "internal/rundir", "internal/crash"}
+var silent = []string{".", "scheduler", "recipes", "internal/gate", "internal/rundir", "internal/crash", "internal/cron"}
 
 func inRoom(path, room string) bool { return path == room || strings.HasPrefix(path, room+"/") }
 

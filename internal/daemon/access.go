@@ -42,17 +42,23 @@ func mayGive(p forge.Principal, op string, role forge.Role) error {
 
 // mayActOn holds that members act on their own runs only. Whose a run is never changes.
 func (d *Daemon) mayActOn(ctx context.Context, p forge.Principal, op, run string) error {
-	if err := least(p, op, forge.RoleMember, "acting on runs"); err != nil || p.Role.Includes(forge.RoleAdmin) {
-		return err
-	}
-	r, err := d.db.For(p).Run(ctx, run)
-	if err != nil {
-		return err
-	}
-	if r.User == p.Actor() {
+	if p.Role.Includes(forge.RoleAdmin) {
 		return nil
 	}
-	return forge.Errorf(forge.KindForbidden, op, "run %d is %s's; members act on their own runs only", r.Number, r.User).
+	_, err := d.ownRun(ctx, p, op, run)
+	return err
+}
+
+// ownRun finds a run that the principal may act on.
+func (d *Daemon) ownRun(ctx context.Context, p forge.Principal, op, run string) (forge.Run, error) {
+	if err := least(p, op, forge.RoleMember, "acting on runs"); err != nil {
+		return forge.Run{}, err
+	}
+	r, err := d.db.For(p).Run(ctx, run)
+	if err != nil || r.User == p.Actor() || p.Role.Includes(forge.RoleAdmin) {
+		return r, err
+	}
+	return forge.Run{}, forge.Errorf(forge.KindForbidden, op, "run %d is %s's; members act on their own runs only", r.Number, r.User).
 		WithHint("ask %s, or an admin of the tenant", r.User)
 }
 

@@ -33,7 +33,9 @@ type Options struct {
 	ReadConfig func() (Config, error)
 	Reload     <-chan struct{}
 	// Relog puts another log configuration in force; nil: the log stays as it is.
-	Relog func(LogConfig)
+	Relog     func(LogConfig)
+	hookTimes *hookTimes // nil: the defaults. For tests
+
 	// Hurry closes when whoever asked for a stop does not want to wait.
 	Hurry <-chan struct{}
 }
@@ -57,7 +59,8 @@ type Cluster struct {
 	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
 	UserRuntime bool           // runs may name the software that they start in
 
-	UserPrograms bool // runs may bring the program that they are
+	UserPrograms bool   // runs may bring the program that they are
+	ArtifactRoot string // where registered outputs are copied to; "": they stay in RunRoot
 }
 
 // Daemon is a running forged.
@@ -67,6 +70,7 @@ type Daemon struct {
 	db         *store.DB
 	submitTo   func(forge.Principal) submitter
 	world      *world
+	prices     atomic.Pointer[forge.Prices]
 	settings   atomic.Pointer[settings] // what a reload may replace; read through live
 	code       string                   // digest of the embedded training package
 	self       string                   // path of this program
@@ -84,37 +88,43 @@ type Daemon struct {
 	unhanded   unhanded
 	batchSlots chan struct{} // held by who hands something to a batch system
 	kickWatch  chan struct{}
-	tail       *tail
-	runIDs     runIDs
-	outlooks   outlooks
-	forecasts  forecasts
-	whatIf     chan struct{} // holds one while somebody looks ahead
-	cursors    cursors
-	reading    registrations
-	scans      turns
-	desk       mungeDesk
-	pre        prechecks
-	oldShapes  shapes
-	accounts   accounts
-	ready      atomic.Bool
-	planFault  atomic.Pointer[string]
-	doctor     doctor
-	checking   checking
-	planned    atomic.Int64            // turns of the plan loop
-	refused    atomic.Pointer[string]  // why the last reload was
-	requests   atomic.Int64            // being answered now
-	ground     atomic.Pointer[terrain] // see terrain.go
-	lookLock   sync.Mutex
-	looked     looked                   // under lookLock
-	warm       *scheduler.Planner       // under lookLock; nil: the next plan makes one
-	warmBy     scheduler.Policy         // of warm
-	settling   atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
-	reports    *reports
-	damage     atomic.Pointer[string] // what is broken in the database: see integrity.go
 
-	copyLock     sync.Mutex // orders the removal of copies of datasets and the making of them
-	indexing     sync.Map   // dataset versions whose rows are being indexed
-	snapshotLock sync.Mutex // orders the removal of old snapshots and the use of them
+	kickSchedules chan struct{}
+	judging       judging
+	tail          *tail
+	runIDs        runIDs
+	outlooks      outlooks
+	forecasts     forecasts
+	whatIf        chan struct{} // holds one while somebody looks ahead
+	cursors       cursors
+	reading       registrations
+	scans         turns
+	desk          mungeDesk
+	pre           prechecks
+	oldShapes     shapes
+	accounts      accounts
+	ready         atomic.Bool
+	planFault     atomic.Pointer[string]
+	doctor        doctor
+	checking      checking
+	planned       atomic.Int64            // turns of the plan loop
+	refused       atomic.Pointer[string]  // why the last reload was
+	requests      atomic.Int64            // being answered now
+	ground        atomic.Pointer[terrain] // see terrain.go
+	lookLock      sync.Mutex
+	looked        looked                   // under lookLock
+	warm          *scheduler.Planner       // under lookLock; nil: the next plan makes one
+	warmBy        scheduler.Policy         // of warm
+	settling      atomic.Pointer[[]string] // what a restored database still waits for: see restore_settle.go
+	reports       *reports
+	herald        *herald
+	damage        atomic.Pointer[string] // what is broken in the database: see integrity.go
+
+	using        sync.RWMutex // held for reading by whoever is about to store that something on disk is used; what removes takes it whole, or waits for another time
+	collecting   sync.Mutex   // held by the one gc that is under way
+	copyLock     sync.Mutex   // orders the removal of copies of datasets and the making of them
+	indexing     sync.Map     // dataset versions whose rows are being indexed
+	snapshotLock sync.Mutex   // orders the removal of old snapshots and the use of them
 
 	doors doors // only Run and the reload loop touch it
 	http  *http.Server
@@ -138,8 +148,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), batchSlots: make(chan struct{}, batchWorkers), kickWatch: make(chan struct{}, 1),
 		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
-		whatIf: make(chan struct{}, 1), pre: newPrechecks(),
+		whatIf: make(chan struct{}, 1), pre: newPrechecks(), kickSchedules: make(chan struct{}, 1),
 	}
+	d.judging = d.judges()
 	d.meter = newMeter(o.Version)
 	d.forecasts.failed = func(err error) {
 		d.log.Warn().Err(err).Msg("the queue could not be played on; answers have no expected starts")
@@ -201,6 +212,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if d.reports, err = newReports(d, dir); err != nil {
 		return nil, err
 	}
+	if d.herald, err = newHerald(d, dir, o.hookTimes); err != nil {
+		return nil, err
+	}
 	var undo stopStack // executors hold nothing that has to be let go of at a stop
 	defer func() {
 		if err != nil {
@@ -214,6 +228,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.settings.Store(s)
 	d.world.setQueues(queuesOf(s))
 	d.setHalfLife(s)
+	d.setPrices(s)
 	was, err := d.readPast(ctx)
 	if err != nil {
 		return nil, err
@@ -240,12 +255,15 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "plan", d.planLoop)
 		d.loop(loops, "outbox", d.outboxLoop)
 		d.loop(loops, "watch", d.watchLoop)
+		d.loop(loops, "schedules", d.schedulesLoop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)
+	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
+	d.loop(loops, "budgets", d.budgetsLoop)
 	d.stop.push("requests", d.drain)
 	d.ready.Store(true) // before the first request can be answered
 	d.useDoors(d.doors)
@@ -283,6 +301,7 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
+	d.meter.ended(deltas)
 	d.tail.add(deltas)
 }
 

@@ -145,6 +145,9 @@ func (b *bundle) addSite(ctx context.Context, o BackupOptions) error {
 	if err := b.addDir(ctx, tlsDir, filepath.Join(o.StateDir, tlsDir), func(string) bool { return true }); err != nil {
 		return err
 	}
+	if err := b.addIfThere(ctx, hookSecretFile, filepath.Join(o.StateDir, hookSecretFile)); err != nil {
+		return err
+	}
 	cfg, err := LoadConfig(o.Config, o.StateDir)
 	if err != nil { // a site whose configuration is broken needs its backup all the more
 		b.leaveOut("recipes_dir and the roots of run directories", "", "the configuration does not load: "+err.Error())

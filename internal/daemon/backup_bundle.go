@@ -290,7 +290,7 @@ func (m *BackupManifest) parse(name string, text []byte) error {
 	seen, extra, sources, many, db := map[string]bool{}, int64(0), int64(0), 0, false
 	for _, f := range m.Files {
 		dir, base := path.Split(f.Path)
-		part := dir == "" && (base == dbFile || base == configFile) || dir == tlsDir+"/" || dir == recipesPart+"/" || sourceMember(f.Path)
+		part := dir == "" && (base == dbFile || base == configFile || base == hookSecretFile) || dir == tlsDir+"/" || dir == recipesPart+"/" || sourceMember(f.Path)
 		switch limit := int64(maxMember); {
 		case !part || base == "" || base == "." || base == ".." || strings.ContainsAny(base, "\\\x00") || strings.HasPrefix(base, "."):
 			return notBackup(name, fmt.Sprintf("%.80q is no name of a backup's member", f.Path))

@@ -39,6 +39,7 @@ func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
 
 // follow takes over what a reload may change.
 func (c *Cluster) follow(cl ClusterConfig) {
+	c.ArtifactRoot = cl.ArtifactRoot
 	c.PollEvery, c.UserPrograms = cl.PollEvery.D(), cl.UserPrograms != nil && *cl.UserPrograms
 	if cl.Kind != KindSlurm {
 		c.Modules, c.Python = cl.Python != "", cl.Python
@@ -126,6 +127,10 @@ func checkReloaded(cl ClusterConfig, field string) error {
 			return forge.Invalidf(field+"slurm.owners."+name, "%v", err)
 		}
 	}
+	return checkArtifactRoot(cl, field)
+}
+
+func checkArtifactRoot(cl ClusterConfig, field string) error {
 	if err := checkWritable(cl.ArtifactRoot); err != nil {
 		return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("make the directory and give it to the user that runs forged, or leave the key out")
 	}

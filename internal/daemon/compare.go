@@ -15,8 +15,9 @@ import (
 // onReload are the keys that a reload may change, as patterns of path.Match. A key that is not
 // here needs a restart: whoever adds one decides, and a test asks.
 var onReload = []string{
-	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "listen.munge.*", "listen.munge.names.*", "limits.*", "data_roots.*", "dataset_root", "log.level", "log.format", "recipes_dir", "suites_dir", "gates_file",
+	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "listen.munge.*", "listen.munge.names.*", "limits.*", "data_roots.*", "dataset_root", "log.level", "log.format", "currency", "clusters.*.prices.*", "recipes_dir", "suites_dir", "gates_file",
 	"retry.backoff_min", "retry.backoff_max", "retry.fruitless_limit", "retry.pause_after", "retry.pause_window",
+	"hooks.*", "hooks.*.*", "hooks.commands.*.*", "hooks.commands.*.*.*",
 	"policy.*", "policy.licenses.*.*", "clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*.user_programs", "clusters.*.log_limit", "clusters.*.labels.*", "clusters.*",
 	"clusters.*.artifact_root", "clusters.*.runtime.*", "clusters.*.runtime.*.*",
 	"clusters.*.slurm.partitions.*.*", "clusters.*.slurm.partitions.*.env.*", "clusters.*.slurm.allow.*", "clusters.*.slurm.network", "clusters.*.slurm.user_runtime", "clusters.*.slurm.gres",
@@ -24,7 +25,7 @@ var onReload = []string{
 }
 
 // secret are the keys whose values are never shown.
-var secret = []string{"clusters.*.env.*", "clusters.*.slurm.partitions.*.env.*"}
+var secret = []string{"hooks.proxy", "hooks.commands.*.argv.*", "clusters.*.env.*", "clusters.*.slurm.partitions.*.env.*"}
 
 // change is one key whose value is another. One of was and is may be absent.
 type change struct {

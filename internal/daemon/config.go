@@ -31,6 +31,8 @@ type Config struct {
 	Limits      LimitsConfig    `yaml:"limits"`
 	DatasetRoot string          `yaml:"dataset_root"` // where copies of datasets lie that forge owns; default STATE_DIR/datasets
 	DataRoots   []string        `yaml:"data_roots"`   // where datasets and models may lie; empty: anywhere but in what is the daemon's own
+	Hooks       HooksConfig     `yaml:"hooks"`
+	Currency    string          `yaml:"currency"` // word for what prices are in: EUR; nothing is converted
 	Clusters    []ClusterConfig `yaml:"clusters"`
 }
 
@@ -204,6 +206,7 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Limits.StreamsPerKey, new(DefaultStreams))
 	def(&c.Limits.ScansAtOnce, new(DefaultScans))
 	def(&c.Limits.MemberMaxPriority, new(DefaultMemberPriority))
+	c.Hooks.resolve()
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}
@@ -265,6 +268,10 @@ func (c Config) validate() error {
 		if !filepath.IsAbs(root) {
 			bad(fmt.Sprintf("data_roots[%d]", i), "%q: want an absolute path", root)
 		}
+	}
+	c.Hooks.check(bad)
+	if c.Currency != "" && !currencyWord.MatchString(c.Currency) {
+		bad("currency", "%q: want a word of letters, 1 to 12 of them: EUR, credits", c.Currency)
 	}
 	c.checkClusters(bad)
 	return errors.Join(errs...)

@@ -33,11 +33,13 @@ type ClusterConfig struct {
 	Labels    map[string]string `yaml:"labels"`    // of this host: rack, switch
 	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
 	ShimSocket string `yaml:"shim_socket"`
-	// ArtifactRoot is where registered outputs of a cluster whose run_root is scratch space belong.
+	// ArtifactRoot is where registered outputs are copied to, where run_root is scratch space.
 	ArtifactRoot string        `yaml:"artifact_root"`
 	Runtime      forge.Runtime `yaml:"runtime"`
 	UserPrograms *bool         `yaml:"user_programs"` // runs may bring the program that they are
 	Slurm        *SlurmConfig  `yaml:"slurm"`         // kind slurm only, and there always
+	// Prices of an hour of one GPU by its type, with "default" for types that are not named. What is not said is not known, and not 0.
+	Prices map[string]float64 `yaml:"prices"`
 }
 
 func (c *ClusterConfig) resolve(stateDir string) error {
@@ -106,6 +108,14 @@ func (c ClusterConfig) check(at func(string) string, bad refusal) {
 		bad(at("poll_every"), "%s: want at least 50ms", c.PollEvery)
 	}
 	checkEnv(at("env"), c.Env, bad)
+	switch root := c.ArtifactRoot; {
+	case root == "":
+	case !filepath.IsAbs(root) || filepath.Clean(root) != root:
+		bad(at("artifact_root"), "%q: want an absolute path without . and ..", root)
+	case below(root, c.RunRoot) || below(c.RunRoot, root):
+		bad(at("artifact_root"), "%q and run_root %q lie in each other; what is kept and what may be purged are two places", root, c.RunRoot)
+	}
+	checkPrices(at("prices"), c.Prices, bad)
 	switch c.Kind {
 	case KindDirect:
 		c.checkDirect(at, bad)
@@ -140,7 +150,7 @@ func (c ClusterConfig) checkDirect(at func(string) string, bad refusal) {
 	for _, k := range []struct {
 		key   string
 		given bool
-	}{{"slurm", c.Slurm != nil}, {"artifact_root", c.ArtifactRoot != ""}, {"runtime", !c.Runtime.Empty()}} {
+	}{{"slurm", c.Slurm != nil}, {"runtime", !c.Runtime.Empty()}} {
 		if k.given {
 			bad(at(k.key), "is for clusters of kind %s; this one is of kind %s", KindSlurm, KindDirect)
 		}
@@ -176,8 +186,8 @@ func (c ClusterConfig) checkSlurm(at func(string) string, bad refusal) {
 	case strings.Contains(c.RunRoot, accountPart) && c.Slurm.Identity != IdentityAsUser:
 		bad(at("run_root"), "%q: %s needs slurm.identity: %s; with %s every job belongs to forged's own account", c.RunRoot, accountPart, IdentityAsUser, IdentitySelf)
 	}
-	if c.ArtifactRoot != "" && !filepath.IsAbs(c.ArtifactRoot) {
-		bad(at("artifact_root"), "%q: want an absolute path", c.ArtifactRoot)
+	if c.ArtifactRoot != "" && c.Slurm.Identity == IdentityAsUser {
+		bad(at("artifact_root"), "with slurm.identity: %s forged opens no file of a user, and copies none: outputs stay in run_root; leave the key out, and keep run_root where nothing is purged", IdentityAsUser)
 	}
 	var e *forge.Error
 	if err := c.Runtime.CheckWhole(); errors.As(err, &e) {

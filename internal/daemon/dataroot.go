@@ -74,6 +74,9 @@ func (d *Daemon) ownDirs() []string {
 	dirs := []string{resolved(d.live().cfg.StateDir), resolved(d.live().cfg.DatasetRoot)}
 	for _, c := range d.live().clusters {
 		dirs = append(dirs, resolved(c.RunRoot))
+		if c.ArtifactRoot != "" {
+			dirs = append(dirs, resolved(c.ArtifactRoot))
+		}
 	}
 	return dirs
 }

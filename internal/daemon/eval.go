@@ -2,10 +2,9 @@ package daemon
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
+	"io"
 	"strconv"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -65,31 +64,36 @@ func (s evals) EvalSamples(ctx context.Context, p forge.Principal, run string, f
 	if err != nil {
 		return out, err
 	}
-	unread := func(err error) error {
-		return forge.Errorf(forge.KindUnavailable, "eval.samples", "the stored samples cannot be read: %w", err)
-	}
-	zip, err := gzip.NewReader(bytes.NewReader(packed.Data))
-	if err != nil {
-		return out, unread(err)
-	}
-	lines := bufio.NewScanner(zip)
-	lines.Buffer(nil, maxSampleLine+1)
-	for at := int64(0); lines.Scan(); at++ {
-		if at < skip {
-			continue
+	at := int64(-1)
+	err = eachSample(packed.Data, func(line []byte) (bool, error) {
+		if at++; at < skip {
+			return true, nil
 		}
 		if len(out.Items) >= max(f.Limit, 1) {
 			out.Next = strconv.FormatInt(at, 10)
-			return out, nil
+			return false, nil
 		}
 		var x api.EvalSample
-		if err := json.Unmarshal(lines.Bytes(), &x); err != nil {
-			return out, unread(err)
+		if err := json.Unmarshal(line, &x); err != nil {
+			return false, err
 		}
 		out.Items = append(out.Items, x)
-	}
-	if err := lines.Err(); err != nil {
-		return out, unread(err)
+		return true, nil
+	})
+	if err != nil {
+		return out, unreadSamples(err)
 	}
 	return out, nil
+}
+
+// eachLine goes through lines of at most so many bytes, as long as it is told to.
+func eachLine(from io.Reader, most int, do func(line []byte) (more bool, err error)) error {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, most)
+	for lines.Scan() {
+		if more, err := do(lines.Bytes()); err != nil || !more {
+			return err
+		}
+	}
+	return lines.Err()
 }

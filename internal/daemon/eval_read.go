@@ -3,24 +3,23 @@ package daemon
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/store"
 )
 
 // The bounds of what an eval may leave: it is read into forged's memory, and stays in its database.
 const (
 	maxScores      = 8 << 20
-	maxEvalSamples = 256 << 20
-	maxSampleLine  = 1 << 20
+	maxEvalSamples = api.MaxEvalSamples
+	maxSampleLine  = api.MaxSampleLine
 	maxScoreRows   = 20_000
 	scoresSchema   = 1
 	evalReadLimit  = 10 * time.Minute
@@ -98,15 +97,17 @@ func (d *Daemon) readEval(ctx context.Context, c *Cluster, r forge.Run, a forge.
 	if in.Samples.Bytes > maxEvalSamples {
 		return nil, fmt.Sprintf("its samples are %d bytes; at most %d are kept", in.Samples.Bytes, maxEvalSamples), nil
 	}
-	p := packer{sum: sha256.New(), at: map[sampleKey]*packed{}}
+	p := newPacker()
 	if why, err := d.stream(ctx, c, a, forge.StreamEvalSamples, maxEvalSamples, p.add); why != "" || err != nil {
 		return nil, why, err
 	}
-	if found.Samples, why = p.done(in); why != "" {
+	if why := p.done(found); why != "" {
 		return nil, why, nil
 	}
 	found.Facts.Leak = d.leak(ctx, spec)
-	return found, "", nil
+	found.ID, found.Name, found.CreatedAt = string(r.ID), strconv.FormatInt(r.Number, 10), time.Now()
+	found.Comparison, err = d.compareFound(ctx, r, spec, found)
+	return found, "", err
 }
 
 // stream reads a whole file of an attempt, piece by piece.
@@ -179,95 +180,4 @@ func asFound(in scoresFile, r forge.Run, spec forge.RunSpec) (*store.EvalFound, 
 		}
 	}
 	return &store.EvalFound{Eval: e}, ""
-}
-
-type sampleKey struct{ task, filter string }
-
-// packed are the samples of one task under one filter, as they come.
-type packed struct {
-	n, bytes int64
-	buf      bytes.Buffer
-	zip      *gzip.Writer
-}
-
-// packer takes samples.jsonl in pieces, and keeps it by task and filter, compressed: of 256 MiB only that is in memory.
-type packer struct {
-	sum interface {
-		Write([]byte) (int, error)
-		Sum([]byte) []byte
-	}
-	rest  []byte
-	count int64
-	at    map[sampleKey]*packed
-	order []sampleKey
-}
-
-func (p *packer) add(b []byte) (why string) {
-	_, _ = p.sum.Write(b)
-	p.rest = append(p.rest, b...)
-	for {
-		i := bytes.IndexByte(p.rest, '\n')
-		if i < 0 {
-			break
-		}
-		if why := p.line(p.rest[:i+1]); why != "" {
-			return why
-		}
-		p.rest = p.rest[i+1:]
-	}
-	if len(p.rest) > maxSampleLine {
-		return fmt.Sprintf("a line of its samples is longer than %d bytes", maxSampleLine)
-	}
-	p.rest = bytes.Clone(p.rest)
-	return ""
-}
-
-func (p *packer) line(b []byte) (why string) {
-	var in struct {
-		Task   string `json:"task"`
-		Filter string `json:"filter"`
-	}
-	if err := json.Unmarshal(b, &in); err != nil {
-		return fmt.Sprintf("line %d of its samples does not parse: %v", p.count+1, err)
-	}
-	key := sampleKey{in.Task, in.Filter}
-	to := p.at[key]
-	if to == nil {
-		if len(p.at) >= maxScoreRows {
-			return "its samples are of too many tasks"
-		}
-		to = &packed{}
-		to.zip = gzip.NewWriter(&to.buf)
-		p.at[key], p.order = to, append(p.order, key)
-	}
-	p.count++
-	to.n++
-	to.bytes += int64(len(b))
-	_, _ = to.zip.Write(b) // into memory
-	return ""
-}
-
-// done holds the samples against the scores: as many as each score is over, and byte for byte the file that scores.json vouches for.
-func (p *packer) done(in scoresFile) (out []store.EvalSamples, why string) {
-	if len(p.rest) > 0 {
-		return nil, "its samples end inside a line"
-	}
-	if got := hex.EncodeToString(p.sum.Sum(nil)); got != in.Samples.SHA256 || p.count != in.Samples.Count {
-		return nil, fmt.Sprintf("its samples are %d with digest %.12s; scores.json says %d with %.12s", p.count, got, in.Samples.Count, in.Samples.SHA256)
-	}
-	for _, t := range in.Tasks {
-		for _, s := range t.Scores {
-			if have := p.at[sampleKey{t.Task, s.Filter}]; !t.Group && (have == nil || have.n != s.N) {
-				return nil, fmt.Sprintf("task %.80s: %.80s (%.80s) is over %d samples, and they are not all there", t.Task, s.Metric, s.Filter, s.N)
-			}
-		}
-	}
-	for _, key := range p.order {
-		one := p.at[key]
-		if err := one.zip.Close(); err != nil {
-			return nil, err.Error()
-		}
-		out = append(out, store.EvalSamples{Task: key.task, Filter: key.filter, N: one.n, Bytes: one.bytes, Data: one.buf.Bytes()})
-	}
-	return out, ""
 }

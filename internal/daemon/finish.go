@@ -92,6 +92,14 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		if end.Model, err = d.trainedVersion(ctx, r, a, obs); err != nil {
 			return err
 		}
+		d.using.RLock()
+		defer d.using.RUnlock()
+		if end.Unregistered, err = d.keepAtEnd(ctx, c, r, end.Model, row.Tries); err != nil {
+			return err
+		}
+		if end.Unregistered != "" {
+			end.Model = nil
+		}
 	}
 	if _, _, err = d.db.AttemptEnded(ctx, end); err != nil {
 		return err

@@ -326,7 +326,12 @@ func notesOf(spec forge.RunSpec, k kind) []string {
 
 // howLong says what is known of the time: of runs alike that ended, else by the arithmetic.
 func (d *Daemon) howLong(ctx context.Context, p forge.Principal, spec forge.RunSpec, j footprint.Job, kinds []kind, out *api.Estimate) error {
-	step, err := footprint.Work(j)
+	var step footprint.Step
+	err := error(&footprint.Unknown{Text: "the base has no shape"})
+	if j.Model != nil {
+		step, err = footprint.Work(j)
+	}
+	on := -1 // the kind of GPU that the duration is of
 	if err == nil {
 		if out.Steps, err = d.stepsOf(ctx, p, spec, step); err != nil {
 			return err
@@ -345,16 +350,21 @@ func (d *Daemon) howLong(ctx context.Context, p forge.Principal, spec forge.RunS
 	}
 	if took, n := d.world.took(&forge.Run{Tenant: p.Tenant, Spec: spec}); n > 0 {
 		out.Duration, out.From = forge.Duration(took), "history"
+		on = slices.IndexFunc(out.GPUs, func(f api.EstimateFit) bool { return f.Fits != "no" })
 		out.Notes = append(out.Notes, fmt.Sprintf("duration: %d runs of this recipe, base and number of GPUs ended, after %s on average", n, took.Round(time.Second)))
 	} else if i := slices.IndexFunc(out.GPUs, func(f api.EstimateFit) bool { return f.Duration > 0 && f.Fits != "no" }); i >= 0 {
-		out.Duration, out.From = out.GPUs[i].Duration, "operations"
+		out.Duration, out.From, on = out.GPUs[i].Duration, "operations", i
 		out.Notes = append(out.Notes, fmt.Sprintf("duration is a guess: %s, at %.0f %% of the peak of %s, which is an assumption", step.Words, footprint.Assumed*100, out.GPUs[i].Type))
 	}
 	if out.Duration > 0 {
 		out.GPUHours = out.Duration.D().Hours() * float64(spec.Gang.GPUs())
-		if price := d.priceOf(spec); price > 0 {
-			cost := price * out.GPUHours
-			out.Cost = &cost
+		if on >= 0 {
+			if price, known := d.priceOn(spec, kinds[on]); known {
+				cost := price * out.GPUHours
+				out.Cost, out.Currency = &cost, d.live().cfg.Currency
+			} else {
+				out.Notes = append(out.Notes, fmt.Sprintf("what an hour of a %s costs nobody has said: clusters[].prices of the configuration", kinds[on].typ))
+			}
 		}
 	}
 	return nil
@@ -388,21 +398,4 @@ func (d *Daemon) stepsOf(ctx context.Context, p forge.Principal, spec forge.RunS
 		return 0, err
 	}
 	return int64(math.Ceil(math.Ceil(float64(v.Rows)/step.Rows) * epochs)), nil
-}
-
-// priceOf is what an hour of a GPU costs where the run goes; 0: nobody has said.
-func (d *Daemon) priceOf(spec forge.RunSpec) float64 {
-	c := d.live().clusters[spec.Cluster]
-	if c == nil || c.Slurm == nil {
-		return 0
-	}
-	var name string
-	if spec.Batch != nil {
-		name = spec.Batch.Partition
-	}
-	part, ok := c.Slurm.With.Partition(name)
-	if !ok {
-		return 0
-	}
-	return part.PricePerGPUHour
 }

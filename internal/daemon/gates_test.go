@@ -68,18 +68,18 @@ models:
 
 func TestAMistakeInTheGatesIsNamedWithLineAndField(t *testing.T) {
 	for text, want := range map[string]string{
-		"default:\n  candidate:\n    digestt: true\n":                                       "unknown field \"digestt\"",
-		"default:\n  candidate:\n    soak: soon\n":                                          "soon",
-		"default:\n  candidate:\n    suites:\n      - suite: defualt\n":                     "gates.yaml:5: default.candidate.suites[0].suite: there is no suite \"defualt\"",
-		"default:\n  production:\n    suites: [{suite: safety, bound: upper}]\n":            "gates.yaml:3: default.production.suites[0].bound: \"upper\"",
-		"default:\n  production:\n    suites: [{suite: safety}, {suite: safety}]\n":         "stands there twice",
-		"default:\n  production:\n    pii: [clean, findings]\n":                             "gates.yaml:3: default.production.pii[1]: \"findings\" will not do",
-		"default:\n  production:\n    no_regression: {inconclusive: ignore}\n":              "no_regression.inconclusive: \"ignore\"",
-		"default:\n  production:\n    no_regression: {}\n":                                  "nothing would be compared",
-		"default:\n  production:\n    no_overlap: true\n":                                   "no suites whose questions",
-		"models:\n  a/b/c:\n    candidate: {}\n":                                            "gates.yaml:2: models.a/b/c: \"a/b/c\" is the name of no model",
+		"default:\n  candidate:\n    digestt: true\n":                                        "unknown field \"digestt\"",
+		"default:\n  candidate:\n    soak: soon\n":                                           "soon",
+		"default:\n  candidate:\n    suites:\n      - suite: defualt\n":                      "gates.yaml:4: default.candidate.suites[0].suite: there is no suite \"defualt\"",
+		"default:\n  production:\n    suites: [{suite: safety, bound: upper}]\n":             "gates.yaml:3: default.production.suites[0].bound: \"upper\"",
+		"default:\n  production:\n    suites: [{suite: safety}, {suite: safety}]\n":          "stands there twice",
+		"default:\n  production:\n    pii: [clean, findings]\n":                              "gates.yaml:3: default.production.pii[1]: \"findings\" will not do",
+		"default:\n  production:\n    no_regression: {inconclusive: ignore}\n":               "no_regression.inconclusive: \"ignore\"",
+		"default:\n  production:\n    no_regression: {}\n":                                   "nothing would be compared",
+		"default:\n  production:\n    no_overlap: true\n":                                    "no suites whose questions",
+		"models:\n  a/b/c:\n    candidate: {}\n":                                             "gates.yaml:3: models.a/b/c: \"a/b/c\" is the name of no model",
 		"models:\n  acme/chat:\n    candidate:\n      no_regression: {suites: [default, x]}": "gates.yaml:4: models.acme/chat.candidate.no_regression.suites[1]: there is no suite \"x\"",
-		"default: {candidate: {digest: true}\n":                                             "gates.yaml",
+		"default: {candidate: {digest: true}\n":                                              "gates.yaml",
 	} {
 		_, err := readGates(gatesFile(t, text), suitesOf(t))
 		if forge.KindOf(err) != forge.KindInvalid || !strings.Contains(err.Error(), want) {

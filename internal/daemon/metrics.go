@@ -28,7 +28,11 @@ type meter struct {
 	requests *prometheus.CounterVec
 	took     *prometheus.HistogramVec
 	plan     prometheus.Histogram
+	gpuTime  *prometheus.CounterVec
 	follow   atomic.Int64
+
+	regressions prometheus.Counter
+	hooks       *prometheus.CounterVec
 }
 
 func newMeter(version string) *meter {
@@ -39,11 +43,18 @@ func newMeter(version string) *meter {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, 1, 10}}, []string{"op"}),
 		plan: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "forge_plan_seconds", Help: "How long a turn of planning took, with what it committed.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}}),
+		regressions: prometheus.NewCounter(prometheus.CounterOpts{Name: "forge_eval_regressions_total", Help: "Evals of schedules that were found worse than their baseline, since forged has started."}),
+	}
+	m.hooks = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forge_hook_deliveries_total",
+		Help: "Tries to tell hooks of events, by result: delivered, retried (failed, and is tried again), given_up, test."}, []string{"result"})
+	m.gpuTime = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forge_gpu_seconds_total", Help: "GPU time of attempts that ended since this forged began, by what it was for; useful over all is the goodput. A CPU slot counts as one."}, []string{"class"})
+	for _, c := range forge.CostClasses {
+		m.gpuTime.WithLabelValues(string(c))
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "forge_build_info", Help: "1; the labels say which forged this is.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.took, m.plan, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	m.registry.MustRegister(m.hooks, m.requests, m.took, m.plan, m.regressions, m.gpuTime, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	return m
 }
 
@@ -56,6 +67,18 @@ func (m *meter) observe(o server.Observation) {
 	m.requests.WithLabelValues(op, fmt.Sprintf("%dxx", o.Status/100)).Inc()
 	if op != "stream-events" {
 		m.took.WithLabelValues(op).Observe(o.Took.Seconds())
+	}
+}
+
+// ended counts what attempts had that ended in a commit. What a later resume takes back of it is in forgectl cost alone: a counter only grows.
+func (m *meter) ended(deltas []forge.Delta) {
+	for _, x := range deltas {
+		if x.Attempt == nil || x.Attempt.State != forge.AttemptEnded {
+			continue
+		}
+		for _, s := range x.Attempt.Stretches(x.Attempt.ExitedAt) {
+			m.gpuTime.WithLabelValues(string(s.Class)).Add(s.To.Sub(s.From).Seconds() * float64(x.Attempt.GPUs()))
+		}
 	}
 }
 
@@ -84,13 +107,14 @@ var (
 	descClosures  = desc("forge_store_closures_total", "Writes in them; per commit it is how well writes group.")
 	descCommitSec = desc("forge_store_commit_seconds_total", "Time that committing took; per commit it is the latency.")
 	descFollowers = desc("forge_event_followers", "Event streams that are open.")
+	descHooks     = desc("forge_hook_backlog", "Deliveries to hooks that are still to be made.")
 	descReady     = desc("forge_ready", "1 when the daemon can work; /readyz says why it cannot.")
 	descCertEnd   = desc("forge_tls_certificate_end_timestamp_seconds", "When the certificate that is served ends.")
 )
 
 // Describe implements prometheus.Collector.
 func (siteFacts) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRuns, descQueue, descGPUs, descUnknown, descOutbox, descOutboxAge, descCommits, descClosures, descCommitSec, descFollowers, descReady, descCertEnd} {
+	for _, d := range []*prometheus.Desc{descRuns, descQueue, descGPUs, descUnknown, descOutbox, descOutboxAge, descCommits, descClosures, descCommitSec, descFollowers, descHooks, descReady, descCertEnd} {
 		ch <- d
 	}
 }
@@ -141,6 +165,9 @@ func (s siteFacts) Collect(ch chan<- prometheus.Metric) {
 	count(descClosures, float64(st.Closures))
 	count(descCommitSec, st.Spent.Seconds())
 	gauge(descFollowers, float64(s.d.meter.follow.Load()))
+	if n, err := s.d.db.HookBacklog(ctx); err == nil {
+		gauge(descHooks, float64(n))
+	}
 	ready := 1.0
 	if len(site(s).Ready(ctx)) > 0 {
 		ready = 0

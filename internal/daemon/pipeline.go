@@ -27,6 +27,8 @@ func (s pipelines) SubmitPipeline(ctx context.Context, p forge.Principal, q api.
 	if err != nil {
 		return out, err
 	}
+	s.d.using.RLock()
+	defer s.d.using.RUnlock()
 	s.registers(q.Name, ordered)
 	n := store.NewPipeline{Name: q.Name}
 	among := steps{}

@@ -112,6 +112,7 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	d.settings.Store(fresh)
 	d.world.setQueues(queuesOf(fresh))
 	d.setHalfLife(fresh)
+	d.setPrices(fresh)
 	d.world.follow(d.policy())
 	d.useDoors(doors)
 	kick(d.kickWatch) // new clusters are watched

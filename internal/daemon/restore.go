@@ -181,7 +181,7 @@ func place(stateDir, staging string) error {
 }
 
 // placed are the names that a restore makes in a state directory.
-var placed = []string{configFile, tlsDir, recipesPart, snapshotsDir, restoredFile, lastBackupFile}
+var placed = []string{configFile, hookSecretFile, tlsDir, recipesPart, snapshotsDir, restoredFile, lastBackupFile}
 
 // lockFiles may lie in a directory that counts as empty.
 var lockFiles = []string{lockFile, "lost+found"}

@@ -23,6 +23,8 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 	if err := least(p, "run.submit", forge.RoleMember, "submitting a run"); err != nil {
 		return api.Submitted{}, err
 	}
+	s.d.using.RLock() // what it names stays until its row says so
+	defer s.d.using.RUnlock()
 	spec, warnings, err := s.d.resolveSpec(ctx, p, q)
 	if err != nil {
 		return api.Submitted{}, err
@@ -32,6 +34,7 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 		out := api.Submitted{Run: forge.Run{Spec: spec, User: p.Actor(), State: forge.RunPending}, Warnings: warnings, Batch: job}
 		if err == nil {
 			s.d.dryRun(ctx, p, spec, &out)
+			out.Estimate = s.d.guessCost(ctx, p, spec)
 		}
 		return out, err
 	}
@@ -40,7 +43,11 @@ func (s runs) SubmitRun(ctx context.Context, p forge.Principal, q api.SubmitRunR
 			return api.Submitted{}, err
 		}
 	}
-	return s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
+	out, err := s.submit(ctx, p, store.NewRun{Spec: spec}, warnings)
+	if err == nil {
+		out.Estimate = s.d.guessCost(ctx, p, spec)
+	}
+	return out, err
 }
 
 func (s runs) submit(ctx context.Context, p forge.Principal, n store.NewRun, warnings []string) (api.Submitted, error) {
@@ -59,6 +66,8 @@ func (s runs) RetryRun(ctx context.Context, p forge.Principal, run string) (api.
 	if err := s.d.mayActOn(ctx, p, "run.retry", run); err != nil {
 		return api.Submitted{}, err
 	}
+	s.d.using.RLock()
+	defer s.d.using.RUnlock()
 	r, err := s.d.db.For(p).Run(ctx, run)
 	if err != nil {
 		return api.Submitted{}, err
@@ -66,7 +75,7 @@ func (s runs) RetryRun(ctx context.Context, p forge.Principal, run string) (api.
 	if err := s.d.mayAskFor(p, "run.retry", r.Spec.Priority); err != nil {
 		return api.Submitted{}, err
 	}
-	return s.submit(ctx, p, store.NewRun{Spec: r.Spec, Parent: r.ID}, nil)
+	return s.submit(ctx, p, store.NewRun{Spec: r.Spec, Parent: r.ID}, s.d.budgetNotes(p.Tenant))
 }
 
 func (s runs) Run(ctx context.Context, p forge.Principal, run string) (api.RunDetail, error) {
@@ -80,7 +89,8 @@ func (s runs) Run(ctx context.Context, p forge.Principal, run string) (api.RunDe
 		return api.RunDetail{}, err
 	}
 	chain, err := s.d.chain(ctx, t, r)
-	return api.RunDetail{Run: r, Attempts: attempts, ETA: eta(r, attempts, time.Now()), Chain: asSteps(chain)}, err
+	cost, currency := s.d.costOf(attempts, time.Now())
+	return api.RunDetail{Run: r, Cost: cost, Currency: currency, Attempts: attempts, ETA: eta(r, attempts, time.Now()), Chain: asSteps(chain)}, err
 }
 
 // eta extends the pace of the newest attempt to the last step.

@@ -258,9 +258,10 @@ func TestARunIsNamedAsAnInputOnlyIfItRegistersSomething(t *testing.T) {
 	r.completes(t, mute, adapterFiles)
 	r.refuses(t, api.SubmitRunRequest{Recipe: "judge", Model: fmt.Sprintf("run:%d", mute.Number)}, "model", "has completed and registered nothing", "hint:forgectl model register")
 	r.refuses(t, api.SubmitRunRequest{Recipe: "judge", Model: "run:4711"}, "model", "4711")
-	r.refuses(t, api.SubmitRunRequest{Recipe: "rl", Base: "tiny", RewardModel: fmt.Sprintf("run:%d", r.asks(t, api.SubmitRunRequest{Recipe: "tune", Base: "tiny", Register: "x"}).Number)},
+	other := r.asks(t, api.SubmitRunRequest{Recipe: "tune", Base: "tiny", Register: "x"})
+	r.refuses(t, api.SubmitRunRequest{Recipe: "rl", Base: "tiny", RewardModel: fmt.Sprintf("run:%d", other.Number)},
 		"reward_model", "is of recipe tune; want a run of recipe reward")
-	gone := r.asks(t, api.SubmitRunRequest{Recipe: "tune", Base: "tiny", Register: "y", After: []string{fmt.Sprint(mute.Number)}})
+	gone := r.asks(t, api.SubmitRunRequest{Recipe: "tune", Base: "tiny", Register: "y", After: []string{fmt.Sprint(other.Number)}}) // which goes on: it waits
 	if _, err := (runs{r.Daemon}).CancelRun(t.Context(), r.op, fmt.Sprint(gone.Number), forge.CancelNow); err != nil {
 		t.Fatal(err)
 	}

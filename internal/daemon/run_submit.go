@@ -128,7 +128,7 @@ func (d *Daemon) resolveAmong(ctx context.Context, p forge.Principal, q api.Subm
 		return none, nil, err
 	}
 	looked, err := d.lookBefore(ctx, q, spec, in)
-	return spec, slices.Concat(begins, notes, more, held, looked), err
+	return spec, slices.Concat(begins, notes, more, held, looked, d.budgetNotes(p.Tenant)), err
 }
 
 func resolveTimes(s *forge.RunSpec, q api.SubmitRunRequest, rec recipes.Recipe) {

@@ -113,16 +113,16 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 }
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
-	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Registry: registry{d}, Gates: gates{d}, Progress: &d.reading, Runs: runs{d}, Estimates: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d}, Samples: samples{d}, Pipelines: pipelines{d},
-		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}, Recipes: recipeBook{d}, Evals: evals{d}, Snapshots: snapshots{d}, Bundles: bundles{d}, GC: collector{d}}, d.options(cfg))
+	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Registry: registry{d}, Gates: gates{d}, Progress: &d.reading, Runs: runs{d}, Estimates: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d}, Measures: measures{d}, Samples: samples{d}, Pipelines: pipelines{d},
+		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, Events: events{d}, Recipes: recipeBook{d}, Evals: evals{d}, Schedules: schedules{d}, Costs: costs{d}, Snapshots: snapshots{d}, Bundles: bundles{d}, GC: collector{d}, Hooks: hooks{d}}, d.options(cfg))
 }
 
 func checkPython(cl ClusterConfig, i int) error {
 	if cl.Kind == KindSlurm {
 		return checkReloaded(cl, fmt.Sprintf("clusters[%d].", i))
 	}
-	if cl.Python == "" {
-		return nil
+	if err := checkArtifactRoot(cl, fmt.Sprintf("clusters[%d].", i)); err != nil || cl.Python == "" {
+		return err
 	}
 	if st, err := os.Stat(cl.Python); err != nil || st.Mode()&0o111 == 0 {
 		return forge.Invalidf(fmt.Sprintf("clusters[%d].python", i), "%q is not an executable file", cl.Python).

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -81,6 +82,14 @@ func (s tenants) UpdateTenant(ctx context.Context, p forge.Principal, tenant str
 	}
 	if r.LicenseDeny, err = tenantLists("license_deny", r.LicenseDeny); err != nil {
 		return forge.Tenant{}, err
+	}
+	if r.Budget != nil && *r.Budget > 0 {
+		if unpriced := s.d.unpriced(); len(unpriced) > 0 {
+			e := forge.Errorf(forge.KindPrecondition, "tenant.update", "a budget in money counts only what has a price, and nobody has said that of %s", strings.Join(unpriced, ", ")).
+				WithHint("set clusters[].prices in the configuration (docs/cost.md), or bound GPU-hours: forgectl tenant edit %s --budget-gpu-hours N", tenant)
+			e.Field = "budget"
+			return forge.Tenant{}, e
+		}
 	}
 	t, err := s.d.db.For(p).UpdateTenant(ctx, tenant, store.TenantChange(r))
 	if err == nil {

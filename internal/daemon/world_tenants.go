@@ -20,6 +20,8 @@ type entitlements struct {
 	users    map[waiter]forge.Quota
 	changed  int64 // grows when a weight or a quota changes
 	halfLife time.Duration
+	currency string                  // of budgets
+	broke    map[forge.TenantID]bool // tenants whose budgets were spent when somebody last looked
 	last     atomic.Pointer[sharesAt]
 }
 
@@ -34,7 +36,7 @@ type sharesAt struct {
 func (d *world) putTenant(a forge.TenantAccount) bool {
 	was, known := d.ents.tenants[a.Tenant]
 	d.ents.tenants[a.Tenant] = a
-	if known && was.Weight == a.Weight && was.Quota == a.Quota {
+	if known && was.Weight == a.Weight && was.Quota == a.Quota && was.Budget == a.Budget && (a.Budget.None() || was.Spent == a.Spent) {
 		return false // it used something
 	}
 	d.ents.changed++
@@ -75,6 +77,7 @@ func (d *world) addUp(now time.Time) []forge.TenantShare {
 	for id, a := range d.ents.tenants {
 		used[id] = a.Used.AsOf(now, d.ents.halfLife)
 	}
+	spent := d.spendings(now)
 	// In one order: sums of floating-point numbers depend on theirs, and equal worlds are equal bytes.
 	for _, run := range slices.Sorted(maps.Keys(d.attempts)) {
 		a := d.attempts[run]
@@ -89,7 +92,7 @@ func (d *world) addUp(now time.Time) []forge.TenantShare {
 	out := make([]forge.TenantShare, 0, len(d.ents.tenants))
 	for _, id := range slices.Sorted(maps.Keys(d.ents.tenants)) {
 		a := d.ents.tenants[id]
-		out = append(out, forge.TenantShare{Tenant: id, Weight: a.Weight, Used: forge.GPUTime(used[id]), Quota: a.Quota})
+		out = append(out, forge.TenantShare{Tenant: id, Weight: a.Weight, Used: forge.GPUTime(used[id]), Quota: a.Quota, Spent: a.Budget.SpentText(spent[id], now, d.ents.currency)})
 	}
 	for w, q := range d.ents.users {
 		if i, ok := slices.BinarySearchFunc(out, w.tenant, func(s forge.TenantShare, id forge.TenantID) int { return cmp.Compare(s.Tenant, id) }); ok {
@@ -114,6 +117,9 @@ func (d *world) uses(now time.Time) map[forge.TenantID]*forge.TenantUse {
 	}
 	for i, share := range forge.Shares(all, func(t forge.TenantID) bool { return present[t] }) {
 		out[all[i].Tenant] = &forge.TenantUse{Share: share, GPUHours: float64(all[i].Used) / float64(forge.GPUTimeOf(time.Hour, 1))}
+	}
+	for id, s := range d.spendings(now) {
+		out[id].Budget = d.ents.tenants[id].Budget.Use(s, now, d.ents.currency)
 	}
 	for run, a := range d.attempts {
 		u := out[d.runs[run].Tenant]

@@ -42,25 +42,9 @@ func HashModel(ctx context.Context, dir string, progress func(done, total int64)
 	if err != nil {
 		return fail(err)
 	}
-	names, total, err := modelFiles(ctx, dir)
+	man, err := hashAll(ctx, dir, progress)
 	if err != nil {
 		return fail(err)
-	}
-	man := forge.Manifest{Root: dir}
-	m := &meter{ctx: ctx, total: total, report: progress}
-	for _, name := range names {
-		f, err := hashFile(dir, name, m)
-		if err != nil {
-			return fail(err)
-		}
-		man.Files = append(man.Files, f)
-	}
-	again, _, err := modelFiles(ctx, dir)
-	if err != nil {
-		return fail(err)
-	}
-	if strings.Join(again, "\x00") != strings.Join(names, "\x00") {
-		return fail(changed(dir))
 	}
 	return man, info, nil
 }

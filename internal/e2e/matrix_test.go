@@ -53,6 +53,7 @@ var rules = map[string]access{
 	"what-if":              {role: forge.RoleMember, query: "policy=fifo", ok: []int{200}},
 	"get-run-log":          {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-metrics":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
+	"add-run-metrics":      {role: forge.RoleMember, target: "run", body: `{"attempt":1,"points":[{"step":1,"values":{"loss":1}}]}`, ok: []int{404}, own: true}, // it has no attempt yet
 	"get-run-samples":      {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"list-run-checkpoints": {role: forge.RoleViewer, target: "run", ok: []int{200}},
 	"get-run-bundle":       {role: forge.RoleViewer, target: "run", ok: []int{200}},
@@ -78,6 +79,15 @@ var rules = map[string]access{
 	"list-evals":        {role: forge.RoleViewer, ok: []int{200}},
 	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
 	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
+
+	"list-schedules":  {role: forge.RoleViewer, ok: []int{200}},
+	"get-schedule":    {role: forge.RoleViewer, target: "schedule", ok: []int{200}},
+	"add-schedule":    {role: forge.RoleMember, body: `{"name":"NEW","cron":"0 0 1 1 *","run":{"recipe":"probe"}}`, ok: []int{201}},
+	"remove-schedule": {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true},
+	"pause-schedule":  {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true},
+	"resume-schedule": {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true, first: "/pause"},
+	"run-schedule":    {role: forge.RoleMember, target: "schedule", ok: []int{200}, own: true},
+	"clear-schedule":  {role: forge.RoleAdmin, target: "schedule", body: `{"reason":"looked at"}`, ok: []int{412}}, // it has found nothing
 
 	"list-datasets":       {role: forge.RoleViewer, ok: []int{200}},
 	"get-dataset":         {role: forge.RoleViewer, target: "dataset", ok: []int{200}},
@@ -136,6 +146,15 @@ var rules = map[string]access{
 	"update-tenant": {role: forge.RoleOperator, target: "tenant", body: `{"weight":2,"max_gpus":8}`, ok: []int{200}},
 	"create-tenant": {role: forge.RoleOperator, body: `{"name":"NEW"}`, ok: []int{201}},
 
+	"list-hooks":           {role: forge.RoleAdmin, ok: []int{200}},
+	"create-hook":          {role: forge.RoleAdmin, body: `{"name":"NEW","on":["stage"],"url":"http://127.0.0.1:9/x"}`, ok: []int{201}},
+	"get-hook":             {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"remove-hook":          {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"pause-hook":           {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"resume-hook":          {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+	"test-hook":            {role: forge.RoleAdmin, target: "hook", ok: []int{200}}, // that nobody listens there is an answer
+	"list-hook-deliveries": {role: forge.RoleAdmin, target: "hook", ok: []int{200}},
+
 	"list-clusters":  {role: forge.RoleViewer, ok: []int{200}},
 	"check-cluster":  {role: forge.RoleOperator, target: "cluster", ok: []int{200}},
 	"resume-cluster": {role: forge.RoleOperator, target: "cluster", ok: []int{412}}, // it is not paused
@@ -164,7 +183,7 @@ type matrix struct {
 
 func TestWhoMayDoWhat(t *testing.T) {
 	ctx, s := openFor(t, 4*time.Minute, func(o *forgedtest.Options) {
-		o.CPUSlots, o.Extra = 1, "limits: {requests_per_second: 0}\n" // it is not the counting that is looked at
+		o.CPUSlots, o.Extra = 1, "limits: {requests_per_second: 0}\nhooks: {allow_hosts: [\"http://127.0.0.1:9\"]}\n" // it is not the counting that is looked at
 	})
 	url, err := s.TCP()
 	must(t, err)
@@ -320,6 +339,10 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		var r api.Submitted
 		m.do(ctx, "POST", "/v1/runs", maker, `{"recipe":"probe"}`, &r)
 		return string(r.Run.ID)
+	case "schedule":
+		name := m.name()
+		m.do(ctx, "POST", "/v1/schedules", maker, fmt.Sprintf(`{"name":%q,"cron":"0 0 1 1 *","run":{"recipe":"probe"}}`, name), nil)
+		return name
 	case "key":
 		var k api.CreatedKey
 		m.do(ctx, "POST", "/v1/keys", w, `{}`, &k)
@@ -347,6 +370,13 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 		return m.model(ctx, maker)
 	case "registration":
 		return m.name()
+	case "hook":
+		if w.role == forge.RoleMember {
+			maker = m.in[w.tenant][forge.RoleAdmin]
+		}
+		var h forge.Hook
+		m.do(ctx, "POST", "/v1/hooks", maker, fmt.Sprintf(`{"name":%q,"on":["stage"],"url":"http://127.0.0.1:9/x"}`, m.name()), &h)
+		return string(h.ID)
 	case "cluster":
 		return "local"
 	case "suite":
@@ -364,7 +394,7 @@ func (m *matrix) thing(ctx context.Context, kind string, w who) string {
 // absent is a name of the kind that is nobody's.
 func absent(kind string) string {
 	switch kind {
-	case "dataset", "version", "model", "own model", "self", "cluster", "recipe", "suite":
+	case "dataset", "version", "model", "own model", "self", "cluster", "recipe", "suite", "schedule":
 		return "nobody-s"
 	}
 	return "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -373,7 +403,7 @@ func absent(kind string) string {
 // send calls an operation about something.
 func (m *matrix) send(ctx context.Context, op apiOp, rule access, w who, id string, headers ...string) (int, string) {
 	path := op.path
-	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}"} {
+	for _, p := range []string{"{run}", "{key}", "{user}", "{tenant}", "{cluster}", "{name}", "{node}", "{schedule}", "{hook}"} {
 		path = strings.ReplaceAll(path, p, id)
 	}
 	path = strings.NewReplacer("{version}", "latest", "{alias}", "none", "{sha256}", strings.Repeat("0", 64)).Replace(path)

@@ -43,6 +43,7 @@ func noRegression(p Policy, e Evidence) []forge.RuleResult {
 
 func regressionOf(rule RegressionRule, suite string, e Evidence) forge.RuleResult {
 	c, ok := e.Compared[suite]
+	v, has := e.Evals[suite]
 	missing := func(hint, words string, args ...any) forge.RuleResult {
 		r := about(suite, result(forge.GateMissing, hint, words, args...))
 		if e.Reward {
@@ -58,6 +59,8 @@ func regressionOf(rule RegressionRule, suite string, e Evidence) forge.RuleResul
 		return missing(hint, "there is no comparison with %s, which is in production: one of the two has no whole eval of suite %s as it is", e.Baseline, suite)
 	case c.Suite != suite || c.Baseline.Model != e.Baseline || c.Candidate.ModelSHA256 != e.SHA256 || e.SHA256 == "":
 		return missing(hint, "the comparison is of %s (%.12s) with %s by suite %s, and not of this version with %s", orNone(c.Candidate.Model), orNone(c.Candidate.ModelSHA256), orNone(c.Baseline.Model), orNone(c.Suite), e.Baseline)
+	case has && (v.Eval != c.Candidate.Eval || v.SuiteSHA256 != c.SuiteSHA256):
+		return missing(hint, "the comparison is of eval %s, and the newest is %s, or its suite was changed since", c.Candidate.Eval, v.Eval)
 	case !(c.Alpha > 0 && c.Alpha <= defaultAlpha):
 		return missing(hint, "the comparison allows chance %g; gates allow at most %g", c.Alpha, defaultAlpha)
 	}

@@ -212,7 +212,7 @@ func boundOf(m Benchmark, v Side, s forge.EvalScore) (bound float64, why string)
 	if n < 2 {
 		return 0, "it is of one sample, which has no interval"
 	}
-	if err == 0 {
+	if !slices.ContainsFunc(x, func(v float64) bool { return v != x[0] }) {
 		return 0, "all its samples have one score that is neither 0 nor 1, which tells nothing of the next"
 	}
 	half := tInv(0.025, n-1) * err

@@ -2,10 +2,7 @@ package gate
 
 import (
 	"cmp"
-	"fmt"
-	"hash/fnv"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -105,7 +102,7 @@ func (p *paired) compare(o Options) forge.BenchmarkComparison {
 		if p.cluster != nil {
 			out.Clusters = int64(len(u.sum))
 		}
-		r := rand.New(rand.NewPCG(uint64(o.Seed), streamOf(p.Benchmark)))
+		r := chanceOf(o.Seed, p.Benchmark)
 		mean, err := u.mean()
 		out.Difference = mean
 		out.Low, out.High = u.interval(mean, err, u.bootstrap(mean, o.Resamples, r), o.Alpha, p.reach())
@@ -143,14 +140,10 @@ func (p *paired) reach() float64 {
 	for i := range p.b {
 		lo, hi = min(lo, p.b[i], p.c[i]), max(hi, p.b[i], p.c[i])
 	}
+	if p.weight != nil {
+		return (hi - lo) * slices.Max(p.weight)
+	}
 	return hi - lo
-}
-
-// streamOf gives each benchmark random numbers of its own, whatever else is in the suite.
-func streamOf(m Benchmark) uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s", m.Task, m.Filter, m.Metric)
-	return h.Sum64()
 }
 
 func direction(lower bool) string {
@@ -211,6 +204,17 @@ func judge(b *forge.BenchmarkComparison, p *paired, o Options) {
 	b.Words = words(b, o.Alpha)
 }
 
+// PairsFor is how many pairs show a drop with a chance of 80 %, where that share of pairs of scores of 0 and 1 differs.
+func PairsFor(drop, differ, alpha float64) int64 {
+	return int64(math.Ceil(pairsFor(drop, differ-drop*drop, alpha)))
+}
+
+// pairsFor is the number at which a mean of that size is told from 0, one-sided, with a chance of 80 %.
+func pairsFor(mean, variance, alpha float64) float64 {
+	z := (phiInv(1-alpha) + phiInv(power)) / mean
+	return z * z * variance
+}
+
 // needed is how many pairs would settle it with a chance of 80 %, if the differences go on as they are: as regressed or as no worse, whichever takes
 // fewer. 0: no number would.
 func needed(b *forge.BenchmarkComparison, p *paired, alpha float64) int64 {
@@ -221,21 +225,23 @@ func needed(b *forge.BenchmarkComparison, p *paired, alpha float64) int64 {
 	}
 	u := unitsOf(d, p.cluster)
 	_, err := u.mean()
-	best := math.Inf(1)
-	if len(u.sum) > 1 && err > 0 {
-		variance := err * err * n
+	best, perUnit := math.Inf(1), n/float64(len(u.sum))
+	switch {
+	case b.Better+b.Worse == 0 && b.Margin > 0: // until what was not seen is within the margin
+		best = math.Log(alpha) / math.Log1p(-min(b.Margin/p.reach(), 0.99)) * perUnit
+	case b.Better+b.Worse > 0 && len(u.sum) > 1:
 		ask := func(alpha, by float64) {
 			if by > 0 {
-				z := (phiInv(1-alpha) + phiInv(power)) / by
-				best = min(best, z*z*variance)
+				best = min(best, pairsFor(by, err*err*n, alpha))
 			}
 		}
 		ask(alpha, b.Difference+b.Margin)
 		if b.Difference <= -b.Margin/2 {
 			ask(alpha*b.P/max(b.P, b.PAdjusted), -b.Difference)
 		}
-	} else if b.Margin > 0 && b.Better+b.Worse == 0 {
-		best = math.Log(alpha) / math.Log1p(-min(b.Margin/p.reach(), 0.99)) * n / float64(len(u.sum))
+		if b.Method == "bootstrap" {
+			best = max(best, fewUnits*perUnit)
+		}
 	}
 	if math.IsInf(best, 1) || best > 1e15 {
 		return 0

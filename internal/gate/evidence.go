@@ -63,7 +63,7 @@ type Side struct {
 	Facts       forge.EvalFacts
 	Scores      []forge.EvalScore
 	Samples     []Samples
-	Parts       map[string][]string // of each group among the tasks: the tasks with samples that it sums up; a group that is not here cannot be compared
+	Parts       map[string][]string // of each group among the tasks: the tasks with samples that it sums up; of one that is not here, those whose names begin with its own
 }
 
 // Options bound a comparison. The zero value is what gates use.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -37,8 +38,9 @@ func (d *differences) pair(m Benchmark, b, c Side) *paired {
 	}
 	parts := []string{m.Task}
 	if taskOf(b, m.Task).Group || taskOf(c, m.Task).Group {
-		if parts = b.Parts[m.Task]; len(parts) == 0 || !slices.Equal(parts, c.Parts[m.Task]) {
-			d.add("samples."+m.Task, "", "", "it sums up other tasks, and which ones is not recorded alike for both")
+		parts = partsOf(b, m.Task)
+		if other := partsOf(c, m.Task); len(parts) == 0 || !slices.Equal(parts, other) {
+			d.add("samples."+m.Task, strings.Join(parts, ", "), strings.Join(other, ", "), "it sums up other tasks, and it is not known of both that they are the same ones")
 			return nil
 		}
 	}
@@ -179,6 +181,26 @@ func (d *differences) mean(p *paired, at string, bs, cs forge.EvalScore, parts [
 		}
 	}
 	d.add("scores."+at, number(bs.Value), number(cs.Value), "the samples have means of %s and %s: the score is not the mean of its samples", number(meanOf(p.b)), number(meanOf(p.c)))
+}
+
+// partsOf are the tasks that a group sums up: as the eval has them, else those that bear its name before their own, which is how lm-eval names them
+// (blimp, blimp_ellipsis_n_bar_1), if they have all its samples. Whether they are the right ones shows when the mean of their samples is its score.
+func partsOf(s Side, group string) []string {
+	if named := s.Parts[group]; len(named) > 0 {
+		return named
+	}
+	var out []string
+	n := int64(0)
+	for _, t := range s.Facts.Tasks {
+		if !t.Group && strings.HasPrefix(t.Task, group+"_") {
+			out, n = append(out, t.Task), n+t.Effective
+		}
+	}
+	if n != taskOf(s, group).Effective {
+		return nil
+	}
+	slices.Sort(out)
+	return out
 }
 
 func scoreOf(s Side, m Benchmark) (forge.EvalScore, bool) {

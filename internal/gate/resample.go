@@ -3,7 +3,6 @@ package gate
 import (
 	"cmp"
 	"math"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -116,7 +115,7 @@ func blocksOf(value, size []float64) []block {
 }
 
 // bootstrap are the means of so many resamples, ascending.
-func (u units) bootstrap(mean float64, resamples int, r *rand.Rand) []float64 {
+func (u units) bootstrap(mean float64, resamples int, r *chance) []float64 {
 	values := make([]float64, len(u.sum))
 	for i := range values {
 		s, m := u.of(i)
@@ -140,7 +139,7 @@ func (u units) bootstrap(mean float64, resamples int, r *rand.Rand) []float64 {
 			}
 		}
 		if spread > 0 {
-			sum += float64(math.Sqrt(spread) * r.NormFloat64())
+			sum += float64(math.Sqrt(spread) * r.normal())
 		}
 		out[i] = mean + sum/size
 	}
@@ -151,7 +150,7 @@ func (u units) bootstrap(mean float64, resamples int, r *rand.Rand) []float64 {
 // flipped is the chance of a sum as low as the one seen, or lower, where each unit might as well have had the other sign: of two evals between which
 // nothing changed, who is the baseline is chance. For scores of 0 and 1 this is McNemar's test. It counts the draw that was seen itself, so that
 // the chance of p <= alpha is never above alpha.
-func (u units) flipped(resamples int, r *rand.Rand) float64 {
+func (u units) flipped(resamples int, r *chance) float64 {
 	var seen, all float64
 	var values []float64
 	for _, s := range u.sum {
@@ -170,7 +169,7 @@ func (u units) flipped(resamples int, r *rand.Rand) float64 {
 			spread += float64(float64(b.n) * b.spread)
 		}
 		if spread > 0 {
-			sum += float64(math.Sqrt(spread) * r.NormFloat64())
+			sum += float64(math.Sqrt(spread) * r.normal())
 		}
 		if sum <= seen {
 			asLow++
@@ -204,15 +203,22 @@ func (u units) interval(mean, err float64, means []float64, alpha, reach float64
 		unseen := float64((share - float64(differ)/float64(n)) * reach)
 		low, high = min(low, mean-unseen), max(high, mean+unseen)
 	}
+	if n < fewUnits { // two differences that happen to be equal have no spread, and prove nothing of the third; that they are no proof of a drop p knows
+		low = min(low, mean-float64(ruleOfThree(float64(n), alpha)*reach))
+	}
 	return max(low, -reach), min(high, reach)
 }
 
-// fewDiffer: of fewer units that differ a bootstrap knows too little. Those that might have differed and did not are then allowed for.
-const fewDiffer = 10
+const (
+	// fewDiffer: of fewer units that differ a bootstrap knows too little. Those that might have differed and did not are then allowed for.
+	fewDiffer = 10
+	// fewUnits: of fewer units it is allowed for that some might have come out in any way, and none of them was among these.
+	fewUnits = 30
+)
 
 // binomial draws how many of n come out, each with chance p: by counting up where few are expected, else by Hörmann's transformed rejection with
 // squeeze (BTRS, J. Stat. Comput. Simul. 46, 1993).
-func binomial(r *rand.Rand, n int64, p float64) int64 {
+func binomial(r *chance, n int64, p float64) int64 {
 	if p > 0.5 {
 		return n - binomial(r, n, 1-p)
 	}
@@ -223,7 +229,7 @@ func binomial(r *rand.Rand, n int64, p float64) int64 {
 	odds := p / (1 - p)
 	if f*p < 10 {
 		for {
-			u, at := r.Float64(), math.Exp(f*math.Log1p(-p))
+			u, at := r.float(), math.Exp(f*math.Log1p(-p))
 			for k := 0.; k <= f && k < 120; k++ {
 				if u < at {
 					return int64(k)
@@ -240,7 +246,7 @@ func binomial(r *rand.Rand, n int64, p float64) int64 {
 	squeeze := 0.92 - 4.2/b
 	var alpha, logOdds, mode, top float64
 	for {
-		u, v := r.Float64()-0.5, r.Float64()
+		u, v := r.float()-0.5, r.float()
 		us := 0.5 - math.Abs(u)
 		k := math.Floor((2*a/us+b)*u + c)
 		if us >= 0.07 && v <= squeeze {

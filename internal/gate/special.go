@@ -49,6 +49,8 @@ func deviance(x, m float64) float64 {
 // choose is Γ(n+1)/(Γ(x+1)Γ(n-x+1)) p^x q^(n-x), for any x from 0 to n.
 func choose(x, n, p, q float64) float64 {
 	switch {
+	case n == 0:
+		return 1
 	case x == 0:
 		return math.Exp(n * math.Log1p(-p))
 	case x == n:

@@ -40,6 +40,9 @@ func (d *differences) facts(b, c Side) {
 	d.same("suite_sha256", b.SuiteSHA256, c.SuiteSHA256, "the suite was changed in between")
 	d.whole(b, c)
 	f, g := b.Facts, c.Facts
+	if b.ModelSHA256 != f.ModelSHA256 || c.ModelSHA256 != g.ModelSHA256 {
+		d.add("model_sha256", f.ModelSHA256, g.ModelSHA256, "one of the evals is of other bytes than the version that it stands for")
+	}
 	d.same("dtype", f.DType, g.DType, "the number format of the weights moves scores by itself")
 	// one card of a kind or another may be told apart (cuda:1); CPU and GPU add up in another order, which turns answers that were close
 	kind := func(s string) string { k, _, _ := strings.Cut(s, ":"); return k }

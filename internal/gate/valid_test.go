@@ -20,6 +20,7 @@ var spoilt = []struct {
 	{"another suite", "suite", false, func(s *gate.Side) { s.Suite = "theirs" }},
 	{"a suite that was changed", "suite_sha256", false, func(s *gate.Side) { s.SuiteSHA256 = strings.Repeat("0", 64) }},
 	{"no digest of the suite", "suite_sha256", true, func(s *gate.Side) { s.SuiteSHA256 = "" }},
+	{"an eval of other bytes than it says", "model_sha256", true, func(s *gate.Side) { s.Facts.ModelSHA256 = "other" }},
 	{"a limited eval", "limit", true, func(s *gate.Side) { s.Limited = true }},
 	{"a limit among the facts alone", "limit", true, func(s *gate.Side) { s.Facts.Limit = 10 }},
 	{"another number format", "dtype", false, func(s *gate.Side) { s.Facts.DType = "float32" }},

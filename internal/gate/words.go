@@ -24,6 +24,8 @@ func words(b *forge.BenchmarkComparison, alpha float64) string {
 		switch {
 		case b.Needed > 0:
 			fmt.Fprintf(&out, "; about %d pairs would settle it if they differ as these %d do", b.Needed, b.Pairs)
+		case b.Pairs == 1:
+			out.WriteString("; one pair says nothing of how much others would differ")
 		case b.Margin == 0:
 			out.WriteString("; with a margin of 0 only what is better counts as no worse, and these do not differ that way")
 		default:

@@ -36,7 +36,7 @@ func ChooseResumeContext(ctx context.Context, runDir string, fit Fit, from *forg
 		case gone != nil:
 			removed = append(removed, forge.SkippedSave{Path: gone.Path, Step: gone.Step, Why: "it was removed while it was verified"})
 			continue // whoever removes has saved something newer
-		case r.Path == "" && len(r.Skipped) > 0 && !settled(runDir, fit, r.Skipped):
+		case r.Path == "" && !settled(runDir, fit, r.Skipped):
 			continue // one was listed before it was finished, and the one before it looked at after it was removed
 		case r.Path == "" && from != nil:
 			return branchFrom(ctx, r, fit, *from)

@@ -57,9 +57,12 @@ type Fake struct {
 	hook       func(op string)
 	calls      map[string]int
 	evals      []fakeEval
+	schedules  []api.ScheduleDetail
+	removed    map[forge.ScheduleID]bool
 	files      map[string][]byte // of datasets, by tenant and digest
 	rows       map[forge.DatasetVersionID][]byte
 	impact     *forge.Impact
+	herald     []*fakeHook
 }
 
 type logName struct {
@@ -73,7 +76,7 @@ type logName struct {
 func New(now time.Time) *Fake {
 	f := &Fake{now: now, secrets: map[string]forge.KeyID{MemberSecret: "K1", OperatorSecret: "K2", RevokedSecret: "K3", StrangerSecret: "K4"}, changed: make(chan struct{}),
 		logs: map[logName]string{}, metrics: map[forge.RunID]api.Metrics{}, saves: map[forge.RunID][]forge.Checkpoint{},
-		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, underWay: map[underWayKey]string{}, fail: map[string]error{}, calls: map[string]int{}}
+		whys: map[forge.RunID]api.Why{}, done: map[onceKey]onceDone{}, underWay: map[underWayKey]string{}, fail: map[string]error{}, calls: map[string]int{}, removed: map[forge.ScheduleID]bool{}}
 	f.tenants = []forge.Tenant{{ID: "T1", Name: "default", CreatedAt: now, Weight: 1}, {ID: "T2", Name: "other", CreatedAt: now, Weight: 1}}
 	f.users = []forge.User{{ID: "U1", Tenant: "T1", Name: "ada", Role: forge.RoleMember, CreatedAt: now}, {ID: "U2", Tenant: "T1", Name: "root", Role: forge.RoleOperator, CreatedAt: now},
 		{ID: "U3", Tenant: "T1", Name: "eve", Role: forge.RoleMember, CreatedAt: now}, {ID: "U4", Tenant: "T2", Name: "bob", Role: forge.RoleMember, CreatedAt: now}}
@@ -89,7 +92,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Evals: f, Snapshots: f, Bundles: f, GC: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Measures: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Evals: f, Schedules: f, Costs: f, Snapshots: f, Bundles: f, GC: f, Hooks: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

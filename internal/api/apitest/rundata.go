@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -84,6 +85,42 @@ func (f *Fake) Metrics(_ context.Context, p forge.Principal, run string, q api.M
 		m.Curves = curves
 	}
 	return m, nil
+}
+
+// AddMetrics implements api.Measures: what comes is counted, and the run's last values follow.
+func (f *Fake) AddMetrics(_ context.Context, p forge.Principal, run string, q api.AddMetricsRequest) (api.MetricsAdded, error) {
+	leave, err := f.enter("AddMetrics")
+	if err != nil {
+		return api.MetricsAdded{}, err
+	}
+	defer leave()
+	r, err := f.findOwn(p, "metrics.add", run)
+	switch {
+	case err != nil:
+		return api.MetricsAdded{}, err
+	case q.Attempt < r.Attempt:
+		return api.MetricsAdded{}, forge.Errorf(forge.KindConflict, "metrics.add", "attempt %d of run %d is superseded by attempt %d", q.Attempt, r.Number, r.Attempt)
+	case q.Attempt > r.Attempt:
+		return api.MetricsAdded{}, forge.Errorf(forge.KindNotFound, "metrics.add", "run %d has no attempt %d", r.Number, q.Attempt)
+	}
+	m := f.metrics[r.ID]
+	m.Last = maps.Clone(m.Last)
+	if m.Last == nil {
+		m.Last = map[string]float64{}
+	}
+	out := api.MetricsAdded{Run: r.Number, Attempt: q.Attempt, Points: len(q.Points)}
+	for _, point := range q.Points {
+		for k, v := range point.Values {
+			if v == nil {
+				out.Dropped++
+				continue
+			}
+			out.Values++
+			m.Last[k] = *v
+		}
+	}
+	f.metrics[r.ID] = m
+	return out, nil
 }
 
 // Checkpoints implements api.RunData.

@@ -316,6 +316,21 @@ func (f *Fake) UpdateTenant(_ context.Context, p forge.Principal, tenant string,
 				}
 			}
 		}
+		b := forge.Budget{Period: forge.BudgetMonth, Warn: forge.DefaultBudgetWarn}
+		if t.Budget != nil {
+			b = *t.Budget
+		}
+		for v, to := range map[*float64]*float64{&b.Money: r.Budget, &b.GPUHours: r.BudgetGPUHours, &b.Warn: r.BudgetWarn} {
+			if to != nil {
+				*v = *to
+			}
+		}
+		if r.BudgetPeriod != nil {
+			b.Period = *r.BudgetPeriod
+		}
+		if t.Budget = &b; b.None() {
+			t.Budget = nil
+		}
 		f.tenants[i] = t
 		return t, nil
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -39,6 +40,24 @@ func (c *Client) Evals(ctx context.Context, f api.EvalFilter) (api.List[forge.Ev
 func (c *Client) Eval(ctx context.Context, run string) (api.EvalDetail, error) {
 	var out api.EvalDetail
 	err := c.ask(ctx, http.MethodGet, "/v1/evals/"+url.PathEscape(run), nil, nil, &out)
+	return out, err
+}
+
+// CompareEvals holds a candidate against a baseline.
+func (c *Client) CompareEvals(ctx context.Context, f api.CompareFilter) (api.EvalComparison, error) {
+	q := url.Values{}
+	setText(q, "baseline", f.Baseline)
+	setText(q, "suite", f.Suite)
+	setInt(q, "flips", int64(f.Flips))
+	var out api.EvalComparison
+	err := c.ask(ctx, http.MethodGet, api.EvalsPath+"/"+url.PathEscape(f.Candidate)+"/compare", q, nil, &out)
+	return out, err
+}
+
+// ImportEval sends an eval that was made elsewhere: a gzip of an api.EvalHead and its samples. The digest is that of the body.
+func (c *Client) ImportEval(ctx context.Context, sha256 string, size int64, open func() (io.ReadCloser, error)) (api.EvalDetail, error) {
+	var out api.EvalDetail
+	err := c.askLong(ctx, http.MethodPost, api.EvalsPath, url.Values{"sha256": {sha256}}, archive{api.EvalImportType, size, open}, &out)
 	return out, err
 }
 

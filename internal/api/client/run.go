@@ -96,6 +96,16 @@ func (c *Client) EveryRunRow(ctx context.Context, f api.RunFilter) iter.Seq2[api
 	return everyRun(ctx, f, rowPage, c.RunRows)
 }
 
+// EveryRunRowWithCost is EveryRunRow with what each run has had and what it cost.
+func (c *Client) EveryRunRowWithCost(ctx context.Context, f api.RunFilter) iter.Seq2[api.RunRow, error] {
+	return everyRun(ctx, f, rowPage, func(ctx context.Context, f api.RunFilter) (out api.List[api.RunRow], err error) {
+		q := filterQuery(f)
+		q.Set("cost", "true")
+		err = c.ask(ctx, http.MethodGet, "/v1/runs/rows", q, nil, &out)
+		return out, err
+	})
+}
+
 // EveryRun yields whole runs until f.Limit of them came, or all when it is 0.
 func (c *Client) EveryRun(ctx context.Context, f api.RunFilter) iter.Seq2[forge.Run, error] {
 	return everyRun(ctx, f, api.MaxLimit, c.Runs)
@@ -233,6 +243,13 @@ func (c *Client) Metrics(ctx context.Context, run string, m api.MetricsQuery) (a
 	setInt(q, "points", int64(m.Points))
 	var out api.Metrics
 	err := c.ask(ctx, http.MethodGet, runPath(run, "/metrics"), q, nil, &out)
+	return out, err
+}
+
+// AddMetrics brings points of a run's curves. The same batch may be sent again.
+func (c *Client) AddMetrics(ctx context.Context, run string, r api.AddMetricsRequest) (api.MetricsAdded, error) {
+	var out api.MetricsAdded
+	err := c.ask(ctx, http.MethodPost, runPath(run, "/metrics"), nil, r, &out)
 	return out, err
 }
 

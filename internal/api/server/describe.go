@@ -33,7 +33,7 @@ var follow = []struct {
 	from, value, param string
 	to                 []string
 }{
-	{"submit-run", "/run/id", "run", []string{"get-run", "why-run", "cancel-run", "hold-run", "release-run", "retry-run", "get-run-log", "get-run-metrics", "list-run-checkpoints", "list-run-events"}},
+	{"submit-run", "/run/id", "run", []string{"get-run", "why-run", "cancel-run", "hold-run", "release-run", "retry-run", "get-run-log", "get-run-metrics", "add-run-metrics", "list-run-checkpoints", "list-run-events"}},
 	{"retry-run", "/run/id", "run", []string{"get-run", "cancel-run"}},
 	{"create-key", "/id", "key", []string{"get-key", "rotate-key", "revoke-key"}},
 	{"create-user", "/id", "user", []string{"get-user", "update-user", "disable-user", "enable-user"}},

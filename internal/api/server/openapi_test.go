@@ -51,7 +51,8 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "POST /v1/schedules", "GET /v1/schedules", "GET /v1/schedules/{schedule}", "POST /v1/schedules/{schedule}/remove", "POST /v1/schedules/{schedule}/pause",
+		"POST /v1/schedules/{schedule}/resume", "POST /v1/schedules/{schedule}/run", "POST /v1/schedules/{schedule}/clear", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
 		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/datasets/{name}/versions/{version}/files/{sha256}", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
 		"POST /v1/models/import", "POST /v1/models/register", "POST /v1/models/{name}/versions/{version}/verify", "GET /v1/gc", "POST /v1/gc", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/progress/{key}",
@@ -59,10 +60,11 @@ func TestOpenAPI(t *testing.T) {
 		"GET /v1/models/{name}/aliases", "POST /v1/models/{name}/versions/{version}/aliases", "POST /v1/models/{name}/aliases/{alias}/remove", "GET /v1/gates", "GET /v1/gates/{name}",
 		"POST /v1/estimates", "POST /v1/pipelines", "POST /v1/runs", "GET /v1/runs", "GET /v1/runs/rows", "GET /v1/runs/{run}", "POST /v1/runs/{run}/cancel", "POST /v1/runs/{run}/retry",
 		"POST /v1/runs/{run}/hold", "POST /v1/runs/{run}/release", "GET /v1/clusters", "POST /v1/clusters/{cluster}/resume", "GET /v1/clusters/{cluster}/check",
-		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "GET /v1/runs/{run}/samples", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
+		"GET /v1/runs/{run}/why", "GET /v1/runs/{run}/log", "GET /v1/runs/{run}/metrics", "POST /v1/runs/{run}/metrics", "GET /v1/runs/{run}/samples", "GET /v1/runs/{run}/checkpoints", "GET /v1/runs/{run}/events",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key}", "POST /v1/keys/{key}/rotate", "POST /v1/keys/{key}/revoke", "POST /v1/login/munge",
 		"POST /v1/tenants", "GET /v1/tenants", "GET /v1/tenants/{tenant}", "PATCH /v1/tenants/{tenant}", "GET /v1/runs/{run}/priority", "POST /v1/runs/{run}/priority", "GET /v1/whoami", "GET /v1/doctor",
 		"POST /v1/runs/{run}/interrupt", "GET /v1/runs/{run}/seat", "GET /v1/runs/{run}/bundle", "GET /v1/runs/{run}/source", "GET /v1/queue/what-if",
+		"POST /v1/hooks", "GET /v1/hooks", "GET /v1/hooks/{hook}", "POST /v1/hooks/{hook}/remove", "POST /v1/hooks/{hook}/pause", "POST /v1/hooks/{hook}/resume", "POST /v1/hooks/{hook}/test", "GET /v1/hooks/{hook}/deliveries",
 		"POST /v1/users", "GET /v1/users", "GET /v1/users/{user}", "PATCH /v1/users/{user}", "POST /v1/users/{user}/disable", "POST /v1/users/{user}/enable",
 	}
 	ops := operations(o)
@@ -118,7 +120,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	})
 	t.Run("bodies refuse what they do not know", func(t *testing.T) {
-		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest"} {
+		for _, name := range []string{"SubmitRunRequest", "AddDatasetRequest", "CreateKeyRequest", "CancelRequest", "HoldRequest", "PriorityRequest", "UpdateTenantRequest", "InterruptRequest", "CreateHookRequest", "AddMetricsRequest", "MetricPoint"} {
 			sc := o.Components.Schemas.Map()[name]
 			if sc == nil || sc.AdditionalProperties != false {
 				t.Errorf("%s is open", name)
@@ -203,6 +205,12 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"GET /v1/runs/{run}/bundle", "/v1/runs/2/bundle", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
 		{"GET /v1/suites", "", ""}, {"GET /v1/suites/{name}", "/v1/suites/default-offline", ""}, {"GET /v1/evals", "/v1/evals?suite=default-offline", ""},
 		{"GET /v1/evals/{run}", "/v1/evals/2", ""}, {"GET /v1/evals/{run}/samples", "/v1/evals/2/samples?task=forge_reading", ""},
+		{"POST /v1/schedules", "", `{"name":"nightly","cron":"0 3 * * *","tz":"Europe/Berlin","run":{"recipe":"eval","suite":"default-offline","model":"bot@production"},"baseline":"bot@previous","on_regression":"block"}`},
+		{"POST /v1/schedules/{schedule}/pause", "/v1/schedules/nightly/pause", ""}, {"POST /v1/schedules/{schedule}/resume", "/v1/schedules/nightly/resume", ""}, {"POST /v1/schedules/{schedule}/run", "/v1/schedules/nightly/run", ""},
+		{"GET /v1/schedules", "", ""}, {"GET /v1/schedules/{schedule}", "/v1/schedules/nightly?firings=3", ""}, {"POST /v1/schedules/{schedule}/clear", "/v1/schedules/nightly/clear", `{"reason":"looked at"}`},
+		{"POST /v1/schedules/{schedule}/remove", "/v1/schedules/nightly/remove", ""}, {"POST /v1/hooks", "", `{"name":"chat","on":["stage","run.held"],"url":"https://example.org/forge","match":"bot*","failures":true}`}, {"GET /v1/hooks", "/v1/hooks?limit=5", ""}, {"GET /v1/hooks/{hook}", "/v1/hooks/chat", ""},
+		{"POST /v1/hooks/{hook}/test", "/v1/hooks/chat/test", ""}, {"GET /v1/hooks/{hook}/deliveries", "/v1/hooks/chat/deliveries?state=delivered", ""},
+		{"POST /v1/hooks/{hook}/pause", "/v1/hooks/chat/pause", ""}, {"POST /v1/hooks/{hook}/resume", "/v1/hooks/chat/resume", ""}, {"POST /v1/hooks/{hook}/remove", "/v1/hooks/chat/remove", ""},
 		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},

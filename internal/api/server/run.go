@@ -43,7 +43,8 @@ type runsInput struct {
 }
 
 type runRowsInput struct {
-	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Rows at most"`
+	Limit int  `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Rows at most"`
+	Cost  bool `query:"cost" doc:"With what each has had and what it cost up to now"`
 	RunQuery
 }
 
@@ -73,6 +74,19 @@ func (s *server) runs() {
 		rows := api.List[api.RunRow]{Items: make([]api.RunRow, len(l.Items)), Next: l.Next}
 		for i := range l.Items {
 			rows.Items[i] = api.RowOf(&l.Items[i])
+		}
+		if err != nil || !in.Cost {
+			return rows, err
+		}
+		ids := make([]forge.RunID, len(rows.Items))
+		for i := range rows.Items {
+			ids[i] = rows.Items[i].ID
+		}
+		costs, err := s.Costs.RunCosts(ctx, p, ids)
+		for i := range rows.Items {
+			if c, had := costs[rows.Items[i].ID]; had {
+				rows.Items[i].GPUHours, rows.Items[i].Cost = c.GPUHours, c.Money
+			}
 		}
 		return rows, err
 	})

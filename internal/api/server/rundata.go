@@ -37,6 +37,7 @@ type whatIfInput struct {
 
 func (s *server) runData() {
 	s.samples()
+	s.measures()
 	operation(s, spec{
 		id: "what-if", method: http.MethodGet, path: "/v1/queue/what-if", tag: "queue", role: forge.RoleMember,
 		summary: "Say what a change of the site would do to the queue",

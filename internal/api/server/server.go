@@ -134,8 +134,11 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.events()
 	srv.recipes()
 	srv.evals()
+	srv.schedules()
+	srv.costs()
 	srv.snapshots()
 	srv.bundles()
+	srv.hooks()
 	if o.Report != nil {
 		mux.Handle("POST "+forge.ReportPath, heardAtMost(newMeters(reportRate, 2*reportRate), o.Report))
 	}

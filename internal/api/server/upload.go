@@ -34,6 +34,8 @@ func (s *server) uploading(r *http.Request) (uploading, bool) {
 	case r.Method != http.MethodPost || r.Body == nil || r.Body == http.NoBody:
 	case path == api.SnapshotPath:
 		return uploading{api.SnapshotType, s.opts.MaxSnapshot + s.opts.MaxSnapshot/100 + 1<<20, true}, true // what does not compress grows a little
+	case path == api.EvalsPath:
+		return uploading{api.EvalImportType, api.MaxEvalImport, true}, true
 	case strings.HasPrefix(path, api.DatasetFilesPath):
 		return uploading{api.BytesType, s.opts.MaxDataset, false}, true
 	case strings.HasPrefix(path, api.DatasetsPath+"/") && strings.HasSuffix(path, api.DatasetRowsEnd):

@@ -150,7 +150,14 @@ class Eval:
                 if task.get_config("num_fewshot") is None or shots is not None:
                     task.set_config(key="num_fewshot", value=shots or 0)
                 task.set_fewshot_seed(seed=self.params["eval.seed"])
+                self._check_cluster(name, task.eval_docs)
         return units
+
+    def _check_cluster(self, name: str, docs: Any) -> None:
+        field = self.suite.cluster(name)
+        lacks = next((i for i, d in enumerate(docs) if d.get(field) in (None, "")), None) if field else None
+        if lacks is not None:
+            raise BadInput(f"suite {self.suite.name}: {suite.FILE}: cluster: document {lacks} of task {name} has no field {field}")
 
     def _not_loaded(self, name: str, e: Exception) -> Exception:
         text = f"{type(e).__name__}: {e}".splitlines()[0][:300]
@@ -288,7 +295,13 @@ class Eval:
         run.output.mkdir(parents=True, exist_ok=True, mode=0o750)
         tasks = [t for unit in self.suite.tasks for t in self.done[unit]]
         files = {unit: scores.newest(self.dir / unit, 0) for unit in self.suite.tasks}
-        lines = (scores.row(t["task"], s) for u, f in files.items() for t in self.done[u] if not t["group"] for s in scores.rows(f, t["task"]))
+        lines = (
+            scores.row(t["task"], s, self.suite.cluster(u))
+            for u, f in files.items()
+            for t in self.done[u]
+            if not t["group"]
+            for s in scores.rows(f, t["task"])
+        )
         vouched = scores.write_rows(run.output / "samples.jsonl", lines)
         harness = json.loads(next(iter(files.values())).read_bytes())
         for unit in files:

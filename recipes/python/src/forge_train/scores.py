@@ -126,8 +126,8 @@ def _number(value: Any) -> bool:
     return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
-def row(task: str, s: dict[str, Any]) -> dict[str, Any]:
-    """One line of output/samples.jsonl."""
+def row(task: str, s: dict[str, Any], cluster: str = "") -> dict[str, Any]:
+    """One line of output/samples.jsonl; cluster is the field of the document that groups samples."""
     first = next(iter(s.get("arguments", {}).values()), {})
     answer = s.get("filtered_resps")
     if isinstance(answer, list) and len(answer) == 1:
@@ -143,7 +143,7 @@ def row(task: str, s: dict[str, Any]) -> dict[str, Any]:
         "target": _cut(s.get("target")),
         "response": _cut(answer),
         "prompt": _cut(first.get("arg_0")),
-    }
+    } | ({"cluster": str(s["doc"][cluster])} if cluster else {})
 
 
 def _cut(value: Any) -> str:

@@ -28,6 +28,7 @@ class Benchmark:
     metric: str
     filter: str
     num_fewshot: int | None
+    cluster: str = ""  # field of the document that says which samples belong together
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Suite:
     def offline(self) -> bool:
         """Every task and its data is in the suite: no cache and no network is needed."""
         return all(t in self.own for t in self.tasks)
+
+    def cluster(self, task: str) -> str:
+        """The field that groups a task's samples; empty: they stand for themselves."""
+        return next((b.cluster for b in self.benchmarks if b.task == task and b.cluster), "")
 
     def shots(self, task: str) -> int | None:
         """What the suite says of a task; None: what the task itself says."""
@@ -100,7 +105,8 @@ def _parse(name: str, root: Path, sha: str) -> Suite:
     for i, b in enumerate(doc.get("benchmarks") or []):
         if not isinstance(b, dict) or not b.get("task") or not b.get("metric"):
             raise BadInput(f"suite {name}: {FILE}: benchmarks[{i}] wants a task and a metric")
-        benchmarks.append(Benchmark(str(b["task"]), str(b["metric"]), str(b.get("filter") or "none"), b.get("num_fewshot")))
+        of = (str(b["task"]), str(b["metric"]), str(b.get("filter") or "none"))
+        benchmarks.append(Benchmark(*of, b.get("num_fewshot"), str(b.get("cluster") or "")))
     if not benchmarks:
         raise BadInput(f"suite {name}: {FILE} names no benchmarks")
     own = {}
