@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data demo-gates run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +66,8 @@ accept: build ## Replay public traces and hold every figure of the queue against
 bench: build-test ## Measure; ONLY=name,name for some figures
 	@go run ./contrib/bench $(if $(ONLY),-only $(ONLY))
 
-mutate: ## Break the scheduler in small ways and list what its tests do not notice (minutes); MUTANTS=60 SEED=1
-	@go run ./contrib/mutate -n $(or $(MUTANTS),60) -seed $(or $(SEED),1) ./scheduler
+mutate: ## Break the scheduler, or PKG=./internal/gate, in small ways and list what its tests do not notice (minutes); MUTANTS=60 SEED=1
+	@go run ./contrib/mutate -n $(or $(MUTANTS),60) -seed $(or $(SEED),1) $(or $(PKG),./scheduler)
 
 demo-front: ## Live through a site's first day: tenants, keys, preemption, backup and restore
 	@contrib/demo/demo --story front
@@ -89,6 +89,9 @@ demo-rlhf: ## SFT, reward model, PPO and eval in one file; PPO is killed twice a
 
 demo-data: ## A messy folder registered, its bad rows and personal data shown, redacted, trained on; lineage, a changed file, overlap, impact
 	@contrib/demo/demo --story data
+
+demo-gates: ## A model to production through its gates, a worse one refused with the samples that flipped, forced, found by a schedule, rolled back; the history verified
+	@contrib/demo/demo --story gates
 
 run-forged: build ## Serve from a state directory for trying things, .cache/forged
 	@test -d .cache/forged || bin/forged init --state-dir .cache/forged

@@ -25,6 +25,8 @@ func closedSets() map[string][]string {
 		"kind of slot":   stringsOf([]forge.GPUKind{forge.GPUDevice, forge.GPUCPUSlot}),
 		"kind of model":  stringsOf([]forge.ModelKind{forge.ModelBase, forge.ModelTrained}),
 		"launch mode":    stringsOf([]forge.LaunchMode{forge.LaunchRank, forge.LaunchNode}),
+		"gate verdict":   stringsOf(forge.GateVerdicts),
+		"comparison":     stringsOf(forge.CompareVerdicts),
 		"cancel request": stringsOf([]forge.CancelMode{forge.CancelTerm, forge.CancelSave, forge.CancelNow}),
 	}
 }

@@ -134,7 +134,7 @@ func piiOf(p Policy, d DataEvidence) forge.RuleResult {
 	if d.Why != "" {
 		by += ", waived: " + d.Why
 	}
-	scan := "forgectl dataset scan " + d.Dataset
+	const scan = "register its data anew (forgectl dataset add reads all of it) and train from that"
 	switch {
 	case d.Gone:
 		return result(forge.GateMissing, "register it again, or train without it", "it is not registered any more (its status was %s)", orNone(string(d.PII)))
@@ -143,7 +143,7 @@ func piiOf(p Policy, d DataEvidence) forge.RuleResult {
 	case d.PII == "" || d.PII == forge.PIINotScanned:
 		return result(forge.GateMissing, scan, "nobody looked for personal data in it")
 	case d.PII == forge.PIIFindings:
-		return result(forge.GateFail, "forgectl dataset redact "+d.Dataset+" and train from that, or have them waived", "personal data was found in it, %s", by)
+		return result(forge.GateFail, "forgectl dataset redact "+d.Dataset+" and train from that; or somebody answers for them: forgectl dataset waive "+d.Dataset+" --reason …", "personal data was found in it, %s", by)
 	case !slices.Contains(piiWorks, d.PII):
 		return result(forge.GateMissing, scan, "its status %q is not one that this forged knows", d.PII)
 	case !slices.Contains(p.PII, d.PII):

@@ -51,7 +51,7 @@ func regressionOf(rule RegressionRule, suite string, e Evidence) forge.RuleResul
 		}
 		return r
 	}
-	hint := evalHint(suite, e.Model) + " --baseline " + e.Baseline
+	hint := evalHint(suite, e.Model) + ", and the same of " + e.Baseline
 	switch {
 	case e.Reward:
 		return missing("", "it is a reward model: there can be no eval of it")
@@ -94,7 +94,7 @@ func regressionOf(rule RegressionRule, suite string, e Evidence) forge.RuleResul
 		for _, i := range c.Invalid {
 			why = append(why, i.Field+": "+i.Why)
 		}
-		r.Words, r.Hint = fmt.Sprintf("it cannot be compared %s: %s", against, orNone(strings.Join(why, "; "))), hint+" evaluates both alike"
+		r.Words, r.Hint = fmt.Sprintf("it cannot be compared with %s (eval %s): %s", e.Baseline, c.Baseline.Eval, orNone(strings.Join(why, "; "))), "evaluate both alike: "+hint
 	}
 	return r
 }

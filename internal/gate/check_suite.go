@@ -40,7 +40,7 @@ func evalOf(e Evidence, suite string) (EvalEvidence, *forge.RuleResult) {
 	case v.Suite != suite || v.SuiteSHA256 == "":
 		return refuse("eval %s is of suite %s (%.12s)", v.Eval, orNone(v.Suite), orNone(v.SuiteSHA256))
 	case e.SHA256 == "" || v.Facts.ModelSHA256 != e.SHA256 || v.ModelSHA256 != "" && v.ModelSHA256 != e.SHA256:
-		return refuse("eval %s is of other bytes (%.12s) than this version (%.12s)", v.Eval, orNone(v.Facts.ModelSHA256), orNone(e.SHA256))
+		return refuse("eval %s is of other bytes (%.12s, filed under %.12s) than this version (%.12s)", v.Eval, orNone(v.Facts.ModelSHA256), orNone(v.ModelSHA256), orNone(e.SHA256))
 	case v.Limited || v.Facts.Limit != 0:
 		return refuse("eval %s was limited: it has not seen every sample", v.Eval)
 	}
@@ -79,29 +79,33 @@ func suiteOf(rule SuiteRule, e Evidence) forge.RuleResult {
 		r.Verdict, r.Words, r.Hint = forge.GateMissing, "the suite has no benchmark with a threshold", "give each benchmark of the suite a threshold"
 		return r
 	}
-	var bad, notes, hints []string
+	var short, unknown, notes, hints []string
 	for _, m := range v.Benchmarks {
 		s := against(m, v, by)
 		r.Scores = append(r.Scores, s.ScoreEvidence)
 		r.Verdict = worse(r.Verdict, s.Verdict)
-		if s.Verdict != forge.GatePass {
-			bad = append(bad, s.words)
-			hints = append(hints, s.hint)
-		} else if s.words != "" {
+		switch {
+		case s.Verdict == forge.GateMissing:
+			unknown = append(unknown, s.words)
+		case s.Verdict != forge.GatePass:
+			short = append(short, s.words)
+		case s.words != "":
 			notes = append(notes, s.words)
 		}
+		hints = append(hints, s.hint)
 	}
-	what := "the bound of its 95 % interval"
+	what, of := "by the bound of its 95 % interval", len(v.Benchmarks)
 	if by == boundPoint {
-		what = "its value, chance not counted,"
+		what = "by its value, chance not counted"
 	}
-	r.Words = fmt.Sprintf("of each benchmark %s reaches the threshold (%d of %d)", what, len(v.Benchmarks)-len(bad), len(v.Benchmarks))
-	if len(bad) > 0 {
-		r.Words = fmt.Sprintf("of %d of %d benchmarks %s does not reach the threshold: %s", len(bad), len(v.Benchmarks), what, strings.Join(bad, "; "))
+	said := []string{fmt.Sprintf("%d of %d benchmarks reach their threshold, each %s", of-len(short)-len(unknown), of, what)}
+	if len(short) > 0 {
+		said = append(said, fmt.Sprintf("%d of %d do not: %s", len(short), of, strings.Join(short, "; ")))
 	}
-	if len(notes) > 0 {
-		r.Words += "; " + strings.Join(notes, "; ")
+	if len(unknown) > 0 {
+		said = append(said, fmt.Sprintf("of %d of %d it is not known: %s", len(unknown), of, strings.Join(unknown, "; ")))
 	}
+	r.Words = strings.Join(append(said, notes...), "; ")
 	slices.Sort(hints)
 	r.Hint = strings.Join(slices.DeleteFunc(slices.Compact(hints), func(s string) bool { return s == "" }), "; ")
 	return r
@@ -193,8 +197,11 @@ func boundOf(m Benchmark, v Side, s forge.EvalScore) (bound float64, why string)
 		half := tInv(0.025, float64(s.N-1)) * *s.StdErr
 		return side(s.Value-half, s.Value+half), ""
 	}
-	if int64(len(x)) != s.N || col.Cluster != nil && len(col.Cluster) != len(x) {
+	if int64(len(x)) != s.N {
 		return 0, fmt.Sprintf("%d samples are here of %d", len(x), s.N)
+	}
+	if col.Cluster != nil && len(col.Cluster) != len(x) {
+		return 0, fmt.Sprintf("its %d samples have %d clusters", len(x), len(col.Cluster))
 	}
 	u := unitsOf(x, col.Cluster)
 	n := float64(len(u.sum))
@@ -227,7 +234,7 @@ func allShares(x []float64) bool {
 func noFailure(m Benchmark, v Side) (n int, clean bool) {
 	col, ok := samplesOf(v, m.Task, m.Filter)
 	x := col.Scores[m.Metric]
-	if !ok || len(x) == 0 || !allShares(x) {
+	if !ok || len(x) == 0 || !allShares(x) || col.Cluster != nil && len(col.Cluster) != len(x) {
 		return 0, false
 	}
 	good := 1.

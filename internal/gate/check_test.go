@@ -171,7 +171,7 @@ var truth = []struct {
 		p.Suites[0].Bound = "point"
 		scored(passes(400, upTo(0, 35)...))(p, e)
 	}, pass, "chance not counted"},
-	{forge.RuleSuite, "its value does not", scored(passes(400, upTo(0, 41)...)), fail, "0.8975 over 400"},
+	{forge.RuleSuite, "its value does not", scored(passes(400, upTo(0, 41)...)), fail, "0.8975 over 400, its bound 0.863897; asked is ≥ 0.9"},
 	{forge.RuleSuite, "no bound named: the lower one", func(p *gate.Policy, e *gate.Evidence) {
 		p.Suites[0].Bound = ""
 		scored(passes(400, upTo(0, 35)...))(p, e)
@@ -204,6 +204,10 @@ var truth = []struct {
 	{forge.RuleSuite, "a score that is no number", eval(func(v *gate.EvalEvidence) { v.Scores[0].Value = math.NaN() }), missing, "NaN"},
 	{forge.RuleSuite, "a score of no sample", eval(func(v *gate.EvalEvidence) { v.Scores[0].N = 0 }), missing, "over 0 samples"},
 	{forge.RuleSuite, "a score of more samples than there are", eval(func(v *gate.EvalEvidence) { v.Scores[0].N = 500 }), missing, "400 samples are here of 500"},
+	{forge.RuleSuite, "clusters of more samples than there are", eval(func(v *gate.EvalEvidence) {
+		v.Benchmarks[0].Safety, v.Samples[0].Cluster = true, make([]uint64, 500)
+		v.Samples[0].Scores["acc"], v.Scores[0].Value = passes(400), 1
+	}), missing, "have 500 clusters"},
 	{forge.RuleSuite, "no samples and no standard error", eval(func(v *gate.EvalEvidence) { v.Samples = nil }), missing, "bound: point"},
 	{forge.RuleSuite, "no samples and a standard error of 0", eval(func(v *gate.EvalEvidence) { v.Samples, v.Scores[0].StdErr = nil, new(float64) }), missing, "bound: point"},
 	{forge.RuleSuite, "no samples and a standard error", eval(func(v *gate.EvalEvidence) {
@@ -218,7 +222,7 @@ var truth = []struct {
 
 	{forge.RuleRegression, "no worse", func(*gate.Policy, *gate.Evidence) {}, pass, "no worse against chat@1"},
 	{forge.RuleRegression, "nothing in production", func(_ *gate.Policy, e *gate.Evidence) { e.Baseline, e.Compared = "", nil }, pass, "nothing is in production yet"},
-	{forge.RuleRegression, "not compared", func(_ *gate.Policy, e *gate.Evidence) { e.Compared = nil }, missing, "--baseline chat@1"},
+	{forge.RuleRegression, "not compared", func(_ *gate.Policy, e *gate.Evidence) { e.Compared = nil }, missing, "the same of chat@1"},
 	{forge.RuleRegression, "regressed", verdictOf(forge.CompareRegressed), fail, "eval compare 1 2"},
 	{forge.RuleRegression, "inconclusive", verdictOf(forge.CompareInconclusive), inconclusive, "not settled"},
 	{forge.RuleRegression, "inconclusive, which only warns", func(p *gate.Policy, e *gate.Evidence) {
@@ -283,6 +287,13 @@ func TestTruth(t *testing.T) {
 			if _, err := json.Marshal(got); err != nil {
 				t.Error(err)
 			}
+			for _, r := range got.Rules { // what is no number is shown as none, and not as some
+				for _, s := range r.Scores {
+					if v := e.Evals["ours"]; len(v.Scores) > 0 && math.IsNaN(v.Scores[0].Value) && s.Value != 0 || math.IsNaN(v.Benchmarks[0].Threshold) && s.Threshold != 0 {
+						t.Errorf("%+v", s)
+					}
+				}
+			}
 		})
 		if seen[x.rule] == nil {
 			seen[x.rule] = map[forge.GateVerdict]bool{}
@@ -310,12 +321,15 @@ func TestTheVerdictIsTheWorstOfItsRules(t *testing.T) {
 		bad := false
 		for range 1 + r.IntN(4) {
 			x := truth[r.IntN(len(truth))]
-			if len(p.Suites) == 0 || len(e.Data) < 2 || e.Evals == nil || len(e.Compared) == 0 || len(e.Compared["ours"].Benchmarks) == 0 || len(e.Evals["ours"].Benchmarks) == 0 || len(e.Evals["ours"].Scores) == 0 {
-				break // nothing is left that a row could change
+			if !func() (ok bool) {
+				defer func() { ok = recover() == nil }()
+				x.with(&p, &e)
+				return true
+			}() {
+				break // nothing is left that this row could change
 			}
-			x.with(&p, &e)
 			did = append(did, x.what)
-			bad = x.want != pass
+			bad = x.want != pass && reflect.DeepEqual(p, strict()) // by what is asked otherwise it may well do
 		}
 		got, worst := gate.Check(p, e), pass
 		for _, rule := range got.Rules {
@@ -333,8 +347,7 @@ func TestWithoutAnyOnePieceOfEvidenceNothingPasses(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	mayLack := map[string]string{"Model": "a name", "Kind": "which words are said", "Reward": "false is good", "From": "a name", "To": "a name", "Blocked": "empty is good", "Baseline": "nothing in production yet"}
-	var take func(t *testing.T, name string, at func(*gate.Evidence) reflect.Value)
-	take = func(t *testing.T, name string, at func(*gate.Evidence) reflect.Value) {
+	take := func(t *testing.T, name string, at func(*gate.Evidence) reflect.Value) {
 		e := good()
 		v := at(&e)
 		v.Set(reflect.Zero(v.Type()))

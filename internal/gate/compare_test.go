@@ -123,7 +123,7 @@ func TestSafetyIsTestedAlone(t *testing.T) {
 	if s.PAdjusted != 0.03125 || s.Verdict != forge.CompareRegressed || got.Verdict != forge.CompareRegressed {
 		t.Errorf("alone: %+v", s)
 	}
-	if s.UpTo != nil || a.UpTo != nil {
+	if s.UpTo != nil || a.UpTo != nil || got.Benchmarks[1].UpTo != nil {
 		t.Error("a share of failures that is possible is for where none was seen, and for safety")
 	}
 	up := compareOne(t, passes(300), passes(300), gate.Benchmark{Task: "t", Filter: "none", Metric: "acc", Margin: 0.1, Safety: true}).UpTo
@@ -186,11 +186,12 @@ func TestAGroupIsComparedByTheTasksThatItSumsUp(t *testing.T) {
 		t.Errorf("each task alike: %+v", got)
 	}
 	for what, spoil := range map[string]func(s *gate.Side){
-		"other tasks":                     func(s *gate.Side) { s.Parts = map[string][]string{"g": {"g_2", "g_1"}} },
-		"a task that is missing":          func(s *gate.Side) { s.Parts = map[string][]string{"g": {"g_1"}} },
-		"a task of another name":          func(s *gate.Side) { s.Facts.Tasks[0].Task = "h_1" },
-		"a score that is no mean of them": func(s *gate.Side) { s.Scores[3].Value -= 0.001 },
-		"some of them in clusters":        func(s *gate.Side) { s.Samples[1].Cluster = make([]uint64, 300) },
+		"other tasks":                      func(s *gate.Side) { s.Parts = map[string][]string{"g": {"g_2", "g_1"}} },
+		"a task that is missing":           func(s *gate.Side) { s.Parts = map[string][]string{"g": {"g_1"}} },
+		"samples of tasks of another name": func(s *gate.Side) { s.Facts.Tasks[3].Original, s.Facts.Tasks[3].Effective = 339, 339 },
+		"a task of another name":           func(s *gate.Side) { s.Facts.Tasks[0].Task = "h_1" },
+		"a score that is no mean of them":  func(s *gate.Side) { s.Scores[3].Value -= 0.001 },
+		"some of them in clusters":         func(s *gate.Side) { s.Samples[1].Cluster = make([]uint64, 300) },
 	} {
 		x, y := group("1", true, passes(300)), group("2", true, bad)
 		spoil(&x)

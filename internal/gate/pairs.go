@@ -60,19 +60,15 @@ func (d *differences) pair(m Benchmark, b, c Side) *paired {
 
 // samples adds the pairs of one task.
 func (d *differences) samples(to *paired, task string, several bool, b, c Side) {
-	x, inB := samplesOf(b, task, to.Filter)
-	y, inC := samplesOf(c, task, to.Filter)
+	x, _ := samplesOf(b, task, to.Filter)
+	y, _ := samplesOf(c, task, to.Filter)
 	field := "samples." + task
-	if !inB || !inC {
-		d.add(field, there(inB), there(inC), "samples under filter %s are missing", to.Filter)
-		return
-	}
 	before := len(d.found)
 	columns := func(s Samples, t forge.EvalTask) string {
 		n, score := len(s.Doc), s.Scores[to.Metric]
 		switch {
 		case n == 0:
-			return "there are no samples"
+			return "there are none under filter " + to.Filter
 		case score == nil:
 			return "the samples have no " + to.Metric
 		case len(score) != n || len(s.Asked) != n || s.Cluster != nil && len(s.Cluster) != n:

@@ -222,9 +222,6 @@ func binomial(r *chance, n int64, p float64) int64 {
 	if p > 0.5 {
 		return n - binomial(r, n, 1-p)
 	}
-	if n == 0 || p <= 0 {
-		return 0
-	}
 	f := float64(n)
 	odds := p / (1 - p)
 	if f*p < 10 {

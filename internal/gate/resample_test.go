@@ -100,15 +100,15 @@ func TestDrawingBlocksComesToDrawingUnitsOneByOne(t *testing.T) {
 		"an outlier": {sum: outlier},
 		"clusters":   grouped,
 	} {
-		const resamples = 8_000
+		const resamples = 5_000
 		mean, err := u.mean()
 		fast, slow := u.bootstrap(mean, resamples, &chance{2}), oneByOne(u, resamples, r)
-		for _, q := range []float64{0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99} {
+		for _, q := range []float64{0.01, 0.05, 0.2, 0.5, 0.75, 0.95, 0.99} {
 			i := int(q * resamples)
 			// both are drawn: their error at a quantile is about sqrt(q(1-q)/resamples) over the density there
 			allowed := 4.5 * math.Sqrt(2*q*(1-q)/resamples) / (math.Exp(-phiInv(q)*phiInv(q)/2) / math.Sqrt(2*math.Pi)) * err
 			if name == "an outlier" {
-				allowed = max(allowed, 0.35*err) // so many copies of it, or one more: the distribution has steps
+				allowed = max(allowed, 0.35*err) // so many copies of it, or one more: the distribution has steps, none of them at these quantiles
 			}
 			if math.Abs(fast[i]-slow[i]) > allowed {
 				t.Errorf("%s: quantile %g is %g, one by one %g (allowed %g)", name, q, fast[i], slow[i], allowed)

@@ -71,10 +71,13 @@ func (d *differences) facts(b, c Side) {
 func (d *differences) whole(b, c Side) {
 	if b.Limited || c.Limited || b.Facts.Limit != 0 || c.Facts.Limit != 0 {
 		say := func(s Side) string {
-			if !s.Limited && s.Facts.Limit == 0 {
-				return "none"
+			switch {
+			case s.Facts.Limit != 0:
+				return whole(s.Facts.Limit)
+			case s.Limited:
+				return "limited"
 			}
-			return whole(s.Facts.Limit)
+			return "none"
 		}
 		d.add("limit", say(b), say(c), "a limited eval has not seen every sample; no comparison takes it")
 	}

@@ -73,6 +73,12 @@ var spoilt = []struct {
 	{"clusters on one side", "samples.t.cluster", false, func(s *gate.Side) { s.Samples[0].Cluster = make([]uint64, 20) }},
 }
 
+func tried(f func(*gate.Side), s *gate.Side) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	f(s)
+	return true
+}
+
 func pair() (b, c gate.Side) {
 	return side("1", map[string][]float64{"t": passes(20, 2), "u": passes(30)}), side("2", map[string][]float64{"t": passes(20, 2, 5), "u": passes(30, 4)})
 }
@@ -125,6 +131,45 @@ func TestTwoEvalsThatDidNotAskTheSameAreNotCompared(t *testing.T) {
 		}
 		if last := got.Invalid[2].Why; !strings.Contains(last, "2 of 30 documents") || !strings.Contains(last, "the first is 3") {
 			t.Error(last)
+		}
+	})
+	t.Run("with the values of both sides", func(t *testing.T) {
+		b, c := pair()
+		b.Facts.BatchSize, b.Limited, c.Facts.Limit, c.Facts.Tasks[1].Effective = 4, true, 10, 29
+		got, _ := gate.Compare(b, c, suite, gate.Options{})
+		said := map[string][2]string{}
+		for _, i := range got.Invalid {
+			said[i.Field] = [2]string{i.Baseline, i.Candidate}
+		}
+		for field, want := range map[string][2]string{"limit": {"limited", "10"}, "batch_size": {"4", "8"}, "tasks.u.effective": {"30 of 30", "29 of 30"}, "samples.u": {"", "30 samples of 29 that were evaluated"}} {
+			if said[field] != want {
+				t.Errorf("%s: %q, want %q", field, said[field], want)
+			}
+		}
+		b, c = pair()
+		c.Limited = true
+		if got, _ := gate.Compare(b, c, suite, gate.Options{}); got.Invalid[0].Baseline != "none" {
+			t.Errorf("%+v", got.Invalid)
+		}
+	})
+	t.Run("a question that one side did not record is not one that was asked otherwise", func(t *testing.T) {
+		b, c := pair()
+		b.Samples[0].Asked[7] = [16]byte{}
+		if got, _ := gate.Compare(b, c, suite, gate.Options{}); len(got.Invalid) != 1 || !strings.Contains(got.Invalid[0].Why, "of 1 of 20 documents it is not recorded") {
+			t.Errorf("%+v", got.Invalid)
+		}
+	})
+	t.Run("two things at once hide neither, and stop nothing", func(t *testing.T) {
+		for i, x := range spoilt {
+			for _, y := range spoilt[i+1:] {
+				b, c := pair()
+				if !tried(x.spoil, &c) || !tried(y.spoil, &c) {
+					continue // the one has taken away what the other would spoil
+				}
+				if got, _ := gate.Compare(b, c, suite, gate.Options{}); got.Verdict != forge.CompareIncomparable {
+					t.Errorf("%s and %s: %s", x.what, y.what, got.Verdict)
+				}
+			}
 		}
 	})
 	t.Run("a suite without benchmarks", func(t *testing.T) {

@@ -108,7 +108,7 @@ def test_the_trl_with_a_ppo_trainer_lies_in_a_directory_of_its_own_by_its_hash_a
     assert site.leftovers() == [] and site.venvs() == []
 
 
-@pytest.mark.parametrize("name", ["presidio", "stats"])
+@pytest.mark.parametrize("name", ["presidio", "stats", "mlflow"])
 def test_what_only_a_figure_needs_lies_in_an_environment_of_its_own_by_its_hash(site: Site, name: str):
     code, out, err = site.run(f"--{name}")
     assert code == 0, err
@@ -257,4 +257,4 @@ def test_the_lowest_packages_take_the_lowest_python_that_is_there(site: Site):
 @pytest.mark.parametrize("args", [("--newest",), ("--lowest", "more")])
 def test_an_argument_that_it_does_not_know_is_refused(site: Site, args):
     code, out, err = site.run(*args)
-    assert (code, out) == (1, "") and "usage: install [--lowest | --uv | --trl-ppo | --presidio | --stats]" in err
+    assert (code, out) == (1, "") and "usage: install [--lowest | --uv | --trl-ppo | --presidio | --stats | --mlflow]" in err
