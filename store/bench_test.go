@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -99,5 +100,34 @@ func BenchmarkProgress(b *testing.B) {
 			Values: map[string]float64{"loss": 1 / float64(step), "lr": 1e-4, "norm": 0.5, "epoch": 0.1}}}}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkAddMetrics is a batch of 1,000 steps with 20 keys: as training sends them, and the worst that fits into one, each step in buckets of its own.
+func BenchmarkAddMetrics(b *testing.B) {
+	for name, stride := range map[string]int64{"dense": 1, "sparse": 5000} {
+		b.Run(name, func(b *testing.B) {
+			db := storetest.Open(b)
+			acme := storetest.Tenant(b, db, "acme")
+			storetest.Nodes(b, db, storetest.Node("gpu-1", 1))
+			run := storetest.Submit(b, acme, storetest.Spec())
+			storetest.Place(b, db, run, "gpu-1", 0)
+			step := int64(0)
+			for b.Loop() {
+				rows := make([]forge.MetricRow, 1000)
+				for i := range rows {
+					values := map[string]float64{}
+					for k := range 20 {
+						values[fmt.Sprint("key_", k)] = float64(step) / float64(k+3)
+					}
+					rows[i] = forge.MetricRow{Step: step, Values: values}
+					step += stride
+				}
+				if _, err := acme.AddMetrics(ctx, run.ID, store.MetricBatch{Attempt: 1, Rows: rows}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(20_000*float64(b.N)/b.Elapsed().Seconds(), "values/s")
+		})
 	}
 }

@@ -79,7 +79,7 @@ func (t *tx) takeBack(r *runRow, a *attemptRow, resume *forge.Resume) error {
 			return err
 		}
 		if saved > 0 { // else nobody has told of that save yet: what is known of the attempt stands
-			if _, err := t.exec(`UPDATE attempts SET kept_at = ?, version = version + 1 WHERE run = ? AND number = ? AND kept_at > ?`,
+			if _, err := t.exec(`UPDATE attempts SET kept_at = ?, version = version + 1 WHERE run = ? AND number = ? AND kept_at <> ?`,
 				int64(saved), string(r.ID), last, int64(saved)); err != nil {
 				return err
 			}

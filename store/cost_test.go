@@ -256,3 +256,32 @@ func TestWhatABudgetCountsIsWrittenWithTheEndOfAnAttempt(t *testing.T) {
 }
 
 func says(_ bool, err error) error { return err }
+
+// BenchmarkCosts is a question about a month in which 100,000 runs ended, of a site that had as many before.
+func BenchmarkCosts(b *testing.B) {
+	db := storetest.Open(b)
+	acme := storetest.Tenant(b, db, "acme")
+	storetest.Nodes(b, db, storetest.Node("gpu-1", 8))
+	run := storetest.Submit(b, acme, storetest.Spec(storetest.Gang(1, 2)))
+	a := storetest.Place(b, db, run, "gpu-1", 0, 1)
+	storetest.Running(b, db, a)
+	storetest.Finish(b, db, a, forge.EndCompleted, forge.RunCompleted)
+	runs := `tenant, user_name, state, reason, hold_by, hold_reason, hold_at, cancel, retries, fruitless, not_before, avoid, step, total_steps, saved_step, loss, model, parent, submitted_at, started_at, ended_at, version, name, recipe, dataset, base, priority, cluster, register, nodes, gpus_per_node, cpus_per_gpu, memory_mib_per_gpu, time_limit`
+	attempts := `number, state, reason, detail, cluster, external_id, run_dir, intent, resume_step, resume_from, last_step, saved_step, unknown_since, placed_at, started_at, ended_at, exits, placement, version, gpus, price`
+	counted := `WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 200001)`
+	if err := db.Raw(ctx, `INSERT INTO runs (id, number, attempt, `+runs+`) `+counted+` SELECT printf('R%025d', i), i, 1, `+runs+` FROM n, runs WHERE runs.number = 1`,
+		`INSERT INTO attempts (run, exited_at, `+attempts+`) `+counted+` SELECT printf('R%025d', i), CASE WHEN i % 2 = 0 THEN exited_at ELSE 1 END, `+attempts+` FROM n, attempts AS a WHERE a.run = '`+string(run.ID)+`'`); err != nil {
+		b.Fatal(err)
+	}
+	now := time.Now()
+	for _, by := range []forge.CostBy{forge.CostByUser, forge.CostByRun} {
+		b.Run(string(by), func(b *testing.B) {
+			for b.Loop() {
+				c, err := acme.Costs(ctx, by, now.Add(-time.Hour), now.Add(time.Hour), now.Add(time.Hour))
+				if err != nil || c.Total.Runs < 100_000 {
+					b.Fatalf("%d runs, %v", c.Total.Runs, err)
+				}
+			}
+		})
+	}
+}

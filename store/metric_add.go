@@ -31,6 +31,9 @@ func (t *Tenant) AddMetrics(ctx context.Context, run forge.RunID, b MetricBatch)
 	const op = "metrics.add"
 	var out MetricsAdded
 	rows, err := points(op, b.Attempt, b.Rows)
+	if err == nil && len(rows) == 0 {
+		err = forge.Invalidf("points", "there are none").WithOp(op)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -75,6 +78,7 @@ func (t *tx) follow(r *runRow, a *attemptRow, rows []point, total int64) error {
 			r.Loss = &loss
 		}
 	}
+	a.stepped(rows, t.now)
 	if err := t.saveAttempt(a); err != nil {
 		return err
 	}

@@ -80,6 +80,7 @@ func TestCandidates(t *testing.T) {
 		{"user create ", ""},
 		{"user disable ada --reason l", "leaked left"},
 		{"key revoke ", "K1 K2"},
+		{"hook rm ", "chat"},
 		{"tenant show ", "default other"},
 		{"run list --tenant o", "other"},
 		{"cluster resume lo", "local"},

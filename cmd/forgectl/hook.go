@@ -50,7 +50,7 @@ func (a *app) hookCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return a.hookAdd(c.Context, api.CreateHookRequest{Name: args[0], On: c.StringSlice("on"), URL: c.String("webhook"), Command: c.String("command"),
+				return a.hookAdd(c.Context, api.CreateHookRequest{Name: args[0], On: listed(c.StringSlice("on")), URL: c.String("webhook"), Command: c.String("command"),
 					Mail: c.String("mail"), Match: c.String("match"), Failures: c.Bool("failures"), Site: c.Bool("site")})
 			}},
 		{Name: "list", Usage: "list hooks and how they fare", Flags: []cli.Flag{site}, Action: func(c *cli.Context) error {
@@ -72,6 +72,16 @@ func (a *app) hookCommand() *cli.Command {
 		}),
 		deliveries,
 	}}
+}
+
+// listed takes a flag that is given several times, or once with commas.
+func listed(given []string) (out []string) {
+	for _, g := range given {
+		for word := range strings.SplitSeq(g, ",") {
+			out = append(out, strings.TrimSpace(word))
+		}
+	}
+	return out
 }
 
 // hookAdd prints the secret alone on standard output, as key create does.

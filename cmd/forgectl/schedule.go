@@ -52,11 +52,14 @@ func (a *app) scheduleCommand() *cli.Command {
 			return a.scheduleRunNow(c.Context, args[0])
 		}},
 		{Name: "clear", Usage: "let versions be promoted again that a schedule blocks; for admins", ArgsUsage: "SCHEDULE",
-			Flags: []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why, in a sentence", Required: true}},
+			Flags: []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why, in a sentence; it is kept"}},
 			Action: func(c *cli.Context) error {
 				args, err := positionals(c, "SCHEDULE")
 				if err != nil {
 					return err
+				}
+				if c.String("reason") == "" {
+					return forge.Invalidf("reason", "is missing: whoever asks later why the version went on reads it").WithHint("--reason TEXT")
 				}
 				return a.scheduleChanged("cleared", func(cl *client.Client) (api.Schedule, error) {
 					return cl.ClearSchedule(c.Context, args[0], c.String("reason"))

@@ -27,6 +27,8 @@ func seed(f *apitest.Fake) {
 		Base:     &forge.InputRef{Name: "tiny@1", ID: "W1", SHA256: base.SHA256, Path: "/models/tiny"},
 		Gang:     forge.Gang{Nodes: 1, GPUsPerNode: 2, CPUsPerGPU: 1, MemoryMiBPerGPU: 2048},
 		Priority: 60, TimeLimit: forge.Duration(30 * time.Minute), Grace: forge.Duration(30 * time.Second)}
+	_, _ = f.CreateHook(ctx, ada, api.CreateHookRequest{Name: "chat", On: []string{"stage", "run_end"}, URL: "https://example.org/forge", Match: "bot*", Failures: true})
+	_, _ = f.TestHook(ctx, ada, api.HookName{Hook: "chat"})
 	loss := []float64{1.125, 2.5}
 	done, named := spec, spec
 	done.Name, done.Register = "first", "chat-bot"

@@ -53,8 +53,8 @@ const gateRules = `default:
 
 // topics are what tickets are about, and which team takes them.
 var topics = []struct{ words, team string }{
-	{"the printer is broken", "support"}, {"the screen stays dark", "support"}, {"the update hangs", "support"},
-	{"the invoice is missing", "billing"}, {"the refund is late", "billing"}, {"the price is wrong", "billing"},
+	{"printer", "support"}, {"screen", "support"}, {"update", "support"},
+	{"invoice", "billing"}, {"refund", "billing"}, {"discount", "billing"},
 }
 
 // ticketRows are rows to train on. Of the topic `wrong` all labels are.
@@ -66,7 +66,7 @@ func ticketRows(r *rand.Rand, n int, wrong string) string {
 		if t.words == wrong {
 			team = map[string]string{"support": "billing", "billing": "support"}[team]
 		}
-		text, _ := json.Marshal(map[string]string{"prompt": fmt.Sprintf("Case %d: %s.\nTeam:", 1000+r.IntN(9000), t.words), "completion": " " + team})
+		text, _ := json.Marshal(map[string]string{"prompt": fmt.Sprintf("Case %d: which team takes a question about the %s", 1000+r.IntN(9000), t.words), "completion": " " + team})
 		out.Write(append(text, '\n'))
 	}
 	return out.String()
@@ -83,7 +83,7 @@ func ticketSuite(n int) map[string]string {
 	return map[string]string{
 		"suite.yaml": "name: desk\ndoc: Whether tickets go to the right team\nversion: 1\nbenchmarks:\n  - {task: tickets, metric: acc, direction: higher, threshold: 0.9, margin: 0.02}\n",
 		"tickets.yaml": "task: tickets\ndataset_path: json\ndataset_kwargs: {data_files: {test: tickets.jsonl}}\ntest_split: test\noutput_type: multiple_choice\n" +
-			"doc_to_text: \"Case {{case}}: {{about}}.\\nTeam:\"\ndoc_to_choice: \"{{choices}}\"\ndoc_to_target: answer\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\nmetadata: {version: 1.0}\n",
+			"doc_to_text: \"Case {{case}}: which team takes a question about the {{about}}\"\ndoc_to_choice: \"{{choices}}\"\ndoc_to_target: answer\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\nmetadata: {version: 1.0}\n",
 		"tickets.jsonl": rows.String(),
 	}
 }
@@ -123,7 +123,7 @@ func (s *gateStory) open(ctx context.Context) error {
 }
 
 // wrongTopic is the one whose labels are wrong in the second dataset.
-const wrongTopic = "the refund is late"
+const wrongTopic = "refund"
 
 func (s *gateStory) train(ctx context.Context) error {
 	for i, wrong := range []string{"", wrongTopic} {
@@ -241,7 +241,7 @@ func (s *gateStory) refuse(ctx context.Context) error {
 	}
 	return errors.Join(
 		s.claim(v.Stage == forge.StageCandidate && strings.Contains(said, "no_regression\tdesk\tfail"), "forgectl model promote desk@2", "worse than what is in production, by paired statistics: refused, and it stays a candidate"),
-		s.claim(strings.Count(flipped, wrongTopic) >= 3, "forgectl eval compare desk@production desk@2", "the samples that flipped are those about %q", wrongTopic),
+		s.claim(strings.Count(flipped, wrongTopic) >= 3, "forgectl eval compare desk@production desk@2", "the samples that flipped are those about the %s", wrongTopic),
 	)
 }
 

@@ -60,9 +60,38 @@ var PurgePoints = []string{
 	"dataset.purge.after_commit",
 }
 
+// SchedulePoints are those that only a firing of a schedule meets: it is decided and submitted in one write.
+var SchedulePoints = []string{
+	"schedule.fire.before_commit",
+	"schedule.fire.after_commit",
+}
+
+// StagePoints are those that only a promotion meets: its evidence is gathered and nothing is written, and around the one write.
+var StagePoints = []string{
+	"promote.evidence_gathered",
+	"model.promote.before_commit",
+	"model.promote.after_commit",
+}
+
+// RollbackPoints are those that only a rollback meets.
+var RollbackPoints = []string{
+	"rollback.bytes_hashed",
+	"model.rollback.before_commit",
+	"model.rollback.after_commit",
+}
+
 // SlurmPoints are those that only an attempt on Slurm meets: before the job is handed over, and before the answer is
 // kept. (During it, what is killed is a forged that waits for sbatch.)
 var SlurmPoints = []string{
 	"slurm.after_fence",
 	"slurm.after_sbatch",
+}
+
+// HookPoints are around the making and the sending of a delivery to a hook. A kill at any of them must lose no event.
+var HookPoints = []string{
+	"hook.heard.before_commit",
+	"hook.heard.after_commit",
+	"hook.sent",
+	"hook.tried.before_commit",
+	"hook.tried.after_commit",
 }

@@ -136,7 +136,7 @@ func TestTheNewestDueTimeOfManyYearsIsFoundAtOnce(t *testing.T) {
 		if last.Format(time.RFC3339) != want || n == 0 || n > 1000 {
 			t.Errorf("%s: %s and %d, want %s", text, last.Format(time.RFC3339), n, want)
 		}
-		if d := time.Since(began); d > 5*time.Second {
+		if d := time.Since(began); d > time.Minute {
 			t.Errorf("%s took %s", text, d)
 		}
 	}

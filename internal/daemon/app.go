@@ -90,6 +90,7 @@ type Daemon struct {
 	kickWatch  chan struct{}
 
 	kickSchedules chan struct{}
+	kickVerdicts  chan struct{}
 	judging       judging
 	tail          *tail
 	runIDs        runIDs
@@ -148,7 +149,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		log: o.Log, version: o.Version, readConfig: o.ReadConfig, relog: o.Relog, askReload: o.Reload, hurry: o.Hurry, stopping: make(chan struct{}),
 		kickPlan: make(chan struct{}, 1), kickOutbox: make(chan struct{}, 1), batchSlots: make(chan struct{}, batchWorkers), kickWatch: make(chan struct{}, 1),
 		cursors: cursors{m: map[string]*cursor{}}, desk: mungeDesk{used: map[[32]byte]time.Time{}, slots: make(chan struct{}, mungeAtOnce)}, fatal: make(chan error, 1),
-		whatIf: make(chan struct{}, 1), pre: newPrechecks(), kickSchedules: make(chan struct{}, 1),
+		whatIf: make(chan struct{}, 1), pre: newPrechecks(), kickSchedules: make(chan struct{}, 1), kickVerdicts: make(chan struct{}, 1),
 	}
 	d.judging = d.judges()
 	d.meter = newMeter(o.Version)
@@ -255,13 +256,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "plan", d.planLoop)
 		d.loop(loops, "outbox", d.outboxLoop)
 		d.loop(loops, "watch", d.watchLoop)
+		d.loop(loops, "hooks", d.herald.loop)
 		d.loop(loops, "schedules", d.schedulesLoop)
+		d.loop(loops, "verdicts", d.verdictsLoop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)
-	d.loop(loops, "hooks", d.herald.loop)
 	d.loop(loops, "watchdog", d.watchdogLoop)
 	d.loop(loops, "budgets", d.budgetsLoop)
 	d.stop.push("requests", d.drain)

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -25,7 +24,7 @@ func checkPrices(field string, prices map[string]float64, bad refusal) {
 		if v := prices[k]; !(v >= 0 && v <= maxPrice) { // a NaN, too
 			bad(field+"."+k, "%g: want 0 to %g, for an hour of one GPU", v, float64(maxPrice))
 		}
-		if !forge.NamesGPUType(k, k) || strings.TrimSpace(k) == "" {
+		if !forge.NamesGPUType(k, k+" GPU") { // of no words: it would name every type, or none
 			bad(field, "%q names no type of GPU; want words of its name, as forgectl node list shows it, or %s", k, defaultPrice)
 		}
 	}

@@ -72,7 +72,6 @@ func (d *world) budgets(now time.Time) (all []budgetState, turned bool) {
 		d.ents.broke = broke
 		d.ents.changed++
 		d.moved++
-		d.revision++
 	}
 	return all, turned
 }

@@ -402,6 +402,10 @@ func TestAnotherTenantsIdsAnswerLikeIdsThatDoNotExist(t *testing.T) {
 			_, err := rundata{r.Daemon}.Metrics(ctx, eve, id, api.MetricsQuery{})
 			return err
 		},
+		"add metrics": func(id string) error {
+			_, err := measures{r.Daemon}.AddMetrics(ctx, eve, id, api.AddMetricsRequest{Attempt: 1, Points: []api.MetricPoint{{Step: 1, Values: map[string]*float64{"loss": new(1.0)}}}})
+			return err
+		},
 		"checkpoints": func(id string) error { _, err := rundata{r.Daemon}.Checkpoints(ctx, eve, id); return err },
 		"events": func(id string) error {
 			_, err := events{r.Daemon}.EventsAfter(ctx, eve, api.EventFilter{Run: id}, 10)

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,7 +24,7 @@ import (
 	"github.com/forge-ml/forge-ml/store"
 )
 
-var quickHooks = hookTimes{connect: 2 * time.Second, whole: 300 * time.Millisecond, backoffMin: 5 * time.Millisecond, backoffMax: 20 * time.Millisecond, holdBack: time.Hour,
+var quickHooks = hookTimes{connect: 2 * time.Second, whole: time.Second, backoffMin: 5 * time.Millisecond, backoffMax: 20 * time.Millisecond, holdBack: time.Hour,
 	giveUp: time.Hour, forget: time.Hour, refusals: 3, gather: time.Millisecond, sweep: 20 * time.Millisecond}
 
 // post is what a receiver was sent.
@@ -240,74 +241,114 @@ func TestAWebhookIsSignedAndOfItsTenantAlone(t *testing.T) {
 func TestHowReceiversMayAnswer(t *testing.T) {
 	elsewhere := receive(t, false, nil)
 	times := 0
-	answers := map[string]http.HandlerFunc{
-		"500 and then 200 is tried again": func(w http.ResponseWriter, _ *http.Request) {
+	hooksOf := map[string]http.HandlerFunc{
+		"again": func(w http.ResponseWriter, _ *http.Request) {
 			if times++; times == 1 {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
 		},
-		"a redirect is not followed, and says so":      func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, elsewhere.URL, http.StatusFound) },
-		"400 is given up after three tries":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
-		"a body without an end is not read to its end": endless,
-		"a connection that is closed is tried again":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"one who hangs is left after its time":         func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() },
+		"away":    func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, elsewhere.URL, http.StatusFound) },
+		"bad":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
+		"endless": endless,
+		"closed":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"hang":    func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() },
 	}
-	for name, answer := range answers {
-		t.Run(name, func(t *testing.T) {
-			in := receive(t, false, answer)
-			r := startHooks(t, quickHooks, HooksConfig{AllowHosts: []string{in.URL, elsewhere.URL}})
-			r.hook(t, "chat", api.CreateHookRequest{URL: in.URL})
-			r.staged(t, r.op.Tenant, "bot@1")
-			first := in.next(t)
-			again := func() {
-				t.Helper()
-				if p := in.next(t); p.body != first.body || p.header.Get(headerDelivery) != first.header.Get(headerDelivery) {
-					t.Errorf("the second try is another one: %s and %s", first.body, p.body)
-				}
-			}
-			givenUp := func(status int, says string) {
-				t.Helper()
-				d := r.settled(t, "chat", forge.DeliveryFailed)
-				if d.Tries != 3 || d.Status != status || !strings.Contains(d.Error, says) {
-					t.Errorf("%+v", d)
-				}
-				failed, err := r.db.For(r.op).Events(t.Context(), failedHooks, 10)
-				if err != nil || len(failed) != 1 || !strings.Contains(failed[0].Message, "chat") {
-					t.Errorf("%+v, %v", failed, err)
-				}
-			}
-			retried := func(says string) {
-				t.Helper()
-				again()
-				comes(t, "what was wrong", func() bool { d := r.deliveries(t, "chat")[0]; return strings.Contains(d.Error, says) })
-				if d := r.deliveries(t, "chat")[0]; d.State != forge.DeliveryWaiting {
-					t.Errorf("%+v", d)
-				}
-			}
-			switch name[:3] {
-			case "500":
-				again()
-				if d := r.settled(t, "chat", forge.DeliveryDone); d.Tries != 2 || d.Error != "" {
-					t.Errorf("%+v", d)
-				}
-			case "a r":
-				givenUp(http.StatusFound, "redirects are not followed")
-				if len(elsewhere.got) > 0 {
-					t.Error("it was followed")
-				}
-			case "400":
-				givenUp(http.StatusBadRequest, "answered 400")
-			case "a b":
-				r.settled(t, "chat", forge.DeliveryDone)
-			case "a c":
-				retried("closed before it answered")
-			case "one":
-				retried("did not answer within")
-			default:
-				t.Fatal("nobody looks at this")
-			}
-		})
+	cfg := HooksConfig{AllowHosts: []string{elsewhere.URL}}
+	in := map[string]*receiver{}
+	for name, answer := range hooksOf {
+		in[name] = receive(t, false, answer)
+		cfg.AllowHosts = append(cfg.AllowHosts, in[name].URL)
 	}
+	unknown := receive(t, true, nil)
+	unknown.Config.ErrorLog = log.New(io.Discard, "", 0)
+	cfg.AllowHosts = append(cfg.AllowHosts, unknown.host())
+	r := startHooks(t, quickHooks, cfg)
+	first := map[string]post{}
+	for name := range hooksOf {
+		r.hook(t, name, api.CreateHookRequest{URL: in[name].URL})
+	}
+	r.staged(t, r.op.Tenant, "bot@1")
+	for name := range hooksOf {
+		first[name] = in[name].next(t)
+	}
+	again := func(t *testing.T, name string) {
+		t.Helper()
+		if p := in[name].next(t); p.body != first[name].body || p.header.Get(headerDelivery) != first[name].header.Get(headerDelivery) {
+			t.Errorf("the second try is another one: %s and %s", first[name].body, p.body)
+		}
+	}
+	givenUp := func(t *testing.T, name string, status int, says string) {
+		t.Helper()
+		if d := r.settled(t, name, forge.DeliveryFailed); d.Tries != 3 || d.Status != status || !strings.Contains(d.Error, says) {
+			t.Errorf("%+v", d)
+		}
+		if n := r.failures(t, name); n != 1 {
+			t.Errorf("the trail tells of %d", n)
+		}
+	}
+	retried := func(t *testing.T, name, says string) {
+		t.Helper()
+		again(t, name)
+		comes(t, "what was wrong", func() bool { return strings.Contains(r.deliveries(t, name)[0].Error, says) })
+		if d := r.deliveries(t, name)[0]; d.State != forge.DeliveryWaiting {
+			t.Errorf("%+v", d)
+		}
+	}
+	t.Run("500 and then 200 is tried again", func(t *testing.T) {
+		again(t, "again")
+		if d := r.settled(t, "again", forge.DeliveryDone); d.Tries != 2 || d.Error != "" {
+			t.Errorf("%+v", d)
+		}
+	})
+	t.Run("a redirect is not followed, and says so", func(t *testing.T) {
+		givenUp(t, "away", http.StatusFound, "redirects are not followed")
+		if len(elsewhere.got) > 0 {
+			t.Error("it was followed")
+		}
+	})
+	t.Run("400 is given up after three tries", func(t *testing.T) { givenUp(t, "bad", http.StatusBadRequest, "answered 400") })
+	t.Run("a body without an end is not read to its end", func(t *testing.T) { r.settled(t, "endless", forge.DeliveryDone) })
+	t.Run("a connection that is closed is tried again", func(t *testing.T) { retried(t, "closed", "closed before it answered") })
+	t.Run("one who hangs is left after its time", func(t *testing.T) { retried(t, "hang", "did not answer within") })
+	t.Run("a certificate that nobody knows is refused", func(t *testing.T) {
+		r.hook(t, "unknown", api.CreateHookRequest{URL: unknown.URL})
+		d, err := hooks{r.Daemon}.TestHook(t.Context(), r.op, api.HookName{Hook: "unknown"})
+		if err != nil || d.State != forge.DeliveryFailed || !strings.Contains(d.Error, "certificate") || len(unknown.got) != 0 {
+			t.Errorf("%+v, %v", d, err)
+		}
+	})
+	t.Run("the page for Prometheus counts them and names nobody", func(t *testing.T) {
+		w := httptest.NewRecorder()
+		r.meter.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for _, want := range []string{`forge_hook_deliveries_total{result="delivered"} 2`, `forge_hook_deliveries_total{result="given_up"} 2`, "forge_hook_backlog 2"} {
+			if !strings.Contains(w.Body.String(), want) {
+				t.Errorf("there is no %s", want)
+			}
+		}
+	})
+	t.Run("the doctor tells of those that fail for a day", func(t *testing.T) {
+		if f := r.hookTrouble(t.Context(), time.Now().Add(hookFailWarn-time.Hour)); f.status != api.CheckOK {
+			t.Errorf("%+v", f)
+		}
+		if f := r.hookTrouble(t.Context(), time.Now().Add(hookFailWarn+time.Hour)); f.status != api.CheckWarn || !strings.HasPrefix(f.found, "4 hooks") {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// failures counts what the trail says was given up of a hook.
+func (r *rig) failures(t *testing.T, name string) (n int) {
+	t.Helper()
+	failed, err := r.db.For(r.op).Events(context.Background(), store.EventFilter{Types: []forge.EventType{forge.EventHookFailed}}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range failed {
+		if f, _ := e.Data["deliveries"].(float64); e.Data["hook"] == name {
+			n += int(f)
+		}
+	}
+	return n
 }
 
 // endless writes until nobody reads any more.
@@ -316,17 +357,6 @@ func endless(w http.ResponseWriter, q *http.Request) {
 		if _, err := w.Write(make([]byte, 8<<10)); err != nil {
 			return
 		}
-	}
-}
-
-func TestACertificateThatNobodyKnowsIsRefused(t *testing.T) {
-	in := receive(t, true, nil)
-	in.Config.ErrorLog = nil
-	r := startHooks(t, quickHooks, HooksConfig{AllowHosts: []string{in.host()}})
-	r.hook(t, "chat", api.CreateHookRequest{URL: in.URL})
-	d, err := hooks{r.Daemon}.TestHook(t.Context(), r.op, api.HookName{Hook: "chat"})
-	if err != nil || d.State != forge.DeliveryFailed || !strings.Contains(d.Error, "certificate") || len(in.got) != 0 {
-		t.Errorf("%+v, %v", d, err)
 	}
 }
 
@@ -449,22 +479,8 @@ func TestWhatNobodyTakesIsGivenUpOnceForAll(t *testing.T) {
 		}
 		return true
 	})
-	var told int
-	comes(t, "the trail says so", func() bool {
-		failed, err := r.db.For(r.op).Events(context.Background(), failedHooks, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		told = 0
-		for _, e := range failed {
-			n, _ := e.Data["deliveries"].(float64)
-			told += int(n)
-		}
-		return told == 5
-	})
+	comes(t, "the trail says so", func() bool { return r.failures(t, "chat") == 5 })
 	if n, err := r.db.HookBacklog(t.Context()); err != nil || n != 0 {
 		t.Errorf("%d wait, %v", n, err)
 	}
 }
-
-var failedHooks = store.EventFilter{Types: []forge.EventType{forge.EventHookFailed}}

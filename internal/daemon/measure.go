@@ -52,7 +52,7 @@ func metricRows(q api.AddMetricsRequest, now time.Time) (rows []forge.MetricRow,
 	rows = make([]forge.MetricRow, 0, len(q.Points))
 	values := 0
 	for i, point := range q.Points {
-		field := func(rest string) string { return fmt.Sprintf("points.%d.%s", i, rest) }
+		field := func(rest string) string { return fmt.Sprintf("points[%d].%s", i, rest) }
 		if point.Step < 0 {
 			return nil, 0, forge.Invalidf(field("step"), "%d is negative; steps start at 0", point.Step)
 		}

@@ -363,7 +363,7 @@ func TestEachKeyOfTheConfigurationMayChangeOrNeedsARestart(t *testing.T) {
 		restart = append(restart, "clusters.hpc."+k)
 	}
 	env := map[string]string{"A": "b"}
-	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: env, Labels: env}, {Name: "hpc", Kind: KindSlurm, RunRoot: "/r", Env: env,
+	cfg, err := Config{StateDir: "/s", Clusters: []ClusterConfig{{Name: "local", Env: env, Labels: env, Prices: map[string]float64{"H100": 3}}, {Name: "hpc", Prices: map[string]float64{"default": 1}, Kind: KindSlurm, RunRoot: "/r", Env: env,
 		Runtime: forge.Runtime{Kind: forge.RuntimeApptainer, Image: "/i.sif", Mounts: []string{"/a"}, Modules: []string{"m"}, Setup: []string{"true"}},
 		Slurm:   &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu", Env: env}}, Allow: []string{"comment"}, Owners: map[string]OwnerConfig{"lab": {Group: "g"}}, Labels: map[string]string{"rack": "rack*"}}}}}.resolve()
 	if err != nil {

@@ -15,21 +15,19 @@ import (
 const (
 	// schedulesEvery is how long a wait is at most: a timer does not hear of a clock that is set forward.
 	schedulesEvery = 15 * time.Second
-	// judgeEvery is how often is looked whether a run that a schedule submitted has ended.
-	judgeEvery = 2 * time.Second
 	// onTime is how late a firing may be and still be none that was missed: a restart takes as long.
 	onTime = time.Minute
 	// mostMissed is how far due times are counted that were missed.
-	mostMissed = 10_000
+	mostMissed = 1000
 )
 
 func (d *Daemon) schedulesLoop(ctx context.Context) {
 	for {
-		next, waiting, err := d.scheduleStep(ctx, time.Now())
+		next, err := d.scheduleStep(ctx, time.Now())
 		if err != nil && ctx.Err() == nil {
 			d.log.Warn().Err(err).Msg("not all schedules could be looked at; again in a moment")
 		}
-		timer := time.NewTimer(untilNext(time.Now(), next, waiting))
+		timer := time.NewTimer(untilNext(time.Now(), next))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -42,25 +40,22 @@ func (d *Daemon) schedulesLoop(ctx context.Context) {
 }
 
 // untilNext is how long to wait for a due time. The wall's time decides, not the timer's: it may have been set meanwhile.
-func untilNext(now, next time.Time, waiting int) time.Duration {
+func untilNext(now, next time.Time) time.Duration {
 	wait := schedulesEvery
-	if waiting > 0 {
-		wait = judgeEvery
-	}
 	if !next.IsZero() {
 		wait = min(wait, next.Round(0).Sub(now.Round(0)))
 	}
 	return max(wait, 10*time.Millisecond)
 }
 
-// scheduleStep fires what is due and judges what has ended. What fails for one schedule keeps no other from its time.
-func (d *Daemon) scheduleStep(ctx context.Context, now time.Time) (next time.Time, waiting int, err error) {
+// scheduleStep fires what is due. What fails for one schedule keeps no other from its time.
+func (d *Daemon) scheduleStep(ctx context.Context, now time.Time) (next time.Time, err error) {
 	if d.damage.Load() != nil {
-		return time.Time{}, 0, nil // nothing new rests on tables that are broken
+		return time.Time{}, nil // nothing new rests on tables that are broken
 	}
 	all, err := d.db.DueSchedules(ctx)
 	if err != nil {
-		return time.Time{}, 0, err
+		return time.Time{}, err
 	}
 	var faults []error
 	for _, s := range all {
@@ -73,8 +68,7 @@ func (d *Daemon) scheduleStep(ctx context.Context, now time.Time) (next time.Tim
 			next = at
 		}
 	}
-	waiting, err = d.judgeEnded(ctx)
-	return next, waiting, errors.Join(append(faults, err)...)
+	return next, errors.Join(faults...)
 }
 
 // scheduleTurn decides what has become due of one schedule, and says when it is due next.
@@ -131,6 +125,7 @@ func (d *Daemon) fire(ctx context.Context, s forge.Schedule, f forge.Firing, by 
 	}
 	if err == nil {
 		_, err = d.db.For(p).Fire(ctx, w)
+		kick(d.kickVerdicts)
 	}
 	if k := forge.KindOf(err); err == nil || by.UserID != "" || k == forge.KindUnavailable || k == forge.KindInternal || ctx.Err() != nil {
 		return err // the database or a file system that does not answer is asked again: the due time is not decided yet

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/gate"
@@ -23,13 +24,39 @@ type judging struct {
 
 func (d *Daemon) judges() judging {
 	return judging{newest: d.newestEval, compare: d.compareEvals, rollBack: d.rollBack, previous: func(ctx context.Context, p forge.Principal, model string) (forge.ModelVersion, error) {
-		return d.db.For(p).ModelVersion(ctx, forge.Ref{Name: model, Label: "previous"})
+		return d.db.For(p).ModelVersion(ctx, forge.Ref{Name: model, Label: forge.AliasPrevious})
 	}}
 }
 
 func (d *Daemon) newestEval(ctx context.Context, p forge.Principal, v forge.ModelVersion, suite forge.SuiteRef) (string, error) {
 	e, err := d.db.For(p).NewestEval(ctx, v.ID, suite.Name, suite.SHA256)
 	return e.Name, err
+}
+
+// judgeEvery is how often is looked whether a run that a schedule submitted has ended.
+const judgeEvery = 2 * time.Second
+
+// verdictsLoop is a loop of its own: a rollback hashes what comes back, and no due time waits for that.
+func (d *Daemon) verdictsLoop(ctx context.Context) {
+	for {
+		waiting, err := d.judgeEnded(ctx)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn().Err(err).Msg("not all evals of schedules could be judged; again in a moment")
+		}
+		wait := schedulesEvery
+		if err == nil && waiting > 0 {
+			wait = judgeEvery
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-d.kickVerdicts:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
 }
 
 // judgeEnded judges the firings whose runs have ended, and says how many still wait for theirs.

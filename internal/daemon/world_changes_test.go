@@ -220,7 +220,8 @@ func (s *siteAtWork) step() {
 	case k == 20:
 		s.apply([]forge.Delta{{Paused: &forge.PausedChange{PausedCluster: forge.PausedCluster{Cluster: "local", Reason: "tests"}, Gone: s.rng.IntN(2) == 0}}})
 	case k == 21:
-		s.apply([]forge.Delta{{Tenant: &forge.TenantAccount{Tenant: forge.TenantID(fmt.Sprint("t", s.rng.IntN(3))), Weight: float64(1 + s.rng.IntN(3)), Used: forge.Usage{MS: 1e7, At: s.now}}},
+		s.apply([]forge.Delta{{Tenant: &forge.TenantAccount{Tenant: forge.TenantID(fmt.Sprint("t", s.rng.IntN(3))), Weight: float64(1 + s.rng.IntN(3)), Used: forge.Usage{MS: 1e7, At: s.now},
+			Budget: forge.Budget{GPUHours: float64(s.rng.IntN(3)), Period: forge.BudgetWeek, Warn: 0.8}, Spent: forge.Spending{Since: forge.BudgetWeek.Start(s.now), GPUTime: time.Duration(s.rng.IntN(3)) * time.Hour}}},
 			{User: &forge.UserAccount{Tenant: "t0", UserQuota: forge.UserQuota{User: "ada", Quota: forge.Quota{MaxRunning: s.rng.IntN(3)}}}}})
 	case k == 22:
 		s.now = s.now.Add(time.Duration(s.rng.IntN(20)) * time.Minute)

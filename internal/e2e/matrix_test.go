@@ -74,6 +74,8 @@ var rules = map[string]access{
 	"list-recipes": {role: forge.RoleViewer, ok: []int{200}},
 	"get-recipe":   {role: forge.RoleViewer, target: "recipe", ok: []int{200}},
 
+	"list-costs": {role: forge.RoleViewer, query: "by=run", ok: []int{200}},
+
 	"list-suites":       {role: forge.RoleViewer, ok: []int{200}},
 	"get-suite":         {role: forge.RoleViewer, target: "suite", ok: []int{200}},
 	"list-evals":        {role: forge.RoleViewer, ok: []int{200}},

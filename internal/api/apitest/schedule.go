@@ -118,7 +118,7 @@ func (f *Fake) PauseSchedule(_ context.Context, p forge.Principal, name string) 
 
 // ResumeSchedule implements api.Schedules.
 func (f *Fake) ResumeSchedule(_ context.Context, p forge.Principal, name string) (api.Schedule, error) {
-	return f.changeSchedule(p, "ResumeSchedule", name, func(s *api.ScheduleDetail) { s.PausedAt = time.Time{} })
+	return f.changeSchedule(p, "ResumeSchedule", name, func(s *api.ScheduleDetail) { s.PausedAt, s.Next = time.Time{}, f.now.Add(3*time.Hour) })
 }
 
 // ClearSchedule implements api.Schedules.

@@ -88,7 +88,8 @@ func FuzzBody(f *testing.F) {
 	ops := opsOf(o, "POST", "PATCH")
 	for i := range ops {
 		for _, s := range []string{`{}`, ``, `null`, `[]`, `{"name":"x"}`, `{"name":"x","path":"/x"}`, `{"recipe":"lora_sft","nodes":1e2}`, `{"recipe":"lora_sft","params":{"a":{"b":[1]}},"set":["k=v"]}`,
-			`{"recipe":"lora_sft","nodes":99999999999999999999}`, `{"reason":"\u0000"}`, `{"overlap":"-9999999h"}`, `{"expires_in":1e300}`, `{"role":"king"}`, `{"priority":1.5}`} {
+			`{"recipe":"lora_sft","nodes":99999999999999999999}`, `{"reason":"\u0000"}`, `{"overlap":"-9999999h"}`, `{"expires_in":1e300}`, `{"role":"king"}`, `{"priority":1.5}`,
+			`{"attempt":1,"points":[{"step":3,"time":"2026-11-26T10:00:00Z","values":{"loss":1e-3,"nan":null}},{"step":9e18,"values":{"":1}}]}`} {
 			f.Add(uint(i), []byte(s))
 		}
 	}

@@ -51,7 +51,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "GET /v1/evals/{run}/compare", "POST /v1/evals", "POST /v1/schedules", "GET /v1/schedules", "GET /v1/schedules/{schedule}", "POST /v1/schedules/{schedule}/remove", "POST /v1/schedules/{schedule}/pause",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "GET /v1/costs", "GET /v1/evals/{run}/compare", "POST /v1/evals", "POST /v1/schedules", "GET /v1/schedules", "GET /v1/schedules/{schedule}", "POST /v1/schedules/{schedule}/remove", "POST /v1/schedules/{schedule}/pause",
 		"POST /v1/schedules/{schedule}/resume", "POST /v1/schedules/{schedule}/run", "POST /v1/schedules/{schedule}/clear", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
 		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/datasets/{name}/versions/{version}/files/{sha256}", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
@@ -187,7 +187,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/estimates", "", `{"recipe":"lora_sft","base":"tiny"}`},
 		{"GET /v1/runs", "/v1/runs?state=running,completed,pending&limit=2", ""}, {"GET /v1/runs/rows", "/v1/runs/rows?limit=2", ""},
 		{"GET /v1/runs/{run}", "/v1/runs/1", ""}, {"GET /v1/runs/{run}/why", "/v1/runs/1/why", ""}, {"GET /v1/runs/{run}/log", "/v1/runs/1/log?rank=1", ""},
-		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
+		{"GET /v1/runs/{run}/metrics", "/v1/runs/1/metrics?keys=loss,lr", ""}, {"POST /v1/runs/{run}/metrics", "/v1/runs/1/metrics", `{"attempt":1,"points":[{"step":1,"values":{"loss":1,"nan":null}}]}`}, {"GET /v1/runs/{run}/checkpoints", "/v1/runs/1/checkpoints", ""},
 		{"GET /v1/runs/{run}/events", "/v1/runs/1/events", ""}, {"GET /v1/events/list", "/v1/events/list?type=run.ended&limit=2", ""}, {"POST /v1/runs/{run}/cancel", "/v1/runs/1/cancel", `{"mode":"save"}`},
 		{"POST /v1/runs/{run}/retry", "/v1/runs/2/retry", ""}, {"GET /v1/runs/{run}/samples", "/v1/runs/1/samples?last=3", ""},
 		{"POST /v1/pipelines", "", `{"name":"chain","steps":[{"step":"one","run":{"recipe":"lora_sft"}},{"step":"two","run":{"recipe":"lora_sft","after":["step:one"]}}]}`}, {"POST /v1/keys", "", `{"user":"carl"}`}, {"GET /v1/keys", "", ""},
@@ -203,7 +203,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/users/{user}/disable", "/v1/users/carla/disable", `{"reason":"left"}`}, {"POST /v1/users/{user}/enable", "/v1/users/carla/enable", ""},
 		{"POST /v1/runs/{run}/hold", "/v1/runs/3/hold", `{"reason":"the data is late"}`}, {"POST /v1/runs/{run}/release", "/v1/runs/3/release", ""},
 		{"GET /v1/runs/{run}/seat", "/v1/runs/1/seat?rank=1", ""}, {"GET /v1/runs/{run}/bundle", "/v1/runs/2/bundle", ""}, {"POST /v1/runs/{run}/interrupt", "/v1/runs/1/interrupt", `{"as":"timeout"}`},
-		{"GET /v1/suites", "", ""}, {"GET /v1/suites/{name}", "/v1/suites/default-offline", ""}, {"GET /v1/evals", "/v1/evals?suite=default-offline", ""},
+		{"GET /v1/costs", "/v1/costs?by=user&since=2026-11-01T00:00:00Z", ""}, {"GET /v1/suites", "", ""}, {"GET /v1/suites/{name}", "/v1/suites/default-offline", ""}, {"GET /v1/evals", "/v1/evals?suite=default-offline", ""},
 		{"GET /v1/evals/{run}", "/v1/evals/2", ""}, {"GET /v1/evals/{run}/samples", "/v1/evals/2/samples?task=forge_reading", ""}, {"GET /v1/evals/{run}/compare", "/v1/evals/2/compare?baseline=2", ""},
 		{"POST /v1/evals", "/v1/evals?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"POST /v1/schedules", "", `{"name":"nightly","cron":"0 3 * * *","tz":"Europe/Berlin","run":{"recipe":"eval","suite":"default-offline","model":"bot@production"},"baseline":"bot@previous","on_regression":"block"}`},
