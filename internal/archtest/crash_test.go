@@ -18,13 +18,14 @@ var (
 // TestEveryCrashPointIsWalked: forged is killed at every point that stands in the code, by a test that ranges over the list
 // that names it. The writer's two are made from the name of the write, which has to be one of the store's.
 func TestEveryCrashPointIsWalked(t *testing.T) {
-	lists := map[string][]string{"Points": crash.Points, "PreemptPoints": crash.PreemptPoints, "PurgePoints": crash.PurgePoints, "HookPoints": crash.HookPoints, "SlurmPoints": crash.SlurmPoints, "SchedulePoints": crash.SchedulePoints}
+	lists := map[string][]string{"Points": crash.Points, "PreemptPoints": crash.PreemptPoints, "PurgePoints": crash.PurgePoints, "HookPoints": crash.HookPoints, "SlurmPoints": crash.SlurmPoints, "SchedulePoints": crash.SchedulePoints,
+		"StagePoints": crash.StagePoints, "RollbackPoints": crash.RollbackPoints}
 	for _, m := range crashList.FindAllStringSubmatch(read(t, "internal/crash/crash.go"), -1) {
 		if lists[m[1]] == nil {
 			t.Errorf("the list crash.%s is not known to this test", m[1])
 		}
 	}
-	listed := slices.Concat(lists["Points"], lists["PreemptPoints"], lists["PurgePoints"], lists["HookPoints"], lists["SlurmPoints"], lists["SchedulePoints"])
+	listed := slices.Concat(lists["Points"], lists["PreemptPoints"], lists["PurgePoints"], lists["HookPoints"], lists["SlurmPoints"], lists["SchedulePoints"], lists["StagePoints"], lists["RollbackPoints"])
 	stand := map[string]bool{}
 	var store, tests strings.Builder
 	for _, f := range sources(t, hasExt(".go")) {

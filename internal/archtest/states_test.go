@@ -94,10 +94,14 @@ func TestStates(t *testing.T) {
 	t.Run("the table of an attempt's moves is the state machine", func(t *testing.T) {
 		report(t, checkMoves(table(t, page, "Moves of an attempt"), forge.AttemptStates, forge.CanMoveAttempt))
 	})
+	t.Run("the table of a version's moves is the state machine", func(t *testing.T) {
+		report(t, checkMoves(table(t, page, "Moves of a model version"), forge.Stages, forge.CanMoveStage))
+	})
 	t.Run("the pictures draw only moves that exist, and every one of a run", func(t *testing.T) {
 		text := read(t, page)
 		report(t, checkPicture(text, 1, forge.CanMoveRun))
 		report(t, checkPicture(text, 2, forge.CanMoveAttempt))
+		report(t, checkPicture(text, 3, forge.CanMoveStage))
 		for _, from := range forge.RunStates {
 			for _, to := range forge.RunStates {
 				if forge.CanMoveRun(from, to) && !strings.Contains(text, fmt.Sprintf("    %s --> %s", from, to)) {

@@ -23,11 +23,12 @@ import (
 const (
 	// HalfPrefix begins the name of a copy that is not whole yet.
 	HalfPrefix = ".new-"
-	// copiesAtOnce bounds the files that are copied side by side: a fileserver has others to serve.
-	copiesAtOnce = 4
-	chunk        = 1 << 20
-	op           = "artefact.copy"
+	chunk      = 1 << 20
+	op         = "artefact.copy"
 )
+
+// copiesAtOnce bounds the files that are copied side by side: a fileserver has others to serve.
+var copiesAtOnce = 4
 
 // ErrNoRoom is in the chain of an error that says that the disk, or a quota, is full.
 var ErrNoRoom = errors.New("no room is left")
@@ -137,6 +138,9 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 		return none, c.noRoom(need, left)
 	}
 	in, err := os.OpenRoot(c.from.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrDiffers, err)
+	}
 	if err != nil {
 		return none, err
 	}
@@ -178,7 +182,10 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 func (c *copier) file(in *os.Root, i int) error {
 	f := c.from.Files[i]
 	src, err := in.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|syscall.O_NONBLOCK, 0) // no link leads out of it
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE):
+		return err
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrDiffers, err)
 	}
 	defer src.Close()

@@ -66,6 +66,20 @@ var SchedulePoints = []string{
 	"schedule.fire.after_commit",
 }
 
+// StagePoints are those that only a promotion meets: its evidence is gathered and nothing is written, and around the one write.
+var StagePoints = []string{
+	"promote.evidence_gathered",
+	"model.promote.before_commit",
+	"model.promote.after_commit",
+}
+
+// RollbackPoints are those that only a rollback meets.
+var RollbackPoints = []string{
+	"rollback.bytes_hashed",
+	"model.rollback.before_commit",
+	"model.rollback.after_commit",
+}
+
 // SlurmPoints are those that only an attempt on Slurm meets: before the job is handed over, and before the answer is
 // kept. (During it, what is killed is a forged that waits for sbatch.)
 var SlurmPoints = []string{

@@ -28,7 +28,7 @@ type collector struct{ d *Daemon }
 
 // GCPlan implements api.GC.
 func (s collector) GCPlan(ctx context.Context, p forge.Principal, q api.GCQuery) (api.GCReport, error) {
-	return s.collect(ctx, p, q, false)
+	return s.collect(ctx, p, q, false, time.Now())
 }
 
 // GCRun implements api.GC.
@@ -37,12 +37,11 @@ func (s collector) GCRun(ctx context.Context, p forge.Principal, q api.GCQuery) 
 		return api.GCReport{}, forge.Errorf(forge.KindConflict, opGC, "another gc is under way").WithHint("forgectl gc --dry-run shows what it leaves")
 	}
 	defer s.d.collecting.Unlock()
-	return s.collect(ctx, p, q, true)
+	return s.collect(ctx, p, q, true, time.Now())
 }
 
 // collect looks at everything once. What removes looks again at each, under the lock that all who begin to use something take.
-func (s collector) collect(ctx context.Context, p forge.Principal, q api.GCQuery, remove bool) (api.GCReport, error) {
-	began := time.Now()
+func (s collector) collect(ctx context.Context, p forge.Principal, q api.GCQuery, remove bool, began time.Time) (api.GCReport, error) {
 	var none api.GCReport
 	if err := least(p, opGC, forge.RoleAdmin, "looking what of a tenant may be removed"); err != nil {
 		return none, err
@@ -80,6 +79,27 @@ func (s collector) collect(ctx context.Context, p forge.Principal, q api.GCQuery
 		err = forge.Errorf(forge.KindUnavailable, opGC, "cut off after %d of it had gone", r.Count).WithHint("the next gc goes on")
 	}
 	return r, err
+}
+
+// usingPatience is how long a removal waits for those who are about to use something: nobody of them waits for a removal.
+var usingPatience = 2 * time.Second
+
+var errInUse = errors.New("somebody submits or registers just now, and might need it: the next gc looks again")
+
+func taken(ctx context.Context, l tryLocker) bool {
+	for deadline := time.Now().Add(usingPatience); ; {
+		if l.TryLock() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // gcPass is one look.
@@ -142,8 +162,8 @@ func (g *gcPass) oldRun(ctx context.Context, c *Cluster, o store.OldRun, uses st
 
 // removeRun looks at a run again and moves away what may go, while nobody can begin to use it; the bytes go after that.
 func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (things []thing, err error) {
-	if !g.d.using.TryLock() {
-		return nil, errors.New("somebody submits or registers just now, and might need it: the next gc looks again")
+	if !taken(ctx, &g.d.using) {
+		return nil, errInUse
 	}
 	locked := true
 	defer func() {

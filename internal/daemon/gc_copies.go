@@ -88,11 +88,11 @@ func (g *gcPass) copy(ctx context.Context, dir string, e fs.DirEntry) error {
 		}
 		return nil
 	}
-	return g.one(dir, t, used, &g.d.using, func(x *thing) { *x = t })
+	return g.one(ctx, dir, t, used, &g.d.using, func(x *thing) { *x = t })
 }
 
 // one judges a thing that stands by itself and removes it, looking again under the lock.
-func (g *gcPass) one(root string, t thing, judge func() error, lock tryLocker, fresh func(*thing)) error {
+func (g *gcPass) one(ctx context.Context, root string, t thing, judge func() error, lock tryLocker, fresh func(*thing)) error {
 	if err := judge(); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -110,8 +110,8 @@ func (g *gcPass) one(root string, t thing, judge func() error, lock tryLocker, f
 		return nil
 	}
 	bytes := t.Bytes
-	if !lock.TryLock() {
-		g.fail(t, errors.New("somebody submits or registers just now, and might need it: the next gc looks again"))
+	if !taken(ctx, lock) {
+		g.fail(t, errInUse)
 		return nil
 	}
 	err = judge()
@@ -184,7 +184,7 @@ func (g *gcPass) snapshots(ctx context.Context) error {
 				}
 				return nil
 			}
-			if err := g.one(dir, t, judge, bothLocks{&g.d.using, &g.d.snapshotLock}, func(x *thing) { *x = t }); err != nil {
+			if err := g.one(ctx, dir, t, judge, bothLocks{&g.d.using, &g.d.snapshotLock}, func(x *thing) { *x = t }); err != nil {
 				return err
 			}
 		}

@@ -20,9 +20,9 @@ type thing struct {
 	save []forge.Checkpoint // that go with it
 }
 
-// attemptDir and outputDir are of docs/run-directory.md.
+// attemptDir is of docs/run-directory.md.
 func attemptDir(runDir string, n int) string {
-	return filepath.Join(runDir, "attempts", fmt.Sprintf("%04d", n))
+	return filepath.Join(runDir, "attempts", attemptName(n))
 }
 
 // judgeOld says of everything that a run left what may go, and why. It is a function of values: what the tables say, and which

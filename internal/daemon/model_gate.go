@@ -100,13 +100,17 @@ func (g *gathering) ancestry(ctx context.Context) (out ancestry, _ error) {
 			continue
 		}
 		l := v.Lineage
-		if l.RecipeSHA256 == "" || l.ParamsSHA256 == "" {
+		if l.Unverified {
+			miss("%s came from elsewhere, unverified: no run here made it", name)
+		} else if l.RecipeSHA256 == "" || l.ParamsSHA256 == "" {
 			miss("%s: the digest of its recipe or of its parameters is not known", name)
 		}
-		if _, err := g.t.Run(ctx, string(l.Run)); forge.KindOf(err) == forge.KindNotFound {
+		if _, err := g.t.Run(ctx, string(l.Run)); forge.KindOf(err) != forge.KindNotFound {
+			if err != nil {
+				return out, err
+			}
+		} else if !l.Unverified {
 			miss("%s: run %d, which made it, is not there", name, l.RunNumber)
-		} else if err != nil {
-			return out, err
 		}
 		if err := g.dataset(ctx, name, l, &out, seen); err != nil {
 			return out, err

@@ -10,7 +10,7 @@ import (
 )
 
 // keepTries is how often the end of a run waits for a copy that fails for a reason that may pass.
-const keepTries = 10
+var keepTries = 10
 
 // keepOutput copies what a run left from its directory, which may be purged, to the artefact root of its cluster: what is registered is the copy.
 // Without a root it is registered where it lies. The caller holds d.using until the version is stored.

@@ -17,8 +17,8 @@ import (
 	"github.com/forge-ml/forge-ml/store/storetest"
 )
 
-// evaluates lets an eval end well.
-func (r *rig) evaluates(t *testing.T, number int64) {
+// endsWell lets an eval end well.
+func (r *rig) endsWell(t *testing.T, number int64) {
 	t.Helper()
 	run, err := r.db.For(r.op).Run(t.Context(), fmt.Sprint(number))
 	if err != nil {
@@ -108,11 +108,11 @@ func TestARegressionBlocksAVersionUntilItIsFoundNoWorseOrCleared(t *testing.T) {
 	if f.Run != 2 || f.BaselineEval != "1" || f.Baseline != "tiny@1" || f.Model != "tiny@2" {
 		t.Fatalf("%+v", f)
 	}
-	r.evaluates(t, 2)
+	r.endsWell(t, 2)
 	if _, waiting, err := r.db.OpenFirings(t.Context()); err != nil || waiting != 1 {
 		t.Fatalf("the baseline's eval is waited for: %d, %v", waiting, err)
 	}
-	r.evaluates(t, 1)
+	r.endsWell(t, 1)
 	answer(forge.CompareRegressed)
 	f = r.told(t, "nightly")
 	if f.Verdict != forge.FiringVerdict(forge.CompareRegressed) || f.VerdictWords != "forge_logic acc 0.8 → 0.6 (worse by 0.2, p 0.001)" || (*asked)[0] != "1 2" {
@@ -140,7 +140,7 @@ func TestARegressionBlocksAVersionUntilItIsFoundNoWorseOrCleared(t *testing.T) {
 		if f.BaselineEval != "1" {
 			t.Fatalf("%+v", f)
 		}
-		r.evaluates(t, f.Run)
+		r.endsWell(t, f.Run)
 		answer(c.verdict)
 		if f = r.told(t, "nightly"); f.Verdict != forge.FiringVerdict(c.verdict) {
 			t.Fatalf("%+v", f)
