@@ -138,6 +138,7 @@ func day(ctx context.Context, s *forgedtest.Site, f *fixture) error {
 		{"run", "submit", "probe", "--set", "steps=2"},
 		{"run", "hold", "5", "--reason", "the data is late"},
 		{"run", "cancel", "6"},
+		{"model", "alias", "set", "bot@1", "champion"},
 	} {
 		if _, err := s.Ctl(ctx, step...); err != nil {
 			return err
@@ -186,6 +187,12 @@ var unused = []string{
 	`INSERT OR IGNORE INTO run_models (run, role, model) SELECT r.id, 'start', v.id FROM runs AS r, model_versions AS v LIMIT 1`,
 	`INSERT INTO eval_samples (eval, task, filter, n, bytes, data) SELECT id, 'forge_reading', 'none', 1, 3, x'1f8b' FROM eval_results`,
 	`INSERT INTO eval_columns (eval, task, filter, n, docs, asked, clusters, lines, blocks) SELECT id, 'forge_reading', 'none', 1, zeroblob(8), zeroblob(16), zeroblob(8), zeroblob(4), zeroblob(8) FROM eval_results`,
+	`INSERT INTO schedules (id, tenant, name, cron, tz, what, baseline, overlap, catch_up, on_regression, user_id, user_name, role, created_at, decided)
+		SELECT 's-1', tenant, 'nightly', '0 3 * * *', 'Europe/Berlin', '{"recipe":"probe"}', '', 'skip', 'once', 'event', id, name, 'member', 1, 1 FROM users LIMIT 1`,
+	`INSERT INTO schedule_firings (schedule, due, decided_at, state, words, missed, by_user, model, model_id, baseline, baseline_eval)
+		SELECT id, 1, 1, 'skipped', 'the run before goes on', 0, '', '', '', '', '' FROM schedules`,
+	`INSERT INTO hooks (id, tenant, name, kind, target, events, created_at, created_by, cursor) SELECT 'h-1', id, 'chat', 'webhook', 'https://hooks.example.org/x', '["stage"]', 1, 'ana', 1 FROM tenants LIMIT 1`,
+	`INSERT INTO hook_deliveries (id, hook, seq, type, state, made_at) SELECT 'hd-1', id, 1, 'model.stage_changed', 'waiting', 1 FROM hooks`,
 	`INSERT INTO eval_column_scores (eval, task, filter, metric, scores) SELECT eval, task, filter, 'acc', zeroblob(8) FROM eval_columns`,
 }
 
