@@ -28,7 +28,7 @@ type Stretch struct {
 
 // held is when an attempt had its GPUs. Where a batch system gave it nodes the time counts from there, since its accounting does: until all
 // ranks have started and after the last has ended the GPUs are as taken as between. to is zero while it holds them.
-func (a Attempt) held() (from, to time.Time) {
+func (a *Attempt) held() (from, to time.Time) {
 	from, to = a.PlacedAt, a.ExitedAt
 	if b := a.Batch; b != nil {
 		if from = b.StartedAt; from.IsZero() {
@@ -43,13 +43,19 @@ func (a Attempt) held() (from, to time.Time) {
 
 // Stretches cuts the time that an attempt held GPUs, up to now, into pieces that follow each other without a gap: together they are all of it.
 // What has not ended counts as useful from its first step on, until its end says otherwise.
-func (a Attempt) Stretches(now time.Time) []Stretch {
+func (a Attempt) Stretches(now time.Time) []Stretch { return a.stretches(now, nil) }
+
+// mostStretches is how many pieces there are of one attempt at most: one that was stopped has four.
+const mostStretches = 4
+
+// stretches appends them to out: who adds up a hundred thousand attempts brings room for one.
+func (a *Attempt) stretches(now time.Time, out []Stretch) []Stretch {
 	from, to := a.held()
 	if a.State.Open() && to.IsZero() {
 		to = now
 	}
 	if from.IsZero() || !to.After(from) {
-		return nil
+		return out
 	}
 	// Times of ranks, of their nodes and of forged are of several clocks: each boundary is at or after the one before it.
 	later := func(t, than time.Time) time.Time {
@@ -74,7 +80,7 @@ func (a Attempt) Stretches(now time.Time) []Stretch {
 	if since := a.silentSince(); !since.IsZero() {
 		silent = later(since, worked)
 	}
-	cut := cutter{at: from}
+	cut := cutter{at: from, out: out}
 	cut.to(begin, CostIdle)
 	switch {
 	case a.State.Open():
@@ -102,7 +108,7 @@ func (a Attempt) Stretches(now time.Time) []Stretch {
 }
 
 // silentSince is from when on nobody could reach the attempt; zero: it answers, or did until its end.
-func (a Attempt) silentSince() time.Time {
+func (a *Attempt) silentSince() time.Time {
 	if a.State.Open() {
 		return a.Unknown
 	}
@@ -189,7 +195,7 @@ type Costs struct {
 
 // CostSum adds up attempts. The zero value is nothing.
 type CostSum struct {
-	ByClass  map[CostClass]time.Duration // GPU time
+	classes  [5]time.Duration // GPU time, in the order of CostClasses
 	Money    float64
 	Wasted   float64
 	Unpriced time.Duration // GPU time
@@ -199,16 +205,14 @@ type CostSum struct {
 
 // Add counts what an attempt had in a period, with so many GPUs at a price for all of them together for an hour; nil: not known.
 func (s *CostSum) Add(a *Attempt, gpus int, price *float64, since, until, now time.Time) (had bool) {
-	for _, x := range a.Stretches(now) {
+	var room [mostStretches]Stretch
+	for _, x := range a.stretches(now, room[:0]) {
 		d := x.Within(since, until)
 		if d <= 0 || gpus <= 0 {
 			continue
 		}
-		if s.ByClass == nil {
-			s.ByClass = map[CostClass]time.Duration{}
-		}
 		had = true
-		s.ByClass[x.Class] += d * time.Duration(gpus)
+		s.classes[slices.Index(CostClasses, x.Class)] += d * time.Duration(gpus)
 		if price == nil {
 			s.Unpriced += d * time.Duration(gpus)
 			continue
@@ -225,9 +229,29 @@ func (s *CostSum) Add(a *Attempt, gpus int, price *float64, since, until, now ti
 	return had
 }
 
+// Plus adds what another has.
+func (s *CostSum) Plus(o *CostSum) {
+	for i, d := range o.classes {
+		s.classes[i] += d
+	}
+	s.Money, s.Wasted, s.Unpriced, s.Attempts = s.Money+o.Money, s.Wasted+o.Wasted, s.Unpriced+o.Unpriced, s.Attempts+o.Attempts
+	s.priced = s.priced || o.priced
+}
+
+// Of is the GPU time of one class.
+func (s *CostSum) Of(c CostClass) time.Duration { return s.classes[slices.Index(CostClasses, c)] }
+
+// Known is the money, and below 0 where of none of it the price is known: what may be free comes after what is.
+func (s *CostSum) Known() float64 {
+	if !s.priced {
+		return -1
+	}
+	return s.Money
+}
+
 // GPUTime is all of it.
 func (s *CostSum) GPUTime() (all time.Duration) {
-	for _, d := range s.ByClass {
+	for _, d := range s.classes {
 		all += d
 	}
 	return all
@@ -235,7 +259,7 @@ func (s *CostSum) GPUTime() (all time.Duration) {
 
 // Cost is the sum as it is told.
 func (s *CostSum) Cost(runs int) Cost {
-	h := func(c CostClass) float64 { return s.ByClass[c].Hours() }
+	h := func(c CostClass) float64 { return s.Of(c).Hours() }
 	c := Cost{Runs: runs, Attempts: s.Attempts, GPUHours: s.GPUTime().Hours(), Unpriced: s.Unpriced.Hours(),
 		Useful: h(CostUseful), Lost: h(CostLost), Redone: h(CostRedone), Stalled: h(CostStalled), Idle: h(CostIdle)}
 	if s.priced {

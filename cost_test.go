@@ -152,8 +152,8 @@ func TestWhatReachesBeyondAPeriodIsCutToIt(t *testing.T) {
 		before.Add(&a, h.gpus, &price, time.Time{}, cut, at(h.seenAt))
 		after.Add(&a, h.gpus, &price, cut, time.Time{}, at(h.seenAt))
 		for _, c := range CostClasses {
-			if before.ByClass[c]+after.ByClass[c] != whole.ByClass[c] {
-				t.Fatalf("%+v: %s: %s before %s and %s after, %s in all", h, c, before.ByClass[c], cut, after.ByClass[c], whole.ByClass[c])
+			if before.Of(c)+after.Of(c) != whole.Of(c) {
+				t.Fatalf("%+v: %s: %s before %s and %s after, %s in all", h, c, before.Of(c), cut, after.Of(c), whole.Of(c))
 			}
 		}
 		if math.Abs(before.Money+after.Money-whole.Money) > 1e-9 || whole.Wasted > whole.Money+1e-9 {

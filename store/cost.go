@@ -102,10 +102,11 @@ var costKeys = map[forge.CostBy]string{
 	forge.CostByCluster: `a.cluster`,
 }
 
-// costQuery has attempts lead: the index of their exits finds a period, and their key those of a run.
-func costQuery(key string) string {
+// costQuery has attempts lead: the index of their exits finds a period, and their key those of a run. It reads what a cost is made of and no more:
+// a period has a hundred thousand of them.
+func costQuery(key, where string) string {
 	return `SELECT ` + key + `, r.name, a.run, a.state, a.reason, a.gpus, a.price, a.placed_at, a.started_at, a.exited_at, a.unknown_since, a.unheard_at,
-		a.first_step_at, a.last_step_at, a.kept_at, a.batch FROM attempts AS a CROSS JOIN runs AS r ON r.id = a.run`
+		a.first_step_at, a.last_step_at, a.kept_at, a.batch FROM attempts AS a CROSS JOIN runs AS r ON r.id = a.run WHERE a.gpus > 0 AND ` + where
 }
 
 // RunCosts adds up what each of some runs had up to now; those of others, and those that had nothing, are left out.
@@ -123,11 +124,10 @@ func (t *Tenant) RunCosts(ctx context.Context, runs []forge.RunID, now time.Time
 	if err != nil {
 		return out, classify(op, err)
 	}
-	all, err := t.costs(ctx, costQuery(`a.run`)+` WHERE a.run IN (SELECT value FROM json_each(?)) AND a.gpus > 0 AND r.tenant = ?`, []any{list, string(t.p.Tenant)}, forge.CostByRun, time.Time{}, now, now)
-	for k, s := range all {
-		if id, ok := strings.CutPrefix(k, "k"); ok {
-			out[forge.RunID(id)] = s.Cost(1)
-		}
+	sums := newCostSums(forge.CostByRun, time.Time{}, now, now)
+	err = sums.read(ctx, t.db.sqlRead, costQuery(`a.run`, `a.run IN (SELECT value FROM json_each(?)) AND r.tenant = ?`), list, string(t.p.Tenant))
+	for id, s := range sums.keys {
+		out[forge.RunID(id)] = s.Cost(1)
 	}
 	return out, classify(op, err)
 }
@@ -144,105 +144,150 @@ func (t *Tenant) Costs(ctx context.Context, by forge.CostBy, since, until, now t
 	if !ok {
 		return out, forge.Invalidf("by", "%q: want one of %v", string(by), forge.CostBys).WithOp(op)
 	}
-	query := costQuery(key) + ` WHERE (a.exited_at = 0 OR a.exited_at >= ?) AND a.gpus > 0 AND a.placed_at < ?`
-	args := []any{int64(stampOf(since)), int64(stampOf(until))}
-	if by != forge.CostByTenant || t.p.Role != forge.RoleOperator {
-		query, args = query+` AND r.tenant = ?`, append(args, string(t.p.Tenant))
+	whose, tenant := ` AND r.tenant = ?`, []any{string(t.p.Tenant)}
+	if by == forge.CostByTenant && t.p.Role == forge.RoleOperator {
+		whose, tenant = ``, nil
 	}
-	all, err := t.costs(ctx, query, args, by, since, until, now)
-	if err != nil {
+	before := int64(stampOf(until))
+	// Two questions of the index in one statement, and not an OR: SQLite would gather the keys of both in a table first, to see that none is in both.
+	query := costQuery(key, `a.exited_at >= ? AND a.placed_at < ?`+whose) + ` UNION ALL ` + costQuery(key, `a.exited_at = 0 AND a.placed_at < ?`+whose)
+	args := append([]any{max(1, int64(stampOf(since))), before}, tenant...)
+	args = append(append(args, before), tenant...)
+	sums := newCostSums(by, since, until, now)
+	if err := sums.read(ctx, t.db.sqlRead, query, args...); err != nil {
 		return out, classify(op, err)
 	}
-	out.Rows, out.Total = all.told(by)
-	if out.More = len(out.Rows) - mostCostRows; out.More > 0 {
-		out.Rows = out.Rows[:mostCostRows]
-	} else {
-		out.More = 0
-	}
+	out.Rows, out.More = sums.rows()
+	out.Total = sums.total.Cost(sums.total.runs)
 	return out, nil
 }
 
-func (t *Tenant) costs(ctx context.Context, query string, args []any, by forge.CostBy, since, until, now time.Time) (costSums, error) {
-	rows, err := t.db.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	all := costSums{}
-	for rows.Next() {
-		if err := all.scan(rows, by, since, until, now); err != nil {
-			return nil, err
-		}
-	}
-	return all, rows.Err()
+// costSums are sums by key, and that of all.
+type costSums struct {
+	by                forge.CostBy
+	since, until, now time.Time
+	total             keySum
+	keys              map[string]*keySum
+	seen              map[string]struct{}
 }
-
-// costSums are sums by key.
-type costSums map[string]*keySum
 
 type keySum struct {
 	forge.CostSum
-	name string
-	runs map[string]bool
+	key, name string
+	runs      int
+	// What they are sorted by, once it is known: a comparison must not add up anything.
+	number int64 // of a run
+	gpu    time.Duration
 }
 
-func (c costSums) scan(rows *sql.Rows, by forge.CostBy, since, until, now time.Time) error {
-	var key, name, run, batch string
-	var a attemptRow
-	if err := rows.Scan(&key, &name, &run, (*string)(&a.State), (*string)(&a.Reason), &a.GPUs, &a.Price, (*int64)(&a.PlacedAt), (*int64)(&a.StartedAt), (*int64)(&a.ExitedAt),
-		(*int64)(&a.Unknown), (*int64)(&a.UnheardAt), (*int64)(&a.FirstStep), (*int64)(&a.LastStepAt), (*int64)(&a.KeptAt), &batch); err != nil {
-		return err
-	}
-	a.Batch = batch
-	n, err := a.forge()
+func newCostSums(by forge.CostBy, since, until, now time.Time) *costSums {
+	return &costSums{by: by, since: since, until: until, now: now, keys: map[string]*keySum{}, seen: map[string]struct{}{}}
+}
+
+func (c *costSums) read(ctx context.Context, db *sql.DB, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
-	if by == forge.CostByModel {
-		key, _, _ = strings.Cut(key, "@")
-	}
-	if by != forge.CostByRun {
-		name = ""
-	}
-	for _, k := range []string{"t", "k" + key} { // the total, and its own
-		s := c[k]
-		if s == nil {
-			s = &keySum{name: name, runs: map[string]bool{}}
+	defer func() { _ = rows.Close() }()
+	var key, name, run, state, reason, batch string
+	var gpus int64
+	var price sql.NullFloat64
+	var placed, started, exited, unknown, unheard, first, last, kept int64
+	into := []any{&key, &name, &run, &state, &reason, &gpus, &price, &placed, &started, &exited, &unknown, &unheard, &first, &last, &kept, &batch}
+	at := func(n int64) time.Time { return stamp(n).time() }
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
 		}
-		if s.Add(&n, a.GPUs, a.Price, since, until, now) {
-			s.runs[run] = true
-			c[k] = s
+		a := forge.Attempt{State: forge.AttemptState(state), Reason: forge.EndReason(reason), PlacedAt: at(placed), StartedAt: at(started), ExitedAt: at(exited),
+			Unknown: at(unknown), UnheardAt: at(unheard), FirstStepAt: at(first), LastStepAt: at(last), KeptAt: at(kept)}
+		if batch != "" {
+			if a.Batch, err = batchTimes(batch); err != nil {
+				return err
+			}
 		}
+		if price.Valid {
+			a.Price = &price.Float64
+		}
+		c.add(key, name, run, &a, int(gpus))
 	}
-	return nil
+	return rows.Err()
 }
 
-// told lists the sums, what cost most first.
-func (c costSums) told(by forge.CostBy) (rows []forge.CostRow, total forge.Cost) {
-	if t := c["t"]; t != nil {
-		total = t.Cost(len(t.runs))
+// batchTimes is of a batch system's job when it had its nodes.
+func batchTimes(text string) (*forge.BatchJob, error) {
+	var x struct {
+		StartedAt time.Time `json:"started_at"`
+		EndedAt   time.Time `json:"ended_at"`
 	}
-	rows = []forge.CostRow{}
-	for k, s := range c {
-		if key, ok := strings.CutPrefix(k, "k"); ok {
-			rows = append(rows, forge.CostRow{Key: key, Name: s.name, Cost: s.Cost(len(s.runs))})
+	err := decode(text, &x)
+	return &forge.BatchJob{StartedAt: x.StartedAt, EndedAt: x.EndedAt}, err
+}
+
+func (c *costSums) add(key, name, run string, a *forge.Attempt, gpus int) {
+	var one forge.CostSum
+	if !one.Add(a, gpus, a.Price, c.since, c.until, c.now) {
+		return // nothing in the period
+	}
+	if c.by == forge.CostByModel {
+		key, _, _ = strings.Cut(key, "@")
+	}
+	s := c.keys[key]
+	if s == nil {
+		s = &keySum{key: key}
+		if c.by == forge.CostByRun {
+			s.name = name
 		}
+		c.keys[key] = s
 	}
-	money := func(r forge.CostRow) float64 {
-		if r.Money == nil {
-			return -1
+	for _, at := range []*keySum{&c.total, s} {
+		at.Plus(&one)
+	}
+	first := c.first(run)
+	if first {
+		c.total.runs++
+	}
+	if c.by == forge.CostByCluster { // the one key of which a run may have several
+		first = c.first(run + " " + key)
+	}
+	if first {
+		s.runs++
+	}
+}
+
+func (c *costSums) first(what string) bool {
+	n := len(c.seen)
+	c.seen[what] = struct{}{}
+	return len(c.seen) > n
+}
+
+// rows lists the sums, what cost most first, and says how many are left out.
+func (c *costSums) rows() (rows []forge.CostRow, more int) {
+	all := make([]*keySum, 0, len(c.keys))
+	for _, s := range c.keys {
+		s.gpu = s.GPUTime()
+		if c.by == forge.CostByRun {
+			s.number, _ = strconv.ParseInt(s.key, 10, 64)
 		}
-		return *r.Money
+		all = append(all, s)
 	}
-	number := func(r forge.CostRow) int64 {
-		if by != forge.CostByRun {
-			return 0
+	slices.SortFunc(all, func(a, b *keySum) int {
+		if a.Known() != b.Known() {
+			return cmp.Compare(b.Known(), a.Known())
 		}
-		n, _ := strconv.ParseInt(r.Key, 10, 64)
-		return n
-	}
-	slices.SortFunc(rows, func(a, b forge.CostRow) int {
-		return cmp.Or(cmp.Compare(money(b), money(a)), cmp.Compare(b.GPUHours, a.GPUHours), cmp.Compare(number(a), number(b)), cmp.Compare(a.Key, b.Key))
+		if a.gpu != b.gpu {
+			return cmp.Compare(b.gpu, a.gpu)
+		}
+		if a.number != b.number {
+			return cmp.Compare(a.number, b.number)
+		}
+		return cmp.Compare(a.key, b.key)
 	})
-	return rows, total
+	more = max(0, len(all)-mostCostRows)
+	rows = make([]forge.CostRow, 0, len(all)-more)
+	for _, s := range all[:len(all)-more] {
+		rows = append(rows, forge.CostRow{Key: s.key, Name: s.name, Cost: s.Cost(s.runs)})
+	}
+	return rows, more
 }
