@@ -18,6 +18,18 @@ type ClusterPrices struct {
 	Partitions map[string]float64 // of a batch system's partitions; "" is the default one. They win: a partition is the narrower place
 }
 
+// Any says whether there is a price at all.
+func (p *Prices) Any() bool {
+	if p != nil {
+		for _, c := range p.Clusters {
+			if len(c.Types) > 0 || len(c.Partitions) > 0 || c.Default != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Of is what an hour of one GPU of a type costs; false: nobody has said. A CPU slot costs nothing unless the cluster names its type, cpu.
 func (p *Prices) Of(c ClusterName, partition string, kind GPUKind, typ string) (float64, bool) {
 	if p == nil {

@@ -182,7 +182,24 @@ func (p *printer) costFields(d api.RunDetail) []string {
 	return []string{"gpu hours", p.hours(d.Cost.GPUHours), "cost", cost, "goodput", p.share(d.Cost.Goodput)}
 }
 
-func guessText(g *api.CostGuess) string {
-	return strconv.FormatFloat(g.Cost, 'f', 2, 64) + currencyText(" ", g.Currency) + " for " + strconv.FormatFloat(g.GPUHours, 'f', 1, 64) + " GPU-hours" +
-		map[string]string{"history": ", as runs like it took", "operations": ", a guess by its arithmetic"}[g.From]
+// guess is what a run may cost, before it has begun: for people cost and GPU-hours in one sentence, for programs a figure each, empty where it is not known.
+func (p *printer) guess(g *api.CostGuess) (gpuHours, cost string) {
+	if g == nil {
+		return "", ""
+	}
+	if !p.people() {
+		if g.Cost != nil {
+			cost = p.hours(*g.Cost)
+		}
+		return p.hours(g.GPUHours), cost
+	}
+	cost = "unknown"
+	if g.Cost != nil {
+		cost = strconv.FormatFloat(*g.Cost, 'f', 2, 64) + currencyText(" ", g.Currency)
+	}
+	cost += " for " + strconv.FormatFloat(g.GPUHours, 'f', 1, 64) + " GPU-hours" + map[string]string{"history": ", as runs like it took", "operations": ", a guess by its arithmetic"}[g.From]
+	if g.Cost == nil {
+		cost += "; nobody has said what its GPUs cost"
+	}
+	return "", cost
 }

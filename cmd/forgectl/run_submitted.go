@@ -17,16 +17,17 @@ import (
 func (a *app) submitted(ctx context.Context, cl *client.Client, s api.Submitted, wait bool) error {
 	p := a.printer()
 	n := s.Run.Number
+	gpuHours, cost := p.guess(s.Estimate)
 	switch {
 	case p.mode == modeJSON && wait: // the answer is the ended run
 	case p.mode == modeJSON:
 		return p.done(p.json(s))
 	case p.mode == modeTSV:
-		p.table().row(strconv.FormatInt(n, 10), string(s.Run.ID), string(s.Run.State), strconv.Itoa(s.Position), strconv.Itoa(s.Waiting))
+		p.table().row(strconv.FormatInt(n, 10), string(s.Run.ID), string(s.Run.State), strconv.Itoa(s.Position), strconv.Itoa(s.Waiting), gpuHours, cost)
 	default:
 		p.line("run %d submitted: place %d of %d in the queue", n, s.Position, s.Waiting)
 		if s.Estimate != nil {
-			p.line("it may cost %s", guessText(s.Estimate))
+			p.line("cost: %s", cost)
 		}
 		if !wait {
 			p.line("next: forgectl run show %d --watch", n)
@@ -72,9 +73,10 @@ func (a *app) showDryRun(s api.Submitted) error {
 		return p.done(p.json(s))
 	}
 	spec := &s.Run.Spec
+	gpuHours, cost := p.guess(s.Estimate)
 	p.fields(append([]string{"recipe", spec.Recipe, "dataset", refName(spec.Dataset), "base", refName(spec.Base), "shape", shape(spec.Gang), "where", spec.Where.Words(),
 		"priority", strconv.Itoa(spec.Priority), "pinned", pinned(spec), "limits", limits(spec), "register", spec.Register, "secrets", spec.SecretsFile,
-		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom)}, inputFields(spec)...)...)
+		"command", commandText(spec.Entry.Command), "launch", nodeLaunch(spec), "source", sourceText(spec.Source), "began from", branchText(spec.ResumeFrom), "gpu hours", gpuHours, "cost", cost}, inputFields(spec)...)...)
 	if p.people() {
 		p.line("")
 	}
@@ -94,10 +96,6 @@ func (a *app) showDryRun(s api.Submitted) error {
 		if s.Effect != nil {
 			p.fields("effect", effectOn("others that wait", *s.Effect))
 		}
-	}
-	if p.people() && s.Estimate != nil {
-		p.line("")
-		p.fields("cost", guessText(s.Estimate))
 	}
 	if b := s.Batch; b != nil {
 		p.batch(b)

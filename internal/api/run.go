@@ -58,16 +58,16 @@ type Submitted struct {
 	Warnings []string    `json:"warnings,omitempty"`
 	Start    *Start      `json:"start,omitempty" doc:"Of a dry run: when it would be expected to start"`
 	Effect   *Effect     `json:"effect,omitempty" doc:"Of a dry run: what that does to all others that wait"`
-	Estimate *CostGuess  `json:"estimate,omitempty" doc:"What it may cost; absent: nobody has priced its GPUs, or how long it takes is not known"`
+	Estimate *CostGuess  `json:"estimate,omitempty" doc:"What it may cost; absent: how long it takes is not known, its GPUs are free, or this site has no prices"`
 	Batch    *JobPreview `json:"batch,omitempty" doc:"Of a dry run on a cluster of kind slurm: what its batch system would get"`
 }
 
 // CostGuess is what a run may cost, as far as can be told before it has begun.
 type CostGuess struct {
-	GPUHours float64 `json:"gpu_hours"`
-	Cost     float64 `json:"cost"`
-	Currency string  `json:"currency,omitempty"`
-	From     string  `json:"from" enum:"history,operations" doc:"As that of an estimate's duration"`
+	GPUHours float64  `json:"gpu_hours"`
+	Cost     *float64 `json:"cost,omitempty" doc:"Absent: nobody has said what its GPUs cost, which is not the same as 0"`
+	Currency string   `json:"currency,omitempty"`
+	From     string   `json:"from" enum:"history,operations" doc:"As that of an estimate's duration"`
 }
 
 // JobPreview is the first attempt's job as it would be submitted. Ids that only a real run has are RUN in it.

@@ -75,10 +75,11 @@ func (d *Daemon) priceOn(spec forge.RunSpec, k kind) (float64, bool) {
 	return d.prices.Load().Of(k.cluster, partition, of, k.typ)
 }
 
-// guessCost is what a run may cost; nil where nobody has priced its GPUs or how long it takes is not known. A submission never fails for it.
+// guessCost is what a run may cost; nil where its GPUs are free, how long it takes is not known, or the site has no prices at all. A submission never
+// fails for it.
 func (d *Daemon) guessCost(ctx context.Context, p forge.Principal, spec forge.RunSpec) *api.CostGuess {
 	kinds := d.terrain().kindsOf(spec)
-	if !slices.ContainsFunc(kinds, func(k kind) bool { v, known := d.priceOn(spec, k); return known && v > 0 }) {
+	if !d.prices.Load().Any() || !slices.ContainsFunc(kinds, func(k kind) bool { v, known := d.priceOn(spec, k); return !known || v > 0 }) {
 		return nil
 	}
 	var base *forge.ModelVersion
@@ -98,10 +99,10 @@ func (d *Daemon) guessCost(ctx context.Context, p forge.Principal, spec forge.Ru
 		}
 		out.GPUs = append(out.GPUs, f)
 	}
-	if err := d.howLong(ctx, p, spec, j, kinds, &out); err != nil || out.Cost == nil {
+	if err := d.howLong(ctx, p, spec, j, kinds, &out); err != nil || out.Duration <= 0 {
 		return nil
 	}
-	return &api.CostGuess{GPUHours: out.GPUHours, Cost: *out.Cost, Currency: out.Currency, From: out.From}
+	return &api.CostGuess{GPUHours: out.GPUHours, Cost: out.Cost, Currency: out.Currency, From: out.From}
 }
 
 // costOf adds up the attempts of a run; nil where none has had GPUs.

@@ -177,7 +177,7 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 		run.Spec.After = append(run.Spec.After, other.ID)
 	}
 	if r.DryRun {
-		out := api.Submitted{Run: run}
+		out := api.Submitted{Run: run, Estimate: guessOf(r)}
 		if b := r.Batch; b != nil {
 			out.Batch = &api.JobPreview{Args: append(b.Raw, "--partition="+b.Partition, "--parsable"), Script: "#!/bin/bash\nexec srun --nodes=1 forged shim\n"}
 		}
@@ -185,7 +185,21 @@ func (f *Fake) SubmitRun(_ context.Context, p forge.Principal, r api.SubmitRunRe
 	}
 	f.remember(p, string(run.ID))
 	f.remember(p, string(run.ID))
-	return f.queueRun(run), nil
+	out := f.queueRun(run)
+	out.Estimate = guessOf(r)
+	return out, nil
+}
+
+// guessOf knows the time of runs on two bases, and of one what its GPUs cost.
+func guessOf(r api.SubmitRunRequest) *api.CostGuess {
+	cost := 12.5
+	switch r.Base {
+	case "priced":
+		return &api.CostGuess{GPUHours: 5, Cost: &cost, Currency: "EUR", From: "history"}
+	case "unpriced":
+		return &api.CostGuess{GPUHours: 5, Currency: "EUR", From: "operations"}
+	}
+	return nil
 }
 
 func setParams(spec *forge.RunSpec, r api.SubmitRunRequest) error {
