@@ -15,6 +15,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/artefact"
+	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -198,6 +199,7 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (thi
 		}
 		if err == nil {
 			gone = append(gone, name)
+			crash.At("gc.moved")
 		}
 		things = append(things, t)
 		say.Bytes, say.Steps = say.Bytes+t.Bytes, append(say.Steps, t.save...)
@@ -257,6 +259,7 @@ func (g *gcPass) there(c *Cluster) func(forge.Checkpoint) bool {
 // measured adds what things cost, and leaves out those that are not there.
 func (g *gcPass) measured(c *Cluster, all []thing) []thing {
 	var out []thing
+	var lost []forge.Checkpoint
 	for _, t := range all {
 		if c.AsUser {
 			t.Yours = true
@@ -277,8 +280,9 @@ func (g *gcPass) measured(c *Cluster, all []thing) []thing {
 		}
 		t.rel = rel
 		if _, err := os.Lstat(t.Path); err != nil {
-			if t.goes && t.Kind == api.GCCheckpoint && g.remove && errors.Is(err, fs.ErrNotExist) { // removed by somebody, or by a gc that was killed before it had noted it
-				_ = g.d.db.GCGone(context.Background(), store.Gone{Run: t.save[0].Run, Steps: t.save})
+			// Removed by somebody, or by a gc that was killed before it had noted it. Where the run's directory is not there either, its filesystem may only not be mounted.
+			if _, rerr := os.Lstat(filepath.Join(c.RunRoot, strings.Split(rel, "/")[0])); rerr == nil && t.goes && g.remove && errors.Is(err, fs.ErrNotExist) {
+				lost = append(lost, t.save...)
 			}
 			continue
 		}
@@ -287,6 +291,10 @@ func (g *gcPass) measured(c *Cluster, all []thing) []thing {
 			continue
 		}
 		out = append(out, t)
+	}
+	if len(lost) > 0 {
+		_ = g.d.db.GCGone(context.Background(), store.Gone{Run: lost[0].Run, Actor: g.p.Actor(), Steps: lost,
+			Message: fmt.Sprintf("%d × checkpoint gone from the disk: removed by a gc that was cut off, or by somebody", len(lost))})
 	}
 	for i, t := range out { // what is listed by itself does not count twice
 		if t.Kind != api.GCAttempt || t.goes || c.AsUser {

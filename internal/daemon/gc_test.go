@@ -206,6 +206,59 @@ func TestARemovalThatWasCutOffIsFinished(t *testing.T) {
 	}
 }
 
+// lostFirst has a run lose its first attempt, which saved, and complete in the second, which saved, too.
+func (r *rig) lostFirst(t *testing.T) (run forge.Run, runDir string) {
+	t.Helper()
+	run = r.submit(t, script(1))
+	runDir = filepath.Join(r.live().clusters["local"].RunRoot, string(run.ID))
+	for n := 1; n <= 2; n++ {
+		key := r.launched(t, run.ID, n)
+		path := filepath.Join(attemptDir(runDir, n), "checkpoints", fmt.Sprintf("checkpoint-%d", 10*n))
+		put(t, filepath.Join(path, "forge_manifest.json"), "{}")
+		r.fake.Start(key)
+		r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: n, Step: int64(10 * n), World: 1, Path: path})
+		if n == 1 {
+			r.fake.Lose(key)
+		} else {
+			r.fake.Exit(key, executortest.Ending{Output: output(t, adapterFiles)}, 0)
+		}
+	}
+	return r.await(t, run.ID, "completed", inState(forge.RunCompleted)), runDir
+}
+
+func TestTheCheckpointsOfAnAttemptThatWasMovedAwayAreMarkedByTheNextOne(t *testing.T) {
+	r, _ := keeping(t)
+	run, dir := r.lostFirst(t)
+	root := r.live().clusters["local"].RunRoot
+	marked := func() (steps []int64) {
+		saves, err := r.db.CheckpointsOf(t.Context(), run.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range saves {
+			if !c.Removed.IsZero() {
+				steps = append(steps, c.Step)
+			}
+		}
+		return steps
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil { // its filesystem is not mounted
+		t.Fatal(err)
+	}
+	if r.gc(t, true); len(marked()) > 0 {
+		t.Errorf("%v are said to be removed, and nobody knows", marked())
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := artefact.Away(root, string(run.ID)+"/attempts/0001"); err != nil { // and killed, before it was noted
+		t.Fatal(err)
+	}
+	if r.gc(t, true); !slices.Equal(marked(), []int64{10}) {
+		t.Errorf("%v are said to be removed, want 10", marked())
+	}
+}
+
 func TestALinkInTheRunsDirectoryIsNotFollowed(t *testing.T) {
 	r, _ := keeping(t)
 	_, dir := r.leaves(t, "evil", 10, 20)
