@@ -153,7 +153,15 @@ func (g *gcPass) oldRun(ctx context.Context, c *Cluster, o store.OldRun, uses st
 		g.note(things)
 		return
 	}
-	done, err := g.removeRun(ctx, c, o.Run.ID)
+	var bad map[saveKey]string
+	var err error
+	if slices.ContainsFunc(things, func(t thing) bool { return t.goes && len(t.save) > 0 }) {
+		bad, err = g.readAgain(ctx, c, o)
+	}
+	var done []thing
+	if err == nil {
+		done, err = g.removeRun(ctx, c, o.Run.ID, bad)
+	}
 	if err != nil {
 		g.fail(thing{GCItem: api.GCItem{Kind: api.GCAttempt, Run: o.Run.Number}}, err)
 		return
@@ -161,8 +169,9 @@ func (g *gcPass) oldRun(ctx context.Context, c *Cluster, o store.OldRun, uses st
 	g.note(done)
 }
 
-// removeRun looks at a run again and moves away what may go, while nobody can begin to use it; the bytes go after that.
-func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (things []thing, err error) {
+// removeRun looks at a run again and moves away what may go, while nobody can begin to use it; the bytes go after that. Bad are
+// checkpoints that do not read whole any more.
+func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID, bad map[saveKey]string) (things []thing, err error) {
 	if !taken(ctx, &g.d.using) {
 		return nil, errInUse
 	}
@@ -176,6 +185,7 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (thi
 	if err != nil {
 		return nil, err
 	}
+	doubt(o.Saves, bad)
 	uses, err := g.d.db.UsesOf(ctx, id, g.branchesSince())
 	if err != nil {
 		return nil, err
@@ -185,6 +195,10 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (thi
 	counts := map[string]int{}
 	for _, t := range g.measured(c, judgeOld(o, uses, g.there(c))) {
 		if !t.goes {
+			if why, ok := badSave(t, bad); ok {
+				g.fail(t, errors.New(why))
+				continue
+			}
 			things = append(things, t)
 			continue
 		}

@@ -259,6 +259,25 @@ func TestTheCheckpointsOfAnAttemptThatWasMovedAwayAreMarkedByTheNextOne(t *testi
 	}
 }
 
+func TestTheNewestCheckpointIsReadAgainBeforeOlderOnesGo(t *testing.T) {
+	r, _ := keeping(t)
+	run, dir := r.leaves(t, "bot", 10, 20, 30)
+	at := func(step int) string { return filepath.Join(dir, "checkpoints", fmt.Sprintf("checkpoint-%d", step)) }
+	r.fake.Silence(true) // whoever cannot be asked has not said that it is whole
+	if got := r.gc(t, true); len(got.Failed) != 1 || !strings.Contains(got.Failed[0].Why, "could not be read again") || !isThere(at(10)) || !isThere(filepath.Join(dir, "output")) {
+		t.Errorf("%+v", got)
+	}
+	r.fake.Silence(false)
+	r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: 1, Step: 30, World: 1, Path: at(30), Verdict: forge.VerdictTorn, Why: "optimizer.pt does not have the sha256 that the manifest says"})
+	got := r.gc(t, true)
+	if len(got.Failed) != 1 || got.Failed[0].Step != 30 || !strings.Contains(got.Failed[0].Why, "optimizer.pt does not have the sha256") || !strings.Contains(got.Failed[0].Why, "rm -r "+at(30)) {
+		t.Errorf("%+v", got.Failed)
+	}
+	if isThere(at(10)) || !isThere(at(20)) || !isThere(at(30)) {
+		t.Error("the newest that reads whole is gone, or the rotten one is, or an older one is not")
+	}
+}
+
 func TestALinkInTheRunsDirectoryIsNotFollowed(t *testing.T) {
 	r, _ := keeping(t)
 	_, dir := r.leaves(t, "evil", 10, 20)
