@@ -209,6 +209,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.tail = newTail(w.LastSeq, tailLength)
 	d.world = newWorld(w, d.runByID)
+	d.world.onEnd = d.meter.ended
 
 	if d.reports, err = newReports(d, dir); err != nil {
 		return nil, err
@@ -303,7 +304,6 @@ func (d *Daemon) onCommit(deltas []forge.Delta) {
 	if d.world.apply(deltas) {
 		kick(d.kickPlan)
 	}
-	d.meter.ended(deltas)
 	d.tail.add(deltas)
 }
 

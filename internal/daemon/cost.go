@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -145,16 +147,53 @@ func (s costs) RunCosts(ctx context.Context, p forge.Principal, runs []forge.Run
 	return s.d.db.For(p).RunCosts(ctx, runs, time.Now())
 }
 
-// unpriced lists what GPUs nobody has said the price of, as CLUSTER: TYPE.
+// unpriced lists what GPUs nobody has said the price of, as CLUSTER: TYPE. A GPU behind partitions must have one in each of those that the
+// configuration names.
 func (d *Daemon) unpriced() (out []string) {
-	prices := d.prices.Load()
+	prices, named := d.prices.Load(), map[forge.ClusterName][]string{}
+	for _, c := range d.live().cfg.Clusters {
+		if c.Slurm != nil {
+			for _, p := range c.Slurm.Partitions {
+				named[forge.ClusterName(c.Name)] = append(named[forge.ClusterName(c.Name)], p.Name)
+			}
+		}
+	}
 	for _, n := range d.world.nodeList() {
+		var in []string
+		if n.Batch != nil {
+			for _, p := range named[n.Cluster] {
+				if slices.Contains(n.Batch.Partitions, p) {
+					in = append(in, p)
+				}
+			}
+		}
+		if len(in) == 0 {
+			in = []string{""}
+		}
 		for _, g := range n.GPUs {
-			if _, known := prices.Of(n.Cluster, "", g.Kind, g.Type); !known {
-				out = append(out, string(n.Cluster)+": "+g.Type)
+			for _, p := range in {
+				if _, known := prices.Of(n.Cluster, p, g.Kind, g.Type); !known {
+					out = append(out, string(n.Cluster)+": "+g.Type)
+				}
 			}
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// pricesSaid looks for GPUs without a price where costs are counted: they cost nobody anything, and spend no budget.
+func (d *Daemon) pricesSaid() finding {
+	budgets := d.world.moneyBudgets()
+	if !d.prices.Load().Any() && budgets == 0 {
+		return fine("there are no prices, and no tenant has a budget in money")
+	}
+	if without := d.unpriced(); len(without) > 0 {
+		f := fine("nobody has said what an hour of these GPUs costs: %s", strings.Join(without, ", "))
+		if budgets > 0 {
+			f.found += fmt.Sprintf("; work on them spends nothing of the budgets in money of %d tenants", budgets)
+		}
+		return f.but(api.CheckWarn, "name their types in clusters[].prices of the configuration, or set its default; 0 is free (docs/cost.md). What was allocated before stays without a price")
+	}
+	return fine("every type of GPU has a price; %d tenants have a budget in money", budgets)
 }

@@ -48,6 +48,18 @@ func (d *world) spendings(now time.Time) map[forge.TenantID]forge.Spending {
 	return out
 }
 
+// moneyBudgets is how many tenants have a budget in money.
+func (d *world) moneyBudgets() (n int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, t := range d.ents.tenants {
+		if t.Budget.Money > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // budgetState is a budget and how much of it is spent.
 type budgetState struct {
 	tenant forge.TenantID

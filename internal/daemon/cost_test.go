@@ -1,7 +1,12 @@
 package daemon
 
 import (
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +124,172 @@ func TestABudgetInMoneyNeedsPrices(t *testing.T) {
 	if _, err := (tenants{r.Daemon}).UpdateTenant(t.Context(), r.op, forge.DefaultTenant, api.UpdateTenantRequest{BudgetGPUHours: &money}); err != nil {
 		t.Errorf("one in GPU-hours: %v", err)
 	}
+}
+
+// priced sets the prices of the one cluster.
+func (r *rig) priced(prices map[string]float64) {
+	r.configure(func(c *Config) {
+		c.Currency = "EUR"
+		c.Clusters = slices.Clone(c.Clusters)
+		c.Clusters[0].Prices = prices
+	})
+	r.setPrices(r.live())
+}
+
+func TestWhatARunMayCostIsSaidBeforeItRuns(t *testing.T) {
+	r := startRacked(t, racked("local")...) // an H100 holds it, an A100 does not
+	q := r.based(t, llama8B())
+	q.Set = []string{"train.max_steps=100", "train.max_length=4096"}
+	for _, c := range []struct {
+		name   string
+		prices map[string]float64
+		want   float64 // for an hour of a GPU; below 0: not known
+		told   bool    // with the submission
+	}{
+		{"its type has a price", map[string]float64{"H100": 3}, 3, true},
+		{"the cluster has a default", map[string]float64{"A100": 9, "default": 2}, 2, true},
+		{"another type has a price", map[string]float64{"A100": 9}, -1, true},
+		{"it is free", map[string]float64{"default": 0}, 0, false},
+		{"nothing has a price", nil, -1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r.priced(c.prices)
+			e, err := r.estimated(t, q)
+			if err != nil || e.GPUHours <= 0 {
+				t.Fatalf("%+v, %v", e, err)
+			}
+			right := func(cost *float64, currency string) {
+				t.Helper()
+				if c.want < 0 && cost != nil || c.want >= 0 && (cost == nil || math.Abs(*cost-c.want*e.GPUHours) > 1e-9 || currency != "EUR") {
+					t.Errorf("%g GPU-hours cost %v %s", e.GPUHours, cost, currency)
+				}
+			}
+			right(e.Cost, e.Currency)
+			if unknown := slices.ContainsFunc(e.Notes, func(n string) bool {
+				return strings.Contains(n, "what an hour of a H100 80GB HBM3 costs nobody has said")
+			}); unknown != (c.want < 0) {
+				t.Errorf("notes: %q", e.Notes)
+			}
+			for _, dry := range []bool{true, false} {
+				q := q
+				q.DryRun = dry
+				s, err := runs{r.Daemon}.SubmitRun(t.Context(), r.op, q)
+				if err != nil || (s.Estimate != nil) != c.told {
+					t.Fatalf("dry %v: told %+v, %v", dry, s.Estimate, err)
+				}
+				if s.Estimate != nil {
+					right(s.Estimate.Cost, s.Estimate.Currency)
+					if s.Estimate.GPUHours != e.GPUHours {
+						t.Errorf("dry %v: %g GPU-hours, the estimate said %g", dry, s.Estimate.GPUHours, e.GPUHours)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestGPUTimeIsCountedByWhatItWasForOncePerAttempt(t *testing.T) {
+	r := start(t, 4)
+	good, bad := r.submit(t, script(1)), r.submit(t, script(2))
+	for run, exit := range map[forge.RunID]int{good.ID: 0, bad.ID: 2} {
+		key := r.launched(t, run, 1)
+		r.fake.Start(key)
+		r.await(t, run, "running", inState(forge.RunRunning))
+		r.fake.Finish(key, exit)
+	}
+	r.await(t, good.ID, "completed", inState(forge.RunCompleted))
+	r.await(t, bad.ID, "failed", inState(forge.RunFailed))
+	c, err := costs{r.Daemon}.Costs(t.Context(), r.op, api.CostQuery{By: forge.CostByRun})
+	if err != nil || c.Total.Attempts != 2 || c.Total.Useful <= 0 || c.Total.Lost <= 0 {
+		t.Fatalf("%+v, %v", c.Total, err)
+	}
+	counted := func() map[string]float64 {
+		page := httptest.NewRecorder()
+		r.meter.handler().ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		out := map[string]float64{}
+		for _, m := range regexp.MustCompile(`(?m)^forge_gpu_seconds_total\{class="(\w+)"\} (\S+)$`).FindAllStringSubmatch(page.Body.String(), -1) {
+			out[m[1]], _ = strconv.ParseFloat(m[2], 64)
+		}
+		return out
+	}
+	want := map[string]float64{"useful": c.Total.Useful, "lost": c.Total.Lost, "redone": c.Total.Redone, "stalled": c.Total.Stalled, "idle": c.Total.Idle}
+	// What is written of an attempt after its end is no second end.
+	a, err := runs{r.Daemon}.Run(t.Context(), r.op, "1")
+	if err != nil || len(a.Attempts) != 1 {
+		t.Fatalf("%+v, %v", a.Attempts, err)
+	}
+	r.onCommit([]forge.Delta{{Attempt: &a.Attempts[0]}})
+	got := counted()
+	for class, hours := range want {
+		if math.Abs(got[class]-3600*hours) > 1e-6 {
+			t.Errorf("%s: counted %v s, forgectl cost has %v", class, got[class], 3600*hours)
+		}
+	}
+	if len(got) != len(forge.CostClasses) {
+		t.Errorf("classes: %v", got)
+	}
+}
+
+func TestABudgetThatTurnsWithTheMonthHasTheQueuePlannedAgain(t *testing.T) {
+	r := start(t, 1)
+	r.priced(map[string]float64{"cpu": 3600})
+	budget := 1e-6
+	if _, err := (tenants{r.Daemon}).UpdateTenant(t.Context(), r.op, forge.DefaultTenant, api.UpdateTenantRequest{Budget: &budget}); err != nil {
+		t.Fatal(err)
+	}
+	first := r.submit(t, script(1))
+	r.fake.Finish(r.running(t, first), 0)
+	r.await(t, first.ID, "completed", inState(forge.RunCompleted))
+	r.lookAtBudgets(t.Context(), time.Now(), map[saidKey]bool{})
+	if _, turned := r.world.budgets(time.Now()); turned {
+		t.Error("a budget that is spent as before makes plans come out anew")
+	}
+	before := r.world.at()
+	next := forge.BudgetMonth.Start(time.Now()).AddDate(0, 1, 0).Add(time.Minute)
+	r.lookAtBudgets(t.Context(), next, map[saidKey]bool{})
+	if r.world.at() == before {
+		t.Error("the month has turned, and no plan comes out anew")
+	}
+	if held := r.world.snapshot(next).Tenants; len(held) != 1 || held[0].Spent != "" {
+		t.Errorf("in the next month: %+v", held)
+	}
+}
+
+func TestGPUsWithoutAPriceAreNamedWhereCostsAreCounted(t *testing.T) {
+	r := startRacked(t, racked("local")...)
+	came(t, r.pricesSaid(), api.CheckOK, "there are no prices")
+	r.priced(map[string]float64{"H100": 3})
+	came(t, r.pricesSaid(), api.CheckWarn, "local: A100-SXM4-40GB")
+	r.priced(map[string]float64{"H100": 3, "default": 0})
+	came(t, r.pricesSaid(), api.CheckOK, "every type of GPU has a price")
+	budget := 1000.0
+	if _, err := (tenants{r.Daemon}).UpdateTenant(t.Context(), r.op, forge.DefaultTenant, api.UpdateTenantRequest{Budget: &budget}); err != nil {
+		t.Fatal(err)
+	}
+	r.priced(nil)
+	came(t, r.pricesSaid(), api.CheckWarn, "local: A100-SXM4-40GB, local: H100 80GB HBM3; work on them spends nothing of the budgets in money of 1 tenants")
+
+	// Behind Slurm each partition that the configuration names must have one.
+	nodes := racked("local")
+	for i := range nodes {
+		nodes[i].Batch = &forge.NodeBatch{Partitions: []string{"gpu", "spot", "elsewhere"}}
+	}
+	if err := r.db.RecordNodes(t.Context(), "local", nodes, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	spot := 0.0
+	set := func() {
+		r.configure(func(c *Config) {
+			c.Clusters = slices.Clone(c.Clusters)
+			c.Clusters[0].Prices, c.Clusters[0].Slurm = nil, &SlurmConfig{Partitions: []PartitionConfig{{Name: "gpu", PricePerGPUHour: 2}, {Name: "spot", PricePerGPUHour: spot}}}
+		})
+		r.setPrices(r.live())
+	}
+	set()
+	came(t, r.pricesSaid(), api.CheckWarn, "local: A100-SXM4-40GB, local: H100 80GB HBM3")
+	spot = 1
+	set()
+	came(t, r.pricesSaid(), api.CheckOK, "every type of GPU has a price")
 }
 
 func TestPricesOfTheConfiguration(t *testing.T) {

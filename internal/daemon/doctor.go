@@ -133,6 +133,7 @@ func (d *Daemon) list() []check {
 		{"outbox_stuck", lookTimeout, func(ctx context.Context) finding { return d.outboxStuck(ctx, time.Now()) }},
 		{"executor_unknown", lookTimeout, func(context.Context) finding { return d.executorUnknown(time.Now()) }},
 		{"guaranteed_quotas", lookTimeout, func(context.Context) finding { return d.guarantees() }},
+		{"prices", lookTimeout, func(context.Context) finding { return d.pricesSaid() }},
 		{"hooks", lookTimeout, func(ctx context.Context) finding { return d.hookTrouble(ctx, time.Now()) }},
 		{"planning", lookTimeout, func(context.Context) finding { return d.planning() }},
 	}

@@ -70,15 +70,10 @@ func (m *meter) observe(o server.Observation) {
 	}
 }
 
-// ended counts what attempts had that ended in a commit. What a later resume takes back of it is in forgectl cost alone: a counter only grows.
-func (m *meter) ended(deltas []forge.Delta) {
-	for _, x := range deltas {
-		if x.Attempt == nil || x.Attempt.State != forge.AttemptEnded {
-			continue
-		}
-		for _, s := range x.Attempt.Stretches(x.Attempt.ExitedAt) {
-			m.gpuTime.WithLabelValues(string(s.Class)).Add(s.To.Sub(s.From).Seconds() * float64(x.Attempt.GPUs()))
-		}
+// ended counts what an attempt had that has ended. What a later resume takes back of it is in forgectl cost alone: a counter only grows.
+func (m *meter) ended(a *forge.Attempt) {
+	for _, s := range a.Stretches(a.ExitedAt) {
+		m.gpuTime.WithLabelValues(string(s.Class)).Add(s.To.Sub(s.From).Seconds() * float64(a.GPUs()))
 	}
 }
 

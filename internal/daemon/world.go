@@ -36,6 +36,7 @@ type world struct {
 	demand    demand                              // who waits for a place in a cluster's own queue
 	lookup    func(forge.RunID) (forge.Run, bool) // a read of the tables, for a dependency that settled before we looked
 	changes   changes                             // that the planner was not told of yet
+	onEnd     func(*forge.Attempt)                // told once of each attempt that ends; nil: nobody is
 }
 
 // waiting is one entry of the sorted list that planning looks at, ready for a snapshot but for the
@@ -122,6 +123,9 @@ func (d *world) apply(deltas []forge.Delta) (replan bool) {
 			}
 		case x.Attempt != nil:
 			was, known := d.attempts[x.Attempt.Run]
+			if d.onEnd != nil && known && was.Number == x.Attempt.Number && x.Attempt.State == forge.AttemptEnded { // what is written of it later ends it no second time
+				d.onEnd(x.Attempt)
+			}
 			d.putAttempt(*x.Attempt)
 			replan = replan || known && (was.State.Open() && !x.Attempt.State.Open() || was.Queued() && !x.Attempt.Queued())
 			d.moved++
