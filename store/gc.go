@@ -170,7 +170,7 @@ type Gone struct {
 	Steps   []forge.Checkpoint
 }
 
-// GCGone notes it: checkpoints as removed, and one event of the run. Checkpoints that were gone before cost no event.
+// GCGone notes it: checkpoints as removed, and one event of the run, where there are words.
 func (db *DB) GCGone(ctx context.Context, g Gone) error {
 	return db.write(ctx, "gc.gone", func(t *tx) error {
 		for _, c := range g.Steps {

@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"internal/rundir":     {},
 	"internal/workdir":    {},
 	"internal/crash":      {},
-	"internal/artefact":   {},
+	"internal/artefact":   {"internal/crash"},
 	"internal/cron":       {},
 	"internal/dataset":    {},
 	"internal/footprint":  {},

@@ -1,6 +1,7 @@
 package archtest_test
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,13 +20,13 @@ var (
 // that names it. The writer's two are made from the name of the write, which has to be one of the store's.
 func TestEveryCrashPointIsWalked(t *testing.T) {
 	lists := map[string][]string{"Points": crash.Points, "PreemptPoints": crash.PreemptPoints, "PurgePoints": crash.PurgePoints, "HookPoints": crash.HookPoints, "SlurmPoints": crash.SlurmPoints, "SchedulePoints": crash.SchedulePoints,
-		"StagePoints": crash.StagePoints, "RollbackPoints": crash.RollbackPoints}
+		"StagePoints": crash.StagePoints, "RollbackPoints": crash.RollbackPoints, "GCPoints": crash.GCPoints, "CopyPoints": crash.CopyPoints}
 	for _, m := range crashList.FindAllStringSubmatch(read(t, "internal/crash/crash.go"), -1) {
 		if lists[m[1]] == nil {
 			t.Errorf("the list crash.%s is not known to this test", m[1])
 		}
 	}
-	listed := slices.Concat(lists["Points"], lists["PreemptPoints"], lists["PurgePoints"], lists["HookPoints"], lists["SlurmPoints"], lists["SchedulePoints"], lists["StagePoints"], lists["RollbackPoints"])
+	listed := slices.Concat(slices.Collect(maps.Values(lists))...)
 	stand := map[string]bool{}
 	var store, tests strings.Builder
 	for _, f := range sources(t, hasExt(".go")) {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/crash"
 )
 
 const (
@@ -169,12 +170,14 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 			return none, c.fault(err)
 		}
 	}
+	crash.At("copy.synced")
 	if err := os.Rename(c.temp, final); err != nil {
 		return none, err
 	}
 	if err := syncDir(c.dir); err != nil {
 		return none, err
 	}
+	crash.At("copy.renamed")
 	return c.manifest(final)
 }
 
@@ -217,6 +220,7 @@ func (c *copier) file(in *os.Root, i int) error {
 	if err := os.Chmod(part, mode); err != nil {
 		return err
 	}
+	crash.At("copy.file_written")
 	return os.Rename(part, filepath.Join(c.temp, filepath.FromSlash(f.Path)))
 }
 

@@ -87,6 +87,22 @@ var SlurmPoints = []string{
 	"slurm.after_sbatch",
 }
 
+// GCPoints are those that only a removal by gc meets: something is in the trash and no table says so, and around the one write that says it,
+// after which the bytes go.
+var GCPoints = []string{
+	"gc.moved",
+	"gc.gone.before_commit",
+	"gc.gone.after_commit",
+}
+
+// CopyPoints are those that only a copy to an artefact root meets: a file of it is written and has no name yet, all of it is on the disk and has
+// no name yet, and it has its name and no version is it.
+var CopyPoints = []string{
+	"copy.file_written",
+	"copy.synced",
+	"copy.renamed",
+}
+
 // HookPoints are around the making and the sending of a delivery to a hook. A kill at any of them must lose no event.
 var HookPoints = []string{
 	"hook.heard.before_commit",

@@ -15,6 +15,7 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/artefact"
+	"github.com/forge-ml/forge-ml/internal/crash"
 	"github.com/forge-ml/forge-ml/store"
 )
 
@@ -152,7 +153,15 @@ func (g *gcPass) oldRun(ctx context.Context, c *Cluster, o store.OldRun, uses st
 		g.note(things)
 		return
 	}
-	done, err := g.removeRun(ctx, c, o.Run.ID)
+	var bad map[saveKey]string
+	var err error
+	if slices.ContainsFunc(things, func(t thing) bool { return t.goes && len(t.save) > 0 }) {
+		bad, err = g.readAgain(ctx, c, o)
+	}
+	var done []thing
+	if err == nil {
+		done, err = g.removeRun(ctx, c, o.Run.ID, bad)
+	}
 	if err != nil {
 		g.fail(thing{GCItem: api.GCItem{Kind: api.GCAttempt, Run: o.Run.Number}}, err)
 		return
@@ -160,8 +169,9 @@ func (g *gcPass) oldRun(ctx context.Context, c *Cluster, o store.OldRun, uses st
 	g.note(done)
 }
 
-// removeRun looks at a run again and moves away what may go, while nobody can begin to use it; the bytes go after that.
-func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (things []thing, err error) {
+// removeRun looks at a run again and moves away what may go, while nobody can begin to use it; the bytes go after that. Bad are
+// checkpoints that do not read whole any more.
+func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID, bad map[saveKey]string) (things []thing, err error) {
 	if !taken(ctx, &g.d.using) {
 		return nil, errInUse
 	}
@@ -175,6 +185,7 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (thi
 	if err != nil {
 		return nil, err
 	}
+	doubt(o.Saves, bad)
 	uses, err := g.d.db.UsesOf(ctx, id, g.branchesSince())
 	if err != nil {
 		return nil, err
@@ -184,6 +195,10 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (thi
 	counts := map[string]int{}
 	for _, t := range g.measured(c, judgeOld(o, uses, g.there(c))) {
 		if !t.goes {
+			if why, ok := badSave(t, bad); ok {
+				g.fail(t, errors.New(why))
+				continue
+			}
 			things = append(things, t)
 			continue
 		}
@@ -198,6 +213,7 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID) (thi
 		}
 		if err == nil {
 			gone = append(gone, name)
+			crash.At("gc.moved")
 		}
 		things = append(things, t)
 		say.Bytes, say.Steps = say.Bytes+t.Bytes, append(say.Steps, t.save...)
@@ -257,6 +273,7 @@ func (g *gcPass) there(c *Cluster) func(forge.Checkpoint) bool {
 // measured adds what things cost, and leaves out those that are not there.
 func (g *gcPass) measured(c *Cluster, all []thing) []thing {
 	var out []thing
+	var lost []forge.Checkpoint
 	for _, t := range all {
 		if c.AsUser {
 			t.Yours = true
@@ -277,8 +294,9 @@ func (g *gcPass) measured(c *Cluster, all []thing) []thing {
 		}
 		t.rel = rel
 		if _, err := os.Lstat(t.Path); err != nil {
-			if t.goes && t.Kind == api.GCCheckpoint && g.remove && errors.Is(err, fs.ErrNotExist) { // removed by somebody, or by a gc that was killed before it had noted it
-				_ = g.d.db.GCGone(context.Background(), store.Gone{Run: t.save[0].Run, Steps: t.save})
+			// Removed by somebody, or by a gc that was killed before it had noted it. Where the run's directory is not there either, its filesystem may only not be mounted.
+			if _, rerr := os.Lstat(filepath.Join(c.RunRoot, strings.Split(rel, "/")[0])); rerr == nil && t.goes && g.remove && errors.Is(err, fs.ErrNotExist) {
+				lost = append(lost, t.save...)
 			}
 			continue
 		}
@@ -287,6 +305,10 @@ func (g *gcPass) measured(c *Cluster, all []thing) []thing {
 			continue
 		}
 		out = append(out, t)
+	}
+	if len(lost) > 0 {
+		_ = g.d.db.GCGone(context.Background(), store.Gone{Run: lost[0].Run, Actor: g.p.Actor(), Steps: lost,
+			Message: fmt.Sprintf("%d × checkpoint gone from the disk: removed by a gc that was cut off, or by somebody", len(lost))})
 	}
 	for i, t := range out { // what is listed by itself does not count twice
 		if t.Kind != api.GCAttempt || t.goes || c.AsUser {

@@ -206,6 +206,78 @@ func TestARemovalThatWasCutOffIsFinished(t *testing.T) {
 	}
 }
 
+// lostFirst has a run lose its first attempt, which saved, and complete in the second, which saved, too.
+func (r *rig) lostFirst(t *testing.T) (run forge.Run, runDir string) {
+	t.Helper()
+	run = r.submit(t, script(1))
+	runDir = filepath.Join(r.live().clusters["local"].RunRoot, string(run.ID))
+	for n := 1; n <= 2; n++ {
+		key := r.launched(t, run.ID, n)
+		path := filepath.Join(attemptDir(runDir, n), "checkpoints", fmt.Sprintf("checkpoint-%d", 10*n))
+		put(t, filepath.Join(path, "forge_manifest.json"), "{}")
+		r.fake.Start(key)
+		r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: n, Step: int64(10 * n), World: 1, Path: path})
+		if n == 1 {
+			r.fake.Lose(key)
+		} else {
+			r.fake.Exit(key, executortest.Ending{Output: output(t, adapterFiles)}, 0)
+		}
+	}
+	return r.await(t, run.ID, "completed", inState(forge.RunCompleted)), runDir
+}
+
+func TestTheCheckpointsOfAnAttemptThatWasMovedAwayAreMarkedByTheNextOne(t *testing.T) {
+	r, _ := keeping(t)
+	run, dir := r.lostFirst(t)
+	root := r.live().clusters["local"].RunRoot
+	marked := func() (steps []int64) {
+		saves, err := r.db.CheckpointsOf(t.Context(), run.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range saves {
+			if !c.Removed.IsZero() {
+				steps = append(steps, c.Step)
+			}
+		}
+		return steps
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil { // its filesystem is not mounted
+		t.Fatal(err)
+	}
+	if r.gc(t, true); len(marked()) > 0 {
+		t.Errorf("%v are said to be removed, and nobody knows", marked())
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := artefact.Away(root, string(run.ID)+"/attempts/0001"); err != nil { // and killed, before it was noted
+		t.Fatal(err)
+	}
+	if r.gc(t, true); !slices.Equal(marked(), []int64{10}) {
+		t.Errorf("%v are said to be removed, want 10", marked())
+	}
+}
+
+func TestTheNewestCheckpointIsReadAgainBeforeOlderOnesGo(t *testing.T) {
+	r, _ := keeping(t)
+	run, dir := r.leaves(t, "bot", 10, 20, 30)
+	at := func(step int) string { return filepath.Join(dir, "checkpoints", fmt.Sprintf("checkpoint-%d", step)) }
+	r.fake.Silence(true) // whoever cannot be asked has not said that it is whole
+	if got := r.gc(t, true); len(got.Failed) != 1 || !strings.Contains(got.Failed[0].Why, "could not be read again") || !isThere(at(10)) || !isThere(filepath.Join(dir, "output")) {
+		t.Errorf("%+v", got)
+	}
+	r.fake.Silence(false)
+	r.fake.Save(forge.Checkpoint{Run: run.ID, Attempt: 1, Step: 30, World: 1, Path: at(30), Verdict: forge.VerdictTorn, Why: "optimizer.pt does not have the sha256 that the manifest says"})
+	got := r.gc(t, true)
+	if len(got.Failed) != 1 || got.Failed[0].Step != 30 || !strings.Contains(got.Failed[0].Why, "optimizer.pt does not have the sha256") || !strings.Contains(got.Failed[0].Why, "rm -r "+at(30)) {
+		t.Errorf("%+v", got.Failed)
+	}
+	if isThere(at(10)) || !isThere(at(20)) || !isThere(at(30)) {
+		t.Error("the newest that reads whole is gone, or the rotten one is, or an older one is not")
+	}
+}
+
 func TestALinkInTheRunsDirectoryIsNotFollowed(t *testing.T) {
 	r, _ := keeping(t)
 	_, dir := r.leaves(t, "evil", 10, 20)

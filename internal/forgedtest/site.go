@@ -22,22 +22,24 @@ import (
 
 // Options says which binaries to run and how the one cluster looks.
 type Options struct {
-	Bin        string // directory with forged, forgectl and proberank
-	Forged     string // another forged than Bin's, e.g. one with crash points
-	Python     string // interpreter of the training environment; empty: no module recipes
-	CPUSlots   int
-	Network    string            // host | none
-	Env        map[string]string // of ranks
-	Extra      string            // more YAML at the top level of config.yaml
-	Clusters   string            // YAML of the list of clusters, instead of the one direct cluster; RunRoot says where their runs lie
-	Listen     string            // more YAML below listen, indented by two
-	ServeEnv   []string          // added to forged's own environment
-	PollEvery  time.Duration     // default 200ms
-	RunRoot    string            // default: below the state directory
-	Dir        string            // default: a new directory under TMPDIR, short enough for sockets
-	WithProbe  bool              // install the "probe" recipe
-	User       *syscall.Credential
-	KeepOnStop bool
+	Bin       string // directory with forged, forgectl and proberank
+	Forged    string // another forged than Bin's, e.g. one with crash points
+	Python    string // interpreter of the training environment; empty: no module recipes
+	CPUSlots  int
+	Network   string            // host | none
+	Env       map[string]string // of ranks
+	Extra     string            // more YAML at the top level of config.yaml
+	Clusters  string            // YAML of the list of clusters, instead of the one direct cluster; RunRoot says where their runs lie
+	Listen    string            // more YAML below listen, indented by two
+	ServeEnv  []string          // added to forged's own environment
+	PollEvery time.Duration     // default 200ms
+	RunRoot   string            // default: below the state directory
+	// ArtifactRoot is that of the one direct cluster; "": outputs are not copied.
+	ArtifactRoot string
+	Dir          string // default: a new directory under TMPDIR, short enough for sockets
+	WithProbe    bool   // install the "probe" recipe
+	User         *syscall.Credential
+	KeepOnStop   bool
 }
 
 // Site is one state directory and the daemon on it.
@@ -93,6 +95,9 @@ func New(ctx context.Context, o Options) (*Site, error) {
 	}
 	if o.RunRoot != "" {
 		python += fmt.Sprintf("    run_root: %q\n", o.RunRoot)
+	}
+	if o.ArtifactRoot != "" {
+		python += fmt.Sprintf("    artifact_root: %q\n", o.ArtifactRoot)
 	}
 	clusters := o.Clusters
 	if clusters == "" {
