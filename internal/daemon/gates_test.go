@@ -3,10 +3,12 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/gate"
 	"github.com/forge-ml/forge-ml/recipes"
 )
 
@@ -89,5 +91,35 @@ func TestAMistakeInTheGatesIsNamedWithLineAndField(t *testing.T) {
 	}
 	if _, err := readGates(filepath.Join(t.TempDir(), "absent"), suitesOf(t)); forge.KindOf(err) != forge.KindInvalid {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+func TestAReloadPutsOtherGatesInForceAndABrokenFileIsRefusedWhole(t *testing.T) {
+	r := startReloader(t)
+	builtin := r.live().gates.def
+	file := gatesFile(t, "models:\n  chat:\n    candidate: {load_test: true}\n")
+	text := r.base + "gates_file: " + file + "\n"
+	v, e := r.reload(text)
+	if want := []string{`gates_file: "" → ` + file, "gate chat.candidate added"}; v.Refused != "" || !slices.Equal(v.Changed, want) || e.Type != forge.EventConfigReloaded {
+		t.Fatalf("%+v; want %q", v, want)
+	}
+	chat := func() gate.Policy { return r.live().gates.of("acme", "chat").to(forge.StageCandidate) }
+	if p := chat(); p.Name != "chat.candidate" || !p.LoadTest || p.Lineage || r.live().gates.def.Production.SHA256 != builtin.Production.SHA256 {
+		t.Errorf("%+v", p)
+	}
+	// The same path, other rules.
+	put(t, file, "models:\n  chat:\n    candidate: {lineage: true}\n")
+	if v, _ := r.reload(text); v.Refused != "" || !slices.Equal(v.Changed, []string{"gate chat.candidate changed"}) || !chat().Lineage || chat().LoadTest {
+		t.Errorf("%+v, %+v", v, chat())
+	}
+	// A mistake in it, beside another change: neither is in force.
+	put(t, file, "models:\n  chat:\n    candidate: {lineage: true, suites: [{suite: defualt}]}\n")
+	before := r.live()
+	v, e = r.reload(text + "retry: {fruitless_limit: 7}\n")
+	if !strings.Contains(v.Refused, `gates.yaml:3: models.chat.candidate.suites[0].suite: there is no suite "defualt"`) || len(v.Changed) != 0 || e.Type != forge.EventConfigRefused {
+		t.Errorf("%+v", v)
+	}
+	if r.live() != before || r.live().cfg.Retry.FruitlessLimit == 7 || !chat().Lineage {
+		t.Error("half of it is in force")
 	}
 }

@@ -20,6 +20,12 @@ import (
 // endsWell lets an eval end well.
 func (r *rig) endsWell(t *testing.T, number int64) {
 	t.Helper()
+	r.endsWith(t, number, func(*leftEval) {})
+}
+
+// endsWith lets an eval end well, with what change makes of its files.
+func (r *rig) endsWith(t *testing.T, number int64, change func(*leftEval)) {
+	t.Helper()
 	run, err := r.db.For(r.op).Run(t.Context(), fmt.Sprint(number))
 	if err != nil {
 		t.Fatal(err)
@@ -27,6 +33,7 @@ func (r *rig) endsWell(t *testing.T, number int64) {
 	key := r.launched(t, run.ID, 1)
 	r.fake.Start(key)
 	left := goodEval(run)
+	change(&left)
 	text, err := json.Marshal(left.scores)
 	if err != nil {
 		t.Fatal(err)
@@ -226,4 +233,51 @@ func TestARollbackBringsBackTheBaselineAndNothingElse(t *testing.T) {
 	}
 	says("rolled back: tiny@3 is in production again", v[3])
 	says("not rolled back: tiny@2 is not in production", v[3]) // as a forged that was killed before it wrote the verdict down would
+}
+
+// Nothing of the comparison is made up here: samples come in with the evals, and the verdict is what their pairs say.
+func TestASchedulesVerdictIsThatOfTheEvalsThemselves(t *testing.T) {
+	r := startChain(t)
+	r.imports(t, "tiny", nil)
+	v := r.imports(t, "tiny", map[string]string{"config.json": `{"architectures": ["LlamaForCausalLM"], "revision": 2}`})
+	baseline := r.evaluates(t, api.SubmitRunRequest{Recipe: "judge2", Model: "tiny@1", Suite: "reasoning-offline"}, rightIn(28), forge.RunCompleted)
+	r.schedules(t, r.op, func(q *api.AddScheduleRequest) {
+		q.Run.Model, q.Baseline, q.OnRegression = "tiny@2", "tiny@1", forge.RegressionBlock
+	})
+	blockedBy := func() forge.RuleResult {
+		t.Helper()
+		p, err := registry{r.Daemon}.PromoteModel(t.Context(), r.op, forge.Ref{Name: "tiny", Number: v.Number}, api.PromoteRequest{DryRun: true})
+		if err != nil || p.Report.Rules[0].Rule != forge.RuleBlocked {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		return p.Report.Rules[0]
+	}
+	for _, c := range []struct {
+		what    string
+		change  func(*leftEval)
+		verdict forge.CompareVerdict
+		words   string
+		blocked forge.GateVerdict
+	}{
+		{"as good", rightIn(28), forge.CompareNonInferior, "", forge.GatePass},
+		{"25 of 30 answers lost", rightIn(3), forge.CompareRegressed, "forge_logic acc 0.9333 → 0.1 (", forge.GateFail},
+		{"in another number format", func(l *leftEval) { rightIn(28)(l); l.scores["dtype"] = "bfloat16" }, forge.CompareIncomparable, "dtype: ", forge.GateFail},
+		{"a few answers lost", rightIn(25), forge.CompareInconclusive, "forge_logic acc 0.9333 → 0.8333 (", forge.GateFail},
+		{"as good again", rightIn(28), forge.CompareNonInferior, "", forge.GatePass},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			f := r.fires(t, "nightly")
+			if f.BaselineEval != fmt.Sprint(baseline.Number) {
+				t.Fatalf("%+v", f)
+			}
+			r.endsWith(t, f.Run, c.change)
+			f = r.told(t, "nightly")
+			if f.Verdict != forge.FiringVerdict(c.verdict) || !strings.HasPrefix(f.VerdictWords, c.words) {
+				t.Errorf("%s: %s; want %s: %s", f.Verdict, f.VerdictWords, c.verdict, c.words)
+			}
+			if x := blockedBy(); x.Verdict != c.blocked {
+				t.Errorf("%+v", x)
+			}
+		})
+	}
 }

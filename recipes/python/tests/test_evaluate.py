@@ -122,11 +122,18 @@ def test_a_stop_saves_the_tasks_that_are_done_and_the_next_attempt_runs_only_the
 
 
 @pytest.mark.training
-def test_a_limited_eval_says_so(tiny, attempt):
-    a = attempt(config(tiny, eval__limit=3)).start()
+def test_an_eval_says_that_it_was_limited_and_which_samples_belong_together(tiny, attempt, own_suite):
+    rows = [json.loads(x) | {"text": f"text {n // 2}"} for n, x in enumerate((own_suite / "logic.jsonl").read_text().splitlines())]
+    (own_suite / "logic.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    doc = (own_suite / "suite.yaml").read_text()
+    (own_suite / "suite.yaml").write_text(doc.replace("task: forge_logic", "task: forge_logic\n    cluster: text"))
+    a = attempt(config(tiny, "mine", own_suite, eval__limit=3)).start()
     assert a.wait() == [OK], a.logs()
     assert found(a)["limit"] == 3 and {t["n_samples"]["effective"] for t in found(a)["tasks"]} == {3}
     assert {t["n_samples"]["original"] for t in found(a)["tasks"]} == {30}
+    lines = [json.loads(x) for x in (a.output / "samples.jsonl").read_text().splitlines()]
+    assert {x["doc_id"]: x["cluster"] for x in lines if x["task"] == "forge_logic"} == {0: "text 0", 1: "text 0", 2: "text 1"}
+    assert all("cluster" not in x for x in lines if x["task"] == "forge_story"), "samples of it stand for themselves"
 
 
 class TestBadInput:
@@ -149,6 +156,13 @@ class TestBadInput:
             ("logic.yaml", "metric: acc", "metric: luck", "there is no metric 'luck'"),
             ("suite.yaml", "filter: number", "filter: word", "filter: the task has number, and no word"),
             ("suite.yaml", "task: forge_logic", "task: no_such_task", "has no task no_such_task"),
+            pytest.param(
+                "suite.yaml",
+                "task: forge_logic",
+                "task: forge_logic\n    cluster: author",
+                "cluster: document 0 of task forge_logic has no field author",
+                marks=pytest.mark.long,
+            ),
         ],
     )
     def test_a_suite_that_cannot_run_is_named_by_file_and_key(self, file, old, new, says, tiny, attempt, own_suite):
