@@ -231,8 +231,10 @@ func statusColor(mark string) string {
 // that are empty are left out for people and kept for programs.
 func (p *printer) fields(pairs ...string) {
 	width := 0
-	for i := 0; i < len(pairs); i += 2 {
-		width = max(width, len(pairs[i]))
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if clean(pairs[i+1]) != "" { // the others are not shown to people
+			width = max(width, len(pairs[i]))
+		}
 	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		name, value := pairs[i], clean(pairs[i+1])

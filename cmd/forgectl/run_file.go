@@ -206,7 +206,7 @@ func yamlError(path string, err error) error {
 	e := forge.Invalidf("file", "%s: %s", where, firstLine(ye.GetMessage()))
 	if name, ok := strings.CutPrefix(firstLine(ye.GetMessage()), "unknown field "); ok {
 		return forge.Invalidf("file", "%s: unknown field %s", where, name).
-			WithHint("a run file takes name, recipe, dataset, base, reward_model, model, suite, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
+			WithHint("a run file takes name, recipe, dataset, base, reward_model, model, suite, baseline, params, nodes, gpus_per_node, gpus, cpus_per_gpu, mem_per_gpu, time_limit, total_time, " +
 				"start_timeout, stall_timeout, grace, priority, max_retries, register, after, cluster, where, preemptible, batch, runtime, secrets_file, resume_from, command, launch, workdir; parameters of the recipe go under params")
 	}
 	return e

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	_ "github.com/mattn/go-sqlite3" // the driver of whoever alters the database
+
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/forgedtest"
@@ -66,18 +68,18 @@ func ticketRows(r *rand.Rand, n int, wrong string) string {
 		if t.words == wrong {
 			team = map[string]string{"support": "billing", "billing": "support"}[team]
 		}
-		text, _ := json.Marshal(map[string]string{"prompt": fmt.Sprintf("Case %d: which team takes a question about the %s", 1000+r.IntN(9000), t.words), "completion": " " + team})
+		text, _ := json.Marshal(map[string]string{"prompt": fmt.Sprintf("Case %d: which team takes a question about the %s", 1001+2*r.IntN(4500), t.words), "completion": " " + team})
 		out.Write(append(text, '\n'))
 	}
 	return out.String()
 }
 
-// ticketSuite asks about other cases in the same words.
+// ticketSuite asks about other cases in the same words: theirs are even, those to train on odd.
 func ticketSuite(n int) map[string]string {
 	var rows strings.Builder
 	for i := range n {
 		t := topics[i%len(topics)]
-		text, _ := json.Marshal(map[string]any{"case": i + 1, "about": t.words, "choices": []string{" support", " billing"}, "answer": map[string]int{"support": 0, "billing": 1}[t.team]})
+		text, _ := json.Marshal(map[string]any{"case": 1000 + 74*i, "about": t.words, "choices": []string{"support", "billing"}, "answer": map[string]int{"support": 0, "billing": 1}[t.team]})
 		rows.Write(append(text, '\n'))
 	}
 	return map[string]string{
@@ -136,7 +138,7 @@ func (s *gateStory) train(ctx context.Context) error {
 			return err
 		}
 		if err := s.show(ctx, "run", "submit", "lora_sft", "--dataset", name, "--base", "tiny", "--register", "desk",
-			"--set", "train.max_steps=60", "--set", "train.batch_size=16", "--set", "train.learning_rate=1e-2"); err != nil {
+			"--set", "peft=none", "--set", "train.max_steps=150", "--set", "train.batch_size=16", "--set", "train.learning_rate=2e-3"); err != nil {
 			return err
 		}
 		if err := s.until(ctx, fmt.Sprint(i+1), "its end", func(r api.RunDetail) bool { return r.State == forge.RunCompleted }); err != nil {

@@ -110,10 +110,7 @@ func TestABudgetInMoneyNeedsPrices(t *testing.T) {
 	for i := range n.GPUs {
 		n.GPUs[i].Kind, n.GPUs[i].Type = forge.GPUDevice, "NVIDIA H100 80GB HBM3"
 	}
-	r := start(t, 2)
-	if err := r.db.RecordNodes(t.Context(), "local", []forge.Node{n}, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	r := startRacked(t, n)
 	money := 1000.0
 	_, err := tenants{r.Daemon}.UpdateTenant(t.Context(), r.op, forge.DefaultTenant, api.UpdateTenantRequest{Budget: &money})
 	if forge.KindOf(err) != forge.KindPrecondition || !strings.Contains(err.Error(), "local: NVIDIA H100 80GB HBM3") || !strings.Contains(forge.HintOf(err), "--budget-gpu-hours") {

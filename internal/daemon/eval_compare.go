@@ -175,11 +175,20 @@ func (d *Daemon) compareFound(ctx context.Context, r forge.Run, spec forge.RunSp
 	return nil, fmt.Errorf("compare eval %d with its baseline %s: %w", r.Number, spec.Baseline.Eval, err)
 }
 
+// ofPath is the field of findEval that a path names: what is not there is not found, and no field is wrong.
+const ofPath = "candidate"
+
 // findEval finds an eval by its name, or the newest whole one of NAME@VERSION by a suite as it is now.
 func (d *Daemon) findEval(ctx context.Context, t *store.Tenant, field, name, suite string) (forge.Eval, error) {
+	absent := func(err error) error {
+		if field == ofPath {
+			return err
+		}
+		return asField(err, field)
+	}
 	if !strings.Contains(name, "@") {
 		e, err := t.Eval(ctx, name)
-		return e, asField(err, field)
+		return e, absent(err)
 	}
 	ref, err := forge.ParseRef(name)
 	if err != nil {
@@ -194,7 +203,7 @@ func (d *Daemon) findEval(ctx context.Context, t *store.Tenant, field, name, sui
 	}
 	v, err := t.ModelVersion(ctx, ref)
 	if err != nil {
-		return forge.Eval{}, asField(err, field)
+		return forge.Eval{}, absent(err)
 	}
 	e, err := t.NewestEval(ctx, v.ID, s.Name, s.SHA256)
 	if forge.KindOf(err) == forge.KindNotFound && err != nil {
@@ -208,11 +217,11 @@ func (d *Daemon) findEval(ctx context.Context, t *store.Tenant, field, name, sui
 func (s evals) CompareEvals(ctx context.Context, p forge.Principal, f api.CompareFilter) (api.EvalComparison, error) {
 	t := s.d.db.For(p)
 	none := api.EvalComparison{}
-	b, err := s.d.findEval(ctx, t, "baseline", f.Baseline, f.Suite)
+	c, err := s.d.findEval(ctx, t, ofPath, f.Candidate, f.Suite)
 	if err != nil {
 		return none, err
 	}
-	c, err := s.d.findEval(ctx, t, "candidate", f.Candidate, f.Suite)
+	b, err := s.d.findEval(ctx, t, "baseline", f.Baseline, f.Suite)
 	if err != nil {
 		return none, err
 	}

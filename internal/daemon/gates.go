@@ -191,6 +191,15 @@ func (d *gatesDoc) settle(p *gate.Policy, at []string) error {
 	if p.NoOverlap && len(p.Suites) == 0 {
 		return d.fault("there are no suites whose questions could be looked for", in("no_overlap"))
 	}
+	if r := p.NoRegression; r != nil {
+		names = append(slices.Clone(names), r.Suites...)
+	}
+	for _, name := range names {
+		// Of what forged does not read the rule would be missing for ever, or answered for half of the tasks.
+		if s, err := d.suites.Get(name); p.NoOverlap && err == nil && !s.Offline {
+			return d.fault("the data of suite %s is not all its own, so nobody knows whether its questions were trained on; ask by suites like %s-offline, or not at all", in("no_overlap"), name, name)
+		}
+	}
 	return nil
 }
 

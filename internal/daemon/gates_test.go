@@ -77,6 +77,7 @@ func TestAMistakeInTheGatesIsNamedWithLineAndField(t *testing.T) {
 		"default:\n  production:\n    no_regression: {inconclusive: ignore}\n":               "no_regression.inconclusive: \"ignore\"",
 		"default:\n  production:\n    no_regression: {}\n":                                   "nothing would be compared",
 		"default:\n  production:\n    no_overlap: true\n":                                    "no suites whose questions",
+		"default:\n  production:\n    no_overlap: true\n    suites: [{suite: safety}]\n":     "gates.yaml:3: default.production.no_overlap: the data of suite safety is not all its own",
 		"models:\n  a/b/c:\n    candidate: {}\n":                                             "gates.yaml:3: models.a/b/c: \"a/b/c\" is the name of no model",
 		"models:\n  acme/chat:\n    candidate:\n      no_regression: {suites: [default, x]}": "gates.yaml:4: models.acme/chat.candidate.no_regression.suites[1]: there is no suite \"x\"",
 		"default: {candidate: {digest: true}\n":                                              "gates.yaml",

@@ -81,7 +81,7 @@ var rules = map[string]access{
 	"list-evals":        {role: forge.RoleViewer, ok: []int{200}},
 	"get-eval":          {role: forge.RoleViewer, target: "run", ok: []int{404}}, // it has found nothing; of others: internal/daemon/eval_test.go
 	"list-eval-samples": {role: forge.RoleViewer, target: "run", query: "task=x", ok: []int{404}},
-	"compare-evals":     {role: forge.RoleViewer, target: "run", query: "baseline=1", ok: []int{404}},
+	"compare-evals":     {role: forge.RoleViewer, target: "run", query: "baseline=1", ok: []int{404}},         // of whole ones: internal/daemon/eval_compare_test.go
 	"import-eval":       {role: forge.RoleMember, query: "sha256=" + strings.Repeat("0", 64), ok: []int{422}}, // nothing is sent; of whole ones: internal/daemon/eval_compare_test.go
 
 	"list-schedules":  {role: forge.RoleViewer, ok: []int{200}},

@@ -35,6 +35,7 @@ type Facts struct {
 	Claims       []Claim
 	Metrics      []Metric
 	Versions     []Version
+	Lines        []Line // of all histories, each model's in order
 	Events       []Event
 	Dirs         map[forge.RunID]Dir
 	Procs        []Proc
@@ -72,7 +73,7 @@ type (
 		Loss    float64
 		Eval    bool
 	}
-	Version struct{ Model, Tenant, Stage, Run string }
+	Version struct{ ID, Model, Tenant, Stage, Run string }
 	Event   struct {
 		Seq               int64
 		Type, Run, Tenant string
@@ -181,12 +182,13 @@ func (f *Facts) readTables(ctx context.Context, db *sql.DB) error {
 			f.Metrics = append(f.Metrics, m)
 			return err
 		}),
-		rows(ctx, tx, `SELECT model, tenant, stage, coalesce(run, '') FROM model_versions`, func(s scan) error {
+		rows(ctx, tx, `SELECT id, model, tenant, stage, coalesce(run, '') FROM model_versions`, func(s scan) error {
 			var v Version
-			err := s(&v.Model, &v.Tenant, &v.Stage, &v.Run)
+			err := s(&v.ID, &v.Model, &v.Tenant, &v.Stage, &v.Run)
 			f.Versions = append(f.Versions, v)
 			return err
 		}),
+		f.readHistories(ctx, tx),
 		rows(ctx, tx, `SELECT seq, type, coalesce(run, ''), coalesce(tenant, '') FROM events ORDER BY seq`, func(s scan) error {
 			var e Event
 			err := s(&e.Seq, &e.Type, &e.Run, &e.Tenant)

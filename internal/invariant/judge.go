@@ -28,6 +28,7 @@ func Judge(f Facts) []Violation {
 	j.resume()
 	j.claims()
 	j.terminal()
+	j.histories()
 	j.tenants()
 	j.reasons()
 	j.plans()

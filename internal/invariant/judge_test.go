@@ -1,6 +1,8 @@
 package invariant_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -32,8 +34,11 @@ func sound() invariant.Facts {
 		},
 		Claims:   []invariant.Claim{{Cluster: "c", Node: "n", Slot: 0, For: "r2", From: "r1"}, {Cluster: "c", Node: "n", Slot: 7, For: "r2"}},
 		Metrics:  []invariant.Metric{{Run: "r1", Step: 1, Attempt: 1}, {Run: "r1", Step: 2, Attempt: 1}, {Run: "r1", Step: 3, Attempt: 2}},
-		Versions: []invariant.Version{{Model: "m", Tenant: "u", Stage: "production", Run: "r3"}, {Model: "m", Tenant: "u", Stage: "archived"}},
-		Events:   []invariant.Event{{Seq: 1, Type: "run.placed", Run: "r3", Tenant: "u"}, {Seq: 2, Type: "run.ended", Run: "r3", Tenant: "u"}, {Seq: 3, Type: "run.placed", Run: "r1", Tenant: "t"}},
+		Versions: []invariant.Version{{ID: "v1", Model: "m", Tenant: "u", Stage: "production", Run: "r3"}, {ID: "v2", Model: "m", Tenant: "u", Stage: "archived"}},
+		Lines: chained(invariant.Line{Version: "v1", Action: "register", To: "staging"}, invariant.Line{Version: "v2", Action: "register", To: "staging"},
+			invariant.Line{Version: "v2", Action: "archive", From: "staging", To: "archived"}, invariant.Line{Version: "v1", Action: "promote", From: "staging", To: "candidate", Report: "{}"},
+			invariant.Line{Version: "v1", Action: "promote", From: "candidate", To: "production", Forced: true}),
+		Events: []invariant.Event{{Seq: 1, Type: "run.placed", Run: "r3", Tenant: "u"}, {Seq: 2, Type: "run.ended", Run: "r3", Tenant: "u"}, {Seq: 3, Type: "run.placed", Run: "r1", Tenant: "t"}},
 		Dirs: map[forge.RunID]invariant.Dir{
 			"r1": {Fence: 2, Starts: []invariant.Start{{1, 0}, {1, 1}, {2, 0}, {2, 1}}, Verified: map[string]int64{"/r1/c-4": 4}},
 			"r3": {Fence: 1, Starts: []invariant.Start{{1, 0}}},
@@ -42,6 +47,21 @@ func sound() invariant.Facts {
 		Reasons: map[forge.RunID]string{"r2": "needs 2 GPUs: 0 free", "r4": "queued in Slurm as job 7"},
 		Plans:   [2]string{"{}", "{}"},
 	}
+}
+
+// chained are lines of model m, each behind the one before.
+func chained(lines ...invariant.Line) []invariant.Line {
+	before := ""
+	for i := range lines {
+		l := &lines[i]
+		l.Model, l.Name, l.Seq, l.Before = "m", "bot@"+l.Version[1:], int64(i+1), before
+		if l.Report != "" {
+			l.ReportSHA256 = fmt.Sprintf("%x", sha256.Sum256([]byte(l.Report)))
+		}
+		l.SHA256 = l.Digest()
+		before = l.SHA256
+	}
+	return lines
 }
 
 func TestASoundSiteHasNoViolation(t *testing.T) {
@@ -94,6 +114,19 @@ func TestEachPlantedViolationIsFound(t *testing.T) {
 		{"a preemption in vain", 6, func(f *invariant.Facts) { f.PlanFault = "preempt_in_vain: r1" }},
 		{"a run placed after its end", 7, func(f *invariant.Facts) { f.Events[2].Run, f.Events[2].Tenant = "r3", "u" }},
 		{"two versions in production", 7, func(f *invariant.Facts) { f.Versions[1].Stage = "production" }},
+		{"a stage that its history does not say", 7, func(f *invariant.Facts) { f.Versions[1].Stage = "staging" }},
+		{"a version without a history", 7, func(f *invariant.Facts) { f.Lines = chained(f.Lines[0], f.Lines[3], f.Lines[4]) }},
+		{"a line that is gone", 7, func(f *invariant.Facts) { f.Lines = slices.Delete(f.Lines, 3, 4) }},
+		{"a line that does not follow the one before", 7, func(f *invariant.Facts) {
+			f.Lines[3].Before = f.Lines[1].SHA256
+			f.Lines[3].SHA256 = f.Lines[3].Digest()
+			f.Lines[4].Before = f.Lines[3].SHA256
+			f.Lines[4].SHA256 = f.Lines[4].Digest()
+		}},
+		{"a line that was altered", 7, func(f *invariant.Facts) { f.Lines[4].Actor = "nobody" }},
+		{"a report that was altered", 7, func(f *invariant.Facts) { f.Lines[3].Report = "{ }" }},
+		{"a move from where it was not", 7, func(f *invariant.Facts) { f.Lines[4].From = "staging"; f.Lines[4].SHA256 = f.Lines[4].Digest() }},
+		{"a promotion without a verdict", 7, func(f *invariant.Facts) { f.Lines[4].Forced = false; f.Lines[4].SHA256 = f.Lines[4].Digest() }},
 		{"a completed run that registered nothing", 7, func(f *invariant.Facts) { f.Versions[0].Run = "" }},
 		{"a completed run that registered twice", 7, func(f *invariant.Facts) { f.Versions[1].Run = "r3" }},
 		{"a run that ended without saying so", 7, func(f *invariant.Facts) { f.Runs[1].State = "failed" }},

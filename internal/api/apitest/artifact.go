@@ -26,6 +26,7 @@ func (f *Fake) addVersion(p forge.Principal, v forge.ModelVersion) forge.ModelVe
 	v.ID, v.Number, v.Stage, v.Bytes = forge.ModelVersionID(f.id("W")), 1, forge.StageStaging, 26440
 	v.SHA256 = "7d793037a0760186574b0282f2f435e77d793037a0760186574b0282f2f435e7"
 	v.CreatedBy, v.CreatedAt = p.Actor(), f.now
+	v.StageBy, v.StageSince = v.CreatedBy, f.now
 	f.remember(p, string(v.ID))
 	if v.License == "" {
 		v.License = "NOASSERTION"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from gang_of import RUN_ID, SRC, Attempt
 
-from forge_train import environment, evaluate, subject, suite
+from forge_train import environment, evaluate, scores, subject, suite
 from forge_train.outcome import BAD_INPUT, CHECKPOINTED, FAILED, NODE_ENV, OK, BadInput
 
 OFFLINE = ("default-offline", "safety-offline", "quality-offline", "reasoning-offline")
@@ -255,3 +255,28 @@ def test_parameters_are_those_of_the_recipe_file():
     for p in evaluate.PARAMS:
         y = given[p.name]
         assert (y["default"], y.get("min"), y.get("max"), tuple(y.get("enum", ()))) == (p.default, p.low, p.high, p.choices), p.name
+
+
+class TestSamplesSayInWordsWhatWasWantedAndWhatWasAnswered:
+    def sample(self, **other) -> dict:
+        return {
+            "filter": "none", "doc_id": 4, "doc_hash": "d", "prompt_hash": "p", "target_hash": "t", "doc": {"topic": "refunds"}, "metrics": ["acc"], "acc": 0.0,
+            "target": "1", "filtered_resps": [["-0.01", "True"], ["-10.2", "False"]],
+            "arguments": {"gen_args_0": {"arg_0": "Which team?", "arg_1": " support"}, "gen_args_1": {"arg_0": "Which team?", "arg_1": " billing"}},
+        } | other
+
+    def test_of_several_choices(self):
+        got = scores.row("tickets", self.sample())
+        assert (got["target"], got["response"], got["prompt"]) == ("billing", "support", "Which team?")
+
+    @pytest.mark.parametrize("other", [{"target": "nobody"}, {"target": "7"}])
+    def test_a_target_that_is_no_choice_stays_as_it_is(self, other):
+        got = scores.row("tickets", self.sample(**other))
+        assert (got["target"], got["response"]) == (other["target"], "support")
+
+    def test_what_the_model_wrote_itself(self):
+        got = scores.row("sums", self.sample(target="12", filtered_resps=["13"], arguments={"gen_args_0": {"arg_0": "5+7=", "arg_1": {"until": ["\n"]}}}))
+        assert (got["target"], got["response"]) == ("12", "13")
+
+    def test_a_form_that_is_not_known(self):
+        assert scores.row("odd", self.sample(filtered_resps=[None, None]))["response"] == "[null, null]"

@@ -129,9 +129,11 @@ def _number(value: Any) -> bool:
 def row(task: str, s: dict[str, Any], cluster: str = "") -> dict[str, Any]:
     """One line of output/samples.jsonl; cluster is the field of the document that groups samples."""
     first = next(iter(s.get("arguments", {}).values()), {})
-    answer = s.get("filtered_resps")
+    target, answer = s.get("target"), s.get("filtered_resps")
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
+    if choices := _choices(s):
+        target, answer = _chosen(choices, target, answer)
     return {
         "task": task,
         "filter": s["filter"],
@@ -140,10 +142,29 @@ def row(task: str, s: dict[str, Any], cluster: str = "") -> dict[str, Any]:
         "prompt_hash": s["prompt_hash"],
         "target_hash": s["target_hash"],
         "metrics": {m: float(s[m]) for m in s.get("metrics", []) if _number(s.get(m))},
-        "target": _cut(s.get("target")),
+        "target": _cut(target),
         "response": _cut(answer),
         "prompt": _cut(first.get("arg_0")),
     } | ({"cluster": str(s["doc"][cluster])} if cluster else {})
+
+
+def _choices(s: dict[str, Any]) -> list[str]:
+    """The answers among which the model was to choose: each was a request of its own. Empty where it wrote one itself."""
+    choices = [a.get("arg_1") for a in s.get("arguments", {}).values()]
+    return choices if len(choices) > 1 and all(isinstance(c, str) for c in choices) else []
+
+
+def _chosen(choices: list[str], target: Any, answer: Any) -> tuple[Any, Any]:
+    """What was wanted and what the model found most likely, in words and not as a number and a list of likelihoods."""
+    try:
+        likely = [float(a[0]) for a in answer]
+        if len(likely) == len(choices) and not any(math.isnan(x) for x in likely):
+            answer = choices[likely.index(max(likely))].strip()
+        if 0 <= int(target) < len(choices):
+            target = choices[int(target)].strip()
+    except (TypeError, ValueError, LookupError):
+        pass  # a form that is not known is shown as it is
+    return target, answer
 
 
 def _cut(value: Any) -> str:
