@@ -60,7 +60,9 @@ func (a *app) gc(ctx context.Context, q api.GCQuery, dry, yes, list bool) error 
 				return err
 			}
 		}
+		stop := a.spin(ctx, "looking what may go", "", nil)
 		r, err := cl.GCPlan(ctx, q)
+		stop()
 		if err != nil {
 			return err
 		}
@@ -71,7 +73,9 @@ func (a *app) gc(ctx context.Context, q api.GCQuery, dry, yes, list bool) error 
 			return nil
 		}
 	}
+	stop := a.spin(ctx, "removing", "", nil)
 	r, err := cl.GCRun(ctx, q)
+	stop()
 	if err != nil {
 		return err
 	}

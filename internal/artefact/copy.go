@@ -59,7 +59,7 @@ func Place(root, tenant, digest string) string { return filepath.Join(root, tena
 // refers to now lies on scratch, which is purged. Each file is hashed on its way and has to be the one that was hashed before. A copy that is there
 // is read whole and used if it is good. What was begun by a process that was killed is gone on with.
 //
-// ErrNoRoom and ErrDiffers are final, and leave nothing; any other error may pass. When ctx ends what is whole of it stays for the next try.
+// ErrNoRoom and ErrDiffers are final, and leave nothing; any other error may pass, fs.ErrPermission when somebody does something about it. When ctx ends what is whole of it stays for the next try.
 func Copy(ctx context.Context, m forge.Manifest, root, tenant string, progress func(done, total int64)) (forge.Manifest, error) {
 	var none forge.Manifest
 	for _, f := range m.Files {
@@ -81,7 +81,7 @@ func Copy(ctx context.Context, m forge.Manifest, root, tenant string, progress f
 	}
 	c := &copier{ctx: ctx, from: m, dir: filepath.Dir(final), temp: filepath.Join(filepath.Dir(final), HalfPrefix+digest), group: groupBits(root), total: m.Bytes(), progress: progress}
 	if err := c.mkdir(c.dir); err != nil {
-		return none, fmt.Errorf("%s: %w", c.dir, err)
+		return none, c.fault(err)
 	}
 	if _, err := os.Lstat(final); err == nil {
 		out, bad, err := c.whole(final)
@@ -143,7 +143,7 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 		err = fmt.Errorf("%w: %w", ErrDiffers, err)
 	}
 	if err != nil {
-		return none, err
+		return none, c.fault(err)
 	}
 	defer in.Close()
 	dirs := map[string]bool{c.temp: true}
@@ -172,10 +172,10 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 	}
 	crash.At("copy.synced")
 	if err := os.Rename(c.temp, final); err != nil {
-		return none, err
+		return none, c.fault(err)
 	}
 	if err := syncDir(c.dir); err != nil {
-		return none, err
+		return none, c.fault(err)
 	}
 	crash.At("copy.renamed")
 	return c.manifest(final)
@@ -187,7 +187,7 @@ func (c *copier) file(in *os.Root, i int) error {
 	src, err := in.OpenFile(filepath.FromSlash(f.Path), os.O_RDONLY|syscall.O_NONBLOCK, 0) // no link leads out of it
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE):
-		return err
+		return fmt.Errorf("%s: %w", filepath.Join(c.from.Root, filepath.FromSlash(f.Path)), err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrDiffers, err)
 	}
@@ -277,18 +277,23 @@ func (c *copier) manifest(dir string) (forge.Manifest, error) {
 	return out, nil
 }
 
+// fault says of an error what can be done about it.
 func (c *copier) fault(err error) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	root := filepath.Dir(c.dir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: forged runs as uid %d, which has to be let read %s and write below %s", err, os.Getuid(), c.from.Root, root)
+	case !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT):
 		return err
 	}
-	left, _ := free(c.dir)
+	left, _ := free(root)
 	return c.noRoom(c.total-c.done.Load(), left)
 }
 
 func (c *copier) noRoom(need, left int64) error {
 	words := fmt.Sprintf("%d bytes more are needed in %s, and %d are free: %d are missing", need, c.dir, left, need-left)
 	if left >= need {
-		words = fmt.Sprintf("%d bytes more are needed in %s, and its quota is used up", need, c.dir)
+		words = fmt.Sprintf("%d bytes more are needed in %s, and its quota, or its inodes, are used up", need, c.dir)
 	}
 	return forge.Errorf(forge.KindUnavailable, op, "%w: %s", ErrNoRoom, words).WithHint("free some, or have the quota raised; nothing of the copy was left")
 }

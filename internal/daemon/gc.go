@@ -232,9 +232,7 @@ func (g *gcPass) removeRun(ctx context.Context, c *Cluster, id forge.RunID, bad 
 	}
 	err = g.d.db.GCGone(context.WithoutCancel(ctx), say) // after the renames: what is marked as gone is gone
 	for _, name := range gone {
-		if perr := artefact.Purge(c.RunRoot, name); perr != nil {
-			err = errors.Join(err, perr)
-		}
+		_ = artefact.Purge(c.RunRoot, name) // the end of this pass tries again, and says what cannot be removed
 	}
 	return things, err
 }
@@ -338,7 +336,9 @@ func (g *gcPass) note(all []thing) {
 }
 
 func (g *gcPass) fail(t thing, err error) {
-	t.Why = err.Error()
+	if t.Why = err.Error(); errors.Is(err, fs.ErrPermission) && t.Path != "" {
+		t.Why += fmt.Sprintf(": forged runs as uid %d, which may not remove it; its owner can: rm -r %s", os.Getuid(), t.Path)
+	}
 	g.failed = append(g.failed, t.GCItem)
 }
 

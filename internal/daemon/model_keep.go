@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/artefact"
@@ -33,7 +34,7 @@ func (d *Daemon) keepOutput(ctx context.Context, c *Cluster, v *forge.ModelVersi
 // registered by a person once there is room. What may pass is tried again some times.
 func (d *Daemon) keepAtEnd(ctx context.Context, c *Cluster, r forge.Run, v *forge.ModelVersion, tries int) (unregistered string, err error) {
 	err = d.keepOutput(ctx, c, v, nil)
-	final := errors.Is(err, artefact.ErrNoRoom) || errors.Is(err, artefact.ErrDiffers) || tries >= keepTries
+	final := errors.Is(err, artefact.ErrNoRoom) || errors.Is(err, artefact.ErrDiffers) || errors.Is(err, fs.ErrPermission) || tries >= keepTries
 	if err == nil || ctx.Err() != nil || !final {
 		return "", err
 	}

@@ -17,8 +17,12 @@ func (f *Fake) RegisterModel(_ context.Context, p forge.Principal, r api.Registe
 	}
 	defer leave()
 	if r.Path != "" {
+		if !p.Role.Includes(forge.RoleAdmin) {
+			return forge.ModelVersion{}, forge.Errorf(forge.KindForbidden, "model.register", "taking in weights of which nobody knows what they were trained on is for admins")
+		}
 		if !r.Unverified {
-			return forge.ModelVersion{}, forge.Invalidf("unverified", "nobody can say what %s was trained on", r.Path)
+			return forge.ModelVersion{}, forge.Invalidf("unverified", "%s was not made by a run here: nobody can say which data, base and code these weights come from, and no gate that asks for lineage lets them pass", r.Path).
+				WithHint("say that you know: --unverified. What a run here made is registered by the run: forgectl model register NAME RUN")
 		}
 		return f.addVersion(p, forge.ModelVersion{Name: r.Name, Kind: forge.ModelTrained, License: r.License, Manifest: forge.Manifest{Root: r.Path, Files: []forge.File{}},
 			Lineage: &forge.Lineage{Unverified: true, Reason: r.Reason, Base: r.Base}}), nil
