@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,8 +55,13 @@ func names(t *testing.T, dir string) (all []string) {
 func TestACopyIsWholeAndStaysWhenScratchIsPurged(t *testing.T) {
 	m, root := scratch(t), t.TempDir()
 	must(t, os.Chmod(root, 0o750))
+	var told sync.Mutex // files are copied beside each other
 	var done, total int64
-	got, err := Copy(t.Context(), m, root, "T1", func(d, all int64) { done, total = max(done, d), all })
+	got, err := Copy(t.Context(), m, root, "T1", func(d, all int64) {
+		told.Lock()
+		defer told.Unlock()
+		done, total = max(done, d), all
+	})
 	must(t, err)
 	if got.Root != Place(root, "T1", m.Digest()) || got.Digest() != m.Digest() || done != m.Bytes() || total != m.Bytes() {
 		t.Errorf("%+v; %d of %d", got, done, total)
@@ -151,9 +158,11 @@ func TestAFullDiskSaysHowMuchIsMissingAndLeavesNothing(t *testing.T) {
 	for name, fill := range map[string]func(){
 		"known before": func() { free = func(string) (int64, error) { return 1 << 20, nil } },
 		"met while writing": func() {
-			free = func(string) (int64, error) { return m.Bytes(), nil }
+			var left atomic.Int64
+			left.Store(m.Bytes())
+			free = func(string) (int64, error) { return left.Load(), nil }
 			create = func(p string, mode fs.FileMode) (io.WriteCloser, error) {
-				free = func(string) (int64, error) { return 5, nil }
+				left.Store(5)
 				f, err := oldCreate(p, mode)
 				return full{f}, err
 			}
