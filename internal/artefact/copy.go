@@ -60,6 +60,7 @@ func Place(root, tenant, digest string) string { return filepath.Join(root, tena
 // is read whole and used if it is good. What was begun by a process that was killed is gone on with.
 //
 // ErrNoRoom and ErrDiffers are final, and leave nothing; any other error may pass, fs.ErrPermission when somebody does something about it. When ctx ends what is whole of it stays for the next try.
+// progress is told by several goroutines.
 func Copy(ctx context.Context, m forge.Manifest, root, tenant string, progress func(done, total int64)) (forge.Manifest, error) {
 	var none forge.Manifest
 	for _, f := range m.Files {
