@@ -125,6 +125,8 @@ const (
 	StopInputs       StopCause = "inputs"        // an input changed since registration, or is gone
 	StopNodeEnv      StopCause = "node_env"      // the entry could not be started here
 	StopLaunch       StopCause = "launch"        // anything else before the first rank ran
+	StopGPUFault     StopCause = "gpu_fault"     // a GPU of the node cannot be trusted with the run any longer
+	StopGPUError     StopCause = "gpu_error"     // a fault of the program's own on a GPU, after which it did not end by itself
 	StopUntested     StopCause = "untested"      // asked to stop while the output was load-tested, after all ranks had ended well
 
 	// What only a batch system says, in the place of a shim's word or over it.
@@ -158,6 +160,7 @@ type Evidence struct {
 	Status   *StatusFile // rank 0's own word, nil when it left none
 	OutputOK bool        // outputs present and hashed, or none required
 	ByUID    int         // uid that sent TERM from outside, -1 when unknown
+	Pattern  *PatternHit // the line of a failed rank's output that explains the failure; nil: none does
 }
 
 // Judge names the end reason of an attempt and says in a sentence what it rests on. The order

@@ -119,6 +119,15 @@ type Observation struct {
 	Placement []Share     // where it really is, once a queue of the cluster's own has chosen; nil: not known, or as launched
 	Suspects  []NodeName  // nodes that the end came from, where that can be told; nil: any that it was on
 	Batch     *BatchJob   // what the cluster's batch system says; nil where there is none
+	Pattern   *PatternHit // the line of a failed rank's output that explains the failure
+	GPUFault  *GPUBlame   // the GPU that the gang was ended for
+	GPUEvents []GPUEvent  // what the driver said of the ranks' GPUs, the last ones
+}
+
+// GPUBlame is a fault of a GPU that ended a gang.
+type GPUBlame struct {
+	Node NodeName
+	Finding
 }
 
 // Resume is the shim's choice of a checkpoint, and what it passed over.
@@ -180,6 +189,13 @@ const (
 const (
 	StreamScanned      = "scanned"
 	StreamFingerprints = "fingerprints"
+)
+
+// Streams that a shim leaves, each with ".NODE" behind it: its newest look at the GPUs of its ranks (a GPULook, replaced as a whole), and
+// what the driver said of them (GPUEvents, a line each).
+const (
+	StreamGPUs      = "gpus"
+	StreamGPUEvents = "gpu_events"
 )
 
 // Remains is what a cluster still has of one run, whoever put it there.

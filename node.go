@@ -66,6 +66,11 @@ type GPU struct {
 	MemoryMiB int64   `json:"memory_mib,omitempty"`
 	Island    int     `json:"island,omitempty" doc:"GPUs with one number reach each other over NVLink; 0: not known"`
 	Sick      string  `json:"sick,omitempty" doc:"Why nothing new may be placed here"`
+	PCI       string  `json:"pci,omitempty" doc:"Bus address, as in 00000000:3B:00.0"`
+	NUMA      string  `json:"numa,omitempty" doc:"Number of the NUMA node that it is next to; absent: not known"`
+	CPUs      string  `json:"near_cpus,omitempty" doc:"CPUs next to it, as Linux lists them: 0-15,32-47"`
+	MIG       string  `json:"mig,omitempty" doc:"Profile of the MIG instance, as in 1g.10gb; ranks on such instances cannot reach each other"`
+	Parent    string  `json:"parent,omitempty" doc:"UUID of the GPU that a MIG instance is a part of"`
 }
 
 // GPUKind tells a real device from a CPU slot standing in for one.

@@ -7,14 +7,15 @@ import (
 )
 
 // State says how far a Report can be relied on.
-type State string
+type State = forge.NVMLState
 
 // The states of a report; doc.go says what each means.
 const (
-	StateOK       State = "ok"
-	StateNoDriver State = "no_driver"
-	StateError    State = "error"
-	StateHung     State = "hung"
+	StateOK       = forge.NVMLOK
+	StateNoDriver = forge.NVMLNoDriver
+	StateError    = forge.NVMLError
+	StateHung     = forge.NVMLHung
+	StateBlind    = forge.NVMLBlind
 )
 
 // Report is what one look at the machine's GPUs found.

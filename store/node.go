@@ -40,6 +40,11 @@ type gpuRow struct {
 	MemoryMiB int64             `bun:"memory_mib"`
 	Island    int               `bun:"island"`
 	Sick      string            `bun:"sick"`
+	PCI       string            `bun:"pci"`
+	NUMA      string            `bun:"numa"`
+	CPUs      string            `bun:"near_cpus"`
+	MIG       string            `bun:"mig"`
+	Parent    string            `bun:"parent"`
 }
 
 func (r *nodeRow) forge() (forge.Node, error) {
@@ -82,7 +87,8 @@ func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName, only 
 		for nodes[i].Cluster != g.Cluster || nodes[i].Name != g.Node {
 			i++
 		}
-		nodes[i].GPUs = append(nodes[i].GPUs, forge.GPU{Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick})
+		nodes[i].GPUs = append(nodes[i].GPUs, forge.GPU{Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick,
+			PCI: g.PCI, NUMA: g.NUMA, CPUs: g.CPUs, MIG: g.MIG, Parent: g.Parent})
 	}
 	if nodes, err = withDrains(ctx, db, nodes); err != nil {
 		return nil, err
@@ -193,7 +199,8 @@ func (t *tx) replaceGPUs(n, was forge.Node) error {
 	}
 	rows := make([]gpuRow, 0, len(n.GPUs))
 	for _, g := range n.GPUs {
-		rows = append(rows, gpuRow{Cluster: n.Cluster, Node: n.Name, Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick})
+		rows = append(rows, gpuRow{Cluster: n.Cluster, Node: n.Name, Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick,
+			PCI: g.PCI, NUMA: g.NUMA, CPUs: g.CPUs, MIG: g.MIG, Parent: g.Parent})
 	}
 	_, err := t.NewInsert().Model(&rows).Exec(t.ctx)
 	return err
@@ -237,7 +244,9 @@ func normalNode(n forge.Node) forge.Node {
 	slices.SortFunc(n.GPUs, func(a, b forge.GPU) int { return a.Slot - b.Slot })
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
-		g.Sick, g.Type, g.UUID = clean(g.Sick), clean(g.Type), clean(g.UUID)
+		for _, text := range []*string{&g.Sick, &g.Type, &g.UUID, &g.PCI, &g.NUMA, &g.CPUs, &g.MIG, &g.Parent} {
+			*text = clean(*text)
+		}
 	}
 	return n
 }

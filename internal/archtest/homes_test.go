@@ -33,7 +33,7 @@ var homes = map[string][]string{
 }
 
 // silent are the rooms that never log: they are functions, or the words everyone uses.
-var silent = []string{".", "scheduler", "recipes", "internal/gate", "internal/rundir", "internal/crash", "internal/cron"}
+var silent = []string{".", "scheduler", "recipes", "internal/gate", "internal/health", "internal/rundir", "internal/crash", "internal/cron"}
 
 func inRoom(path, room string) bool { return path == room || strings.HasPrefix(path, room+"/") }
 
@@ -99,7 +99,7 @@ func TestForgectl(t *testing.T) {
 }
 
 // pure are the rooms whose answer depends on their input only (invariant 10).
-var pure = []string{"scheduler", "internal/gate"}
+var pure = []string{"scheduler", "internal/gate", "internal/health"}
 
 var impureImports = []string{"os", "net", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog", "os/exec", "io/fs", "database/sql"}
 

@@ -76,6 +76,8 @@ type Daemon struct {
 	self       string                   // path of this program
 	pythonPath string
 	prober     *nvml.Prober
+	watcher    *nvml.Watcher // of this host's GPUs
+	board      *gpuBoard
 
 	readConfig func() (Config, error)
 	relog      func(LogConfig)
@@ -184,7 +186,10 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err := os.RemoveAll(filepath.Join(dir, scansDir)); err != nil { // of a forged that was killed while it read
 		return nil, stateDirError(dir, err)
 	}
-	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout}
+	gpus := o.Config.GPUs
+	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout, LibraryPath: gpus.LibraryPath}
+	d.watcher = nvml.NewWatcher(nvml.WatchOptions{Self: d.self, Every: gpus.SampleEvery.D(), LibraryPath: gpus.LibraryPath, Log: d.log})
+	d.board = newGPUBoard()
 	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {
 		return nil, err
 	}
@@ -262,6 +267,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.loop(loops, "verdicts", d.verdictsLoop)
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
+	d.loop(loops, "gpus", d.gpusLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)

@@ -32,6 +32,7 @@ type Config struct {
 	DatasetRoot string          `yaml:"dataset_root"` // where copies of datasets lie that forge owns; default STATE_DIR/datasets
 	DataRoots   []string        `yaml:"data_roots"`   // where datasets and models may lie; empty: anywhere but in what is the daemon's own
 	Hooks       HooksConfig     `yaml:"hooks"`
+	GPUs        GPUConfig       `yaml:"gpus"`
 	Currency    string          `yaml:"currency"` // word for what prices are in: EUR; nothing is converted
 	Clusters    []ClusterConfig `yaml:"clusters"`
 }
@@ -207,6 +208,7 @@ func (c Config) resolve() (Config, error) {
 	def(&c.Limits.ScansAtOnce, new(DefaultScans))
 	def(&c.Limits.MemberMaxPriority, new(DefaultMemberPriority))
 	c.Hooks.resolve()
+	c.GPUs.resolve()
 	if len(c.Clusters) == 0 {
 		c.Clusters = []ClusterConfig{{Name: DefaultClusterName, Kind: KindDirect}}
 	}
@@ -270,6 +272,7 @@ func (c Config) validate() error {
 		}
 	}
 	c.Hooks.check(bad)
+	c.GPUs.check(bad)
 	if c.Currency != "" && !currencyWord.MatchString(c.Currency) {
 		bad("currency", "%q: want a word of letters, 1 to 12 of them: EUR, credits", c.Currency)
 	}

@@ -40,6 +40,8 @@ type ClusterConfig struct {
 	Slurm        *SlurmConfig  `yaml:"slurm"`         // kind slurm only, and there always
 	// Prices of an hour of one GPU by its type, with "default" for types that are not named. What is not said is not known, and not 0.
 	Prices map[string]float64 `yaml:"prices"`
+	// ExpectGPUs is how many GPUs a direct cluster's host has. Fewer, and it is sick; 0: as many as it had.
+	ExpectGPUs int `yaml:"expect_gpus"`
 }
 
 func (c *ClusterConfig) resolve(stateDir string) error {
@@ -90,6 +92,9 @@ func (c Config) checkClusters(bad refusal) {
 }
 
 func (c ClusterConfig) check(at func(string) string, bad refusal) {
+	if c.ExpectGPUs < 0 {
+		bad(at("expect_gpus"), "%d: want 0 or more", c.ExpectGPUs)
+	}
 	if c.Network != "host" && c.Network != "none" {
 		bad(at("network"), "%q is not allowed; want one of host, none", c.Network)
 	}

@@ -356,6 +356,7 @@ func TestEachKeyOfTheConfigurationMayChangeOrNeedsARestart(t *testing.T) {
 	restart := []string{
 		"state_dir", "listen.socket_mode", "clusters.local.name", "clusters.local.kind", "clusters.local.node", "clusters.local.cpu_slots", "clusters.local.cpus",
 		"clusters.local.memory", "clusters.local.run_root", "clusters.local.network", "clusters.local.ports",
+		"gpus.sample_every", "gpus.library_path", "gpus.job_map_dir",
 	}
 	for _, k := range []string{"name", "kind", "node", "cpu_slots", "cpus", "memory", "run_root", "network", "ports", "slurm.bin", "slurm.conf", "slurm.shim", "slurm.share", "slurm.timeout",
 		"slurm.identity", "slurm.as_user.sudo", "slurm.as_user.helper", "slurm.binding", "slurm.bind_timeout", "slurm.nice_step", "slurm.poll_every", "slurm.nodes_every",

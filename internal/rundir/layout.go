@@ -66,6 +66,10 @@ func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("
 func (a Attempt) LockPath(node int) string { return filepath.Join(a.NodeDir(node), "shim.lock") }
 func (a Attempt) LivePath(node int) string { return filepath.Join(a.NodeDir(node), "live.json") }
 func (a Attempt) ExitPath(node int) string { return filepath.Join(a.NodeDir(node), "exit.json") }
+func (a Attempt) GPUsPath(node int) string { return filepath.Join(a.NodeDir(node), "gpus.json") }
+func (a Attempt) GPUEventsPath(node int) string {
+	return filepath.Join(a.NodeDir(node), "gpu-events.jsonl")
+}
 func (a Attempt) BeatPath(node int) string { return filepath.Join(a.NodeDir(node), "beat") }
 func (a Attempt) LogPath(node int) string  { return filepath.Join(a.NodeDir(node), "shim.log") }
 
@@ -93,7 +97,7 @@ var wholeFiles = map[string]string{
 }
 
 // StreamPath is the file, relative to Dir, behind a stream name of Files.Read: one of rank 0's files,
-// "stdout.RANK" or "stderr.RANK". Anything else is an error: a name never becomes a path.
+// "stdout.RANK" or "stderr.RANK", or a shim's "gpus.NODE" or "gpu_events.NODE". Anything else is an error: a name never becomes a path.
 func StreamPath(stream string) (string, error) {
 	if path, is := wholeFiles[stream]; is {
 		return path, nil
@@ -108,6 +112,13 @@ func StreamPath(stream string) (string, error) {
 			break
 		}
 		return filepath.Join("ranks", fmt.Sprintf("%04d", rank), kind), nil
+	}
+	for kind, name := range map[string]string{forge.StreamGPUs: "gpus.json", forge.StreamGPUEvents: "gpu-events.jsonl"} {
+		if num, ok := strings.CutPrefix(stream, kind+"."); ok {
+			if node, err := strconv.ParseUint(num, 10, 16); err == nil {
+				return filepath.Join("nodes", fmt.Sprintf("%04d", node), name), nil
+			}
+		}
 	}
 	return "", forge.Invalidf("stream", `%.40q is not a stream; want "metrics", "samples", "stdout.RANK" or "stderr.RANK"`, stream)
 }

@@ -40,6 +40,14 @@ type LaunchOptions struct {
 	Inherit    bool              `json:"inherit,omitempty"`     // a script has cleared the environment and then set up the software: ranks begin with what it made
 	LogLimit   int64             `json:"log_limit,omitempty"`   // bytes that stdout and stderr of a rank may each take; 0: any number
 	Batch      string            `json:"batch,omitempty"`       // BatchSlurm: the shim finds its seat in that system's environment
+	GPU        *GPUWatch         `json:"gpu,omitempty"`         // nil: the shim does not look at the GPUs
+}
+
+// GPUWatch is how the shim looks at the GPUs of its ranks.
+type GPUWatch struct {
+	SampleEvery time.Duration     `json:"sample_every_ns,omitempty"` // how often it leaves a look in gpus.json
+	LibraryPath string            `json:"library_path,omitempty"`    // directory of libnvidia-ml.so.1; "": the loader finds it
+	Rules       forge.HealthRules `json:"rules,omitzero"`            // the site's changes to the built-in ones
 }
 
 // The networks that ranks may get.
@@ -98,13 +106,16 @@ type LiveRank struct {
 
 // Exit is a shim's last word.
 type Exit struct {
-	Cause     forge.StopCause  `json:"cause"`
-	Detail    string           `json:"detail,omitempty"`
-	ByUID     int              `json:"by_uid"` // -1: nobody, or not known
-	Ranks     []forge.RankExit `json:"ranks"`
-	Leftovers int              `json:"leftovers"`      // processes that outlived their ranks and were ended
-	Gone      []int            `json:"gone,omitempty"` // other nodes that gave no sign of life while this one waited for them
-	EndedAt   time.Time        `json:"ended_at"`
+	Cause     forge.StopCause   `json:"cause"`
+	Detail    string            `json:"detail,omitempty"`
+	ByUID     int               `json:"by_uid"` // -1: nobody, or not known
+	Ranks     []forge.RankExit  `json:"ranks"`
+	Leftovers int               `json:"leftovers"`            // processes that outlived their ranks and were ended
+	GPUEvents []forge.GPUEvent  `json:"gpu_events,omitempty"` // what the driver said of the ranks' GPUs, the last ones
+	GPUFault  *forge.Finding    `json:"gpu_fault,omitempty"`  // what the gang was ended for
+	Pattern   *forge.PatternHit `json:"pattern,omitempty"`    // the line of a failed rank's output that explains it
+	Gone      []int             `json:"gone,omitempty"`       // other nodes that gave no sign of life while this one waited for them
+	EndedAt   time.Time         `json:"ended_at"`
 }
 
 // Tells says that x explains the end of a gang better than y: a cause of its own before "a rank
