@@ -4,6 +4,9 @@ package nvml
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"os"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -31,4 +34,10 @@ func (*Prober) Inventory(context.Context) (Report, error) { return Report{}, err
 // Inventory answers KindUnavailable: this build has no NVML.
 func Inventory(context.Context, string, time.Duration) (Report, error) {
 	return Report{}, errUnavailable()
+}
+
+// watchMain has nothing to tell of: this build has no NVML.
+func watchMain([]string, io.Reader, io.Writer) int {
+	fmt.Fprintln(os.Stderr, errUnavailable())
+	return 69
 }
