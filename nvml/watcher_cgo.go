@@ -64,6 +64,7 @@ func (w *Watcher) Run(ctx context.Context, tell func(News)) {
 	for ctx.Err() == nil {
 		end := w.life(ctx, tell)
 		if ctx.Err() != nil {
+			w.set(nil, "the watching has ended")
 			return
 		}
 		pause := w.times.absent
@@ -80,9 +81,11 @@ func (w *Watcher) Run(ctx context.Context, tell func(News)) {
 				end.state, end.words = StateBlind, fmt.Sprintf("%s; %d times in a row", end.words, bad)
 			}
 			w.o.Log.Warn().Str("state", string(end.state)).Str("why", end.words).Dur("again_in", pause).Msg("GPUs are not seen")
-			tell(News{Look: &forge.GPULook{At: time.Now().UTC(), State: end.state, Detail: end.words, GPUs: []forge.GPUReading{}}})
 		}
 		w.set(nil, end.words)
+		if !end.absent {
+			tell(News{Look: &forge.GPULook{At: time.Now().UTC(), State: end.state, Detail: end.words, GPUs: []forge.GPUReading{}}})
+		}
 		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -109,7 +112,6 @@ func (w *Watcher) life(ctx context.Context, tell func(News)) ending {
 	defer close(c.enough)
 	began := time.Now()
 	w.set(c, "")
-	defer w.set(nil, "the process that asks the driver has ended")
 	quiet := time.NewTimer(w.times.first)
 	defer quiet.Stop()
 	patience := w.times.first
@@ -129,7 +131,10 @@ func (w *Watcher) life(ctx context.Context, tell func(News)) ending {
 					c.kill()
 					<-c.done
 				}
-				return ending{state: StateError, words: c.words(), lived: time.Since(began), absent: last.State == StateNoDriver && c.err == nil}
+				if last.State == StateNoDriver && c.err == nil && c.broken == nil {
+					return ending{absent: true, words: last.Detail}
+				}
+				return ending{state: StateError, words: c.words(), lived: time.Since(began)}
 			}
 			if n.Look != nil {
 				last, patience = *n.Look, w.times.later
@@ -207,6 +212,11 @@ func (w *Watcher) Now(ctx context.Context) (forge.GPULook, error) {
 	case l := <-a.to:
 		return l, nil
 	case <-done:
+		select { // it may have answered with its last words
+		case l := <-a.to:
+			return l, nil
+		default:
+		}
 		return forge.GPULook{}, forge.Errorf(forge.KindUnavailable, op, "the process that asks the driver ended before it answered")
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
