@@ -58,6 +58,7 @@ func TestEverySignalAtItsThreshold(t *testing.T) {
 		{"hw_slowdown", func(s *scene, g *g) { slow(s, g, 5) }, func(s *scene, g *g) {
 			g.Throttle = []forge.ThrottleReason{forge.ThrottleHWThermal}
 			s.now = s.now.Add(time.Minute)
+			s.look.At = s.now
 		}, 0, forge.RunGoesOn, forge.HoldDrain, "gpu", "in 6 minutes of late (hw_thermal)"},
 		{"ecc_uncorrected", func(*scene, *g) {}, func(_ *scene, g *g) { g.ECCUncorrected = ptr(int64(1)) }, 0, forge.RunGoesOn, forge.HoldDrain, "gpu", "1 uncorrected memory errors"},
 		{"ecc_uncorrected_grew", func(*scene, *g) {}, func(_ *scene, g *g) { g.ECCUncorrected = ptr(int64(1)) }, 0, forge.RunElsewhere, forge.HoldDrain, "job", "1 more uncorrected memory errors, 1 in all"},
