@@ -139,6 +139,24 @@ func TestNothingIsLeftOutForItsLengthUnlessAskedToBeShort(t *testing.T) {
 	}
 }
 
+func TestThePackageThatIsTestedAsItShipsIsNotTestedTwiceInFast(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\ncase $1 in\nlist) printf 'm/cmd/forgectl\\nm/cmd/forgectl/x\\nm/store\\n' ;;\n*) echo \"$@\" >" + dir + "/asked ;;\nesac\n"
+	if err := os.WriteFile(filepath.Join(dir, "go"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	if _, err := goTestsBut("go test", "./cmd/forgectl", "-short").do(t.Context(), &bench{out: dir}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if asked, err := os.ReadFile(filepath.Join(dir, "asked")); err != nil || !strings.HasSuffix(string(asked), " -short m/cmd/forgectl/x m/store\n") {
+		t.Errorf("asked for %q, %v", asked, err)
+	}
+	if _, err := goTestsBut("go test", "./cmd/gone", "-short").do(t.Context(), &bench{out: dir}, io.Discard); err == nil {
+		t.Error("a package that is not there was left out")
+	}
+}
+
 // fixed is a step that reports a tally.
 func fixed(name string, counts bool, t tally, err error) step {
 	return step{name: name, timeout: time.Minute, counts: counts, do: func(_ context.Context, _ *bench, log io.Writer) (tally, error) {
