@@ -135,7 +135,7 @@ func (h *helper) checkManifest(m *forge.Manifest) error {
 	if err != nil {
 		path = filepath.Clean(m.Root) // what is not there is said by the check itself
 	}
-	for _, root := range h.cfg.Inputs {
+	for _, root := range slices.Concat(h.cfg.Inputs, h.cfg.artefactRoots(h.account)) { // a copy is what later runs begin from
 		if path == root || strings.HasPrefix(path, root+"/") {
 			return nil
 		}
