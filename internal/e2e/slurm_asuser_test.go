@@ -28,8 +28,8 @@ type asPeople struct {
 	scratch string
 }
 
-// openAsPeople starts one; more goes into the cluster's configuration, and what before does is there before forged is.
-func openAsPeople(t *testing.T, more string, before ...func(*asPeople, *forgedtest.Options)) (context.Context, *asPeople) {
+// openAsPeople starts one; what before does is there before forged is.
+func openAsPeople(t *testing.T, before ...func(*asPeople, *forgedtest.Options)) (context.Context, *asPeople) {
 	t.Helper()
 	p := &asPeople{cluster: slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2})}
 	own := func(path string, uid int, mode os.FileMode) {
@@ -67,7 +67,7 @@ func openAsPeople(t *testing.T, more string, before ...func(*asPeople, *forgedte
       identity: as_user
       poll_every: 1s
       nodes_every: 5s
-`, root, p.cluster.Bin, p.cluster.Conf, filepath.Join(p.scratch, "share")) + more
+`, root, p.cluster.Bin, p.cluster.Conf, filepath.Join(p.scratch, "share"))
 		for _, f := range before {
 			f(p, o)
 		}
@@ -99,7 +99,7 @@ func TestAPersonsRunIsThePersonsOnSlurm(t *testing.T) {
 	if !slurmtest.AmongPeople(t, filepath.Join(binDir(t), "forged")) {
 		return
 	}
-	ctx, p := openAsPeople(t, "")
+	ctx, p := openAsPeople(t)
 	if out, err := p.Daemon(ctx, "config", "check", "--state-dir", p.State()).CombinedOutput(); err != nil {
 		t.Errorf("config check: %v %s", err, out)
 	}
