@@ -121,7 +121,7 @@ func TestWhatAPersonsRunLeftIsCopiedAsThePerson(t *testing.T) {
 		if seen, err := e.Reread(ctx, m); err != nil || len(seen.Differs) > 0 || seen.Files != 2 || seen.Bytes != m.Bytes() {
 			t.Errorf("%+v, %v", seen, err)
 		}
-		must(t, e.CheckInputs(ctx, m))
+		must(t, errors.Join(e.CheckInputs(ctx, m), e.Untouched(ctx, m)))
 		if _, err := e.Keep(ctx, externalID("alice", q.At), aTenant, q.SHA256); !errors.Is(err, artefact.ErrDiffers) {
 			t.Errorf("a copy of what is gone: %v", err)
 		}

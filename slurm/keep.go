@@ -350,6 +350,11 @@ func (e *Executor) Reread(ctx context.Context, m forge.Manifest) (artefact.Seen,
 	return e.hand.Reread(ctx, account, m)
 }
 
+// Untouched says whether size, time and inode of what belongs to a person are as registered, or its bytes are.
+func (e *Executor) Untouched(ctx context.Context, m forge.Manifest) error {
+	return e.hand.CheckInputs(ctx, e.ownerOf(m.Root), m)
+}
+
 // Kept lists what was kept, account by account: everybody's root is looked for by its path.
 func (e *Executor) Kept(ctx context.Context) ([]KeptOf, error) {
 	template := e.with.Load().ArtifactRoot

@@ -50,6 +50,11 @@ func (p *people) Reread(ctx context.Context, m forge.Manifest) (artefact.Seen, e
 	return artefact.Checker{}.Check(ctx, m, nil)
 }
 
+func (p *people) Untouched(_ context.Context, m forge.Manifest) error {
+	p.asked = append(p.asked, "untouched")
+	return p.err
+}
+
 func (p *people) Kept(context.Context) ([]slurm.KeptOf, error) { return p.kept, nil }
 
 // amongPeople makes the cluster of a run that has ended one whose files are people's.
@@ -88,8 +93,16 @@ func TestAVersionOfAPersonsRunIsTheirCopyAndReadAgainAsThem(t *testing.T) {
 	if seen, err := r.lookAgain(t.Context(), v, func(int64) {}); err != nil || len(seen.Differs) > 0 || seen.Bytes != v.Bytes {
 		t.Errorf("%+v, %v", seen, err)
 	}
-	if want := []string{"keep " + v.SHA256, "reread " + v.Manifest.Root}; !slices.Equal(p.asked, want) {
+	lie := r.lieOf(t.Context(), v.Manifest)
+	if err := lie.still(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"keep " + v.SHA256, "reread " + v.Manifest.Root, "untouched"}; !slices.Equal(p.asked, want) {
 		t.Errorf("asked %q, want %q", p.asked, want)
+	}
+	p.err = forge.Invalidf("file", "it was changed")
+	if err := lie.still(); forge.KindOf(err) != forge.KindConflict {
+		t.Errorf("changed after it was hashed: %v", err)
 	}
 	p.err = forge.Errorf(forge.KindUnavailable, "slurm.as_user", "a call as alice hangs since before")
 	if f, err := r.rehash(t.Context(), r.op, v); forge.KindOf(err) != forge.KindUnavailable || f != nil {

@@ -55,6 +55,8 @@ type Keeper interface {
 	Keep(ctx context.Context, id forge.ExternalID, tenant forge.TenantID, sha256 string) (forge.Manifest, error)
 	// Reread reads every byte of what a version lies in. An error says nothing of the bytes.
 	Reread(ctx context.Context, m forge.Manifest) (artefact.Seen, error)
+	// Untouched says whether size, time and inode of its files, or else their bytes, are as they were registered.
+	Untouched(ctx context.Context, m forge.Manifest) error
 	// Kept lists the copies that are there, account by account.
 	Kept(ctx context.Context) ([]slurm.KeptOf, error)
 }
