@@ -66,6 +66,9 @@ func (g *gathering) evidence(ctx context.Context, to forge.Stage, production *fo
 			if ctx.Err() != nil {
 				return e, err
 			}
+			if g.lie.owner != nil {
+				g.lie = layout{} // who could not be asked for the bytes is not asked whether they changed since
+			}
 			g.note(forge.RuleDigest, "%v", err)
 		}
 	}
