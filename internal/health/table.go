@@ -105,7 +105,7 @@ func (t *Table) change(c forge.HealthRule) *fault {
 	if c.Name == t.unknown.Name {
 		return mergeEvent(&t.unknown, c)
 	}
-	for _, s := range slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again}) {
+	for _, s := range t.signals() {
 		if s.rule.Name == c.Name {
 			return s.merge(c)
 		}
@@ -113,9 +113,13 @@ func (t *Table) change(c forge.HealthRule) *fault {
 	return wrong("name", "there is no rule %q; there are xid_N, %s", c.Name, strings.Join(t.signalNames(), ", "))
 }
 
+func (t *Table) signals() []*signal {
+	return slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again})
+}
+
 func (t *Table) signalNames() []string {
 	out := []string{t.unknown.Name}
-	for _, s := range slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again}) {
+	for _, s := range t.signals() {
 		out = append(out, s.rule.Name)
 	}
 	return out
@@ -246,7 +250,7 @@ func (t *Table) Rules() []forge.HealthRule {
 		out = append(out, t.xids[n])
 	}
 	out = append(out, t.unknown)
-	for _, s := range slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again}) {
+	for _, s := range t.signals() {
 		out = append(out, s.rule)
 	}
 	return out
