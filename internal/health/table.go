@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -214,6 +215,8 @@ func (s *signal) merge(c forge.HealthRule) *fault {
 			return wrong(field, "%s is there or is not: there is no threshold to set", s.rule.Name)
 		case !(*v >= s.least && *v <= s.most) && field == "above": // NaN is neither
 			return wrong(field, "%g: want %g to %g (%s)", *v, s.least, s.most, s.unit)
+		case math.IsInf(*v, 0) || math.IsNaN(*v):
+			return wrong(field, "%g is no number that is ever reached", *v)
 		}
 	}
 	r := s.rule
@@ -235,6 +238,9 @@ func (s *signal) merge(c forge.HealthRule) *fault {
 			return wrong("for", "%s grows at a moment, and does not last", r.Name)
 		}
 		r.For = c.For
+	}
+	if s.window && r.For < time.Duration(*r.Above*float64(time.Minute)) {
+		return wrong("for", "%s is too short to count %g minutes in", r.For, *r.Above)
 	}
 	if r.Run == forge.RunFails {
 		return wrong("run", "fail is for XIDs of a program's own fault; of a reading want %s or %s", forge.RunGoesOn, forge.RunElsewhere)
