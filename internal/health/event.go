@@ -24,6 +24,7 @@ const (
 // incident is an XID that came, with all that came of the same within a minute.
 type incident struct {
 	xid         int
+	uuid        string // what it is about: the GPU, or an instance of it
 	class       string
 	run         forge.RunID
 	first, last time.Time
@@ -46,24 +47,27 @@ func (n *Node) EventOf(e forge.GPUEvent, run forge.RunID) []forge.Finding {
 		return nil
 	}
 	r := n.t.XID(e.XID)
-	name := xidName(e.XID)
-	c := g.conditions[name]
+	r.Name = xidName(e.XID)
+	about, key := n.instance(e, r), r.Name
+	if about != e.UUID {
+		key += " of " + about
+	}
+	c := g.conditions[key]
 	if c == nil {
 		c = &condition{}
-		g.conditions[name] = c
+		g.conditions[key] = c
 	}
-	c.rule, c.xid, c.event = r, e.XID, true
-	c.rule.Name = name
+	c.rule, c.xid, c.uuid, c.event = r, e.XID, about, true
 	c.count += max(1, e.Count)
 	if c.lastXID.Before(e.At) {
 		c.lastXID = e.At
 	}
 	before := g.before(e)
-	if !g.happened(e, run, r.Class) {
+	if !g.happened(e, about, run, r.Class) {
 		return nil
 	}
-	c.active, c.uuid, c.words = true, n.instance(e, r), xidSays(e, r, before)
-	f := c.finding(e.At, c.uuid, c.words)
+	c.active, c.words = true, xidSays(e, r, before)
+	f := c.finding(e.At, about, c.words)
 	f.Count = e.Count
 	if r.Class == classLink && n.gang == 1 {
 		f.Run = forge.RunGoesOn
@@ -84,10 +88,10 @@ func (n *Node) Killed(uuid string, at time.Time) {
 }
 
 // happened notes an XID; false: it is one that was noted.
-func (g *gpu) happened(e forge.GPUEvent, run forge.RunID, class string) bool {
+func (g *gpu) happened(e forge.GPUEvent, about string, run forge.RunID, class string) bool {
 	for i := range g.xids {
 		x := &g.xids[i]
-		if x.xid != e.XID {
+		if x.xid != e.XID || x.uuid != about {
 			continue
 		}
 		twice := !e.At.Before(x.first.Add(-sameEvent)) && !e.At.After(x.last.Add(sameEvent))
@@ -101,7 +105,7 @@ func (g *gpu) happened(e forge.GPUEvent, run forge.RunID, class string) bool {
 		x.run = cmp.Or(x.run, run)
 		return false
 	}
-	g.xids = append(g.xids, incident{xid: e.XID, class: class, run: run, first: e.At, last: e.At})
+	g.xids = append(g.xids, incident{xid: e.XID, uuid: about, class: class, run: run, first: e.At, last: e.At})
 	slices.SortStableFunc(g.xids, func(a, b incident) int { return a.first.Compare(b.first) })
 	if len(g.xids) > maxIncidents {
 		g.xids = slices.Delete(g.xids, 0, 1)

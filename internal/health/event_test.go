@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,9 @@ func TestAnXIDOfAMIGInstanceIsTheInstances(t *testing.T) {
 	s := watch(t)
 	one := well("MIG-1")
 	one.Parent, one.MIGID, one.MIG = gpuA, ptr(7), "1g.10gb"
-	s.look.GPUs = []forge.GPUReading{one, well(gpuB)}
+	two := well("MIG-2")
+	two.Parent, two.MIGID, two.MIG = gpuA, ptr(9), "1g.10gb"
+	s.look.GPUs = []forge.GPUReading{one, two, well(gpuB)}
 	s.quiet("MIG", s.sees(nil))
 	e := forge.GPUEvent{At: s.now, UUID: gpuA, Kind: forge.GPUEventXID, XID: 31, MIGID: ptr(7)}
 	if f := s.one("of the program's", "xid_31", forge.RunFails, forge.HoldWarn, s.n.Event(e)); f.UUID != "MIG-1" || !strings.Contains(f.Words, "MIG instance 7") {
@@ -164,6 +167,12 @@ func TestAnXIDOfAMIGInstanceIsTheInstances(t *testing.T) {
 	}
 	e.MIGID, e.XID = ptr(8), 13
 	if f := s.one("of an instance that is not known", "xid_13", forge.RunFails, forge.HoldWarn, s.n.Event(e)); f.UUID != gpuA {
+		t.Errorf("%+v", f)
+	}
+	e.MIGID, e.XID = ptr(7), 94
+	s.one("contained in one", "xid_94", forge.RunElsewhere, forge.HoldDrain, s.n.EventOf(e, "r1"))
+	e.MIGID = ptr(9)
+	if f := s.one("and in another, at the same moment", "xid_94", forge.RunElsewhere, forge.HoldDrain, s.n.EventOf(e, "r2")); f.UUID != "MIG-2" {
 		t.Errorf("%+v", f)
 	}
 	e.MIGID, e.XID = ptr(7), 48
@@ -176,6 +185,15 @@ func TestAnXIDOfAMIGInstanceIsTheInstances(t *testing.T) {
 	}
 	if ok, why := s.n.MayReturn(forge.HoldDrain, "MIG-1", t0, s.now); ok || !strings.Contains(why, "xid_48") {
 		t.Errorf("a part of a GPU that is broken: %v %s", ok, why)
+	}
+	var over []string
+	for _, f := range s.passes(11 * time.Minute) {
+		if f.Rule == "xid_94" && f.Over {
+			over = append(over, f.UUID)
+		}
+	}
+	if !slices.Equal(over, []string{"MIG-1", "MIG-2"}) {
+		t.Errorf("over for %v", over)
 	}
 }
 

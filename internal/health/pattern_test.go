@@ -181,6 +181,10 @@ func TestWhatIsReadAndShownIsBounded(t *testing.T) {
 	if hit := match(long); hit == nil || len(hit.Line) > 300 || len(hit.Line) < 297 || !utf8.ValidString(hit.Line) || !strings.HasPrefix(hit.Line, "CUDA error: uncorrectable") {
 		t.Errorf("far behind: %+v", hit)
 	}
+	whole := strings.Repeat("x", 300-len(ecc)) + ecc
+	if hit := match(whole); hit == nil || hit.Line != whole {
+		t.Errorf("just so that it can be shown whole: %+v", hit)
+	}
 	if hit := match("\x1b[31m" + ecc + "\x1b[0m\xff\x00"); hit == nil || hit.Line != "[31m"+ecc+"[0m" {
 		t.Errorf("with colours: %+v", hit)
 	}
@@ -194,7 +198,7 @@ func TestWhatIsReadAndShownIsBounded(t *testing.T) {
 	if hit := match(old[:400]...); hit == nil {
 		t.Error("among the last lines")
 	}
-	huge := make([]string, 400)
+	huge := make([]string, 50)
 	for i := range huge {
 		huge[i] = strings.Repeat("CUDA error: \r", 1<<14)
 	}

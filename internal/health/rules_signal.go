@@ -1,6 +1,8 @@
 package health
 
 import (
+	"fmt"
+	"strconv"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -152,4 +154,19 @@ func (r signalRow) signal() *signal {
 		rule.Above = ptr(r.above)
 	}
 	return &signal{rule: rule, unit: r.unit, reach: r.reach, steps: r.steps, window: r.window, least: r.least, most: r.most, measure: r.measure}
+}
+
+// Threshold says a signal's threshold in words; empty: it has none, or there is no such signal.
+func (t *Table) Threshold(name string) string {
+	for _, s := range t.signals() {
+		if s.rule.Name != name || s.rule.Above == nil {
+			continue
+		}
+		sign := ">"
+		if s.reach {
+			sign = "≥"
+		}
+		return fmt.Sprintf("%s %s %s", sign, strconv.FormatFloat(*s.rule.Above, 'f', -1, 64), s.unit)
+	}
+	return ""
 }

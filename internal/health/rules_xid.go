@@ -113,7 +113,7 @@ var builtinXIDs = []xidGroup{
 	{classJob, forge.RunElsewhere, forge.HoldDrain, srcNV + ", " + srcNVS, []xidWords{
 		{109, "timeout of a context switch"},
 	}},
-	{classGPU, forge.RunElsewhere, forge.HoldGPU, srcNV + ", " + srcDCGM, []xidWords{
+	{classGPU, forge.RunElsewhere, forge.HoldGPU, srcNV + ", " + srcNVS, []xidWords{
 		{46, "the GPU stopped processing"},
 		{48, "memory error in two bits"},
 		{62, "its controller halted"},
@@ -139,7 +139,7 @@ var builtinXIDs = []xidGroup{
 		{149, "error of NVLink (NETIR)"},
 		{150, "error of NVLink (MSE)"},
 	}},
-	{classNode, forge.RunElsewhere, forge.HoldNode, srcNV + ", " + srcDCGM, []xidWords{
+	{classNode, forge.RunElsewhere, forge.HoldNode, srcNV + ", " + srcNVS, []xidWords{
 		{54, "the power connector of the GPU is not connected"},
 		{79, "the GPU has fallen off the bus"},
 		{151, "rotation of keys failed; the machine has to be restarted"},

@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -105,7 +106,7 @@ func (t *Table) change(c forge.HealthRule) *fault {
 	if c.Name == t.unknown.Name {
 		return mergeEvent(&t.unknown, c)
 	}
-	for _, s := range slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again}) {
+	for _, s := range t.signals() {
 		if s.rule.Name == c.Name {
 			return s.merge(c)
 		}
@@ -113,9 +114,13 @@ func (t *Table) change(c forge.HealthRule) *fault {
 	return wrong("name", "there is no rule %q; there are xid_N, %s", c.Name, strings.Join(t.signalNames(), ", "))
 }
 
+func (t *Table) signals() []*signal {
+	return slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again})
+}
+
 func (t *Table) signalNames() []string {
 	out := []string{t.unknown.Name}
-	for _, s := range slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again}) {
+	for _, s := range t.signals() {
 		out = append(out, s.rule.Name)
 	}
 	return out
@@ -210,6 +215,8 @@ func (s *signal) merge(c forge.HealthRule) *fault {
 			return wrong(field, "%s is there or is not: there is no threshold to set", s.rule.Name)
 		case !(*v >= s.least && *v <= s.most) && field == "above": // NaN is neither
 			return wrong(field, "%g: want %g to %g (%s)", *v, s.least, s.most, s.unit)
+		case math.IsInf(*v, 0) || math.IsNaN(*v):
+			return wrong(field, "%g is no number that is ever reached", *v)
 		}
 	}
 	r := s.rule
@@ -232,6 +239,9 @@ func (s *signal) merge(c forge.HealthRule) *fault {
 		}
 		r.For = c.For
 	}
+	if s.window && r.For < time.Duration(*r.Above*float64(time.Minute)) {
+		return wrong("for", "%s is too short to count %g minutes in", r.For, *r.Above)
+	}
 	if r.Run == forge.RunFails {
 		return wrong("run", "fail is for XIDs of a program's own fault; of a reading want %s or %s", forge.RunGoesOn, forge.RunElsewhere)
 	}
@@ -246,7 +256,7 @@ func (t *Table) Rules() []forge.HealthRule {
 		out = append(out, t.xids[n])
 	}
 	out = append(out, t.unknown)
-	for _, s := range slices.Concat(t.gpu, t.node, []*signal{t.manyRuns, t.again}) {
+	for _, s := range t.signals() {
 		out = append(out, s.rule)
 	}
 	return out

@@ -88,6 +88,9 @@ func TestAThresholdThatIsMovedTakesItsWayBackAlong(t *testing.T) {
 	if *r.Clear != 4 || r.ClearFor != time.Hour {
 		t.Errorf("%+v", r)
 	}
+	if r, _ := table(t, forge.HealthRule{Name: "hw_slowdown", Above: ptr(10.)}).Rule("hw_slowdown"); *r.Above != 10 || *r.Clear != 6 {
+		t.Errorf("%+v", r)
+	}
 	if r, _ := builtin().Rule("temperature_max"); *r.Above != 0 || *r.Clear != -3 {
 		t.Errorf("the change of one table is in another: %+v", r)
 	}
@@ -149,6 +152,11 @@ func TestWhatIsWrongInARulesFileIsNamedWithItsLine(t *testing.T) {
 		{"a threshold that is no number", "rules:\n  - name: temperature_max\n    above: .nan\n", "rules[0].above", "NaN: want"},
 		{"a threshold of the wrong type", "rules:\n  - name: temperature_max\n    above: hot\n", "rules_file", "[3:12] cannot unmarshal"},
 		{"over while it lasts", "rules:\n  - name: temperature_max\n    clear: 1\n", "rules[0].clear", "line 3: 1 is above the threshold of 0"},
+		{"a way back that is never reached", "rules:\n  - name: temperature_max\n    clear: -.inf\n", "rules[0].clear", "line 3: -Inf is no number that is ever reached"},
+		{"a way back that is none", "rules:\n  - name: temperature_max\n    clear: .nan\n", "rules[0].clear", "NaN is no number"},
+		{"more minutes than there are", "rules:\n  - name: hw_slowdown\n    above: 11\n", "rules[0].for", "10m0s is too short to count 11 minutes in"},
+		{"more times than are remembered", "rules:\n  - name: xid_again\n    above: 1001\n", "rules[0].above", "1001: want 2 to 1000 (times)"},
+		{"more runs than are remembered", "rules:\n  - name: xid_many_runs\n    above: 1\n", "rules[0].above", "1: want 2 to 1000 (runs)"},
 		{"a time for what does not last", "rules:\n  - name: nvlink_crc\n    for: 1m\n", "rules[0].for", "line 3: nvlink_crc grows at a moment"},
 		{"a time that is none", "rules:\n  - name: temperature_max\n    for: soon\n", "rules[0].for", `line 3: duration "soon" is not understood`},
 		{"no time at all", "rules:\n  - name: temperature_max\n    for: 0s\n", "rules[0].for", "want more than 0"},
