@@ -28,18 +28,27 @@ func (w *watch) newGPU(ctx context.Context, index int) *gpuWatch {
 	ctx, stop := context.WithCancel(ctx)
 	g := &gpuWatch{sampler: &sampler{lib: w.lib, ask: &asker{has: w.has}, index: index, only: w.only}, work: make(chan bool, 1), stop: stop}
 	g.last = []forge.GPUReading{{Index: index, Minor: index, Type: productName("")}}
+	for _, r := range w.before.GPUs {
+		if r.Index == index {
+			g.sampler.last = append(g.sampler.last, r)
+		}
+	}
+	if g.sampler.last != nil {
+		g.last = g.sampler.last
+	}
 	go g.run(ctx, w.joiner)
 	return g
 }
 
-// begin asks for a reading, when none is under way, and returns what is closed when it is there.
+// begin asks for a reading and returns what is closed when it is there; nil while an earlier one is under way.
 func (g *gpuWatch) begin(full bool) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.busy == nil {
-		g.busy = make(chan struct{})
-		g.work <- full
+	if g.busy != nil {
+		return nil
 	}
+	g.busy = make(chan struct{})
+	g.work <- full
 	return g.busy
 }
 
@@ -87,6 +96,13 @@ func (g *gpuWatch) readings(hungAfter time.Duration) []forge.GPUReading {
 		out = append(out, r)
 	}
 	return out
+}
+
+// underWay says whether it is being read.
+func (g *gpuWatch) underWay() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.busy != nil
 }
 
 // uuid is the GPU's own, of whatever instances it has.
