@@ -16,11 +16,13 @@ func TestEqualEventsOfASecondAreOneAfterTheFirst(t *testing.T) {
 			j.add(forge.GPUEvent{At: time.Now(), UUID: "GPU-a", Kind: forge.GPUEventXID, XID: 13, Count: 1})
 			time.Sleep(100 * time.Microsecond)
 		}
+		synctest.Wait()
 		j.add(forge.GPUEvent{UUID: "GPU-b", Kind: forge.GPUEventXID, XID: 13, Count: 1})
 		if n := len(lines); n < 3 || len(lines[n-1]) != 1 || lines[n-1][0].UUID != "GPU-b" {
 			t.Errorf("another GPU's was not told at once: %d lines", n)
 		}
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		total := 0
 		for _, l := range lines {
 			total += l[0].Count
@@ -34,6 +36,7 @@ func TestEqualEventsOfASecondAreOneAfterTheFirst(t *testing.T) {
 			t.Error("one that comes later is not told at once")
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 	})
 }
 
@@ -45,6 +48,7 @@ func TestAStormOfDifferentEventsIsBoundedToo(t *testing.T) {
 			j.add(forge.GPUEvent{UUID: "GPU-a", Kind: forge.GPUEventXID, XID: xid, Count: 1})
 		}
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		if lines > atOnce+2 || total != 10000 {
 			t.Errorf("%d lines of %d events", lines, total)
 		}

@@ -117,6 +117,7 @@ var benches = []bench{
 	{[]string{"plot_ms"}, plotMS},
 	{[]string{"mlflow_metrics"}, mlflowMetrics},
 	{[]string{"mlflow_registry"}, mlflowRegistry},
+	{[]string{"nvml_cpu"}, nvmlCPU},
 }
 
 func main() {

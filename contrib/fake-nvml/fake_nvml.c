@@ -36,8 +36,10 @@ nvmlReturn_t ordered(const char *prefix, const char *fn) {
     if (number(key, 0))
         raise(SIGSEGV);
     snprintf(key, sizeof key, "%shang.%s", prefix, fn);
-    while (number(key, 0))
+    while (number(key, 0)) {
         usleep(5000);
+        state_orders();
+    }
     snprintf(key, sizeof key, "%sfail.%s", prefix, fn);
     return (nvmlReturn_t)number(key, NVML_SUCCESS);
 }
