@@ -16,7 +16,8 @@ import (
 // gpuWatch is one GPU of a watch. While a call about it is under way no other is begun.
 type gpuWatch struct {
 	sampler *sampler
-	work    chan bool // full; one reading at a time
+	work    chan bool     // full; one reading at a time
+	well    chan struct{} // says that it answered
 	stop    context.CancelFunc
 
 	mu   sync.Mutex
@@ -26,7 +27,7 @@ type gpuWatch struct {
 
 func (w *watch) newGPU(ctx context.Context, index int) *gpuWatch {
 	ctx, stop := context.WithCancel(ctx)
-	g := &gpuWatch{sampler: &sampler{lib: w.lib, ask: &asker{has: w.has}, index: index, only: w.only}, work: make(chan bool, 1), stop: stop}
+	g := &gpuWatch{sampler: &sampler{lib: w.lib, ask: &asker{has: w.has}, index: index, only: w.only}, work: make(chan bool, 1), well: make(chan struct{}, 1), stop: stop}
 	g.last = []forge.GPUReading{{Index: index, Minor: index, Type: productName("")}}
 	for _, r := range w.before.GPUs {
 		if r.Index == index {
@@ -68,6 +69,9 @@ func (g *gpuWatch) run(ctx context.Context, j *joiner) {
 				go g.listen(ctx, j, registered)
 				<-registered // what happens after a first look is told
 				listened = true
+			}
+			if readings[0].Problem == "" {
+				notify(g.well)
 			}
 			g.mu.Lock()
 			close(g.busy)
@@ -147,7 +151,8 @@ func (g *gpuWatch) listen(ctx context.Context, j *joiner, registered chan<- stru
 	}
 	for retry := eventRetry; ; retry = min(2*retry, eventRetire) {
 		set, ret := lib.EventSetCreate()
-		if ret == nv.SUCCESS {
+		created := ret == nv.SUCCESS
+		if created {
 			ret = h.RegisterEvents(types, set)
 		}
 		if registered != nil {
@@ -168,10 +173,17 @@ func (g *gpuWatch) listen(ctx context.Context, j *joiner, registered chan<- stru
 				retry = eventRetry
 			}
 		}
-		set.Free()
+		if created {
+			set.Free()
+		}
+		select {
+		case <-g.well: // from before
+		default:
+		}
 		select { // on an error that stays the call comes back at once
 		case <-ctx.Done():
 			return
+		case <-g.well: // a lost GPU may be back
 		case <-time.After(retry):
 		}
 	}

@@ -57,6 +57,22 @@ func TestALostGPUDoesNotSilenceTheEventsOfTheOthers(t *testing.T) {
 	if got := w.events(); got[0].UUID != "GPU-1" || got[0].XID != 48 {
 		t.Errorf("got %+v", got)
 	}
+	back := append(eightGPUs(), "event.1 1,8,48")
+	w.ask(back...)
+	for k := 2; ; k++ { // it is registered anew a moment after it was seen to be back
+		back = append(back, fmt.Sprintf("event.%d 0,8,13", k))
+		w.ask(back...)
+		select {
+		case l := <-w.lines:
+			if l.Events != nil && l.Events[0].UUID == "GPU-0" {
+				return
+			}
+		case <-time.After(50 * time.Millisecond):
+		}
+		if k > 200 {
+			t.Fatal("no event of the GPU that is back")
+		}
+	}
 }
 
 func TestAStormOfXIDsIsAFewLines(t *testing.T) {
