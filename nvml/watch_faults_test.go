@@ -37,7 +37,7 @@ func TestAGPUWhoseCallDoesNotReturnHangsAloneAndIsCalledNoMore(t *testing.T) {
 		return l.GPUs[5].HungCall != ""
 	})
 	before := threads(t, w.pid)
-	for range 10 {
+	for range 40 {
 		w.tick("it still hangs", func(l forge.GPULook) bool {
 			r := l.GPUs[5]
 			if r.HungCall != "nvmlDeviceGetPowerUsage" || r.HungSince < 1 || !strings.Contains(r.Problem, "hung: nvmlDeviceGetPowerUsage has not returned for") || r.UUID != "GPU-5" || r.TemperatureC != nil || r.Told {
@@ -49,7 +49,7 @@ func TestAGPUWhoseCallDoesNotReturnHangsAloneAndIsCalledNoMore(t *testing.T) {
 			return true
 		})
 	}
-	if after := threads(t, w.pid); after > before+4 { // each further call would keep a thread of its own
+	if after := threads(t, w.pid); after > before+16 { // two a GPU are the runtime's; each further call would keep one of its own
 		t.Errorf("%d threads became %d", before, after)
 	}
 	writeState(t, w.state, eightGPUs()...)
