@@ -39,7 +39,7 @@
 //
 // # Files
 //
-// report.go, slots.go, watch.go and child.go are plain Go; only the files that end in _cgo.go need cgo and
-// Linux, and unavailable.go stands in for them elsewhere. The tests run this path against a
-// library made by contrib/fake-nvml.
+// report.go, slots.go, joiner.go, watch.go and child.go are plain Go; the files that end in _cgo.go, the reading of GPUs (reading*.go, asker.go)
+// and the child that stays (watch_child*.go) need cgo and Linux, and unavailable.go stands in for them elsewhere. The tests run this path against a
+// library made by contrib/fake-nvml, and inventories against go-nvml's own mock servers too.
 package nvml

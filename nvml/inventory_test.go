@@ -138,7 +138,7 @@ func TestInventoryListsWhatIsThere(t *testing.T) {
 			t.Fatalf("got %+v", r)
 		}
 		for i, g := range r.GPUs {
-			want := forge.GPU{Slot: i, Kind: forge.GPUDevice, UUID: fmt.Sprintf("GPU-%d", i), Type: "H100 80GB HBM3", MemoryMiB: 81559}
+			want := forge.GPU{Slot: i, Kind: forge.GPUDevice, UUID: fmt.Sprintf("GPU-%d", i), Type: "H100 80GB HBM3", MemoryMiB: 81559, PCI: fmt.Sprintf("00000000:%02X:00.0", i+1)}
 			if g != want {
 				t.Errorf("slot %d: got %+v, want %+v", i, g, want)
 			}
@@ -237,7 +237,7 @@ func TestASickGPUDoesNotHideTheOthers(t *testing.T) {
 		{"one that wants a reset", "gpu.2.fail.nvmlDeviceGetHandleByIndex_v2 16", "reset", ""},
 		{"one that is lost between two questions", "gpu.2.fail.nvmlDeviceGetName 15", "lost", "GPU-2"},
 		{"one that answers with an unknown error", "gpu.2.fail.nvmlDeviceGetMemoryInfo_v2 999\ngpu.2.fail.nvmlDeviceGetMemoryInfo 999", "nvmlDeviceGetMemoryInfo: Unknown Error (999)", "GPU-2"},
-		{"one in MIG mode", "gpu.2.mig 1", "MIG", "GPU-2"},
+		{"one in MIG mode without an instance", "gpu.2.mig 1", "no MIG instance", "GPU-2"},
 		{"one without an identity", "gpu.2.uuid", "UUID", ""},
 	}
 	for _, c := range cases {
@@ -287,12 +287,12 @@ func TestADriverThatDoesNotDo(t *testing.T) {
 
 	for _, symbol := range []string{"nvmlInit_v2", "nvmlErrorString", "nvmlDeviceGetCount_v2", "nvmlDeviceGetUUID"} {
 		t.Run("a library without "+symbol+" is named as too old instead of ending the process", func(t *testing.T) {
-			r := look(t, prober(t, fakeLibrary(t, "-DOMIT_"+symbol), eightGPUs()...))
+			r := look(t, prober(t, without(t, fake, symbol), eightGPUs()...))
 			wantState(t, r, nvml.StateError, symbol, "too old")
 		})
 	}
 
-	t.Run("a library without the newer functions does", func(t *testing.T) {
+	t.Run("a library that was built without the newer functions does", func(t *testing.T) {
 		old := fakeLibrary(t, "-DOMIT_nvmlDeviceGetMemoryInfo_v2", "-DOMIT_nvmlDeviceGetMigMode")
 		r := look(t, prober(t, old, eightGPUs()...))
 		wantState(t, r, nvml.StateOK)

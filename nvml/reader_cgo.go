@@ -139,14 +139,18 @@ func (r *reader) device(index int) device {
 	if total, ret := r.memory(h); ret != nv.ERROR_NOT_SUPPORTED && check("nvmlDeviceGetMemoryInfo", ret) {
 		d.memory = total
 	}
-	if r.has(symbolMIGMode) {
-		if mode, _, ret := h.GetMigMode(); ret == nv.SUCCESS && mode == nv.DEVICE_MIG_ENABLE && d.sick == "" {
-			d.sick = "MIG mode is on, and MIG instances are not scheduled; switch it off with nvidia-smi -mig 0"
-		}
+	var ignored trouble
+	instances, on := migInstances(&asker{has: r.has}, h, &ignored)
+	for _, m := range instances {
+		d.instances = append(d.instances, m.slice)
+	}
+	if on && len(instances) == 0 && d.sick == "" {
+		d.sick = "MIG mode is on and there is no MIG instance: make some with nvidia-smi mig -cgi, or switch it off with nvidia-smi -mig 0"
 	}
 	if r.has(symbolLink) && r.has(symbolLinkedTo) && d.sick == "" {
 		d.links = links(h)
 	}
+	d.numa, d.cpus = r.place(h, d)
 	return d
 }
 

@@ -3,7 +3,6 @@
 package nvml
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -203,14 +202,14 @@ func (s *sampler) readLoad(r *forge.GPUReading, p *trouble) {
 // throttle asks by the newer name first; R535 renamed the function.
 func (s *sampler) throttle(p *trouble) (bits uint64, ok bool) {
 	if s.ask.to("nvmlDeviceGetCurrentClocksEventReasons") {
-		bits, ret := s.card.handle.GetCurrentClocksEventReasons()
-		if ok := p.value("nvmlDeviceGetCurrentClocksEventReasons", ret); ok || ret != nv.ERROR_NOT_SUPPORTED {
-			return bits, ok
+		if bits, ret := s.card.handle.GetCurrentClocksEventReasons(); p.value("nvmlDeviceGetCurrentClocksEventReasons", ret) {
+			return bits, true
 		}
 	}
 	if s.ask.to("nvmlDeviceGetCurrentClocksThrottleReasons") {
-		bits, ret := s.card.handle.GetCurrentClocksThrottleReasons()
-		return bits, p.value("nvmlDeviceGetCurrentClocksThrottleReasons", ret)
+		if bits, ret := s.card.handle.GetCurrentClocksThrottleReasons(); p.value("nvmlDeviceGetCurrentClocksThrottleReasons", ret) {
+			return bits, true
+		}
 	}
 	return 0, false
 }
@@ -243,7 +242,3 @@ func (s *sampler) readMemory(h nv.Device, r *forge.GPUReading, p *trouble) {
 }
 
 func ptr[T any](v T) *T { return &v }
-
-func (a pciAddress) String() string {
-	return fmt.Sprintf("%08X:%02X:%02X.0", a.domain, a.bus, a.device)
-}

@@ -3,8 +3,10 @@
 package nvml
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -14,11 +16,8 @@ import (
 
 // instance is a MIG instance as NVML described it.
 type instance struct {
-	handle  nv.Device
-	uuid    string
-	profile string
-	gi, ci  int
-	memory  uint64 // bytes
+	handle nv.Device
+	slice
 }
 
 // migInstances lists the MIG instances of a GPU; on says whether it is in MIG mode, when it need not have any.
@@ -48,6 +47,7 @@ func migInstances(ask *asker, h nv.Device, p *trouble) (list []instance, on bool
 			list = append(list, one)
 		}
 	}
+	slices.SortFunc(list, func(a, b instance) int { return cmp.Or(cmp.Compare(a.gi, b.gi), cmp.Compare(a.ci, b.ci)) })
 	return list, true
 }
 

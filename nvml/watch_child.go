@@ -31,14 +31,19 @@ type message struct {
 type watch struct {
 	every     time.Duration
 	hungAfter time.Duration   // a call that takes longer hangs
+	againAt   time.Duration   // how long something is lost before the library is opened anew
 	patience  time.Duration   // how long a look waits for GPUs that do not answer; the next one has them
 	only      map[string]bool // UUIDs; nil: all
 
 	lib    nv.Interface
 	has    func(string) bool
 	driver string
+	boot   string
+	before before // what the process was before it was replaced by itself
 	joiner *joiner
 	gpus   []*gpuWatch // by NVML's index
+	looked bool        // at GPUs, once
+	wellAt time.Time   // of the last look without a problem
 
 	mu  sync.Mutex
 	out *json.Encoder
@@ -46,15 +51,21 @@ type watch struct {
 
 // watchMain is the child. It ends when in does, and has no other way to be asked to.
 func watchMain(args []string, in io.Reader, out io.Writer) int {
-	w := &watch{patience: 2 * time.Second, out: json.NewEncoder(out)}
+	w := &watch{out: json.NewEncoder(out)}
 	flags := flag.NewFlagSet("nvml watch", flag.ContinueOnError)
 	flags.DurationVar(&w.every, "every", DefaultEvery, "between looks")
 	flags.DurationVar(&w.hungAfter, "hung-after", 10*time.Second, "a call that takes longer hangs")
+	flags.DurationVar(&w.patience, "patience", 2*time.Second, "how long a look waits for a GPU that does not answer")
+	flags.DurationVar(&w.againAt, "again-after", time.Minute, "how long something is lost before the library is opened anew")
 	uuids := flags.String("uuids", "", "comma-separated UUIDs; empty: all GPUs")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || w.every <= 0 || w.hungAfter <= 0 {
-		fmt.Fprintln(os.Stderr, "forged nvml watch [--every 5s] [--hung-after 10s] [--uuids A,B]")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || w.every <= 0 || w.hungAfter <= 0 || w.patience <= 0 || w.againAt <= 0 {
+		fmt.Fprintln(os.Stderr, "forged nvml watch [--every 5s] [--hung-after 10s] [--patience 2s] [--again-after 1m] [--uuids A,B]")
 		return 64
 	}
+	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		w.boot = strings.TrimSpace(string(boot))
+	}
+	w.recall()
 	if *uuids != "" {
 		w.only = map[string]bool{}
 		for uuid := range strings.SplitSeq(*uuids, ",") {
@@ -88,6 +99,7 @@ func (w *watch) run(ctx context.Context, asked chan struct{}) {
 		w.say(message{Events: events})
 		notify(asked) // what has happened shows in the readings, and the driver says there what it wants done
 	})
+	w.wellAt = time.Now()
 	tick := time.NewTicker(w.every)
 	defer tick.Stop()
 	for full := true; ; {
@@ -96,6 +108,12 @@ func (w *watch) run(ctx context.Context, asked chan struct{}) {
 			return
 		}
 		w.say(message{Look: &look})
+		if look.State == forge.NVMLNoDriver {
+			return // there is nothing to stay for
+		}
+		if w.stale(look) {
+			w.again(look)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -118,7 +136,7 @@ func (w *watch) say(m message) {
 
 // look asks every GPU that has no call under way and waits a little for those that answer late.
 func (w *watch) look(ctx context.Context, full bool) forge.GPULook {
-	l := forge.GPULook{At: time.Now(), State: forge.NVMLOK, GPUs: []forge.GPUReading{}}
+	l := forge.GPULook{At: time.Now(), State: forge.NVMLOK, Boot: w.boot, GPUs: []forge.GPUReading{}}
 	if err := w.open(); err != nil {
 		l.State, l.Detail = forge.NVMLError, err.Error()
 		if errors.Is(err, errNoLibrary) {
@@ -139,11 +157,17 @@ func (w *watch) look(ctx context.Context, full bool) forge.GPULook {
 		g.stop()
 	}
 	w.gpus = w.gpus[:n]
-	patience := time.NewTimer(w.patience)
+	wait := w.patience
+	if !w.looked {
+		wait = w.hungAfter // of a first look, which may load the driver, there is nothing else to tell
+	}
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	var pending []<-chan struct{}
 	for _, g := range w.gpus {
-		pending = append(pending, g.begin(full))
+		if answered := g.begin(full); answered != nil {
+			pending = append(pending, answered)
+		}
 	}
 	late := false
 	for _, answered := range pending {
@@ -162,7 +186,7 @@ func (w *watch) look(ctx context.Context, full bool) forge.GPULook {
 	for _, g := range w.gpus {
 		all = append(all, g.readings(w.hungAfter))
 	}
-	l.GPUs = w.wanted(inOrder(all))
+	l.GPUs, w.looked = w.wanted(inOrder(all)), true
 	return l
 }
 

@@ -16,7 +16,8 @@ import (
 // gpuWatch is one GPU of a watch. While a call about it is under way no other is begun.
 type gpuWatch struct {
 	sampler *sampler
-	work    chan bool // full; one reading at a time
+	work    chan bool     // full; one reading at a time
+	well    chan struct{} // says that it answered
 	stop    context.CancelFunc
 
 	mu   sync.Mutex
@@ -26,20 +27,29 @@ type gpuWatch struct {
 
 func (w *watch) newGPU(ctx context.Context, index int) *gpuWatch {
 	ctx, stop := context.WithCancel(ctx)
-	g := &gpuWatch{sampler: &sampler{lib: w.lib, ask: &asker{has: w.has}, index: index, only: w.only}, work: make(chan bool, 1), stop: stop}
+	g := &gpuWatch{sampler: &sampler{lib: w.lib, ask: &asker{has: w.has}, index: index, only: w.only}, work: make(chan bool, 1), well: make(chan struct{}, 1), stop: stop}
 	g.last = []forge.GPUReading{{Index: index, Minor: index, Type: productName("")}}
+	for _, r := range w.before.GPUs {
+		if r.Index == index {
+			g.sampler.last = append(g.sampler.last, r)
+		}
+	}
+	if g.sampler.last != nil {
+		g.last = g.sampler.last
+	}
 	go g.run(ctx, w.joiner)
 	return g
 }
 
-// begin asks for a reading, when none is under way, and returns what is closed when it is there.
+// begin asks for a reading and returns what is closed when it is there; nil while an earlier one is under way.
 func (g *gpuWatch) begin(full bool) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.busy == nil {
-		g.busy = make(chan struct{})
-		g.work <- full
+	if g.busy != nil {
+		return nil
 	}
+	g.busy = make(chan struct{})
+	g.work <- full
 	return g.busy
 }
 
@@ -59,6 +69,9 @@ func (g *gpuWatch) run(ctx context.Context, j *joiner) {
 				go g.listen(ctx, j, registered)
 				<-registered // what happens after a first look is told
 				listened = true
+			}
+			if readings[0].Problem == "" {
+				notify(g.well)
 			}
 			g.mu.Lock()
 			close(g.busy)
@@ -87,6 +100,13 @@ func (g *gpuWatch) readings(hungAfter time.Duration) []forge.GPUReading {
 		out = append(out, r)
 	}
 	return out
+}
+
+// underWay says whether it is being read.
+func (g *gpuWatch) underWay() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.busy != nil
 }
 
 // uuid is the GPU's own, of whatever instances it has.
@@ -131,7 +151,8 @@ func (g *gpuWatch) listen(ctx context.Context, j *joiner, registered chan<- stru
 	}
 	for retry := eventRetry; ; retry = min(2*retry, eventRetire) {
 		set, ret := lib.EventSetCreate()
-		if ret == nv.SUCCESS {
+		created := ret == nv.SUCCESS
+		if created {
 			ret = h.RegisterEvents(types, set)
 		}
 		if registered != nil {
@@ -152,10 +173,17 @@ func (g *gpuWatch) listen(ctx context.Context, j *joiner, registered chan<- stru
 				retry = eventRetry
 			}
 		}
-		set.Free()
+		if created {
+			set.Free()
+		}
+		select {
+		case <-g.well: // from before
+		default:
+		}
 		select { // on an error that stays the call comes back at once
 		case <-ctx.Done():
 			return
+		case <-g.well: // a lost GPU may be back
 		case <-time.After(retry):
 		}
 	}

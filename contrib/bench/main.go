@@ -118,6 +118,7 @@ var benches = []bench{
 	{[]string{"mlflow_metrics"}, mlflowMetrics},
 	{[]string{"mlflow_registry"}, mlflowRegistry},
 	{[]string{"health_matrix"}, healthMatrix},
+	{[]string{"nvml_cpu"}, nvmlCPU},
 }
 
 func main() {

@@ -25,7 +25,7 @@ struct event {
     unsigned int gpu, gi, ci;
 };
 
-/* state.c */
+/* state.c; only state_orders, with which every call begins, looks whether the file has changed */
 int find(const char *key, char value[MAX_VALUE]); /* 1 when the key is there */
 int state_orders(void); /* whether any call is to crash, hang or fail: mostly not, and then nobody looks for which */
 unsigned long long number(const char *key, unsigned long long otherwise);

@@ -36,8 +36,10 @@ nvmlReturn_t ordered(const char *prefix, const char *fn) {
     if (number(key, 0))
         raise(SIGSEGV);
     snprintf(key, sizeof key, "%shang.%s", prefix, fn);
-    while (number(key, 0))
+    while (number(key, 0)) {
         usleep(5000);
+        state_orders();
+    }
     snprintf(key, sizeof key, "%sfail.%s", prefix, fn);
     return (nvmlReturn_t)number(key, NVML_SUCCESS);
 }
@@ -202,7 +204,7 @@ nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int len
     BEGIN_GPU("nvmlDeviceGetName", device);
     if (!device_find(whole(device.handle->index), "name", v))
         strcpy(v, "NVIDIA H100 80GB HBM3");
-    if (device.handle->mig == WHOLE || !device_find(device, "profile", profile))
+    if (device.handle->mig == WHOLE || device_number(whole(device.handle->index), "mig.anonymous", 0) || !device_find(device, "profile", profile))
         return text(name, length, v);
     snprintf(both, sizeof both, "%s MIG %s", v, profile);
     return text(name, length, both);

@@ -1,5 +1,5 @@
 /*
- * The state file: $FAKENVML_STATE, or state.txt beside this library. Every call looks whether it has changed, with one stat(2); it is read
+ * The state file: $FAKENVML_STATE, or state.txt beside this library. Every call begins with a look whether it has changed, by stat(2); it is read
  * and put into a table only then, so that what a reader of GPUs costs can be measured against this library.
  */
 #define _GNU_SOURCE
@@ -129,7 +129,6 @@ int find(const char *key, char value[MAX_VALUE]) {
     int found;
 
     pthread_mutex_lock(&lock);
-    refresh();
     l = &table[slot_of(key)];
     found = l->key != NULL;
     if (found)
@@ -172,7 +171,6 @@ int event_after(unsigned long long k, struct event *e) {
     int found;
 
     pthread_mutex_lock(&lock);
-    refresh();
     for (high = event_count; low < high;) {
         size_t mid = (low + high) / 2;
         if (events[mid].k > k)
@@ -191,7 +189,6 @@ unsigned long long event_last(void) {
     unsigned long long k;
 
     pthread_mutex_lock(&lock);
-    refresh();
     k = event_count ? events[event_count - 1].k : 0;
     pthread_mutex_unlock(&lock);
     return k;
