@@ -16,10 +16,11 @@ const (
 
 // GPULook is one look at the GPUs of a node, or at those of a run where forged sees no more of the node.
 type GPULook struct {
-	At     time.Time    `json:"at" doc:"By the clock of the node that looked"`
+	At     time.Time    `json:"at" doc:"When it was begun, by the clock of the node that looked"`
 	State  NVMLState    `json:"state"`
 	Detail string       `json:"detail,omitempty" doc:"In words, when the state is not ok"`
 	Driver string       `json:"driver,omitempty"`
+	Boot   string       `json:"boot,omitempty" doc:"Id that the machine has from one start to the next; absent: not known"`
 	GPUs   []GPUReading `json:"gpus" doc:"By PCI address; complete only when the state is ok"`
 }
 
