@@ -54,6 +54,7 @@ type gpuSeen struct {
 // gpuKept is that with what is remembered of the looks before.
 type gpuKept struct {
 	gpuSeen
+	came   time.Time     // when the last look came
 	gap    time.Duration // between the last two
 	idle   time.Time     // since when memory is held at 0 %; zero: it is not
 	recent []int8        // utilisation, oldest first; -1: not said
@@ -70,6 +71,7 @@ type nodeSeen struct {
 	Driver string
 	At     time.Time
 	Got    time.Time
+	came   time.Time
 	gap    time.Duration
 	skew   time.Duration // ours minus the node's; as long as only one look came, not known
 	gpus   int
@@ -92,11 +94,11 @@ func (b *gpuBoard) lookOf(at nodeKey, run forge.RunID, l forge.GPULook) {
 		n = &nodeSeen{}
 		b.nodes[at] = n
 	}
-	if got, gap, news := b.news(now, l.At, n.At, n.Got); news {
+	if got, gap, news := b.news(now, l.At, n.At, n.Got, n.came); news {
 		if !n.Got.IsZero() {
 			n.skew = got.Sub(l.At)
 		}
-		*n = nodeSeen{State: l.State, Detail: short(l.Detail), Driver: short(l.Driver), At: l.At, Got: got, gap: gap, skew: n.skew, gpus: n.gpus}
+		*n = nodeSeen{State: l.State, Detail: short(l.Detail), Driver: short(l.Driver), At: l.At, Got: got, came: now, gap: gap, skew: n.skew, gpus: n.gpus}
 	}
 	for _, g := range l.GPUs {
 		k := gpuKey{at, g.UUID}
@@ -112,19 +114,19 @@ func (b *gpuBoard) lookOf(at nodeKey, run forge.RunID, l forge.GPULook) {
 			s = &gpuKept{}
 			b.gpus[k] = s
 		}
-		got, gap, news := b.news(now, l.At, s.At, s.Got)
+		got, gap, news := b.news(now, l.At, s.At, s.Got, s.came)
 		if !news {
 			continue
 		}
-		s.take(bounded(g), l.At, got, gap, b.limit(gap))
-		s.Run = run
+		s.take(bounded(g), l.At, got, gap, b.limit(s.gap))
+		s.came, s.Run = now, run
 	}
 }
 
 // news says whether something of a time by the node's clock is newer than what is known, and since when it is known by ours. Clocks of nodes
 // are wrong now and then, so that the first look may be as old as its clock says, and each that follows is as old as it is here. One that is older
 // counts when nothing has come for long: a clock was set back.
-func (b *gpuBoard) news(now, at, was, got time.Time) (since time.Time, gap time.Duration, ok bool) {
+func (b *gpuBoard) news(now, at, was, got, came time.Time) (since time.Time, gap time.Duration, ok bool) {
 	switch {
 	case got.IsZero():
 		if at.After(now) {
@@ -134,7 +136,7 @@ func (b *gpuBoard) news(now, at, was, got time.Time) (since time.Time, gap time.
 	case at.Equal(was), at.Before(was) && now.Sub(got) <= b.limit(0):
 		return got, 0, false
 	}
-	return now, now.Sub(got), true
+	return now, now.Sub(came), true
 }
 
 // limit is how old a reading may be that is shown as current: as slow as looks really come, but for those that come hardly ever.
