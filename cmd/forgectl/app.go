@@ -74,7 +74,7 @@ func (a *app) tree() *cli.App {
 		},
 		Before: func(c *cli.Context) error { return a.checkOutput(c.Args().Slice()) },
 		Commands: []*cli.Command{
-			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.gateCommand(), a.queueCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(), a.suiteCommand(), a.evalCommand(), a.costCommand(), a.scheduleCommand(),
+			a.runCommand(), a.datasetCommand(), a.modelCommand(), a.gateCommand(), a.queueCommand(), a.topCommand(), a.nodeCommand(), a.clusterCommand(), a.recipeCommand(), a.suiteCommand(), a.evalCommand(), a.costCommand(), a.scheduleCommand(),
 			a.eventsCommand(), a.tenantCommand(), a.userCommand(), a.keyCommand(), a.hookCommand(), a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.contextCommand(),
 			a.simulateCommand(), a.gcCommand(), a.doctorCommand(), a.completionCommand(), a.versionCommand(),
 		},

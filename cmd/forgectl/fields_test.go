@@ -34,7 +34,7 @@ var jsonForms = []struct {
 	{"dataset show chat@1", reflect.TypeFor[forge.DatasetVersion]()}, {"dataset add far /nowhere/far.jsonl", reflect.TypeFor[addedOut]()}, {"dataset edit chat@1 --license MIT", reflect.TypeFor[forge.DatasetVersion]()},
 	{"dataset verify chat@1", reflect.TypeFor[api.DatasetVerified]()}, {"dataset lineage chat@1", reflect.TypeFor[forge.LineageGraph]()}, {"dataset diff chat@1 chat@1", reflect.TypeFor[datasetDiffOut]()},
 	{"model list", reflect.TypeFor[forge.Model]()}, {"model show tiny", reflect.TypeFor[forge.Model]()},
-	{"queue", reflect.TypeFor[api.Queue]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
+	{"queue", reflect.TypeFor[api.Queue]()}, {"top", reflect.TypeFor[api.NodeGPUs]()}, {"top --history 24h gpu-1/0", reflect.TypeFor[api.GPUHistory]()}, {"node list", reflect.TypeFor[api.NodeView]()}, {"cluster list", reflect.TypeFor[api.ClusterView]()},
 	{"recipe list", reflect.TypeFor[api.RecipeRow]()}, {"recipe show lora_sft", reflect.TypeFor[api.Recipe]()},
 	{"suite list", reflect.TypeFor[api.SuiteRow]()}, {"suite show default-offline", reflect.TypeFor[api.Suite]()},
 	{"eval list", reflect.TypeFor[forge.Eval]()}, {"eval show 9", reflect.TypeFor[api.EvalDetail]()},

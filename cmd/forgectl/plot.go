@@ -22,6 +22,11 @@ const (
 // min to max is drawn too, so that a spike between two buckets is seen. Values that are not
 // numbers are left out. The unit stands over the values. It returns lines of at most the given width, and nothing else happens.
 func plot(title, unit string, buckets []forge.MetricBucket, sz plotSize) []string {
+	return plotBy(title, unit, buckets, sz, func(step int64) string { return strconv.FormatInt(step, 10) }, 0)
+}
+
+// plotBy is plot with other words for steps. Where more than gap steps have no value the curve is broken; 0: never.
+func plotBy(title, unit string, buckets []forge.MetricBucket, sz plotSize, foot func(step int64) string, gap int64) []string {
 	var pts []forge.MetricBucket
 	for _, b := range buckets {
 		if finite(b.Last) && finite(b.Min) && finite(b.Max) {
@@ -51,7 +56,7 @@ func plot(title, unit string, buckets []forge.MetricBucket, sz plotSize) []strin
 		labelWidth = max(labelWidth, len(labels[r]))
 	}
 	c := newCanvas(sz.width-labelWidth-2, rows)
-	drawCurve(c, pts, lo, hi)
+	drawCurve(c, pts, lo, hi, gap)
 	out := []string{strings.TrimRight(title+" "+axisNumber(pts[len(pts)-1].Last)+" "+unit, " ")}
 	if unit != "" {
 		out = append(out, strings.Repeat(" ", max(0, labelWidth-utf8.RuneCountInString(unit)))+unit)
@@ -63,14 +68,14 @@ func plot(title, unit string, buckets []forge.MetricBucket, sz plotSize) []strin
 		}
 		out = append(out, strings.TrimRight(strings.Repeat(" ", labelWidth-len(labels[r]))+labels[r]+" "+tick+c.row(r), " "))
 	}
-	first, last := strconv.FormatInt(pts[0].Step, 10), strconv.FormatInt(lastStep(pts), 10)
+	first, last := foot(pts[0].Step), foot(lastStep(pts))
 	out = append(out, strings.Repeat(" ", labelWidth+1)+"└"+strings.Repeat("─", c.width))
-	gap := c.width - utf8.RuneCountInString(first) - len(last)
-	foot := strings.Repeat(" ", labelWidth+2) + first
-	if gap > 0 {
-		foot += strings.Repeat(" ", gap) + last
+	room := c.width - utf8.RuneCountInString(first) - len(last)
+	ends := strings.Repeat(" ", labelWidth+2) + first
+	if room > 0 {
+		ends += strings.Repeat(" ", room) + last
 	}
-	return append(out, foot)
+	return append(out, ends)
 }
 
 func lastStep(pts []forge.MetricBucket) int64 {
@@ -82,7 +87,7 @@ func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 func axisNumber(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
 
-func drawCurve(c *canvas, pts []forge.MetricBucket, lo, hi float64) {
+func drawCurve(c *canvas, pts []forge.MetricBucket, lo, hi float64, gap int64) {
 	from, to := pts[0].Step, lastStep(pts)
 	x := func(p forge.MetricBucket) int {
 		if to == from {
@@ -93,8 +98,11 @@ func drawCurve(c *canvas, pts []forge.MetricBucket, lo, hi float64) {
 	}
 	y := func(v float64) int { return int(math.Round((hi - v) / (hi - lo) * float64(4*c.height-1))) }
 	px, py := x(pts[0]), y(pts[0].Last)
-	for _, p := range pts {
+	for i, p := range pts {
 		nx, ny := x(p), y(p.Last)
+		if gap > 0 && i > 0 && p.Step-lastStep(pts[:i]) > gap {
+			px, py = nx, ny
+		}
 		c.line(px, py, nx, ny)
 		if p.Span > 1 {
 			c.line(nx, y(p.Min), nx, y(p.Max))

@@ -90,6 +90,7 @@ func seed(f *apitest.Fake) {
 		api.ClusterView{Cluster: forge.Cluster{Name: "old"}, Nodes: 1, GPUs: 8})
 	f.SetChecks(api.Check{Name: "kill_wait", Status: api.CheckWarn, Found: "KillWait=3s", Means: "little time to save", Fix: "KillWait=30 in slurm.conf"},
 		api.Check{Name: "shared_directory", Status: api.CheckFail, Found: "nothing came back", Means: "every run would be lost", Fix: "mount it"})
+	seedGPUs(f)
 	f.AddEvent(forge.Event{Time: at(10), Run: runID(3), Number: 3, Actor: "ada", Type: forge.EventRunSubmitted, Message: "submitted"})
 	f.AddEvent(forge.Event{Time: at(5), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventAttemptEnded, Attempt: 1, Reason: "killed_externally", Message: "rank 1 on box was killed\x1b[2J"})
 	f.AddEvent(forge.Event{Time: at(4), Run: runID(3), Number: 3, Actor: "forged", Type: forge.EventRunResumed, Attempt: 2, Message: "resumed from step 20"})
@@ -122,4 +123,63 @@ func seedSamples() (out []api.Sample) {
 	}
 	return append(out, api.Sample{Step: 20, Attempt: 1, Prompt: "What is 2+2?", Completion: "4", Reward: score(0.25), Rewards: map[string]float64{"length": 0.25}},
 		api.Sample{Step: 30, Attempt: 2, Prompt: "Say\nhello", Completion: "hello\x1b[2J", Reward: score(-1.5), Rewards: map[string]float64{"length": -2, "style": 0.5}, Tokens: 7})
+}
+
+// seedGPUs are two nodes: one of this host, with a GPU of each sort, and one of a batch system on which nothing of forge runs.
+func seedGPUs(f *apitest.Fake) {
+	ago := func(d time.Duration) time.Time { return scriptNow.Add(-d) }
+	reading := func(i int, change func(g *forge.GPUReading)) *forge.GPUReading {
+		g := &forge.GPUReading{UUID: "GPU-0000000" + string(rune('0'+i)), Index: i, Minor: i, PCI: "00000000:1B:00.0", Type: "H100 80GB HBM3", MemoryMiB: 81559, MemoryUsedMiB: new(int64(0)), MemoryReservedMiB: new(int64(600)),
+			UtilPercent: new(0), TemperatureC: new(31), PowerWatts: new(71.6), PowerLimitWatts: new(700.0), SMClockMHz: new(1980), ECCUncorrected: new(int64(0)), Told: true}
+		if change != nil {
+			change(g)
+		}
+		return g
+	}
+	gpu := func(i int, r *forge.GPUReading, change func(g *api.GPUView)) api.GPUView {
+		v := api.GPUView{Slot: new(i), UUID: "GPU-0000000" + string(rune('0'+i)), Type: "H100 80GB HBM3", Reading: r, At: ago(2 * time.Second)}
+		if change != nil {
+			change(&v)
+		}
+		return v
+	}
+	busy := func(g *forge.GPUReading) {
+		g.UtilPercent, g.MemoryUsedMiB, g.TemperatureC, g.PowerWatts = new(98), new(int64(72900)), new(64), new(512.4)
+		g.Throttle = []forge.ThrottleReason{forge.ThrottlePowerCap, forge.ThrottleHWThermal}
+		g.Processes = []forge.GPUProcess{{PID: 4711, MemoryMiB: new(int64(72900)), Kind: "compute"}}
+	}
+	f.SetGPUs(api.NodeGPUs{Cluster: "local", Node: "gpu-1", State: forge.NodeReady, NVML: forge.NVMLOK, Driver: "570.86.15", At: ago(2 * time.Second), GPUs: []api.GPUView{
+		gpu(0, reading(0, busy), func(g *api.GPUView) {
+			g.Run, g.Recent = &api.GPURun{Number: 3, Name: "sft", User: "ada"}, []int{0, 20, 55, 97, 98}
+		}),
+		gpu(1, reading(1, busy), func(g *api.GPUView) { g.Run = &api.GPURun{Other: true} }),
+		gpu(2, reading(2, nil), nil),
+		gpu(3, reading(3, func(g *forge.GPUReading) {
+			busy(g)
+			g.UtilPercent, g.Throttle = new(0), nil
+		}), func(g *api.GPUView) {
+			g.Run, g.Stalled = &api.GPURun{Number: 3, Name: "sft", User: "ada"}, new(forge.Duration(25*time.Minute))
+		}),
+		gpu(4, reading(4, busy), func(g *api.GPUView) {
+			g.Foreign = []api.GPUForeign{{PID: 812, MemoryMiB: new(int64(72900)), User: "eve", Command: "python\x1b[2J"}}
+		}),
+		gpu(5, reading(5, func(g *forge.GPUReading) { g.ECCUncorrected = new(int64(4)) }), func(g *api.GPUView) {
+			g.Sick, g.XID = "XID 79: fallen off the bus", &api.GPUXID{Number: 79, At: ago(3 * time.Minute), Words: "fallen off the bus"}
+		}),
+		gpu(6, reading(6, busy), func(g *api.GPUView) { g.At, g.Old = ago(5*time.Minute), true }),
+		gpu(7, nil, func(g *api.GPUView) { g.At = time.Time{} }),
+	}}, api.NodeGPUs{Cluster: "hpc", Node: "n7", State: forge.NodeReady, GPUs: []api.GPUView{{Slot: new(0), Type: "a100"}}},
+		api.NodeGPUs{Cluster: "hpc", Node: "n8", State: forge.NodeDrained, Reason: "drained by root: a fan is loud", NVML: forge.NVMLNoDriver, Detail: "libnvidia-ml.so.1 is not there", At: ago(4 * time.Second), GPUs: []api.GPUView{{Slot: new(0), Type: "a100", Run: &api.GPURun{Number: 12, User: "bob", Tenant: "other", Other: true}}}})
+	h := api.GPUHistory{UUID: "GPU-00000000", Cluster: "local", Node: "gpu-1", Slot: new(0), Type: "H100 80GB HBM3"}
+	for m := 120; m > 0; m-- {
+		if m > 60 && m < 90 {
+			continue // nobody looked
+		}
+		u := float64(100 - m%40)
+		h.Steps = append(h.Steps, forge.GPUSample{At: ago(time.Duration(m) * time.Minute), Seconds: 60, UtilPercent: &u, MemoryMiB: new(72900.0), TemperatureC: new(40 + u/4), PowerWatts: new(80 + 6*u)})
+	}
+	f.SetGPUHistory(h)
+	for i := 1; i < 8; i++ {
+		f.SetGPUHistory(api.GPUHistory{UUID: "GPU-0000000" + string(rune('0'+i)), Cluster: "local", Node: "gpu-1", Slot: new(i), Type: "H100 80GB HBM3", Steps: []forge.GPUSample{}})
+	}
 }

@@ -10,9 +10,16 @@ import (
 // where the terminal is too narrow, the lowest N first. In a pipe rows go out as they come, whole; on
 // a terminal they wait until the widths are known.
 type table struct {
-	p    *printer
-	cols []column
-	rows [][]string
+	p      *printer
+	cols   []column
+	rows   [][]string
+	titles []title
+}
+
+// title is a line of its own before a row, for people.
+type title struct {
+	before      int
+	text, color string
 }
 
 type column struct {
@@ -67,9 +74,38 @@ func (t *table) row(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
+// title puts a line of its own before the next row.
+func (t *table) title(text, color string) {
+	if t.p.mode == modeTable {
+		t.titles = append(t.titles, title{len(t.rows), clean(text), color})
+	}
+}
+
+// writeTitles writes those that stand before a row.
+func (t *table) writeTitles(row int) {
+	for len(t.titles) > 0 && t.titles[0].before <= row {
+		l := t.titles[0]
+		t.titles = t.titles[1:]
+		indent := len(l.text) - len(strings.TrimLeft(l.text, " "))
+		for i, text := range strings.Split(t.p.hang(l.text[indent:], indent), "\n") {
+			if i == 0 {
+				text = l.text[:indent] + text
+			}
+			if t.p.color && l.color != "" {
+				text = l.color + text + plainC
+			}
+			t.p.line("%s", text)
+		}
+	}
+}
+
 // flush writes what waited.
 func (t *table) flush() {
-	if t.p.mode != modeTable || len(t.rows) == 0 {
+	if t.p.mode != modeTable {
+		return
+	}
+	if len(t.rows) == 0 {
+		t.writeTitles(0)
 		return
 	}
 	for i := range t.cols {
@@ -86,9 +122,11 @@ func (t *table) flush() {
 		heads[i] = c.head
 	}
 	t.write(heads, true)
-	for _, r := range t.rows {
+	for i, r := range t.rows {
+		t.writeTitles(i)
 		t.write(r, false)
 	}
+	t.writeTitles(len(t.rows))
 	if len(hidden) > 0 {
 		fmt.Fprintf(t.p.notes, "left out for want of room: %s; all of them with --wide\n", strings.Join(hidden, ", "))
 	}

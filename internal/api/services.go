@@ -36,6 +36,7 @@ type Services struct {
 	Site      Site
 	Clusters  Clusters
 	Nodes     Nodes
+	GPUs      GPUs
 	Events    Events
 	Recipes   Recipes
 	Evals     Evals

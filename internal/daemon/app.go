@@ -159,6 +159,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		d.log.Warn().Err(err).Msg("the queue could not be played on; answers have no expected starts")
 	}
 	d.meter.registry.MustRegister(siteFacts{d})
+	d.meter.gpus = d.gpuFamilies
 	if d.relog == nil {
 		d.relog = func(LogConfig) {}
 	}
@@ -190,6 +191,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout, LibraryPath: gpus.LibraryPath}
 	d.watcher = nvml.NewWatcher(nvml.WatchOptions{Self: d.self, Every: gpus.SampleEvery.D(), LibraryPath: gpus.LibraryPath, Log: d.log})
 	d.board = newGPUBoard()
+	d.board.every = gpus.SampleEvery.D()
 	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {
 		return nil, err
 	}
@@ -268,6 +270,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "gpus", d.gpusLoop)
+	d.loop(loops, "gpu history", d.gpuHistoryLoop)
+	d.loop(loops, "job map", d.jobMapLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)

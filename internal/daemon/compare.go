@@ -15,7 +15,7 @@ import (
 // onReload are the keys that a reload may change, as patterns of path.Match. A key that is not
 // here needs a restart: whoever adds one decides, and a test asks.
 var onReload = []string{
-	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "listen.munge.*", "listen.munge.names.*", "limits.*", "data_roots.*", "dataset_root", "log.level", "log.format", "currency", "clusters.*.prices.*", "recipes_dir", "suites_dir", "gates_file", "gpus.rules_file", "gpus.app_patience", "gpus.dcgm_metrics", "clusters.*.expect_gpus",
+	"listen.socket", "listen.tcp", "listen.tls.*", "listen.tls.names.*", "listen.metrics", "listen.munge.*", "listen.munge.names.*", "limits.*", "data_roots.*", "dataset_root", "log.level", "log.format", "currency", "clusters.*.prices.*", "recipes_dir", "suites_dir", "gates_file", "gpus.rules_file", "gpus.app_patience", "gpus.dcgm_metrics", "gpus.job_metrics", "clusters.*.expect_gpus",
 	"retry.backoff_min", "retry.backoff_max", "retry.fruitless_limit", "retry.pause_after", "retry.pause_window",
 	"hooks.*", "hooks.*.*", "hooks.commands.*.*", "hooks.commands.*.*.*",
 	"policy.*", "policy.licenses.*.*", "clusters.*.poll_every", "clusters.*.python", "clusters.*.env.*", "clusters.*.shim_socket", "clusters.*.user_programs", "clusters.*.log_limit", "clusters.*.labels.*", "clusters.*",

@@ -14,6 +14,7 @@ type GPUConfig struct {
 	AppPatience forge.Duration `yaml:"app_patience"` // how long a run may take to end by itself after a fault of its own on a GPU
 	LibraryPath string         `yaml:"library_path"` // directory of libnvidia-ml.so.1; empty: the loader finds it
 	DCGM        bool           `yaml:"dcgm_metrics"` // DCGM_FI_DEV_* on /metrics as well, for nodes without a dcgm-exporter
+	JobMetrics  bool           `yaml:"job_metrics"`  // forge_gpu_job_info on /metrics, which names tenants, users and runs to whoever may read the page
 	JobMap      string         `yaml:"job_map_dir"`  // dcgm-exporter's --hpc-job-mapping-dir, where this host has one
 }
 

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api/server"
@@ -22,7 +25,8 @@ const (
 )
 
 // meter counts what /metrics shows. All of it is of the site as a whole: no tenant, user, run or
-// model has a name or a series there, so that whoever may read the page learns of nobody.
+// model has a name or a series there, so that whoever may read the page learns of nobody. gpus.job_metrics
+// alone breaks that, and is off.
 type meter struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -30,6 +34,7 @@ type meter struct {
 	plan     prometheus.Histogram
 	gpuTime  *prometheus.CounterVec
 	follow   atomic.Int64
+	gpus     func() []*dto.MetricFamily // of GPUs; nil: none
 
 	regressions prometheus.Counter
 	hooks       *prometheus.CounterVec
@@ -79,9 +84,19 @@ func (m *meter) ended(a *forge.Attempt) {
 
 func (m *meter) followers(delta int) { m.follow.Add(int64(delta)) }
 
+// gather is all that the page has, by name.
+func (m *meter) gather() ([]*dto.MetricFamily, error) {
+	all, err := m.registry.Gather()
+	if m.gpus != nil {
+		all = append(all, m.gpus()...)
+		slices.SortStableFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	}
+	return all, err
+}
+
 // handler answers GET /metrics.
 func (m *meter) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: scrapeTimeout, ErrorHandling: promhttp.ContinueOnError})
+	return promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: scrapeTimeout, ErrorHandling: promhttp.ContinueOnError})
 }
 
 // siteFacts is read anew at every scrape.

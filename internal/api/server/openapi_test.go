@@ -51,7 +51,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	want := []string{
 		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
-		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "GET /v1/costs", "GET /v1/evals/{run}/compare", "POST /v1/evals", "POST /v1/schedules", "GET /v1/schedules", "GET /v1/schedules/{schedule}", "POST /v1/schedules/{schedule}/remove", "POST /v1/schedules/{schedule}/pause",
+		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "GET /v1/costs", "GET /v1/gpus", "GET /v1/gpus/{uuid}/history", "GET /v1/evals/{run}/compare", "POST /v1/evals", "POST /v1/schedules", "GET /v1/schedules", "GET /v1/schedules/{schedule}", "POST /v1/schedules/{schedule}/remove", "POST /v1/schedules/{schedule}/pause",
 		"POST /v1/schedules/{schedule}/resume", "POST /v1/schedules/{schedule}/run", "POST /v1/schedules/{schedule}/clear", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
 		"POST /v1/datasets/{name}/versions/{version}/verify", "POST /v1/datasets/{name}/versions/{version}/rows", "GET /v1/datasets/{name}/versions/{version}/lineage", "GET /v1/datasets/{name}/versions/{version}/files/{sha256}", "GET /v1/dataset-impact", "POST /v1/dataset-files/{sha256}", "POST /v1/dataset-scans",
@@ -148,6 +148,9 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		Curves: map[string][]forge.MetricBucket{"loss": {{Step: 1, Span: 1, Min: loss, Max: loss, Last: loss}}}})
 	s.SetCheckpoints(id, forge.Checkpoint{Step: 1, Attempt: 1, Verdict: forge.VerdictVerified, SavedAt: now})
 	s.SetQueue(api.Queue{Entries: []api.QueueEntry{{Run: 1, State: forge.RunRunning, Since: now}}, Others: api.OthersLoad{Running: 1, GPUs: 8}})
+	s.SetGPUs(api.NodeGPUs{Node: "n1", Cluster: "local", State: forge.NodeReady, NVML: forge.NVMLOK, At: time.Now(), GPUs: []api.GPUView{{Slot: new(0), UUID: "GPU-1", Type: "H200", Run: &api.GPURun{Number: 1, User: "ada"}, Stalled: new(forge.Duration(time.Hour)),
+		Reading: &forge.GPUReading{UUID: "GPU-1", UtilPercent: new(0), Throttle: []forge.ThrottleReason{forge.ThrottleBrake}, Processes: []forge.GPUProcess{{PID: 1, Kind: "compute"}}}, XID: &api.GPUXID{Number: 79, At: time.Now()}, Recent: []int{0, -1}, Foreign: []api.GPUForeign{{PID: 1}}}}})
+	s.SetGPUHistory(api.GPUHistory{UUID: "GPU-1", Steps: []forge.GPUSample{{At: time.Now(), Seconds: 60, UtilPercent: new(1.5)}}})
 	s.SetNodes(api.NodeView{Node: forge.Node{Name: "n1", Cluster: "local", State: forge.NodeReady, SeenAt: now,
 		GPUs: []forge.GPU{{Slot: 0, Kind: forge.GPUCPUSlot, Type: "cpu"}}}})
 	s.SetClusters(api.ClusterView{Cluster: forge.Cluster{Name: "local", Kind: "direct", Paused: &forge.Pause{Reason: "five runs held", Since: now}}, Nodes: 1, GPUs: 1})
@@ -215,6 +218,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"GET /v1/recipes", "", ""}, {"GET /v1/recipes/{name}", "/v1/recipes/lora_sft", ""},
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
+		{"GET /v1/gpus", "/v1/gpus?node=n1", ""}, {"GET /v1/gpus/{uuid}/history", "/v1/gpus/GPU-1/history?since=2026-11-01T00:00:00Z", ""},
 		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
 	seen := map[string]bool{"GET /v1/events": true, "GET /v1/runs/{run}/source": true, "GET /v1/datasets/{name}/versions/{version}/files/{sha256}": true} // streams: events_test.go, bundle_test.go, dataset_file_test.go

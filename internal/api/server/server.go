@@ -125,6 +125,7 @@ func build(s api.Services, o Options) (http.Handler, *huma.OpenAPI) {
 	srv.holds()
 	srv.priorities()
 	srv.nodes()
+	srv.gpus()
 	srv.runData()
 	srv.tenants()
 	srv.users()
