@@ -120,6 +120,9 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 // afterXID says what the driver had said of a GPU before the program on it ended by itself: where to look is not in its own words.
 func afterXID(reason forge.EndReason, o forge.Observation) string {
 	if f := o.GPUFault; f != nil && f.Run == forge.RunFails && o.Cause == forge.StopRankExit && !reason.Infrastructure() && !checkpointed[reason] {
+		if o.Pattern != nil { // its line stands before
+			return "; it came after " + f.Words
+		}
 		return ", after " + f.Words
 	}
 	return ""

@@ -3,6 +3,8 @@ package shim
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -21,6 +23,8 @@ const (
 	gpuLinger = 200 * time.Millisecond
 	// gpuFarewell is how long the process that asks the driver may take to end by itself.
 	gpuFarewell = 100 * time.Millisecond
+	// gpuLookNow is how long a look may take that is asked for because of what the driver said.
+	gpuLookNow = 10 * time.Second
 	// keptGPUEvents is how many of the newest come with the last word.
 	keptGPUEvents = 20
 )
@@ -75,6 +79,7 @@ func (s *shim) watchGPUs() {
 		w.rules, _ = health.New(forge.HealthRules{Patience: o.Rules.Patience})
 	}
 	w.node = w.rules.Watch()
+	w.node.Gang(s.launch.Spec.Gang.GPUs())
 	every := o.SampleEvery
 	if every <= 0 {
 		every = nvml.DefaultEvery
@@ -85,8 +90,20 @@ func (s *shim) watchGPUs() {
 	s.writes.Go(func() { w.record.run(ctx.Done()) })
 	go func() {
 		defer close(w.done)
-		w.run(ctx, nvml.WatchOptions{Every: every, LibraryPath: o.LibraryPath, Child: w.child, Log: s.log})
+		w.run(ctx, nvml.WatchOptions{Every: every, LibraryPath: o.LibraryPath, FakeState: fakeState(o.LibraryPath, s.job), Child: w.child, Log: s.log})
 	}()
+}
+
+// fakeState is the file of one node of a test cluster, whose nodes are all on one host: contrib/fake-nvml.
+func fakeState(library string, j *job) string {
+	if library == "" || j == nil {
+		return ""
+	}
+	path := filepath.Join(library, "state."+filepath.Base(string(j.name))+".txt")
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // run asks for all GPUs of the host as long as it is not known which are the ranks', and for those alone from then on.
@@ -103,9 +120,17 @@ func (w *gpuWatch) run(ctx context.Context, o nvml.WatchOptions) {
 func (w *gpuWatch) watch(ctx context.Context, o nvml.WatchOptions) {
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
-	nvml.NewWatcher(o).Run(ctx, func(n nvml.News) {
+	watcher := nvml.NewWatcher(o)
+	watcher.Run(ctx, func(n nvml.News) {
 		if w.news(n) {
 			enough()
+		}
+		if slices.ContainsFunc(n.Events, health.LookNow) {
+			go func() { // what comes of it is told here, too
+				ctx, cancel := context.WithTimeout(ctx, gpuLookNow)
+				defer cancel()
+				_, _ = watcher.Now(ctx)
+			}()
 		}
 	})
 }
