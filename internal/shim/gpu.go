@@ -110,6 +110,7 @@ func fakeState(library string, j *job) string {
 func (w *gpuWatch) run(ctx context.Context, o nvml.WatchOptions) {
 	if w.settle != nil {
 		w.watch(ctx, o)
+		w.settle = nil
 	}
 	if len(w.own) > 0 && ctx.Err() == nil {
 		o.UUIDs = uuidsOf(w.own)
@@ -138,21 +139,21 @@ func (w *gpuWatch) watch(ctx context.Context, o nvml.WatchOptions) {
 // news takes in what the watcher tells. True: it has told all that there is to learn from it.
 func (w *gpuWatch) news(n nvml.News) (enough bool) {
 	if l := n.Look; l != nil {
-		settled := false
 		if w.settle != nil && l.State == forge.NVMLOK {
 			var err error
-			w.own, err = w.settle(l.GPUs)
-			w.settle, settled = nil, true
-			if err != nil {
-				w.log.Warn().Err(err).Msg("the GPUs of this job are not watched")
-				l.State, l.Detail, l.GPUs, w.own = forge.NVMLError, err.Error(), nil, nil
+			if w.own, err = w.settle(l.GPUs); err == nil {
+				return true // the next look is of these alone; whoever sees one may rely on events being heard
 			}
+			w.log.Warn().Err(err).Msg("the GPUs of this job are not watched")
+			w.own = nil
+			w.look(forge.GPULook{At: l.At, State: forge.NVMLError, Detail: err.Error(), Driver: l.Driver})
+			return true
 		}
 		w.look(*l)
 		if l.State == forge.NVMLNoDriver {
 			w.log.Warn().Str("why", l.Detail).Msg("GPUs are not watched")
 		}
-		return settled || l.State == forge.NVMLNoDriver
+		return l.State == forge.NVMLNoDriver
 	}
 	for _, e := range n.Events {
 		if slices.ContainsFunc(w.own, func(o ownGPU) bool { return o.said(e) }) {
