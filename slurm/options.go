@@ -68,6 +68,9 @@ type With struct {
 	Owners     map[string]Owner // by the tenant's name
 	LogLimit   int64            // bytes that stdout and stderr of a rank may each take; 0: any number
 	GPU        *GPUWatch        // how shims look at the GPUs of their ranks; nil: they do not
+
+	// ArtifactRoot is where what belongs to people is copied to when it is registered, with "{account}" in it; empty: nothing is copied.
+	ArtifactRoot string
 }
 
 // GPUWatch is how shims look at GPUs.
