@@ -21,7 +21,7 @@ import (
 const (
 	// gpuLinger is how much later than a rank that failed by itself the driver may still say why.
 	gpuLinger = 200 * time.Millisecond
-	// gpuFarewell is how long the process that asks the driver may take to end by itself.
+	// gpuFarewell is how long the process that asks the driver may take to die.
 	gpuFarewell = 100 * time.Millisecond
 	// gpuLookNow is how long a look may take that is asked for because of what the driver said.
 	gpuLookNow = 10 * time.Second
@@ -293,9 +293,14 @@ func (s *shim) endGPUs() {
 		}
 	}
 	w.stop()
+	w.mu.Lock()
+	for _, p := range w.asking {
+		_ = p.Signal(syscall.SIGKILL) // it only reads: the end of an attempt does not wait for its manners
+	}
+	w.mu.Unlock()
 	select {
 	case <-w.done:
-	case <-time.After(gpuFarewell): // it hangs in the driver: sweep ends it, if it can be ended
+	case <-time.After(gpuFarewell): // it hangs in the driver
 	}
 }
 
