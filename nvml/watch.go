@@ -15,6 +15,7 @@ type WatchOptions struct {
 	UUIDs       []string      // nil: every GPU of the machine
 	LibraryPath string        // LD_LIBRARY_PATH of the child, for drivers in an unusual place
 	FakeState   string        // FAKENVML_STATE of the child, for contrib/fake-nvml; "": state.txt beside the library
+	Child       func(pid int) // told of each child that is started, by whoever collects all children of this process; nil: nobody does
 	Log         zerolog.Logger
 }
 

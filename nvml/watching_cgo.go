@@ -68,12 +68,18 @@ func startWatching(o WatchOptions) (*watching, error) {
 		started <- err
 		if err == nil {
 			c.err = cmd.Wait()
+			if errors.Is(c.err, syscall.ECHILD) { // collected by a shim, which collects all of its children: how it ended is not known
+				c.err = nil
+			}
 			close(c.done)
 		}
 	}()
 	if err := <-started; err != nil {
 		_, _ = stdin.Close(), stdout.Close()
 		return nil, err
+	}
+	if o.Child != nil {
+		o.Child(c.pid)
 	}
 	go c.read(stdout)
 	return c, nil

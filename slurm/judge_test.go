@@ -1,6 +1,7 @@
 package slurm
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -432,5 +433,29 @@ func TestPlacementIsWhereItReallyIs(t *testing.T) {
 	o, _ = judge(aGang().job("RUNNING", "").claimed().live().sight)
 	if len(o.Placement) != 2 || !slices.Equal(o.Placement[1].Slots, []int{1}) {
 		t.Errorf("running: %+v", o.Placement)
+	}
+}
+
+func TestWhatShimsSawOfGPUsComesWithAnObservation(t *testing.T) {
+	fault := forge.Finding{Rule: "xid_79", XID: 79, Run: forge.RunElsewhere, Words: "XID 79 on GPU 1"}
+	hit := forge.PatternHit{Name: "bus_error", Action: forge.PatternExcludeNode, Rank: 1}
+	s := sight{records: Records{Launched: &Launched{PerNode: []int{1, 1}}, Exits: map[int]rundir.Exit{
+		0: {Cause: forge.StopRankExit, Detail: "node 1 ended", Ranks: []forge.RankExit{{Node: "n1", Code: 137, ByShim: true}}},
+		1: {Cause: forge.StopGPUFault, Detail: fault.Words, GPUFault: &fault, Pattern: &hit, GPUEvents: []forge.GPUEvent{{XID: 79}}, Ranks: []forge.RankExit{{Rank: 1, Node: "n2", Code: 1}}},
+	}}}
+	sent, err := json.Marshal(s.records) // as the helper of identity as_user does
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.records = Records{}
+	if err := json.Unmarshal(sent, &s.records); err != nil {
+		t.Fatal(err)
+	}
+	o, _ := judge(s)
+	if o.Cause != forge.StopGPUFault || o.GPUFault == nil || o.GPUFault.Node != "n2" || o.GPUFault.XID != 79 || len(o.GPUEvents) != 1 || o.Pattern == nil || o.Pattern.Name != "bus_error" {
+		t.Errorf("%+v, %+v", o, o.GPUFault)
+	}
+	if !o.Released || len(o.Suspects) != 1 || o.Suspects[0] != "n2" {
+		t.Errorf("released %v, suspects %v", o.Released, o.Suspects)
 	}
 }

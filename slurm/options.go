@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
 // Options is one Slurm cluster as the site configured it.
@@ -66,10 +67,14 @@ type With struct {
 	GRES       string           // "gpu" (default), or another name that the site gave its GPUs
 	Owners     map[string]Owner // by the tenant's name
 	LogLimit   int64            // bytes that stdout and stderr of a rank may each take; 0: any number
+	GPU        *GPUWatch        // how shims look at the GPUs of their ranks; nil: they do not
 
 	// ArtifactRoot is where what belongs to people is copied to when it is registered, with "{account}" in it; empty: nothing is copied.
 	ArtifactRoot string
 }
+
+// GPUWatch is how shims look at GPUs.
+type GPUWatch = rundir.GPUWatch
 
 // Partition is one partition that forge may use.
 type Partition struct {

@@ -221,8 +221,8 @@ func LaunchOptions(l forge.Launch, o Options) (rundir.LaunchOptions, error) {
 	maps.Copy(env, p.Env)
 	return rundir.LaunchOptions{
 		Python: soft.python, PythonPath: o.PythonPath, Env: env, PortMin: o.PortMin, PortMax: o.PortMax, Batch: rundir.BatchSlurm,
-		LogLimit: o.With.LogLimit,
-		Source:   soft.source, Wrap: soft.wrap, Inherit: soft.inherit,
+		LogLimit: o.With.LogLimit, GPU: o.With.GPU,
+		Source: soft.source, Wrap: soft.wrap, Inherit: soft.inherit,
 	}, nil
 }
 

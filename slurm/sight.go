@@ -13,9 +13,10 @@ import (
 func (s sight) copyRecords(o *forge.Observation) {
 	r := s.records
 	var first *rundir.Exit
+	var exits []rundir.Exit
 	for _, node := range slices.Sorted(maps.Keys(r.Exits)) {
 		x := r.Exits[node]
-		o.Exits = append(o.Exits, x.Ranks...)
+		o.Exits, exits = append(o.Exits, x.Ranks...), append(exits, x)
 		if first == nil || rundir.Tells(x, *first) {
 			first = &x
 		}
@@ -23,6 +24,7 @@ func (s sight) copyRecords(o *forge.Observation) {
 	if first != nil {
 		o.Cause, o.Detail, o.ByUID = first.Cause, first.Detail, first.ByUID
 	}
+	rundir.Explain(o, exits, first)
 	o.Exits = append(o.Exits, r.Ranks...)
 	o.Status, o.Resume, o.Output = r.Status, r.Resume, r.Output
 	if r.Launched == nil || len(r.Live) < len(r.Launched.PerNode) {

@@ -86,6 +86,12 @@ func exclude(nodes []forge.Node, r forge.Run, placed []forge.Share) []forge.Node
 // blamed names the nodes that may have had their part in the end of an attempt. A fault of the node's own GPU or environment
 // is the node's alone; else it was one of those that the executor suspects, or nobody knows which of the gang it was.
 func blamed(reason forge.EndReason, o forge.Observation, a forge.Attempt) []store.Blame {
+	if f := o.GPUFault; f != nil && reason == forge.EndGPUFault { // its shim says whose GPU it was
+		return []store.Blame{{Node: f.Node, Certain: true}}
+	}
+	if n := saidBy(o); n != "" && reason.Infrastructure() { // a program can print anything
+		return []store.Blame{{Node: n}}
+	}
 	switch reason {
 	case forge.EndNodeLost, forge.EndLaunchFailed, forge.EndExecutorLost, forge.EndKilledExternally, forge.EndStalled:
 	case forge.EndNodeEnv, forge.EndGPUFault:
@@ -110,6 +116,19 @@ func blamed(reason forge.EndReason, o forge.Observation, a forge.Attempt) []stor
 		all = append(all, store.Blame{Node: n})
 	}
 	return all
+}
+
+// saidBy is the node of a rank whose output says that its node is at fault; "": none does.
+func saidBy(o forge.Observation) forge.NodeName {
+	if o.Pattern == nil || o.Cause != forge.StopRankExit || o.Pattern.Action != forge.PatternExcludeNode {
+		return ""
+	}
+	for _, x := range o.Exits {
+		if x.Rank == o.Pattern.Rank {
+			return x.Node
+		}
+	}
+	return ""
 }
 
 // avoidable are the nodes that a run is to keep away from after a failure: those that are blamed for it.

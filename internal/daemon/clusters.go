@@ -16,10 +16,10 @@ import (
 const nvmlTimeout = 20 * time.Second
 
 // open makes the executor of one cluster, number i of the configuration.
-func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
+func (d *Daemon) open(cl ClusterConfig, i int, gpus *direct.GPUWatch) (Cluster, error) {
 	field := fmt.Sprintf("clusters[%d].", i)
 	if cl.Kind == KindSlurm {
-		return d.openSlurm(cl, field)
+		return d.openSlurm(cl, field, gpus)
 	}
 	if err := os.MkdirAll(cl.RunRoot, 0o750); err != nil {
 		return Cluster{}, forge.Invalidf(field+"run_root", "%v", err)
@@ -39,7 +39,7 @@ func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
 	}
 	x, err := direct.New(direct.Options{
 		Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: d.self, ShimArgs: []string{"shim"},
-		RunRoot: cl.RunRoot, PythonPath: d.pythonPath, With: withOf(cl), Network: cl.Network, PortMin: lo, PortMax: hi,
+		RunRoot: cl.RunRoot, PythonPath: d.pythonPath, With: withOf(cl, gpus), Network: cl.Network, PortMin: lo, PortMax: hi,
 		CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(d.prober), Log: d.log,
 	})
 	if err != nil {
@@ -51,9 +51,9 @@ func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
 }
 
 // withOf is what a reload may replace of a cluster that is open.
-func withOf(cl ClusterConfig) direct.With {
+func withOf(cl ClusterConfig, gpus *direct.GPUWatch) direct.With {
 	limit, _ := mebibytes(cl.LogLimit)
-	return direct.With{LogLimit: limit << 20, Python: cl.Python, Env: cl.Env, ShimSocket: cl.ShimSocket, Labels: cl.Labels}
+	return direct.With{GPU: gpus, LogLimit: limit << 20, Python: cl.Python, Env: cl.Env, ShimSocket: cl.ShimSocket, Labels: cl.Labels}
 }
 
 // gpuReader asks NVML in a child process. A host without a driver has no GPUs; a driver that

@@ -18,12 +18,13 @@ import (
 const shareDir = ".forge"
 
 // openSlurm makes the executor of one cluster of kind slurm.
-func (d *Daemon) openSlurm(cl ClusterConfig, field string) (Cluster, error) {
+func (d *Daemon) openSlurm(cl ClusterConfig, field string, gpus *slurm.GPUWatch) (Cluster, error) {
 	python, err := prepareSlurm(cl, field)
 	if err != nil {
 		return Cluster{}, err
 	}
 	o := d.slurmOptions(cl, python)
+	o.With.GPU = gpus
 	as := cl.Slurm.Identity == IdentityAsUser
 	if as {
 		o.Hand = asUser(cl)

@@ -30,8 +30,9 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	need := r.Spec.Register != "" || d.needsOutput(r)
 	reason, detail := forge.Judge(forge.Evidence{
 		Intent: a.Intent, State: obs.State, Cause: obs.Cause, Detail: obs.Detail, Exits: obs.Exits, ByUID: obs.ByUID,
-		Ranks: rankCount(r.Spec), Status: obs.Status, OutputOK: !need || obs.Output != nil && len(obs.Output.Files) > 0,
+		Ranks: rankCount(r.Spec), Status: obs.Status, OutputOK: !need || obs.Output != nil && len(obs.Output.Files) > 0, Pattern: obs.Pattern,
 	})
+	detail += afterXID(reason, obs)
 	var found *store.EvalFound
 	if reason == forge.EndCompleted && r.Spec.Suite != nil {
 		var why string
@@ -114,6 +115,17 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		d.pauseIfMany(ctx, a.Cluster, now)
 	}
 	return nil
+}
+
+// afterXID says what the driver had said of a GPU before the program on it ended by itself: where to look is not in its own words.
+func afterXID(reason forge.EndReason, o forge.Observation) string {
+	if f := o.GPUFault; f != nil && f.Run == forge.RunFails && o.Cause == forge.StopRankExit && !reason.Infrastructure() && !checkpointed[reason] {
+		if o.Pattern != nil { // its line stands before
+			return "; it came after " + f.Words
+		}
+		return ", after " + f.Words
+	}
+	return ""
 }
 
 // lostSteps says what has to be done again after a stop that had asked for a save, because the save was not durable within the grace.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -101,12 +102,15 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	}
 	// From here on nothing can fail.
 	d.relog(cfg.Log)
+	gpus := cfg.GPUs.shims(fresh.health)
 	for _, cl := range cfg.Clusters {
 		switch x := fresh.clusters[forge.ClusterName(cl.Name)].Executor.(type) {
 		case interface{ Change(direct.With) }:
-			x.Change(withOf(cl))
+			x.Change(withOf(cl, gpus))
 		case interface{ Change(slurm.With) }:
-			x.Change(slurmWith(cl))
+			w := slurmWith(cl)
+			w.GPU = gpus
+			x.Change(w)
 		}
 	}
 	d.settings.Store(fresh)
@@ -122,6 +126,9 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	}
 	for _, c := range diff {
 		changed = append(changed, c.String())
+	}
+	if !reflect.DeepEqual(old.health.Rules, fresh.health.Rules) || !reflect.DeepEqual(old.health.Patterns, fresh.health.Patterns) {
+		changed = append(changed, "rules of GPU health changed")
 	}
 	changed = append(changed, compareFiles("recipe", digests(old.recipes.Names(), recipeDigest(old)), digests(fresh.recipes.Names(), recipeDigest(fresh)))...)
 	changed = append(changed, compareFiles("gate", old.gates.digests(), fresh.gates.digests())...)

@@ -48,7 +48,11 @@ type With struct {
 	ShimSocket string            // where systemd starts shims; empty: they are forked
 	Labels     map[string]string // of this host, as a node
 	LogLimit   int64             // bytes that stdout and stderr of a rank may each take; 0: any number
+	GPU        *GPUWatch         // how shims look at the GPUs of their ranks; nil: they do not
 }
+
+// GPUWatch is how shims look at GPUs.
+type GPUWatch = rundir.GPUWatch
 
 // Executor starts and watches attempts on this host. It is safe for concurrent use.
 type Executor struct {

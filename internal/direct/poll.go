@@ -253,6 +253,13 @@ func readRecords(a *attempt, views []shimView, o *forge.Observation) {
 	if first != nil {
 		o.Cause, o.Detail, o.ByUID = first.Cause, first.Detail, first.ByUID
 	}
+	exits := make([]rundir.Exit, 0, len(views))
+	for _, v := range views {
+		if v.exit != nil {
+			exits = append(exits, *v.exit)
+		}
+	}
+	rundir.Explain(o, exits, first)
 	total := 0
 	for _, n := range a.perNode {
 		total += n

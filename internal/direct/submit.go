@@ -38,7 +38,7 @@ func (e *Executor) Submit(ctx context.Context, l forge.Launch) (forge.ExternalID
 	o, with := e.o, e.with.Load()
 	err = rundir.Prepare(rundir.LaunchFile{Launch: l, Options: rundir.LaunchOptions{
 		Python: with.Python, PythonPath: o.PythonPath, Env: with.Env, PortMin: o.PortMin, PortMax: o.PortMax,
-		Network: o.Network, NeedOutput: o.NeedOutput, LogLimit: with.LogLimit,
+		Network: o.Network, NeedOutput: o.NeedOutput, LogLimit: with.LogLimit, GPU: with.GPU,
 	}})
 	if errors.Is(err, rundir.ErrFenceAhead) {
 		return "", forge.Errorf(forge.KindPrecondition, "direct.submit", "attempt %s: %w", l.Key, err)

@@ -66,12 +66,16 @@ func (a Attempt) NodeDir(node int) string { return a.path("nodes", fmt.Sprintf("
 func (a Attempt) LockPath(node int) string { return filepath.Join(a.NodeDir(node), "shim.lock") }
 func (a Attempt) LivePath(node int) string { return filepath.Join(a.NodeDir(node), "live.json") }
 func (a Attempt) ExitPath(node int) string { return filepath.Join(a.NodeDir(node), "exit.json") }
-func (a Attempt) GPUsPath(node int) string { return filepath.Join(a.NodeDir(node), "gpus.json") }
-func (a Attempt) GPUEventsPath(node int) string {
-	return filepath.Join(a.NodeDir(node), "gpu-events.jsonl")
-}
 func (a Attempt) BeatPath(node int) string { return filepath.Join(a.NodeDir(node), "beat") }
 func (a Attempt) LogPath(node int) string  { return filepath.Join(a.NodeDir(node), "shim.log") }
+
+// GPUDir holds what a shim sees of its GPUs. It is a directory of its own since it changes every few seconds: whoever looks at the times of
+// NodeDir, or is woken by them, waits for records.
+func (a Attempt) GPUDir(node int) string        { return filepath.Join(a.NodeDir(node), "gpus") }
+func (a Attempt) GPUsPath(node int) string      { return filepath.Join(a.GPUDir(node), gpusName) }
+func (a Attempt) GPUEventsPath(node int) string { return filepath.Join(a.GPUDir(node), gpuEventsName) }
+
+const gpusName, gpuEventsName = "gpus.json", "gpu-events.jsonl"
 
 // RankDir belongs to one global rank.
 func (a Attempt) RankDir(rank int) string { return a.path("ranks", fmt.Sprintf("%04d", rank)) }
@@ -113,10 +117,10 @@ func StreamPath(stream string) (string, error) {
 		}
 		return filepath.Join("ranks", fmt.Sprintf("%04d", rank), kind), nil
 	}
-	for kind, name := range map[string]string{forge.StreamGPUs: "gpus.json", forge.StreamGPUEvents: "gpu-events.jsonl"} {
+	for kind, name := range map[string]string{forge.StreamGPUs: gpusName, forge.StreamGPUEvents: gpuEventsName} {
 		if num, ok := strings.CutPrefix(stream, kind+"."); ok {
 			if node, err := strconv.ParseUint(num, 10, 16); err == nil {
-				return filepath.Join("nodes", fmt.Sprintf("%04d", node), name), nil
+				return filepath.Join("nodes", fmt.Sprintf("%04d", node), "gpus", name), nil
 			}
 		}
 	}

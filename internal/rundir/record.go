@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -126,6 +128,32 @@ func Tells(x, y Exit) bool {
 		return own(x)
 	}
 	return x.EndedAt.Before(y.EndedAt)
+}
+
+// Explain adds what shims know of the end beside its cause: what the driver said of the GPUs, the GPU that it is put down to, which is one of the
+// node whose last word counts, and what the rank that failed first had printed. What the others printed followed.
+func Explain(o *forge.Observation, all []Exit, first *Exit) {
+	var failed *forge.RankExit
+	for _, x := range all {
+		o.GPUEvents = append(o.GPUEvents, x.GPUEvents...)
+		for _, r := range x.Ranks {
+			if r.Code != 0 && r.Code != forge.ExitCheckpointed && !r.ByShim && (failed == nil || r.EndedAt.Before(failed.EndedAt)) {
+				failed = &r
+				o.Pattern = nil
+				if x.Pattern != nil && x.Pattern.Rank == r.Rank {
+					o.Pattern = x.Pattern
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(o.GPUEvents, func(a, b forge.GPUEvent) int { return a.At.Compare(b.At) })
+	if first == nil || first.GPUFault == nil || len(first.Ranks) == 0 {
+		return
+	}
+	o.GPUFault = &forge.GPUBlame{Node: first.Ranks[0].Node, Finding: *first.GPUFault}
+	if first.Cause == forge.StopGPUFault {
+		o.Suspects = []forge.NodeName{o.GPUFault.Node}
+	}
 }
 
 // Master is where the ranks of all nodes meet.
@@ -267,4 +295,44 @@ func MakeDir(path string) error {
 // CreateAppend opens a file that a process may append its output to.
 func CreateAppend(path string) (*os.File, error) {
 	return openLike(path, os.O_WRONLY|os.O_APPEND)
+}
+
+// Append adds to a file of which nothing is needed after a power loss. Ranks can write beside it: no link is followed, and nothing but a
+// regular file is written to, since a FIFO would block for ever.
+func Append(path string, data []byte) error {
+	f, err := openLike(path, os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Tail reads the end of what a rank has printed. The file is the rank's: it is opened as readBounded does.
+func Tail(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	from := max(0, st.Size()-limit)
+	data := make([]byte, st.Size()-from)
+	n, err := f.ReadAt(data, from)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return data[:n], err
 }

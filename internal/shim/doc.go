@@ -7,6 +7,7 @@
 //	env.go       the environment of a rank, exactly docs/run-contract.md, from nothing
 //	rank.go      starting and collecting processes
 //	gang.go      when the ranks are to be ended and how hard: values in, orders out, no I/O
+//	gpu.go       the GPUs of the ranks: what is seen of them, and what follows; gpu_fault.go: for the gang, a function of values
 //	watch.go     the loop that feeds it: exits, signals, the stop file, limits, other nodes
 //	finish.go    leftovers, exit records, the output's digest, exit.json as the last word
 //	loadtest.go  the output, loaded as a user would, before it is hashed

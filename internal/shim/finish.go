@@ -27,7 +27,9 @@ const (
 // end is every way out after the lock: leftovers, exit records, output, and exit.json as the last
 // word. why is a refusal when the ranks did not start or not all of them.
 func (s *shim) end(why error) int {
-	x := rundir.Exit{ByUID: s.gang.byUID, Cause: s.gang.cause, Detail: s.gang.detail, Ranks: []forge.RankExit{}}
+	s.endGPUs()
+	x := rundir.Exit{ByUID: s.gang.byUID, Cause: s.gang.cause, Ranks: []forge.RankExit{}, GPUEvents: s.gpus.said()}
+	x.GPUFault, x.Detail = s.gang.blame()
 	var r *refusal
 	switch {
 	case errors.As(why, &r):
@@ -46,6 +48,7 @@ func (s *shim) end(why error) int {
 	if len(s.gang.members) > 0 {
 		clean = s.sweep(sweepPatience)
 		s.writes.Wait()
+		x.Pattern = s.pattern()
 		if words := s.endPrinted(); words != "" {
 			x.Detail = sentence(x.Detail, words)
 		}
@@ -109,6 +112,7 @@ func (s *shim) sweep(patience time.Duration) bool {
 		var cerr error
 		if !s.reap() { // the kernel says cheaper than /proc that there is no child
 			children, cerr = rundir.Children(s.self.PID)
+			children = slices.DeleteFunc(children, func(pid int) bool { return s.gpus.spared(pid) })
 		}
 		marked, merr := left.Left()
 		if cerr == nil && merr == nil && len(children)+len(marked) == 0 {

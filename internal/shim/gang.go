@@ -60,6 +60,9 @@ type gang struct {
 	cause  forge.StopCause // the first one; what follows from it does not replace it
 	detail string
 	byUID  int
+
+	fault  *forge.Finding // of a GPU, that the end is put down to
+	failBy time.Time      // when ranks that should have ended after a fault of their own are ended
 }
 
 // ask raises the level. The first cause stays; the earliest KILL stays.
@@ -171,6 +174,9 @@ func (g *gang) tick(s signs, now time.Time) {
 		g.ask(levelSave, forge.StopStartTimeout, fmt.Sprintf("no first step within %s of the start", g.start), now)
 	case g.stall > 0 && g.seen.any() && now.Sub(g.seenAt) >= g.stall:
 		g.ask(levelSave, forge.StopStall, fmt.Sprintf("no step for %s", g.stall), now)
+	}
+	if !g.failBy.IsZero() && !now.Before(g.failBy) && g.level == levelNone && g.running() > 0 {
+		g.ask(levelEnd, forge.StopGPUError, g.fault.Words+", after which the ranks did not end by themselves", now)
 	}
 	if !g.killAt.IsZero() && !now.Before(g.killAt) && g.level < levelKill {
 		g.level = levelKill

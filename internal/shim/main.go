@@ -49,6 +49,7 @@ type shim struct {
 	oom       oomCounter
 	events    events
 	printed   printed
+	gpus      *gpuWatch      // nil: nothing is watched
 	writes    sync.WaitGroup // exit records on their way to the disk
 	refreshed atomic.Int64   // when the attempt's directory was last opened, in ns
 	swept     int            // leftovers ended so far
@@ -204,6 +205,7 @@ func (s *shim) run(ctx context.Context, early error, haveLaunch bool) int {
 	if s.launch.Report != nil {
 		go s.report()
 	}
+	s.watchGPUs()
 	s.watch()
 	return s.end(nil)
 }

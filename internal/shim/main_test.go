@@ -19,6 +19,7 @@ import (
 	"github.com/forge-ml/forge-ml/internal/executortest"
 	"github.com/forge-ml/forge-ml/internal/rundir"
 	"github.com/forge-ml/forge-ml/internal/shim"
+	"github.com/forge-ml/forge-ml/nvml"
 )
 
 // TestMain makes the test binary three programs: the tests, `forged shim`, and the rank programs.
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
+		case "nvml":
+			syscall.Exit(nvml.ChildMain(os.Args[2:], os.Stdout))
 		case "shim":
 			syscall.Exit(shim.Main(context.Background(), os.Args[2:]))
 		case "orphan": // leaves a process with nothing of ours about it: no session, no environment
@@ -80,7 +83,9 @@ func TestMain(m *testing.M) {
 			syscall.Exit(0)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.RemoveAll(fakeDir)
+	os.Exit(code)
 }
 
 func self(t *testing.T) string {

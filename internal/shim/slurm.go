@@ -32,6 +32,7 @@ type job struct {
 	nodes    int
 	name     forge.NodeName
 	slots    []int  // GPUs of the node, by Slurm's numbers
+	counted  bool   // these numbers are the node's own, and not counted anew for a job that is confined to its devices
 	visible  string // CUDA_VISIBLE_DEVICES as Slurm gave it
 	ends     time.Time
 	kept     map[string]string
@@ -134,7 +135,7 @@ func (j *job) readGPUs(get slurmEnv, want int) error {
 	for _, name := range []string{"SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"} {
 		if v, ok := get(name); ok {
 			if slots := numbers(splitList(v)); len(slots) == want {
-				j.slots = slots
+				j.slots, j.counted = slots, name == "SLURM_STEP_GPUS" || name == "SLURM_JOB_GPUS" && j.nodes == 1 || !countedAnew(slots)
 				return nil
 			}
 		}
@@ -320,7 +321,7 @@ func failure(x rundir.Exit) int {
 		}
 	}
 	switch x.Cause {
-	case forge.StopLaunch, forge.StopNodeEnv, forge.StopInputs, forge.StopStartTimeout, forge.StopStall:
+	case forge.StopLaunch, forge.StopNodeEnv, forge.StopInputs, forge.StopStartTimeout, forge.StopStall, forge.StopGPUFault, forge.StopGPUError:
 		return exitFailed
 	}
 	return 0

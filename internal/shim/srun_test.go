@@ -183,6 +183,43 @@ func onARealCluster(t *testing.T, c *slurmtest.Cluster) {
 		}
 		ended(t, c, id, "3") // for people who look there
 	})
+	t.Run("a GPU off the bus ends the gang on every node, and its node is the one to blame", func(t *testing.T) {
+		f := fakeGPUs(t, 0)
+		for _, node := range []string{"n1", "n2", "n3"} {
+			if err := f.Node(node, 4); err != nil { // NVML lists all GPUs of the host
+				t.Fatal(err)
+			}
+		}
+		stays := executortest.Act{Hold: true, OnTerm: executortest.TermIgnored}
+		a := handedOver(t, 2, 1, program(t, stays), func(l *rundir.LaunchFile) {
+			l.Options.GPU = &rundir.GPUWatch{SampleEvery: 200 * time.Millisecond, LibraryPath: f.Dir}
+		})
+		id := sbatch(t, c, a, 2, 1)
+		live := liveRanks(t, a, 2, 2)
+		var files rundir.Files
+		for n := range 2 {
+			eventually(t, "a look at the GPUs", func() bool {
+				got, err := files.Read(t.Context(), a, fmt.Sprintf("gpus.%d", n), 0, 1<<20)
+				want := f.UUID(string(live[n].Node), live[n].Slots[0])
+				return err == nil && strings.Count(string(got.Data), `"uuid":"GPU-`) == 1 && strings.Contains(string(got.Data), want)
+			})
+		}
+		if err := f.XID(string(live[1].Node), live[1].Slots[0], 79); err != nil {
+			t.Fatal(err)
+		}
+		x := words(t, a, 2)
+		if x[1].Cause != forge.StopGPUFault || x[0].Cause != forge.StopRankExit || !strings.Contains(x[0].Detail, "node 1 ended: XID 79") || x[0].Ranks[0].Signal != 9 {
+			t.Errorf("%+v", x)
+		}
+		var o forge.Observation
+		if rundir.Explain(&o, x, &x[1]); o.GPUFault == nil || o.GPUFault.Node != live[1].Node || len(o.GPUEvents) != 1 {
+			t.Errorf("%+v, %+v", o.GPUFault, o.GPUEvents)
+		}
+		if got, err := files.Read(t.Context(), a, "gpu_events.1", 0, 1<<20); err != nil || !strings.Contains(string(got.Data), `"xid":79`) {
+			t.Errorf("%s, %v", got.Data, err)
+		}
+		ended(t, c, id, "1") // for people who look there
+	})
 	t.Run("a second job of the attempt touches nothing", func(t *testing.T) {
 		a := handedOver(t, 1, 1, saves, nil)
 		first := sbatch(t, c, a, 1, 1)

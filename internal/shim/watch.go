@@ -48,6 +48,8 @@ func (s *shim) watch() {
 			if s.job != nil {
 				s.gang.warned(time.Now())
 			}
+		case f := <-s.gpus.findings():
+			s.heard(f)
 		case by := <-ahead:
 			s.gang.superseded(by, time.Now())
 		case <-tick.C:
@@ -150,6 +152,9 @@ func (p *peers) allEnded() bool { return p.n == 1 || len(p.ended) == p.n-1 }
 func peerEnd(node int, x rundir.Exit) (level, string) {
 	if len(x.Ranks) == 0 {
 		return levelEnd, fmt.Sprintf("node %d did not start: %s", node, x.Detail)
+	}
+	if x.Cause == forge.StopGPUFault { // what the gang has computed since is not to be saved
+		return levelKill, fmt.Sprintf("node %d ended: %s", node, x.Detail)
 	}
 	l := levelNone
 	for _, r := range x.Ranks {
