@@ -47,17 +47,33 @@ func (b *bin) pickSlots(run forge.RunID, n int) []int {
 func slotIsland(s *slot) int { return s.island }
 func slotNUMA(s *slot) int   { return s.numa }
 
-// closest takes n slots, by each level from the nearest neighbourhood outwards: of one NVLink island where one has enough, the fullest that does,
-// and within it, or where there are no islands, of one NUMA node. Where none has enough it takes the largest whole and looks for the rest.
+// closest takes n slots of one NVLink island where one has enough, the fullest that does, and within it, or where no island has, of one NUMA node.
+// Where none of either has enough it takes the largest island whole and looks for the rest.
 func closest(among []*slot, n int, levels ...func(*slot) int) []*slot {
-	if len(levels) == 0 || n >= len(among) {
+	if n >= len(among) {
 		return among[:min(n, len(among))]
 	}
-	of := levels[0]
-	best, least, largest, most := 0, 0, 0, 0
+	for i, of := range levels {
+		if tight, _ := grouping(among, n, of); tight != 0 {
+			in, _ := parted(among, tight, of)
+			return closest(in, n, slices.Delete(slices.Clone(levels), i, i+1)...)
+		}
+	}
+	for _, of := range levels {
+		if _, largest := grouping(among, n, of); largest != 0 {
+			in, rest := parted(among, largest, of)
+			return append(in, closest(rest, n-len(in), levels...)...)
+		}
+	}
+	return among[:n]
+}
+
+// grouping finds the smallest group that has n, and the largest; 0 where there is none. What is in no group counts for none.
+func grouping(among []*slot, n int, of func(*slot) int) (tight, largest int) {
+	least, most := 0, 0
 	for _, x := range among {
 		g := of(x)
-		if g == 0 || g == best || g == largest {
+		if g == 0 || g == tight || g == largest {
 			continue
 		}
 		size := 0
@@ -66,32 +82,25 @@ func closest(among []*slot, n int, levels ...func(*slot) int) []*slot {
 				size++
 			}
 		}
-		if size >= n && (best == 0 || size < least || size == least && g < best) {
-			best, least = g, size
+		if size >= n && (tight == 0 || size < least || size == least && g < tight) {
+			tight, least = g, size
 		}
 		if size > most || size == most && g < largest {
 			largest, most = g, size
 		}
 	}
-	parted := func(g int) (in, out []*slot) {
-		for _, x := range among {
-			if of(x) == g {
-				in = append(in, x)
-			} else {
-				out = append(out, x)
-			}
+	return tight, largest
+}
+
+func parted(among []*slot, g int, of func(*slot) int) (in, rest []*slot) {
+	for _, x := range among {
+		if of(x) == g {
+			in = append(in, x)
+		} else {
+			rest = append(rest, x)
 		}
-		return in, out
 	}
-	switch {
-	case best != 0:
-		in, _ := parted(best)
-		return closest(in, n, levels[1:]...)
-	case largest != 0:
-		in, rest := parted(largest)
-		return append(in, closest(rest, n-len(in), levels...)...)
-	}
-	return closest(among, n, levels[1:]...)
+	return in, rest
 }
 
 // numaOf is the number of the NUMA node that a GPU is next to, from 1; 0: not known.

@@ -207,7 +207,7 @@ func (e *Executor) startedHere(a *attempt) bool {
 	return len(a.watched) == len(a.perNode)
 }
 
-// release looks for proof that nothing of the attempt runs any more. What is left although its shim
+// release looks for proof that nothing of the attempt runs any more, nor is on its GPUs. What is left although its shim
 // has ended is ours by its marker or by having been met, and is ended.
 func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 	if held > 0 {
@@ -223,8 +223,9 @@ func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 		e.nudgeSoon()
 		return nil
 	}
-	o.Released = true
-	e.forget(a)
+	if o.Released, o.Held = e.emptied(a); o.Released {
+		e.forget(a)
+	}
 	return nil
 }
 
