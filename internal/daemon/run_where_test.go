@@ -294,3 +294,34 @@ func TestTheLabelsOfAHostAreWordsAndOnlyItsOwnToSay(t *testing.T) {
 		}
 	}
 }
+
+func TestAGangOnMIGInstancesIsRefusedWithWhatIsAllowed(t *testing.T) {
+	mig := gpuNode("m1", 4)
+	for i := range mig.GPUs {
+		mig.GPUs[i].Type, mig.GPUs[i].MIG, mig.GPUs[i].Parent = "H100 80GB HBM3 1g.10gb", "1g.10gb", "GPU-0"
+	}
+	const words = "MIG instances (H100 80GB HBM3 1g.10gb) take runs of 1 GPU only"
+	for name, c := range map[string]struct {
+		nodes []forge.Node
+		gpus  int
+		asked *forge.Constraints
+		field string
+	}{
+		"one": {nodes: []forge.Node{mig}, gpus: 1},
+		"two": {nodes: []forge.Node{mig}, gpus: 2, field: "gpus_per_node"},
+		"two, where there are whole GPUs as well": {nodes: []forge.Node{mig, gpuNode("h1", 4)}, gpus: 2},
+		"two of that type, where there are":       {nodes: []forge.Node{mig, gpuNode("h1", 4)}, gpus: 2, asked: &forge.Constraints{GPUTypes: []string{"H100 80GB HBM3 1g.10gb"}}, field: "where"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startRacked(t, c.nodes...)
+			spec := script(c.gpus)
+			_, err := r.resolveWhere(&spec, c.asked)
+			if err == nil {
+				err = r.checkPlaceable(spec)
+			}
+			if c.field == "" && err != nil || c.field != "" && (forge.KindOf(err) != forge.KindInvalid || !strings.HasPrefix(err.Error(), c.field+": ") || !strings.Contains(err.Error(), words)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

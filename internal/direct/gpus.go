@@ -202,3 +202,20 @@ func uuidsOf(l forge.Launch) (out []string) {
 	}
 	return out
 }
+
+// Holder is a process that uses a GPU of this host.
+type Holder = rundir.Holder
+
+// HolderOf describes the process with a pid of this host. os.ErrProcessDone: there is none that this process can see.
+func HolderOf(pid int) (Holder, error) { return rundir.Hold(pid) }
+
+// End kills one, by its identity: a process that has its pid by now is not touched. Nothing but what is ours may be given.
+func End(h Holder) error {
+	if !h.Ours || h.Run == "" {
+		return fmt.Errorf("process %d is not forge's", h.PID)
+	}
+	if err := h.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
+}

@@ -3,6 +3,7 @@ package rundir
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,17 +16,19 @@ import (
 // maxCommand is how many bytes of a command are told.
 const maxCommand = 200
 
+// maxAncestors bounds how far up a process is followed.
+const maxAncestors = 64
+
 // Holder is a process that a driver says uses a GPU, as this host's /proc tells of it.
 type Holder struct {
 	Process
 	UID     int
 	Command string // cut to 200 bytes, control characters replaced
 	Ours    bool   // of our own uid
-	// The marker, of a process of ours. Another uid's is worth nothing: anybody can write one.
+	// The attempt, of a process of ours: by its marker, or by that of what it descends from. Another uid's is worth nothing: anybody can write one.
 	Run     forge.RunID
 	Attempt int
 	RunDir  string
-	Parents []Process // nearest first
 }
 
 // Hold describes the process with a pid. os.ErrProcessDone: this host has no such process, or only what is left of one that has ended; the driver may
@@ -56,28 +59,37 @@ func Hold(pid int) (Holder, error) {
 	} else if name, err := os.ReadFile(dir + "/comm"); err == nil { // a kernel thread, or one that dies
 		h.Command = "[" + commandOf(bytes.TrimSpace(name)) + "]"
 	}
-	if h.Ours {
-		if env, err := environ(pid, &buf); err == nil {
-			h.Run, h.RunDir = forge.RunID(valueOf(env, "FORGE_RUN_ID=")), valueOf(env, "FORGE_RUN_DIR=")
-			h.Attempt, _ = strconv.Atoi(valueOf(env, "FORGE_ATTEMPT="))
-		}
-	}
-	for at := pid; len(h.Parents) < 64; {
-		st, err := readStat(at)
-		if err != nil || st.parent <= 1 {
+	for at, deep := pid, 0; h.Ours && at > 1 && deep < maxAncestors && ownedBy(at, h.UID); deep++ {
+		if h.mark(at, &buf) {
 			break
 		}
-		at = st.parent
-		parent, err := Identify(at)
+		st, err := readStat(at)
 		if err != nil {
 			break
 		}
-		h.Parents = append(h.Parents, parent)
+		at = st.parent
 	}
 	if alive, err := p.Alive(); err != nil || !alive { // what was read may be of another that has its number now
 		return Holder{}, os.ErrProcessDone
 	}
 	return h, nil
+}
+
+// mark takes the attempt from one process: a rank by its environment, a shim by its command line.
+func (h *Holder) mark(pid int, buf *[]byte) bool {
+	if env, err := environ(pid, buf); err == nil {
+		n, err := strconv.Atoi(valueOf(env, "FORGE_ATTEMPT="))
+		if run := valueOf(env, "FORGE_RUN_ID="); run != "" && err == nil {
+			h.Run, h.Attempt, h.RunDir = forge.RunID(run), n, valueOf(env, "FORGE_RUN_DIR=")
+			return true
+		}
+	}
+	dir, attempt := shimOf(pid)
+	if n, err := strconv.Atoi(attempt); err == nil && dir != "" {
+		h.Run, h.Attempt, h.RunDir = forge.RunID(filepath.Base(dir)), n, dir
+		return true
+	}
+	return false
 }
 
 // commandOf is a command line for people: a terminal must not be moved by what a stranger calls a process.
