@@ -115,6 +115,9 @@ func (e *Executor) look(a *attempt, o *forge.Observation) error {
 		if v.live != nil {
 			live++
 			a.left.Expect(v.live.Processes()...)
+			if v.live.Cgroup.Is(a.at, i) {
+				a.left.ExpectIn(v.live.Cgroup)
+			}
 			if v.live.StartedAt.After(o.StartedAt) {
 				o.StartedAt = v.live.StartedAt
 			}
@@ -223,6 +226,7 @@ func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 		e.nudgeSoon()
 		return nil
 	}
+	a.left.Remove()
 	if o.Released, o.Held = e.emptied(a); o.Released {
 		e.forget(a)
 	}
