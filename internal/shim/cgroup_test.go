@@ -98,7 +98,7 @@ func TestRanksLiveInACgroupOfTheirOwnWhereOneIsDelegated(t *testing.T) {
 	if err != nil || len(in) != 2 || in[0].PID != live.Ranks[0].PID && in[1].PID != live.Ranks[0].PID {
 		t.Errorf("in it are %v, %v; want the rank %d and its child", in, err, live.Ranks[0].PID)
 	}
-	if err := rundir.WriteJSON(a.StopPath(), rundir.Stop{Signal: forge.SignalCancel}); err != nil {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
