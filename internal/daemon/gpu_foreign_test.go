@@ -127,7 +127,9 @@ func TestWhatAnAttemptLeftOnAGPUIsEndedAndNothingElse(t *testing.T) {
 	r.fake = fake
 	c := r.live().clusters["local"]
 	run := r.submit(t, script(1))
-	run = r.await(t, run.ID, "over", func(x forge.Run) bool { return x.State.Terminal() })
+	key := r.running(t, run)
+	fake.Finish(key, 0)
+	r.await(t, run.ID, "over", func(x forge.Run) bool { return x.State.Terminal() })
 
 	mark := func(id forge.RunID, root string) []string {
 		return []string{"FORGE_RUN_ID=" + string(id), "FORGE_ATTEMPT=1", "FORGE_RUN_DIR=" + filepath.Join(root, string(id))}

@@ -301,19 +301,24 @@ func TestAGangOnMIGInstancesIsRefusedWithWhatIsAllowed(t *testing.T) {
 		mig.GPUs[i].Type, mig.GPUs[i].MIG, mig.GPUs[i].Parent = "H100 80GB HBM3 1g.10gb", "1g.10gb", "GPU-0"
 	}
 	const words = "MIG instances (H100 80GB HBM3 1g.10gb) take runs of 1 GPU only"
-	for name, c := range map[string]struct {
-		nodes []forge.Node
+	r := startRacked(t, mig)
+	whole := gpuNode("h1", 4)
+	for _, c := range []struct {
+		name  string
+		comes *forge.Node
 		gpus  int
 		asked *forge.Constraints
 		field string
 	}{
-		"one": {nodes: []forge.Node{mig}, gpus: 1},
-		"two": {nodes: []forge.Node{mig}, gpus: 2, field: "gpus_per_node"},
-		"two, where there are whole GPUs as well": {nodes: []forge.Node{mig, gpuNode("h1", 4)}, gpus: 2},
-		"two of that type, where there are":       {nodes: []forge.Node{mig, gpuNode("h1", 4)}, gpus: 2, asked: &forge.Constraints{GPUTypes: []string{"H100 80GB HBM3 1g.10gb"}}, field: "where"},
+		{name: "one", gpus: 1},
+		{name: "two", gpus: 2, field: "gpus_per_node"},
+		{name: "two, where there are whole GPUs as well", comes: &whole, gpus: 2},
+		{name: "two of that type, where there are", gpus: 2, asked: &forge.Constraints{GPUTypes: []string{mig.GPUs[0].Type}}, field: "where"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := startRacked(t, c.nodes...)
+		t.Run(c.name, func(t *testing.T) {
+			if c.comes != nil {
+				r.world.apply([]forge.Delta{{Node: c.comes}})
+			}
 			spec := script(c.gpus)
 			_, err := r.resolveWhere(&spec, c.asked)
 			if err == nil {
