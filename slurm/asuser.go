@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
@@ -66,7 +68,8 @@ type AsUser struct {
 // lane is the way to one account.
 type lane struct {
 	slots chan struct{}
-	stuck int // calls that were given up and have not ended; under mu
+	long  chan struct{} // of calls that copy and hash
+	stuck int           // calls that were given up and have not ended; under mu
 }
 
 var _ Hand = (*AsUser)(nil)
@@ -238,10 +241,11 @@ func (h *AsUser) Remains(ctx context.Context, account, runRoot string) ([]forge.
 
 // Pong is what the helper says of itself.
 type Pong struct {
-	UID      int      `json:"uid"`
-	RunRoots []string `json:"run_roots"`
-	Bin      string   `json:"bin"`
-	Conf     string   `json:"conf"`
+	UID           int            `json:"uid"`
+	RunRoots      []string       `json:"run_roots"`
+	ArtifactRoots []ArtefactRoot `json:"artifact_roots"`
+	Bin           string         `json:"bin"`
+	Conf          string         `json:"conf"`
 }
 
 // Ping asks the helper whether it can act as the account.
@@ -338,7 +342,7 @@ func (h *AsUser) lane(account string, more int) (l *lane, stuck int) {
 		h.calls = map[string]*lane{}
 	}
 	if l = h.calls[account]; l == nil {
-		l = &lane{slots: make(chan struct{}, callsAtOnce)}
+		l = &lane{slots: make(chan struct{}, callsAtOnce), long: make(chan struct{}, longAtOnce)}
 		h.calls[account] = l
 	}
 	l.stuck += more
@@ -402,14 +406,34 @@ func (h *AsUser) call(ctx context.Context, account, verb string, request []byte,
 	cmd := exec.Command(sudo, "-n", "-u", account, "--", h.helper(), verb)
 	cmd.Env, cmd.Dir = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, "/"
 	out, said := &bounded{limit: maxAnswer}, &bounded{limit: maxHelperWord}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), out, said
-	cmd.WaitDelay = helperSlack
-	if err := cmd.Start(); err != nil {
+	answer, answers, err := os.Pipe() // our own: that its end is closed is all that the helper can see of us
+	if err != nil {
 		leave()
 		return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "sudo did not start: %w", err)
 	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), answers, said
+	cmd.WaitDelay = helperSlack
+	err = cmd.Start()
+	_ = answers.Close()
+	if err != nil {
+		_ = answer.Close()
+		leave()
+		return nil, forge.Errorf(forge.KindUnavailable, "slurm.as_user", "sudo did not start: %w", err)
+	}
+	read := make(chan struct{})
+	go func() { _, _ = io.Copy(out, answer); close(read) }()
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait(); leave() }()
+	go func() {
+		err := cmd.Wait()
+		select {
+		case <-read:
+		case <-time.After(helperSlack): // somebody else has the other end
+		}
+		_ = answer.Close()
+		<-read
+		ended <- err
+		leave()
+	}()
 	after := time.NewTimer(0)
 	if !after.Stop() {
 		<-after.C
@@ -428,6 +452,7 @@ func (h *AsUser) call(ctx context.Context, account, verb string, request []byte,
 			return []byte(out.String()), nil
 		case <-done:
 			done = nil
+			_ = answer.Close()     // what copies or hashes sees that, and ends
 			_ = cmd.Process.Kill() // works where sudo has become the user and the user is us
 			after.Reset(helperSlack)
 		case <-after.C:

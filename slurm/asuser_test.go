@@ -55,7 +55,12 @@ sleep "${PROBE_SLEEP:-600}"
 
 func gather(t *testing.T) *crowd {
 	t.Helper()
-	c := &crowd{slurm: slurmtest.Up(t, slurmtest.Options{Nodes: 1})}
+	return gatherOn(t, slurmtest.Up(t, slurmtest.Options{Nodes: 1}))
+}
+
+func gatherOn(t *testing.T, cluster *slurmtest.Cluster) *crowd {
+	t.Helper()
+	c := &crowd{slurm: cluster}
 	var err error
 	if c.scratch, err = os.MkdirTemp("/tmp", "fscratch"); err != nil {
 		t.Fatal(err)
@@ -73,6 +78,7 @@ func gather(t *testing.T) *crowd {
 		must(os.Mkdir(filepath.Join(c.scratch, name), 0o700))
 		must(os.Chown(filepath.Join(c.scratch, name), uid, uid))
 	}
+	must(os.Mkdir(filepath.Join(c.scratch, "kept"), 0o755))
 	must(os.Mkdir(filepath.Join(c.scratch, "shared"), 0o755))
 	must(os.Chmod(filepath.Join(c.scratch, "shared"), 0o1777|os.ModeSticky))
 	must(os.Mkdir(filepath.Join(c.scratch, "loose"), 0o755))
@@ -96,7 +102,7 @@ func (c *crowd) put(t *testing.T, name, text string, mode os.FileMode) string {
 
 func (c *crowd) configure(t *testing.T, more string) {
 	t.Helper()
-	text := fmt.Sprintf("clusters:\n  lab:\n    run_roots: [\"%[1]s/{account}/forge\", %[1]s/shared, %[1]s/loose]\n    bin: %[2]s\n    conf: %[3]s\n    inputs: [%[1]s/data]\n    %[4]s\n",
+	text := fmt.Sprintf("clusters:\n  lab:\n    run_roots: [\"%[1]s/{account}/forge\", %[1]s/shared, %[1]s/loose]\n    artifact_roots: [\"%[1]s/kept/{account}\"]\n    bin: %[2]s\n    conf: %[3]s\n    inputs: [%[1]s/data]\n    %[4]s\n",
 		c.scratch, c.slurm.Bin, c.slurm.Conf, more)
 	if err := errors.Join(os.WriteFile(HelperConfig, []byte(text), 0o644), os.Chmod(HelperConfig, 0o644)); err != nil {
 		t.Fatal(err)
@@ -132,6 +138,9 @@ func owner(t *testing.T, path string) uint32 {
 }
 
 func TestJobsAndFilesBelongToThePerson(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	if !people(t) {
 		return
 	}
@@ -302,6 +311,9 @@ func (c *crowd) raw(t *testing.T, account string, verb []string, in string, env 
 }
 
 func TestTheHelperTrustsNobody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	if !people(t) {
 		return
 	}

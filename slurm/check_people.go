@@ -25,6 +25,7 @@ func checkActing(ctx context.Context, h *AsUser, o Options, account, why string)
 	}
 	f := found(name, FindingOK, "as %s (uid %d), by %s", account, p.UID, h.helper())
 	root := strings.ReplaceAll(o.RunRoot, accountMark, account)
+	kept, listed := keptBy(p, RunRootOf(o.With.ArtifactRoot, account))
 	switch {
 	case !slices.Contains(p.RunRoots, root):
 		f.Status = FindingFail
@@ -34,8 +35,34 @@ func checkActing(ctx context.Context, h *AsUser, o Options, account, why string)
 		f.Status = FindingWarn
 		return f.means("the helper speaks to Slurm by %q and %q, forged by %q and %q: they may not mean the same cluster", p.Bin, p.Conf, o.Tools.Bin, o.Tools.Conf).
 			fix("bin and conf of cluster %s in %s", h.Cluster, HelperConfig)
+	case o.With.ArtifactRoot == "":
+	case !listed:
+		f.Status = FindingFail
+		return f.means("the helper copies nothing to %s: what their runs leave is not registered", kept.Path).fix("artifact_roots of cluster %s in %s", h.Cluster, HelperConfig)
+	case kept.Problem != "":
+		f.Status = FindingFail
+		return f.means("%s %s: what their runs leave is not registered", kept.Path, kept.Problem).
+			fix("install -d -o %s -g GROUP -m 2750 %s, where GROUP are those who may use what they train", account, kept.Path)
+	case kept.Missing:
+		f.Status = FindingWarn
+		return f.means("%s is not there: what their runs leave is not registered, unless the directory above it is theirs", kept.Path).
+			fix("install -d -o %s -g GROUP -m 2750 %s, where GROUP are those who may use what they train", account, kept.Path)
+	case !kept.Shared:
+		f.Status = FindingWarn
+		return f.means("nobody else reads in %s: others cannot train on, evaluate or serve what %s trains", kept.Path, account).
+			fix("if they are to: chgrp GROUP %s && chmod 2750 %s", kept.Path, kept.Path)
 	}
 	return f
+}
+
+// keptBy is what the helper says of an artefact root.
+func keptBy(p Pong, root string) (seen ArtefactRoot, listed bool) {
+	for _, r := range p.ArtifactRoots {
+		if r.Path == root {
+			return r, true
+		}
+	}
+	return ArtefactRoot{Path: root}, false
 }
 
 // differ: where nothing is said the machine's own is meant, which may well be the same.

@@ -43,7 +43,14 @@ func (e *Executor) PruneHeld(ctx context.Context, runDir string, needed []string
 	return e.hand.PruneHeld(ctx, account, forge.RunID(filepath.Base(runDir)), runDir, needed)
 }
 
-// CheckInputs holds a registered artefact against the disk, as forged's own account sees it.
+// CheckInputs holds a registered artefact against the disk, as forged's own account sees it, or as the person whose it is. What that one does
+// not come to say the shim of the job finds.
 func (e *Executor) CheckInputs(ctx context.Context, m forge.Manifest) error {
+	if account := e.ownerOf(m.Root); account != "" {
+		if err := e.hand.CheckInputs(ctx, account, m); forge.KindOf(err) == forge.KindInvalid {
+			return err
+		}
+		return nil
+	}
 	return e.hand.CheckInputs(ctx, "", m)
 }

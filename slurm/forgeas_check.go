@@ -135,7 +135,13 @@ func (h *helper) checkManifest(m *forge.Manifest) error {
 	if err != nil {
 		path = filepath.Clean(m.Root) // what is not there is said by the check itself
 	}
-	for _, root := range h.cfg.Inputs {
+	roots := h.cfg.Inputs
+	for _, own := range slices.Concat(h.cfg.artefactRoots(h.account), h.cfg.roots(h.account)) { // what runs left is what later ones begin from
+		if real, err := filepath.EvalSymlinks(own); err == nil {
+			roots = append(slices.Clip(roots), real)
+		}
+	}
+	for _, root := range roots {
 		if path == root || strings.HasPrefix(path, root+"/") {
 			return nil
 		}

@@ -34,10 +34,13 @@ type helperConfig struct {
 // helperCluster is what may be done on one cluster, and with which programs.
 type helperCluster struct {
 	RunRoots []string `yaml:"run_roots"` // run directories lie directly in one of them
-	Bin      string   `yaml:"bin"`       // directory of Slurm's programs
-	Conf     string   `yaml:"conf"`      // SLURM_CONF; empty: Slurm's own place
-	Allow    []string `yaml:"allow"`     // raw sbatch options of users, as in forged's configuration
-	Inputs   []string `yaml:"inputs"`    // datasets and models lie below one of them; empty: wherever the user can read
+	// ArtifactRoots are where copies of what runs left may lie, one directory per account; empty: nothing is copied.
+	ArtifactRoots []string `yaml:"artifact_roots"`
+
+	Bin    string   `yaml:"bin"`    // directory of Slurm's programs
+	Conf   string   `yaml:"conf"`   // SLURM_CONF; empty: Slurm's own place
+	Allow  []string `yaml:"allow"`  // raw sbatch options of users, as in forged's configuration
+	Inputs []string `yaml:"inputs"` // datasets and models lie below one of them; empty: wherever the user can read
 }
 
 // readHelperConfig reads the file as one that was open all the while: what was looked at is what is read.
@@ -82,9 +85,14 @@ func (c helperConfig) validate() error {
 		if len(cl.RunRoots) == 0 {
 			return fmt.Errorf("clusters.%s: run_roots names none", name)
 		}
-		for _, p := range slices.Concat(cl.RunRoots, cl.Inputs, []string{cl.Bin}) {
+		for _, p := range slices.Concat(cl.RunRoots, cl.ArtifactRoots, cl.Inputs, []string{cl.Bin}) {
 			if !filepath.IsAbs(p) || filepath.Clean(p) != p || p == "/" {
 				return fmt.Errorf("clusters.%s: %q: want an absolute path, written plainly, and not /", name, p)
+			}
+		}
+		for _, p := range cl.ArtifactRoots {
+			if !strings.Contains(p, accountMark) {
+				return fmt.Errorf("clusters.%s: artifact_roots: %q: want %s in it: each account has a directory of its own", name, p, accountMark)
 			}
 		}
 		if cl.Conf != "" && !filepath.IsAbs(cl.Conf) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/artefact"
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
 
@@ -35,6 +36,12 @@ type Hand interface {
 	CheckInputs(ctx context.Context, account string, m forge.Manifest) error
 	// PruneHeld removes what of a run is held for others, but for the paths that are needed: see rundir.PruneHeld.
 	PruneHeld(ctx context.Context, account string, run forge.RunID, runDir string, needed []string) (int, error)
+	// Keep copies what an attempt left to where it stays.
+	Keep(ctx context.Context, account string, q KeepRequest) (KeepAnswer, error)
+	// Reread reads every byte of a copy, or of an output that is registered where it lies. An error says nothing of the bytes.
+	Reread(ctx context.Context, account string, m forge.Manifest) (artefact.Seen, error)
+	// Kept lists the copies below an artefact root.
+	Kept(ctx context.Context, account, root string) ([]artefact.Kept, error)
 	// Remains lists the run directories below a run root.
 	Remains(ctx context.Context, account string, runRoot string) ([]forge.Remains, error)
 }

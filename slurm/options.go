@@ -66,6 +66,9 @@ type With struct {
 	GRES       string           // "gpu" (default), or another name that the site gave its GPUs
 	Owners     map[string]Owner // by the tenant's name
 	LogLimit   int64            // bytes that stdout and stderr of a rank may each take; 0: any number
+
+	// ArtifactRoot is where what belongs to people is copied to when it is registered, with "{account}" in it; empty: nothing is copied.
+	ArtifactRoot string
 }
 
 // Partition is one partition that forge may use.

@@ -167,7 +167,7 @@ func readRecords(at rundir.Attempt, launched *Launched) (Records, error) {
 	r.Stop = read(&errs, at, rundir.ReadStop)
 	r.Status = read(&errs, at, rundir.ReadStatus)
 	r.Resume = read(&errs, at, rundir.ReadResume)
-	r.Output = read(&errs, at, rundir.ReadOutput)
+	r.Output = read(&errs, at, readOutput)
 	if r.Launched == nil {
 		return r, errors.Join(errs...)
 	}

@@ -155,21 +155,26 @@ func mentions(out, prefix string, ours func(string) bool) int {
 
 // accounts are those that have a run root, everybody's being looked for by its path, and those that have jobs.
 func (e *Executor) accounts(jobs []living) ([]string, error) {
-	before, after, ok := strings.Cut(e.o.RunRoot, accountMark)
-	if e.self || !ok {
+	if e.self || !strings.Contains(e.o.RunRoot, accountMark) {
 		return []string{""}, nil
 	}
-	paths, err := filepath.Glob(before + "*" + after)
+	out, err := e.accountsIn(e.o.RunRoot)
 	if err != nil {
 		return nil, err
-	}
-	var out []string
-	for _, p := range paths {
-		out = append(out, strings.TrimSuffix(strings.TrimPrefix(p, before), after))
 	}
 	for _, j := range jobs {
 		out = append(out, j.user)
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
+}
+
+// accountsIn are the accounts that have a root of their own. Only the directory that holds them all is read, which is the site's.
+func (e *Executor) accountsIn(template string) (out []string, err error) {
+	before, after, _ := strings.Cut(template, accountMark)
+	paths, err := filepath.Glob(before + "*" + after)
+	for _, p := range paths {
+		out = append(out, strings.TrimSuffix(strings.TrimPrefix(p, before), after))
+	}
+	return out, err
 }

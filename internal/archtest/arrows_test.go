@@ -15,7 +15,7 @@ var arrows = map[string][]string{
 	".":                   {},
 	"scheduler":           {},
 	"scheduler/sim":       {"scheduler"},
-	"slurm":               {"internal/crash", "internal/rundir"},
+	"slurm":               {"internal/artefact", "internal/crash", "internal/rundir"},
 	"nvml":                {},
 	"store":               {"internal/crash"},
 	"recipes":             {},

@@ -38,6 +38,7 @@ const Patience = 2 * time.Minute
 // Checker reads artefacts again. The zero value is what is used.
 type Checker struct {
 	Patience time.Duration // 0: Patience
+	In       *os.Root      // the manifest's root, open: no link in it is followed then. nil: links lead where they lead
 	open     func(path string) (file, error)
 }
 
@@ -49,6 +50,9 @@ type file interface {
 // Check reads every byte of an artefact and looks what lies beside it. It is an error where nobody could look, which says nothing of the bytes:
 // KindPrecondition for files that may not be read, KindUnavailable for a filesystem that fails or does not answer.
 func (k Checker) Check(ctx context.Context, m forge.Manifest, progress func(n int64)) (Seen, error) {
+	if k.open == nil && k.In != nil {
+		k.open = func(path string) (file, error) { return openPlain(k.In, m.Root, path) }
+	}
 	if k.open == nil {
 		k.open = func(path string) (file, error) { return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
 	}
@@ -86,6 +90,25 @@ func (k Checker) Check(ctx context.Context, m forge.Manifest, progress func(n in
 			}
 		}
 	}
+}
+
+// openPlain opens a file that lies below an open directory by a way without links: a copy has none.
+func openPlain(in *os.Root, root, path string) (file, error) {
+	rel, err := filepath.Rel(root, path)
+	if err != nil {
+		return nil, err
+	}
+	parts := strings.Split(rel, "/")
+	for i := range parts {
+		st, err := in.Lstat(filepath.Join(parts[:i+1]...))
+		if err != nil {
+			return nil, err
+		}
+		if st.Mode()&fs.ModeSymlink != 0 {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+		}
+	}
+	return in.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 type walk struct {
@@ -243,8 +266,8 @@ func unmoved(a, b fs.FileInfo) bool {
 
 func refused(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return forge.Errorf(forge.KindPrecondition, "model.verify", "forged may not read %s", path).
-			WithHint("this says nothing of the bytes. Where files belong to people (identity as_user) forged opens none of them: let its account read them, or register a copy that it can read")
+		return forge.Errorf(forge.KindPrecondition, "model.verify", "uid %d may not read %s", os.Getuid(), path).
+			WithHint("this says nothing of the bytes: let that account read them, or register a copy that it can read")
 	}
 	return forge.Errorf(forge.KindUnavailable, "model.verify", "%s cannot be read: %w", path, err).WithHint("this says nothing of the bytes; look at the filesystem, then ask again")
 }

@@ -62,6 +62,11 @@ func Place(root, tenant, digest string) string { return filepath.Join(root, tena
 // ErrNoRoom and ErrDiffers are final, and leave nothing; any other error may pass, fs.ErrPermission when somebody does something about it. When ctx ends what is whole of it stays for the next try.
 // progress is told by several goroutines.
 func Copy(ctx context.Context, m forge.Manifest, root, tenant string, progress func(done, total int64)) (forge.Manifest, error) {
+	return CopyFrom(ctx, nil, m, root, tenant, progress)
+}
+
+// CopyFrom is Copy of the directory in, which is open: whoever puts another one in its place meanwhile changes nothing. nil: it opens the manifest's.
+func CopyFrom(ctx context.Context, in *os.Root, m forge.Manifest, root, tenant string, progress func(done, total int64)) (forge.Manifest, error) {
 	var none forge.Manifest
 	for _, f := range m.Files {
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) || f.Path == "." {
@@ -80,7 +85,7 @@ func Copy(ctx context.Context, m forge.Manifest, root, tenant string, progress f
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}
-	c := &copier{ctx: ctx, from: m, dir: filepath.Dir(final), temp: filepath.Join(filepath.Dir(final), HalfPrefix+digest), group: groupBits(root), total: m.Bytes(), progress: progress}
+	c := &copier{ctx: ctx, in: in, from: m, dir: filepath.Dir(final), temp: filepath.Join(filepath.Dir(final), HalfPrefix+digest), group: groupBits(root), total: m.Bytes(), progress: progress}
 	if err := c.mkdir(c.dir); err != nil {
 		return none, c.fault(err)
 	}
@@ -104,6 +109,7 @@ func Copy(ctx context.Context, m forge.Manifest, root, tenant string, progress f
 
 type copier struct {
 	ctx       context.Context
+	in        *os.Root // nil: that of from
 	from      forge.Manifest
 	dir, temp string
 	group     fs.FileMode
@@ -139,14 +145,18 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 	if left, err := free(c.temp); err == nil && left < need {
 		return none, c.noRoom(need, left)
 	}
-	in, err := os.OpenRoot(c.from.Root)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", ErrDiffers, err)
+	in := c.in
+	if in == nil {
+		opened, err := os.OpenRoot(c.from.Root)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", ErrDiffers, err)
+		}
+		if err != nil {
+			return none, c.fault(err)
+		}
+		defer opened.Close()
+		in = opened
 	}
-	if err != nil {
-		return none, c.fault(err)
-	}
-	defer in.Close()
 	dirs := map[string]bool{c.temp: true}
 	for _, f := range c.from.Files {
 		for dir := filepath.Dir(filepath.Join(c.temp, filepath.FromSlash(f.Path))); !dirs[dir]; dir = filepath.Dir(dir) {
@@ -157,7 +167,7 @@ func (c *copier) copy(final string) (forge.Manifest, error) {
 		}
 	}
 	c.done.Store(c.total - need)
-	err = parallel(c.ctx, copiesAtOnce, len(there), func(i int) error {
+	err := parallel(c.ctx, copiesAtOnce, len(there), func(i int) error {
 		if there[i] {
 			return nil
 		}
@@ -283,7 +293,7 @@ func (c *copier) fault(err error) error {
 	root := filepath.Dir(c.dir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: forged runs as uid %d, which has to be let read %s and write below %s", err, os.Getuid(), c.from.Root, root)
+		return fmt.Errorf("%w: uid %d has to be let read %s and write below %s", err, os.Getuid(), c.from.Root, root)
 	case !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT):
 		return err
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -132,11 +133,14 @@ func CheckSite(ctx context.Context, cfg Config) error {
 			}
 		}
 	}
-	for _, cl := range cfg.Clusters {
+	for i, cl := range cfg.Clusters {
 		if cl.Slurm == nil || cl.Slurm.Identity != IdentityAsUser {
 			continue
 		}
 		if err := asUser(cl).Installed(ctx, as); err != nil {
+			return err
+		}
+		if err := checkArtifactRoot(cl, fmt.Sprintf("clusters[%d].", i)); err != nil {
 			return err
 		}
 	}

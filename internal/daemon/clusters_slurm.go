@@ -74,6 +74,9 @@ func slurmWith(cl ClusterConfig) slurm.With {
 	s := cl.Slurm
 	limit, _ := mebibytes(cl.LogLimit)
 	w := slurm.With{LogLimit: limit << 20, Python: cl.Python, Env: maps.Clone(cl.Env), Runtime: cl.Runtime, Allow: s.Allow, Network: s.Network, GRES: s.GRES, Owners: map[string]slurm.Owner{}}
+	if s.Identity == IdentityAsUser {
+		w.ArtifactRoot = cl.ArtifactRoot
+	}
 	for _, p := range s.Partitions {
 		memory, _ := mebibytes(p.MemoryPerGPU)
 		gpu, _ := mebibytes(p.GPUMemory)
@@ -130,7 +133,19 @@ func checkReloaded(cl ClusterConfig, field string) error {
 	return checkArtifactRoot(cl, field)
 }
 
+// checkArtifactRoot looks where forged writes. What belongs to people the helper writes: whether root lets it is in its configuration, and whether
+// the directory of one account is as it should be forgectl cluster check says.
 func checkArtifactRoot(cl ClusterConfig, field string) error {
+	if cl.ArtifactRoot != "" && cl.Slurm != nil && cl.Slurm.Identity == IdentityAsUser {
+		fixed := fixedRoot(cl.ArtifactRoot)
+		if st, err := os.Stat(fixed); err != nil || !st.IsDir() {
+			return forge.Invalidf(field+"artifact_root", "%s is not a directory here; the directories of accounts lie below it", fixed)
+		}
+		if err := slurm.HelperKeeps(forge.ClusterName(cl.Name), cl.ArtifactRoot); err != nil {
+			return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("root says in %s where copies of people may lie; or leave the key out", slurm.HelperConfig)
+		}
+		return nil
+	}
 	if err := checkWritable(cl.ArtifactRoot); err != nil {
 		return forge.Invalidf(field+"artifact_root", "%v", err).WithHint("make the directory and give it to the user that runs forged, or leave the key out")
 	}

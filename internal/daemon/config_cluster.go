@@ -33,7 +33,7 @@ type ClusterConfig struct {
 	Labels    map[string]string `yaml:"labels"`    // of this host: rack, switch
 	// ShimSocket is where systemd starts shims in units of their own (forge-shim.socket); empty: forged forks them.
 	ShimSocket string `yaml:"shim_socket"`
-	// ArtifactRoot is where registered outputs are copied to, where run_root is scratch space.
+	// ArtifactRoot is where registered outputs are copied to, where run_root is scratch space; identity as_user: with {account} in it.
 	ArtifactRoot string        `yaml:"artifact_root"`
 	Runtime      forge.Runtime `yaml:"runtime"`
 	UserPrograms *bool         `yaml:"user_programs"` // runs may bring the program that they are
@@ -191,8 +191,11 @@ func (c ClusterConfig) checkSlurm(at func(string) string, bad refusal) {
 	case strings.Contains(c.RunRoot, accountPart) && c.Slurm.Identity != IdentityAsUser:
 		bad(at("run_root"), "%q: %s needs slurm.identity: %s; with %s every job belongs to forged's own account", c.RunRoot, accountPart, IdentityAsUser, IdentitySelf)
 	}
-	if c.ArtifactRoot != "" && c.Slurm.Identity == IdentityAsUser {
-		bad(at("artifact_root"), "with slurm.identity: %s forged opens no file of a user, and copies none: outputs stay in run_root; leave the key out, and keep run_root where nothing is purged", IdentityAsUser)
+	switch people := strings.Contains(c.ArtifactRoot, accountPart); {
+	case c.ArtifactRoot != "" && !people && c.Slurm.Identity == IdentityAsUser:
+		bad(at("artifact_root"), "%q: with slurm.identity: %s copies belong to people, each account's in a directory of its own; want %s in it", c.ArtifactRoot, IdentityAsUser, accountPart)
+	case people && c.Slurm.Identity != IdentityAsUser:
+		bad(at("artifact_root"), "%q: %s needs slurm.identity: %s", c.ArtifactRoot, accountPart, IdentityAsUser)
 	}
 	var e *forge.Error
 	if err := c.Runtime.CheckWhole(); errors.As(err, &e) {

@@ -57,6 +57,12 @@ func (d *Daemon) readable(path string) error {
 				WithHint("put data where only data is")
 		}
 	}
+	for _, c := range d.live().clusters {
+		if c.AsUser && c.ArtifactRoot != "" && (forEach(c.ArtifactRoot, real) || forEach(c.ArtifactRoot, path)) {
+			return forge.Invalidf("path", "%q is, or holds, a directory of what runs of people left", path).
+				WithHint("what a run left is registered by the run: forgectl model register NAME RUN")
+		}
+	}
 	if len(d.live().cfg.DataRoots) == 0 {
 		return nil
 	}
@@ -74,11 +80,26 @@ func (d *Daemon) ownDirs() []string {
 	dirs := []string{resolved(d.live().cfg.StateDir), resolved(d.live().cfg.DatasetRoot)}
 	for _, c := range d.live().clusters {
 		dirs = append(dirs, resolved(c.RunRoot))
-		if c.ArtifactRoot != "" {
+		if c.ArtifactRoot != "" && !c.AsUser {
 			dirs = append(dirs, resolved(c.ArtifactRoot))
 		}
 	}
 	return dirs
+}
+
+// forEach says whether a path lies in, or holds, one of the directories that people have under a path with {account} in it.
+func forEach(template, path string) bool {
+	if !strings.Contains(template, accountPart) {
+		return false
+	}
+	is, want := strings.Split(path, "/"), strings.Split(template, "/")
+	for i := range min(len(is), len(want)) {
+		before, after, any := strings.Cut(want[i], accountPart)
+		if is[i] != want[i] && !(any && len(is[i]) > len(before)+len(after) && strings.HasPrefix(is[i], before) && strings.HasSuffix(is[i], after)) {
+			return false
+		}
+	}
+	return true
 }
 
 func resolved(dir string) string {

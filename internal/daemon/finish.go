@@ -94,7 +94,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 		}
 		d.using.RLock()
 		defer d.using.RUnlock()
-		if end.Unregistered, err = d.keepAtEnd(ctx, c, r, end.Model, row.Tries); err != nil {
+		if end.Unregistered, err = d.keepAtEnd(ctx, c, r, a, end.Model, row.Tries); err != nil {
 			return err
 		}
 		if end.Unregistered != "" {

@@ -325,7 +325,11 @@ func (g *gcPass) note(all []thing) {
 	for _, t := range all {
 		switch {
 		case t.goes && t.Yours && g.remove:
-			t.Why = "it belongs to the run's owner: " + t.Why
+			whose := "its owner"
+			if t.Run > 0 {
+				whose = "the run's owner"
+			}
+			t.Why = "it belongs to " + whose + ": " + t.Why
 			g.stay = append(g.stay, t)
 		case t.goes:
 			g.things = append(g.things, t)

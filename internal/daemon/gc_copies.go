@@ -23,12 +23,18 @@ const orphanLife = 24 * time.Hour
 // copies looks below every artefact root.
 func (g *gcPass) copies(ctx context.Context) error {
 	seen := map[string]bool{}
-	for _, name := range g.d.live().order {
-		root := g.d.live().clusters[name].ArtifactRoot
+	for _, c := range g.d.clusterList() {
+		root := c.ArtifactRoot
 		if root == "" || seen[root] {
 			continue
 		}
 		seen[root] = true
+		if c.AsUser {
+			if err := g.copiesOfPeople(ctx, c); err != nil {
+				return err
+			}
+			continue
+		}
 		for _, tenant := range g.tenants(root) {
 			dir := filepath.Join(root, tenant)
 			entries, err := os.ReadDir(dir)

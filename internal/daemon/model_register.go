@@ -88,14 +88,14 @@ func (s models) registerOutput(ctx context.Context, p forge.Principal, name stri
 	v.CreatedBy = p.Actor()
 	read, end := s.d.reading.begin(p, time.Now())
 	defer end()
-	if err := s.d.keepOutput(ctx, c, v, read); err != nil {
-		return none, notKept(r, c, err)
+	if err := s.d.keepOutput(ctx, c, a, v, read); err != nil {
+		return none, notKept(r, c, a, err)
 	}
 	return s.d.db.For(p).AddModelVersion(ctx, *v)
 }
 
 // notKept says of a copy that was not made what a person can do about it.
-func notKept(r forge.Run, c *Cluster, err error) error {
+func notKept(r forge.Run, c *Cluster, a forge.Attempt, err error) error {
 	switch {
 	case errors.Is(err, artefact.ErrDiffers):
 		return forge.Errorf(forge.KindPrecondition, opRegister, "the output of run %d was changed after it was hashed: %w", r.Number, err).
@@ -103,7 +103,7 @@ func notKept(r forge.Run, c *Cluster, err error) error {
 	case errors.Is(err, artefact.ErrNoRoom), errors.Is(err, context.Canceled):
 		return err
 	}
-	return forge.Errorf(forge.KindUnavailable, opRegister, "the output of run %d could not be copied to %s: %w", r.Number, c.ArtifactRoot, err).
+	return forge.Errorf(forge.KindUnavailable, opRegister, "the output of run %d could not be copied to %s: %w", r.Number, c.artifactRoot(a), err).
 		WithHint("it is still in the run's directory; the same command tries again")
 }
 

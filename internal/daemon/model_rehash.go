@@ -65,10 +65,7 @@ func (d *Daemon) readAgain(ctx context.Context, p forge.Principal, v forge.Model
 	read, end := d.reading.begin(p, began)
 	defer end()
 	for _, w := range all {
-		if err := d.mayReadAgain(w); err != nil {
-			return out, err
-		}
-		seen, err := artefact.Checker{}.Check(ctx, w.Manifest, func(n int64) { read(min(before+n, total), total) })
+		seen, err := d.lookAgain(ctx, w, func(n int64) { read(min(before+n, total), total) })
 		if err != nil {
 			return out, err
 		}
@@ -87,6 +84,19 @@ func (d *Daemon) readAgain(ctx context.Context, p forge.Principal, v forge.Model
 	}
 	out.At, out.Elapsed = time.Now().UTC(), forge.Duration(time.Since(began).Round(time.Millisecond))
 	return out, nil
+}
+
+// lookAgain reads every byte of a version: forged itself, or whom it belongs to.
+func (d *Daemon) lookAgain(ctx context.Context, v forge.ModelVersion, progress func(n int64)) (artefact.Seen, error) {
+	if v.Lineage != nil && !v.Lineage.Unverified {
+		if k := d.keeperOf(v.Manifest.Root); k != nil {
+			return k.Reread(ctx, v.Manifest)
+		}
+	}
+	if err := d.mayReadAgain(v); err != nil {
+		return artefact.Seen{}, err
+	}
+	return artefact.Checker{}.Check(ctx, v.Manifest, progress)
 }
 
 // mayReadAgain holds paths that a person gave to what the site takes data from today: links in them may lead elsewhere by now. What a run left is

@@ -50,7 +50,7 @@ func (d *Daemon) rollBackTo(ctx context.Context, p forge.Principal, model string
 	if !was {
 		return no(forge.Errorf(forge.KindPrecondition, op, "%s was never in production, and there is no way around its gate", modelName(v)).WithHint("forgectl model history %s", model))
 	}
-	lie := lieOf(v.Manifest)
+	lie := d.lieOf(ctx, v.Manifest)
 	found, err := d.rehash(ctx, p, v)
 	if err != nil {
 		return no(err)

@@ -16,6 +16,9 @@ import (
 // checkInputs asks the side that can read the artefact. With several clusters it is enough that
 // one reaches it; which ones do is for placement to say.
 func (d *Daemon) checkInputs(ctx context.Context, m forge.Manifest) error {
+	if f, ok := d.keeperOf(m.Root).(Files); ok { // a person's: nobody else opens it
+		return f.CheckInputs(ctx, m)
+	}
 	var err error
 	live := d.live()
 	for _, name := range live.order {

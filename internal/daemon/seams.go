@@ -4,6 +4,8 @@ import (
 	"context"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/artefact"
+	"github.com/forge-ml/forge-ml/slurm"
 )
 
 // Executor runs attempts. Every method has a deadline in ctx; an error or LookupUnknown
@@ -42,6 +44,21 @@ type Brancher interface {
 	// Branch verifies a checkpoint, as far as there is time, and where keep says so makes that the other run's retention leaves it. Path
 	// of the answer is where to read it. KindNotFound when it is gone, KindPrecondition when it cannot be kept there.
 	Branch(ctx context.Context, run forge.RunID, runDir string, attempt int, step int64, keep bool) (forge.Checkpoint, error)
+}
+
+// Keeper is what files may add that belong to people, of which forged opens none: each question is answered as the person.
+type Keeper interface {
+	// Owns says whether what lies at a path is a person's.
+	Owns(path string) bool
+	// Keep copies what an attempt left to its owner's artefact root and answers the manifest of the copy, which has the digest that was asked for.
+	// artefact.ErrNoRoom, artefact.ErrDiffers and fs.ErrPermission say that asking again mends nothing.
+	Keep(ctx context.Context, id forge.ExternalID, tenant forge.TenantID, sha256 string) (forge.Manifest, error)
+	// Reread reads every byte of what a version lies in. An error says nothing of the bytes.
+	Reread(ctx context.Context, m forge.Manifest) (artefact.Seen, error)
+	// Untouched says whether size, time and inode of its files, or else their bytes, are as they were registered.
+	Untouched(ctx context.Context, m forge.Manifest) error
+	// Kept lists the copies that are there, account by account.
+	Kept(ctx context.Context) ([]slurm.KeptOf, error)
 }
 
 // Waker is what an executor may add: a hint to look now.

@@ -28,7 +28,8 @@ type asPeople struct {
 	scratch string
 }
 
-func openAsPeople(t *testing.T) (context.Context, *asPeople) {
+// openAsPeople starts one; what before does is there before forged is.
+func openAsPeople(t *testing.T, before ...func(*asPeople, *forgedtest.Options)) (context.Context, *asPeople) {
 	t.Helper()
 	p := &asPeople{cluster: slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2})}
 	own := func(path string, uid int, mode os.FileMode) {
@@ -41,6 +42,7 @@ func openAsPeople(t *testing.T) (context.Context, *asPeople) {
 	t.Cleanup(func() { _ = os.RemoveAll(p.scratch) })
 	must(t, os.Chmod(p.scratch, 0o755))
 	own(filepath.Join(p.scratch, "alice"), slurmtest.AliceUID, 0o700)
+	own(filepath.Join(p.scratch, "bob"), slurmtest.BobUID, 0o700)
 	own(filepath.Join(p.scratch, "share"), slurmtest.ForgeUID, 0o755)
 	site, bin := filepath.Join(p.scratch, "site"), filepath.Join(p.scratch, "bin")
 	own(site, slurmtest.ForgeUID, 0o755)
@@ -51,7 +53,7 @@ func openAsPeople(t *testing.T) (context.Context, *asPeople) {
 		must(t, os.WriteFile(filepath.Join(bin, name), b, 0o755))
 	}
 	root := filepath.Join(p.scratch, "{account}", "forge")
-	must(t, os.WriteFile("/etc/forge/forge-as.yaml", fmt.Appendf(nil, "clusters:\n  hpc:\n    run_roots: [%q]\n    bin: %s\n    conf: %s\n", root, p.cluster.Bin, p.cluster.Conf), 0o644))
+	must(t, os.WriteFile("/etc/forge/forge-as.yaml", fmt.Appendf(nil, "clusters:\n  hpc:\n    run_roots: [%q]\n    artifact_roots: [%q]\n    bin: %s\n    conf: %s\n", root, filepath.Join(p.scratch, "kept", "{account}"), p.cluster.Bin, p.cluster.Conf), 0o644))
 	ctx, s := openFor(t, 3*time.Minute, func(o *forgedtest.Options) {
 		o.Bin, o.Dir, o.User = bin, site, &syscall.Credential{Uid: slurmtest.ForgeUID, Gid: slurmtest.ForgeUID}
 		o.ServeEnv = []string{"PLANTED_SECRET=swordfish"}
@@ -66,6 +68,9 @@ func openAsPeople(t *testing.T) (context.Context, *asPeople) {
       poll_every: 1s
       nodes_every: 5s
 `, root, p.cluster.Bin, p.cluster.Conf, filepath.Join(p.scratch, "share"))
+		for _, f := range before {
+			f(p, o)
+		}
 	})
 	p.Site = s
 	return ctx, p
