@@ -105,6 +105,9 @@ func parted(among []*slot, g int, of func(*slot) int) (in, rest []*slot) {
 
 // numaOf is the number of the NUMA node that a GPU is next to, from 1; 0: not known.
 func numaOf(g *forge.GPU) int {
+	if g.NUMA == "" { // of thousands, and each error is made
+		return 0
+	}
 	n, err := strconv.ParseUint(g.NUMA, 10, 16)
 	if err != nil {
 		return 0
