@@ -31,8 +31,9 @@ const (
 	EventRunResumed        EventType = "run.resumed"
 	EventRunCheckpoint     EventType = "run.checkpoint"
 	EventCheckpointSkipped EventType = "run.checkpoint_skipped"
-	EventRunRoom           EventType = "run.room"   // little space is left for its saves
-	EventRunPinned         EventType = "run.pinned" // inputs that other runs made for it are known now
+	EventRunRoom           EventType = "run.room"      // little space is left for its saves
+	EventRunGPUsHeld       EventType = "run.gpus_held" // it has ended, and its GPUs are not known to be empty
+	EventRunPinned         EventType = "run.pinned"    // inputs that other runs made for it are known now
 	EventAttemptEnded      EventType = "run.attempt_ended"
 	EventRunRequeued       EventType = "run.requeued"
 	EventRunHeld           EventType = "run.held"
@@ -65,6 +66,7 @@ const (
 	EventNodeChanged       EventType = "node.changed"
 	EventNodeDrained       EventType = "node.drained"
 	EventNodeUndrained     EventType = "node.undrained"
+	EventGPUForeign        EventType = "gpu.foreign_use" // a process uses a GPU that it was not given
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
@@ -106,7 +108,7 @@ var EventTypes = []EventType{
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
 	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
 	EventDatasetScanned, EventDatasetEdited, EventDatasetWaived, EventDatasetDeleted, EventDatasetPurged,
-	EventModelStage, EventModelAlias, EventModelRemoved, EventEvalImported, EventEvalRegressed, EventScheduleAdded, EventScheduleChanged, EventScheduleRemoved, EventScheduleFired, EventScheduleSkipped, EventHookAdded, EventHookRemoved, EventHookFailed, EventHookPaused, EventHookResumed, EventBudgetChanged, EventBudgetWarned, EventBudgetSpent, EventGCDone,
+	EventModelStage, EventModelAlias, EventModelRemoved, EventEvalImported, EventEvalRegressed, EventScheduleAdded, EventScheduleChanged, EventScheduleRemoved, EventScheduleFired, EventScheduleSkipped, EventHookAdded, EventHookRemoved, EventHookFailed, EventHookPaused, EventHookResumed, EventBudgetChanged, EventBudgetWarned, EventBudgetSpent, EventGCDone, EventRunGPUsHeld, EventGPUForeign,
 }
 
 // Why is the typed reason of an administrative event, from a closed set.

@@ -115,7 +115,8 @@ type Observation struct {
 	Status    *StatusFile // rank 0's own word
 	Resume    *Resume     // what the shim chose to resume from, once it has
 	Output    *Manifest   // hashed by the shim after the ranks ended well
-	Released  bool        // proof: every process of the attempt is gone
+	Released  bool        // proof: every process of the attempt is gone, and where a driver can be asked, none is on its GPUs
+	Held      string      // why what it has is not free although its ranks have ended, in words
 	Placement []Share     // where it really is, once a queue of the cluster's own has chosen; nil: not known, or as launched
 	Suspects  []NodeName  // nodes that the end came from, where that can be told; nil: any that it was on
 	Batch     *BatchJob   // what the cluster's batch system says; nil where there is none

@@ -21,6 +21,7 @@ const (
 	PropVersion         Property = "stale_version"        // the versions that the decision names
 	PropGangWhole       Property = "gang_whole"           // all of the gang, on distinct nodes
 	PropGangMixed       Property = "gang_mixed"           // one kind and type of GPU
+	PropGangMIG         Property = "gang_on_mig"          // a MIG instance only by itself: ranks on such cannot reach each other
 	PropCluster         Property = "wrong_cluster"        // the cluster that was asked for, and one that is there
 	PropPaused          Property = "cluster_paused"       // nothing new on a paused cluster
 	PropNode            Property = "node_unknown"         // nodes of that cluster
@@ -62,7 +63,7 @@ const (
 
 // Properties lists every property.
 var Properties = []Property{
-	PropRevision, PropRunPending, PropPlacedOnce, PropRunReady, PropAttempt, PropVersion, PropGangWhole, PropGangMixed,
+	PropRevision, PropRunPending, PropPlacedOnce, PropRunReady, PropAttempt, PropVersion, PropGangWhole, PropGangMixed, PropGangMIG,
 	PropCluster, PropPaused, PropNode, PropNodeReady, PropSlot, PropSlotSick, PropSlotHeld, PropSlotTwice, PropClaimed,
 	PropCPU, PropMemory, PropAvoid, PropCPUSlot, PropHeadDelayed, PropReason, PropHoldOnce, PropPreemptTarget,
 	PropWhere, PropBound, PropBudget, PropPreemptGap, PropPreemptOrder, PropPreemptMoved, PropPreemptPinned, PropPreemptAgain, PropPreemptClaims, PropPreemptInVain, PropPreemptNeedless, PropPreemptSaid, PropWake,

@@ -8,11 +8,16 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// gangType is one cluster, kind and type: what a gang may be made of.
+// gangType is one cluster, kind and type: what a gang may be made of, where it is of MIG instances only if it is of one.
 type gangType struct {
 	cluster forge.ClusterName
 	kind    forge.GPUKind
 	typ     string
+	mig     bool
+}
+
+func (t gangType) is(g forge.GPU) bool {
+	return g.Kind == t.kind && g.Type == t.typ && (g.MIG != "") == t.mig
 }
 
 // typesOf lists the types that nodes hold, in a fixed order.
@@ -23,7 +28,7 @@ func (c *checker) typesOf() []gangType {
 	set := map[gangType]bool{}
 	for _, n := range c.s.Nodes {
 		for _, g := range n.GPUs {
-			set[gangType{n.Cluster, g.Kind, g.Type}] = true
+			set[gangType{n.Cluster, g.Kind, g.Type, g.MIG != ""}] = true
 		}
 	}
 	var out []gangType
@@ -38,7 +43,10 @@ func (c *checker) typesOf() []gangType {
 		if a.kind != b.kind {
 			return a.kind < b.kind
 		}
-		return a.typ < b.typ
+		if a.typ != b.typ {
+			return a.typ < b.typ
+		}
+		return !a.mig && b.mig
 	})
 	c.types = out
 	return out
@@ -48,13 +56,16 @@ func (c *checker) typesOf() []gangType {
 // those that ok accepts; well counts only GPUs that are not sick.
 func (c *checker) nodesThatHold(r forge.PendingRun, t gangType, well bool, ok func(forge.Node) bool) []forge.Node {
 	var out []forge.Node
+	if t.mig && r.Gang.GPUs() > 1 {
+		return nil
+	}
 	for _, n := range c.s.Nodes {
 		if n.Cluster != t.cluster || r.Cluster != "" && n.Cluster != r.Cluster || r.Batch && !c.hasBatch(n.Cluster) || !asks(r.Where, n, t.typ) || !ok(n) {
 			continue
 		}
 		slots := 0
 		for _, g := range n.GPUs {
-			if g.Kind == t.kind && g.Type == t.typ && (!well || g.Sick == "") && (r.Where == nil || g.MemoryMiB >= r.Where.GPUMemoryMiB) {
+			if t.is(g) && (!well || g.Sick == "") && (r.Where == nil || g.MemoryMiB >= r.Where.GPUMemoryMiB) {
 				slots++
 			}
 		}

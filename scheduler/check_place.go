@@ -121,6 +121,7 @@ func (c *checker) whole(p forge.Place, r forge.PendingRun) {
 		typ  string
 	}
 	models := map[model]bool{}
+	slots, mig := 0, 0
 	for _, sh := range p.Shares {
 		if nodes[sh.Node] {
 			c.fault(PropGangWhole, p.Run, "two shares on %s", sh.Node)
@@ -142,8 +143,14 @@ func (c *checker) whole(p forge.Place, r forge.PendingRun) {
 		for _, g := range c.nodes[checkNode{p.Cluster, sh.Node}].GPUs {
 			if distinct[g.Slot] {
 				models[model{g.Kind, g.Type}] = true
+				if slots++; g.MIG != "" {
+					mig++
+				}
 			}
 		}
+	}
+	if slots > 1 && mig > 0 {
+		c.fault(PropGangMIG, p.Run, "%d of its %d slots are MIG instances", mig, slots)
 	}
 	if len(models) > 1 {
 		c.fault(PropGangMixed, p.Run, "%d types of GPU in one gang", len(models))

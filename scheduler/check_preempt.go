@@ -197,7 +197,7 @@ func (c *checker) stoppedOn(stops []forge.Preempt, choices map[gangType][]forge.
 func (c *checker) claimedOn(t gangType, n forge.Node, claims map[checkSlot]bool) int {
 	k := 0
 	for _, g := range n.GPUs {
-		if g.Kind == t.kind && g.Type == t.typ && g.Sick == "" && claims[checkSlot{checkNode{n.Cluster, n.Name}, g.Slot}] {
+		if t.is(g) && g.Sick == "" && claims[checkSlot{checkNode{n.Cluster, n.Name}, g.Slot}] {
 			k++
 		}
 	}

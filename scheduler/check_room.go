@@ -99,7 +99,7 @@ func (c *checker) roomOn(r forge.PendingRun, t gangType, n forge.Node, v view, a
 	}
 	for _, g := range n.GPUs {
 		claimant, claimed := c.claims[checkSlot{here, g.Slot}]
-		if g.Kind == t.kind && g.Type == t.typ && g.Sick == "" && !busy[g.Slot] && (!claimed || claimant == r.ID) {
+		if t.is(g) && g.Sick == "" && !busy[g.Slot] && (!claimed || claimant == r.ID) {
 			out.slots++
 		}
 	}

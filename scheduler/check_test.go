@@ -148,6 +148,13 @@ func TestCheckPlanCatches(t *testing.T) {
 		scheduler.PropSlot:      {"a slot that is not there": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n1", 0, 17) }},
 		scheduler.PropSlotSick:  {"a sick GPU": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "side", "m1", 0, 2) }},
 		scheduler.PropSlotHeld:  {"a GPU that an active attempt holds": func(s *forge.Snapshot, p *forge.Plan) { start(s, p, "a", "main", "n2", 0, 2) }},
+		scheduler.PropGangMIG: {"two MIG instances for one gang": func(s *forge.Snapshot, p *forge.Plan) {
+			sh := find(p, "a").Shares[0]
+			n := s.Nodes[slices.IndexFunc(s.Nodes, func(n forge.Node) bool { return n.Name == sh.Node })]
+			for i := range n.GPUs {
+				n.GPUs[i].MIG = "1g.10gb"
+			}
+		}},
 		scheduler.PropSlotTwice: {"a GPU for two runs": func(s *forge.Snapshot, p *forge.Plan) {
 			pl := find(p, "a")
 			start(s, p, "low", pl.Cluster, pl.Shares[0].Node, pl.Shares[0].Slots[0])

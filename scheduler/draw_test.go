@@ -41,7 +41,7 @@ func tenanted(t *rapid.T, s forge.Snapshot) forge.Snapshot {
 		}
 		mib := []int64{40 << 10, 80 << 10}[rng.IntN(2)]
 		for j := range n.GPUs {
-			n.GPUs[j].MemoryMiB, n.GPUs[j].Island = mib, rng.IntN(3)
+			n.GPUs[j].MemoryMiB, n.GPUs[j].Island, n.GPUs[j].NUMA = mib, rng.IntN(3), []string{"", "0", "1"}[rng.IntN(3)]
 		}
 	}
 	where := func(gang forge.Gang) *forge.Constraints {

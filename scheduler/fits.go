@@ -46,10 +46,31 @@ func FitsWhere(nodes []forge.Node, g forge.Gang, cluster forge.ClusterName, wher
 	if best.nodes == 0 {
 		text = fitsNoNode(sites)
 	}
+	if g.GPUs() > 1 {
+		text += fitsMIG(sites)
+	}
 	if words := where.Words(); words != "" {
 		text += " (of what it asks for: " + words + ")"
 	}
 	return ok, text
+}
+
+// fitsMIG says what MIG instances are not for, where there are some.
+func fitsMIG(sites [][]*forge.Node) string {
+	types := map[string]bool{}
+	for _, site := range sites {
+		for _, n := range site {
+			for i := range n.GPUs {
+				if n.GPUs[i].MIG != "" {
+					types[n.GPUs[i].Type] = true
+				}
+			}
+		}
+	}
+	if len(types) == 0 {
+		return ""
+	}
+	return "; MIG instances (" + some(slices.Sorted(maps.Keys(types))) + ") take runs of 1 GPU only, since ranks on them cannot reach each other"
 }
 
 // fitsLeft are the nodes that constraints leave, with the GPUs that they leave of each.
@@ -151,6 +172,13 @@ func fitsOn(nodes []*forge.Node, g forge.Gang) (ok bool, best size) {
 		n := 0
 		for _, slots := range slices.Backward(slices.Sorted(maps.Keys(seen[d]))) {
 			n += seen[d][slots]
+			if d.mig && slots > 0 { // by itself: ranks on MIG instances could not reach each other
+				ok = ok || g.GPUs() == 1
+				if s := (size{d, 1, 1}); s.better(best) {
+					best = s
+				}
+				continue
+			}
 			if g.Nodes >= 1 && g.GPUsPerNode >= 1 && slots >= g.GPUsPerNode && n >= g.Nodes {
 				ok = true
 			}
@@ -166,10 +194,18 @@ type device struct {
 	cluster forge.ClusterName
 	kind    forge.GPUKind
 	typ     string
+	mig     bool
 }
 
 func (d device) compare(e device) int {
-	return cmp.Or(kindRank(d.kind)-kindRank(e.kind), cmp.Compare(d.cluster, e.cluster), cmp.Compare(d.typ, e.typ))
+	return cmp.Or(kindRank(d.kind)-kindRank(e.kind), cmp.Compare(d.cluster, e.cluster), cmp.Compare(d.typ, e.typ), boolRank(d.mig)-boolRank(e.mig))
+}
+
+func boolRank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // kindRank puts devices before what stands in for them.
@@ -190,10 +226,10 @@ type kindOn struct {
 func kindsOn(n *forge.Node, out []kindOn) []kindOn {
 	for i := range n.GPUs {
 		g := &n.GPUs[i]
-		j := slices.IndexFunc(out, func(k kindOn) bool { return k.kind == g.Kind && k.typ == g.Type })
+		j := slices.IndexFunc(out, func(k kindOn) bool { return k.kind == g.Kind && k.typ == g.Type && k.mig == (g.MIG != "") })
 		if j < 0 {
 			j = len(out)
-			out = append(out, kindOn{device: device{n.Cluster, g.Kind, g.Type}})
+			out = append(out, kindOn{device: device{n.Cluster, g.Kind, g.Type, g.MIG != ""}})
 		}
 		out[j].slots++
 	}

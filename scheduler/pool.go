@@ -15,6 +15,7 @@ type pool struct {
 	cluster *cluster
 	kind    forge.GPUKind
 	typ     string
+	mig     bool   // MIG instances, whose ranks could not reach each other
 	bins    []*bin // by node name
 	most    int    // slots of the largest bin
 	free    []set  // by avail: the bins that have so many
@@ -209,7 +210,7 @@ func (p *pool) withMemory(mib int64) set {
 		ok := true
 		for j := range b.node.GPUs {
 			g := &b.node.GPUs[j]
-			ok = ok && (g.Kind != p.kind || g.Type != p.typ || g.MemoryMiB >= mib)
+			ok = ok && (g.Kind != p.kind || g.Type != p.typ || p.mig != (g.MIG != "") || g.MemoryMiB >= mib)
 		}
 		if ok {
 			s.add(i)

@@ -24,11 +24,14 @@ func anySnapshot(t *rapid.T) forge.Snapshot {
 			Cluster: rapid.SampledFrom([]forge.ClusterName{"main", "main", "side", "hpc"}).Draw(t, "cluster"), Name: forge.NodeName(fmt.Sprintf("n%d", i)),
 			CPUs: rapid.IntRange(2, 16).Draw(t, "cpus"), MemoryMiB: rapid.Int64Range(4, 32).Draw(t, "gib") << 10,
 			State: rapid.SampledFrom(states).Draw(t, "state"), Version: rapid.Int64Range(1, 9).Draw(t, "version")}
-		types := rapid.SampledFrom([][]string{{"A100"}, {"A100"}, {"H100"}, {"A100", "H100"}, {"cpu"}, {"A100", "cpu"}}).Draw(t, "types")
+		types := rapid.SampledFrom([][]string{{"A100"}, {"A100"}, {"H100"}, {"A100", "H100"}, {"cpu"}, {"A100", "cpu"}, {"A100 1g.10gb"}, {"A100", "A100 1g.10gb"}}).Draw(t, "types")
 		for slot := range rapid.IntRange(0, 6).Draw(t, "gpus") {
 			g := forge.GPU{Slot: slot, Kind: forge.GPUDevice, Type: types[slot%len(types)]}
 			if g.Type == "cpu" {
 				g.Kind = forge.GPUCPUSlot
+			}
+			if g.Type == "A100 1g.10gb" {
+				g.MIG = "1g.10gb"
 			}
 			if rapid.IntRange(0, 9).Draw(t, "sick") == 0 {
 				g.Sick = "Xid 79"

@@ -349,6 +349,7 @@ type perGPU struct {
 	cluster forge.ClusterName
 	cpus    int
 	mib     int64
+	many    bool // more than one GPU
 }
 
 // neverText tells "there is nothing" from "nothing is large enough".
@@ -365,7 +366,7 @@ func (w *world) neverText(nodes []forge.Node, key shapeKey, where *forge.Constra
 		}
 		return forge.HoldNoNodes, "there are no nodes"
 	}
-	per := perGPU{key.cluster, key.gang.CPUsPerGPU, key.gang.MemoryMiBPerGPU}
+	per := perGPU{key.cluster, key.gang.CPUsPerGPU, key.gang.MemoryMiBPerGPU, key.gang.GPUs() > 1}
 	largest, ok := w.largest[per]
 	if !ok {
 		_, largest = Fits(nodes, key.gang, key.cluster)

@@ -14,7 +14,7 @@ func (w *world) renew(n *forge.Node) bool {
 	}
 	for i := range n.GPUs {
 		a, b := old.GPUs[i], n.GPUs[i]
-		if a.Slot != b.Slot || a.Kind != b.Kind || a.Type != b.Type || a.MemoryMiB != b.MemoryMiB || a.Island != b.Island {
+		if a.Slot != b.Slot || a.Kind != b.Kind || a.Type != b.Type || a.MemoryMiB != b.MemoryMiB || a.Island != b.Island || a.NUMA != b.NUMA || a.MIG != b.MIG {
 			return false
 		}
 	}

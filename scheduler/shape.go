@@ -235,8 +235,11 @@ func (w *world) existing(sh *shape) []*pool {
 	return out
 }
 
-// likes says whether GPUs of the pool's type are asked for.
+// likes says whether GPUs of the pool's type are asked for, and could hold the gang together.
 func (sh *shape) likes(p *pool) bool {
+	if p.mig && sh.key.gang.GPUs() > 1 {
+		return false
+	}
 	return sh.where == nil || len(sh.where.GPUTypes) == 0 || slices.ContainsFunc(sh.where.GPUTypes, func(t string) bool { return strings.EqualFold(t, p.typ) })
 }
 

@@ -81,7 +81,8 @@ type slot struct {
 	n      int
 	bin    *bin
 	sick   bool
-	island int
+	island int // 0: not known
+	numa   int // from 1; 0: not known
 	held   bool
 	claim  forge.RunID // "" when nobody's
 	from   forge.RunID // the run that was stopped for the claim
@@ -174,11 +175,11 @@ func (w *world) addPools(c *cluster) {
 	var pools []*pool
 	poolOf := func(g *forge.GPU) *pool {
 		for _, p := range pools {
-			if p.kind == g.Kind && p.typ == g.Type {
+			if p.kind == g.Kind && p.typ == g.Type && p.mig == (g.MIG != "") {
 				return p
 			}
 		}
-		p := &pool{cluster: c, kind: g.Kind, typ: g.Type}
+		p := &pool{cluster: c, kind: g.Kind, typ: g.Type, mig: g.MIG != ""}
 		pools = append(pools, p)
 		w.pools = append(w.pools, p)
 		return p
@@ -209,7 +210,7 @@ func (w *world) addPools(c *cluster) {
 			if g.Sick == "" {
 				b.healthy++
 			}
-			all[i] = slot{n: g.Slot, bin: b, sick: g.Sick != "", island: g.Island}
+			all[i] = slot{n: g.Slot, bin: b, sick: g.Sick != "", island: g.Island, numa: numaOf(g)}
 			if g.Slot >= len(n.slots) {
 				n.slots = slices.Grow(n.slots, g.Slot+1-len(n.slots))[:g.Slot+1]
 			}
@@ -233,7 +234,13 @@ func comparePools(a, b *pool) int {
 		}
 		return cmp.Compare(a.kind, b.kind)
 	}
-	return cmp.Or(cmp.Compare(a.cluster.name, b.cluster.name), cmp.Compare(a.typ, b.typ))
+	mig := 0
+	if a.mig != b.mig {
+		if mig = 1; b.mig {
+			mig = -1
+		}
+	}
+	return cmp.Or(cmp.Compare(a.cluster.name, b.cluster.name), cmp.Compare(a.typ, b.typ), mig)
 }
 
 // take gives a part of the node to somebody.

@@ -78,6 +78,8 @@ type Daemon struct {
 	prober     *nvml.Prober
 	watcher    *nvml.Watcher // of this host's GPUs
 	board      *gpuBoard
+	strangers  strangers // on GPUs of this host
+	held       heldUp
 
 	readConfig func() (Config, error)
 	relog      func(LogConfig)

@@ -40,7 +40,7 @@ func (d *Daemon) open(cl ClusterConfig, i int, gpus *direct.GPUWatch) (Cluster, 
 	x, err := direct.New(direct.Options{
 		Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: d.self, ShimArgs: []string{"shim"},
 		RunRoot: cl.RunRoot, PythonPath: d.pythonPath, With: withOf(cl, gpus), Network: cl.Network, PortMin: lo, PortMax: hi,
-		CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(d.prober), Log: d.log,
+		CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(d.prober), Holders: d.holders, Log: d.log,
 	})
 	if err != nil {
 		return Cluster{}, err

@@ -294,3 +294,39 @@ func TestTheLabelsOfAHostAreWordsAndOnlyItsOwnToSay(t *testing.T) {
 		}
 	}
 }
+
+func TestAGangOnMIGInstancesIsRefusedWithWhatIsAllowed(t *testing.T) {
+	mig := gpuNode("m1", 4)
+	for i := range mig.GPUs {
+		mig.GPUs[i].Type, mig.GPUs[i].MIG, mig.GPUs[i].Parent = "H100 80GB HBM3 1g.10gb", "1g.10gb", "GPU-0"
+	}
+	const words = "MIG instances (H100 80GB HBM3 1g.10gb) take runs of 1 GPU only"
+	r := startRacked(t, mig)
+	whole := gpuNode("h1", 4)
+	for _, c := range []struct {
+		name  string
+		comes *forge.Node
+		gpus  int
+		asked *forge.Constraints
+		field string
+	}{
+		{name: "one", gpus: 1},
+		{name: "two", gpus: 2, field: "gpus_per_node"},
+		{name: "two, where there are whole GPUs as well", comes: &whole, gpus: 2},
+		{name: "two of that type, where there are", gpus: 2, asked: &forge.Constraints{GPUTypes: []string{mig.GPUs[0].Type}}, field: "where"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.comes != nil {
+				r.world.apply([]forge.Delta{{Node: c.comes}})
+			}
+			spec := script(c.gpus)
+			_, err := r.resolveWhere(&spec, c.asked)
+			if err == nil {
+				err = r.checkPlaceable(spec)
+			}
+			if c.field == "" && err != nil || c.field != "" && (forge.KindOf(err) != forge.KindInvalid || !strings.HasPrefix(err.Error(), c.field+": ") || !strings.Contains(err.Error(), words)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -99,6 +99,11 @@ func (s rundata) Why(ctx context.Context, p forge.Principal, run string) (api.Wh
 	default:
 		w.Sentence = fmt.Sprintf("%s before it was placed", r.State)
 	}
+	if last != nil {
+		if why := s.d.held.about(*last); why != "" {
+			w.Sentence += "; its ranks have ended, and its GPUs stay allocated until it is known that they are empty: " + why
+		}
+	}
 	if r.Cancel != "" && !r.State.Terminal() {
 		w.Sentence += "; cancel was requested"
 	}

@@ -163,8 +163,12 @@ func (d *Daemon) observe(ctx context.Context, c *Cluster, a forge.Attempt, o for
 		return d.db.AttemptStopping(ctx, a.Run, a.Number)
 	}
 	if !over || !o.Released {
+		if over {
+			d.notReleased(ctx, a, o.Held, now)
+		}
 		return nil
 	}
+	d.held.note(a, "", now)
 	if err := d.db.AttemptExited(ctx, store.Exit{Run: a.Run, Attempt: a.Number, Exits: o.Exits, StartedAt: o.StartedAt, At: exitTime(o, now), Resume: o.Resume}); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@
 //	submit.go    directories, fence; Find, which makes absence instead of observing it
 //	start.go     a shim: forked, or started by systemd through a socket
 //	poll.go      one look: records first, then locks, then proof that nothing is left
+//	gpus.go      the driver's word that their GPUs are empty
 //	signal.go    a durable stop file and a nudge
 //	wake.go      "look now", from the end of shims and from what appears in their directories
 //	nodes.go     this host as a node

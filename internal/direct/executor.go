@@ -38,6 +38,11 @@ type Options struct {
 	MemoryMiB int64
 	GPUs      func(ctx context.Context) ([]forge.GPU, error) // nil: none
 
+	// Holders is a look at the GPUs, with these among them, that is begun after the call. An error, or a look whose state is not ok, proves nothing: what
+	// they held stays allocated. nil: attempts are over when their processes are gone.
+	Holders     func(ctx context.Context, uuids []string) (forge.GPULook, error)
+	GPUPatience time.Duration // how long memory may be held by no process before an attempt is over without it; 0: emptyPatience
+
 	Log zerolog.Logger
 }
 
@@ -61,6 +66,8 @@ type Executor struct {
 	log  zerolog.Logger
 	wake chan struct{}
 	done chan struct{}
+	life context.Context // ends with Close
+	stop context.CancelFunc
 
 	// stripes serialise what changes an attempt: Submit, Find and Signal of one never overlap. A fixed
 	// number of them, since a map of locks would grow with every attempt there ever was.
@@ -85,6 +92,8 @@ type attempt struct {
 	ours      map[int]bool  // nodes whose shim this process started, and it lives
 	watched   map[int]bool  // nodes whose shim's end wakes us
 	left      *rundir.Sweep // what outlives its shims
+	uuids     []string      // of its GPUs
+	emptying  emptying      // under the executor's mu
 }
 
 // New prepares the executor; Close ends its watching, never an attempt.
@@ -111,6 +120,7 @@ func New(o Options) (*Executor, error) {
 		o: o, log: o.Log.With().Str("cluster", string(o.Cluster)).Logger(), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		known: map[forge.ExternalID]*attempt{},
 	}
+	e.life, e.stop = context.WithCancel(context.Background())
 	e.with.Store(&o.With)
 	e.notify = e.newNotifier()
 	return e, nil
@@ -128,6 +138,7 @@ func (e *Executor) logOf(a *attempt) *zerolog.Logger {
 // Close stops watching. Attempts go on.
 func (e *Executor) Close() error {
 	close(e.done)
+	e.stop()
 	err := e.notify.close()
 	e.tasks.Wait()
 	return err
@@ -195,7 +206,7 @@ func (e *Executor) learn(l forge.Launch, made time.Time) *attempt {
 		return a
 	}
 	a := &attempt{at: at, run: l.Run, runNumber: l.Number, perNode: perNode, grace: l.Spec.Grace.D(), made: made, ours: map[int]bool{}, watched: map[int]bool{},
-		left: rundir.NewSweep(rundir.Marker{Run: l.Run, Attempt: at.Number, Node: -1})}
+		left: rundir.NewSweep(rundir.Marker{Run: l.Run, Attempt: at.Number, Node: -1}), uuids: uuidsOf(l)}
 	e.known[id] = a
 	return a
 }

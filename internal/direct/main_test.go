@@ -13,6 +13,7 @@ import (
 	"github.com/forge-ml/forge-ml/internal/executortest"
 	"github.com/forge-ml/forge-ml/internal/rundir"
 	"github.com/forge-ml/forge-ml/internal/shim"
+	"github.com/forge-ml/forge-ml/nvml"
 )
 
 // TestMain makes the test binary the other programs too: `forged shim`, the rank programs, and a
@@ -27,6 +28,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "shim":
 			syscall.Exit(shim.Main(context.Background(), os.Args[2:]))
+		case "nvml": // the child that asks a driver
+			syscall.Exit(nvml.ChildMain(os.Args[2:], os.Stdout))
 		case "die": // a forged that cannot even become a shim
 			syscall.Exit(9)
 		case "ask":

@@ -115,6 +115,9 @@ func (e *Executor) look(a *attempt, o *forge.Observation) error {
 		if v.live != nil {
 			live++
 			a.left.Expect(v.live.Processes()...)
+			if v.live.Cgroup.Is(a.at, i) {
+				a.left.ExpectIn(v.live.Cgroup)
+			}
 			if v.live.StartedAt.After(o.StartedAt) {
 				o.StartedAt = v.live.StartedAt
 			}
@@ -207,7 +210,7 @@ func (e *Executor) startedHere(a *attempt) bool {
 	return len(a.watched) == len(a.perNode)
 }
 
-// release looks for proof that nothing of the attempt runs any more. What is left although its shim
+// release looks for proof that nothing of the attempt runs any more, nor is on its GPUs. What is left although its shim
 // has ended is ours by its marker or by having been met, and is ended.
 func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 	if held > 0 {
@@ -223,8 +226,10 @@ func (e *Executor) release(a *attempt, held int, o *forge.Observation) error {
 		e.nudgeSoon()
 		return nil
 	}
-	o.Released = true
-	e.forget(a)
+	a.left.Remove()
+	if o.Released, o.Held = e.emptied(a); o.Released {
+		e.forget(a)
+	}
 	return nil
 }
 

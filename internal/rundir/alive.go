@@ -48,12 +48,17 @@ func belongs(pid int, runRoot string, buf *[]byte) (forge.RunID, int) {
 			return inRoot(runRoot, dir, n)
 		}
 	}
+	dir, n := shimOf(pid)
+	return inRoot(runRoot, dir, n)
+}
+
+// shimOf is the run directory and the attempt that a process was called with.
+func shimOf(pid int) (dir, n string) {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	if err != nil {
-		return "", 0
+		return "", ""
 	}
 	args := bytes.Split(line, []byte{0})
-	var dir, n string
 	for i := 1; i+1 < len(args); i++ {
 		switch string(args[i]) {
 		case "--run-dir":
@@ -62,7 +67,7 @@ func belongs(pid int, runRoot string, buf *[]byte) (forge.RunID, int) {
 			n = string(args[i+1])
 		}
 	}
-	return inRoot(runRoot, dir, n)
+	return dir, n
 }
 
 func valueOf(env []byte, name string) string {

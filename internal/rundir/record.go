@@ -84,6 +84,7 @@ type Live struct {
 	Process
 	StartedAt time.Time  `json:"started_at"`
 	Ranks     []LiveRank `json:"ranks"`
+	Cgroup    Cgroup     `json:"cgroup,omitempty"` // of the ranks alone, where the shim may make one
 
 	// Where a batch system has chosen the seat.
 	Node  forge.NodeName `json:"node,omitempty"`

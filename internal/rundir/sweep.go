@@ -14,6 +14,7 @@ type Sweep struct {
 	marker Marker
 	mu     sync.Mutex
 	met    map[Process]bool
+	groups map[Cgroup]bool
 }
 
 // NewSweep begins one. known are processes of the attempt by other evidence than the marker.
@@ -32,7 +33,26 @@ func (s *Sweep) Expect(known ...Process) {
 	}
 }
 
-// Left lists what still runs, as far as it carries the marker or was met. An error means "not known", never "none".
+// ExpectIn adds what is in a cgroup, now or later.
+func (s *Sweep) ExpectIn(c Cgroup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.groups == nil {
+		s.groups = map[Cgroup]bool{}
+	}
+	s.groups[c] = true
+}
+
+// Remove removes the cgroups, once nothing is left.
+func (s *Sweep) Remove() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.groups {
+		_ = c.Remove() // one that cannot be removed costs a directory
+	}
+}
+
+// Left lists what still runs, as far as it carries the marker, was met, or is in a cgroup of the attempt. An error means "not known", never "none".
 func (s *Sweep) Left() ([]Process, error) {
 	marked, err := s.marker.Processes()
 	if err != nil {
@@ -40,6 +60,13 @@ func (s *Sweep) Left() ([]Process, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for c := range s.groups {
+		inside, err := c.Processes()
+		if err != nil {
+			return nil, err
+		}
+		marked = append(marked, inside...)
+	}
 	for _, p := range marked {
 		s.met[p] = true
 	}

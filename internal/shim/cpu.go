@@ -7,17 +7,49 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	forge "github.com/forge-ml/forge-ml"
 )
 
-// shareCPUs splits the CPUs that a batch system left to this process among the local ranks. Elsewhere, and where there
-// are fewer CPUs than ranks, nobody is bound: every element is nil then.
+// shareCPUs gives CPUs to the local ranks: what a batch system left to this process is split among them, and elsewhere each has those next to its GPU.
+// An element that is nil is not bound.
 func (s *shim) shareCPUs() [][]int {
 	n := s.perNode[s.node]
 	var mask unix.CPUSet
-	if s.job == nil || n < 2 || unix.SchedGetaffinity(0, &mask) != nil {
+	if unix.SchedGetaffinity(0, &mask) != nil {
+		return make([][]int, n)
+	}
+	switch {
+	case s.job == nil && s.launch.Spec.Launch != forge.LaunchNode:
+		return nearCPUs(localDevices(s.launch, s.node), &mask, siblings)
+	case s.job == nil || n < 2:
 		return make([][]int, n)
 	}
 	return splitCPUs(cores(&mask, siblings), n)
+}
+
+// nearCPUs gives each rank the CPUs next to its GPU that this process may use; ranks whose GPUs are next to the same CPUs share them. Where it is not
+// known which they are, or there are fewer than ranks, these are not bound. A launcher that starts the ranks itself is not: its GPUs may be apart.
+func nearCPUs(gpus []forge.GPU, mask *unix.CPUSet, siblings func(cpu int) []int) [][]int {
+	out := make([][]int, len(gpus))
+	by := map[string][]int{}
+	for i, g := range gpus {
+		if g.CPUs != "" && g.Kind == forge.GPUDevice {
+			by[g.CPUs] = append(by[g.CPUs], i)
+		}
+	}
+	for list, ranks := range by {
+		var near unix.CPUSet
+		for _, cpu := range numbers(splitList(list)) {
+			if cpu < len(near)*64 && mask.IsSet(cpu) {
+				near.Set(cpu)
+			}
+		}
+		for i, cpus := range splitCPUs(cores(&near, siblings), len(ranks)) {
+			out[ranks[i]] = cpus
+		}
+	}
+	return out
 }
 
 // cores groups the CPUs of a mask by the core that they are threads of, in the order of their first thread.

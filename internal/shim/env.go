@@ -115,14 +115,19 @@ func environment(l rundir.LaunchFile, s seat) []string {
 	return out
 }
 
-// localUUIDs lists the devices placed on one node; CPU slots have none.
-func localUUIDs(l rundir.LaunchFile, node int) []string {
+// localDevices lists what is placed on one node, in the order of its slots.
+func localDevices(l rundir.LaunchFile, node int) []forge.GPU {
 	first := 0
 	for _, share := range l.Placement[:node] {
 		first += len(share.Slots)
 	}
+	return l.Devices[first : first+len(l.Placement[node].Slots)]
+}
+
+// localUUIDs lists the devices placed on one node; CPU slots have none.
+func localUUIDs(l rundir.LaunchFile, node int) []string {
 	var uuids []string
-	for _, d := range l.Devices[first : first+len(l.Placement[node].Slots)] {
+	for _, d := range localDevices(l, node) {
 		if d.Kind == forge.GPUDevice && d.UUID != "" {
 			uuids = append(uuids, d.UUID)
 		}

@@ -67,3 +67,29 @@ func TestEnvironmentOnCPUSlots(t *testing.T) {
 		}
 	}
 }
+
+func TestAMIGInstanceIsNamedByItself(t *testing.T) {
+	l := twoNodes()
+	l.Placement = []forge.Share{{Node: "a", Slots: []int{3}}}
+	l.Devices = []forge.GPU{{Slot: 3, Kind: forge.GPUDevice, UUID: "MIG-6a0f3c2e-1111-2222-3333-444455556666", Type: "H100 1g.10gb", MIG: "1g.10gb", Parent: "GPU-a0"}}
+	l.Options.Env = map[string]string{"CUDA_VISIBLE_DEVICES": "0,1", "CUDA_DEVICE_ORDER": "FASTEST_FIRST", "NVIDIA_VISIBLE_DEVICES": "all"} // a site's slip, which would undo the pinning
+	got := environment(l, seat{perNode: []int{1}, master: rundir.Master{Addr: "127.0.0.1", Port: 1}})
+	for _, kv := range []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=MIG-6a0f3c2e-1111-2222-3333-444455556666", "NVIDIA_VISIBLE_DEVICES=MIG-6a0f3c2e-1111-2222-3333-444455556666"} {
+		if !slices.Contains(got, kv) {
+			t.Errorf("missing: %s in %v", kv, got)
+		}
+	}
+}
+
+func TestOnSlurmTheGPUsAreCalledAsSlurmCallsThem(t *testing.T) {
+	l := twoNodes()
+	l.Devices = nil
+	for _, visible := range []string{"0,1", ""} { // none: a job of CPUs
+		got := environment(l, seat{perNode: []int{2, 2}, master: rundir.Master{Addr: "a", Port: 1}, job: &job{visible: visible}})
+		for _, kv := range []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=" + visible, "NVIDIA_VISIBLE_DEVICES=" + visible} {
+			if !slices.Contains(got, kv) {
+				t.Errorf("missing: %s in %v", kv, got)
+			}
+		}
+	}
+}

@@ -97,7 +97,7 @@ func sentence(a, b string) string {
 }
 
 // sweep ends everything that outlived the ranks: children of ours, which by the subreaper rule is
-// every descendant, and processes with the attempt's marker that were started by others on its behalf.
+// every descendant, processes with the attempt's marker that were started by others on its behalf, and what is in the ranks' cgroup.
 // True: none is left.
 func (s *shim) sweep(patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
@@ -115,8 +115,17 @@ func (s *shim) sweep(patience time.Duration) bool {
 			children = slices.DeleteFunc(children, func(pid int) bool { return s.gpus.spared(pid) })
 		}
 		marked, merr := left.Left()
-		if cerr == nil && merr == nil && len(children)+len(marked) == 0 {
+		empty, gerr := s.group.path.Empty()
+		if cerr == nil && merr == nil && gerr == nil && empty && len(children)+len(marked) == 0 {
+			s.group.drop()
 			return true
+		}
+		if !empty {
+			inside, err := s.group.path.Processes()
+			for _, p := range inside {
+				s.count(known, p.PID)
+			}
+			marked, gerr = append(marked, inside...), errors.Join(gerr, err, s.group.path.Kill())
 		}
 		for _, pid := range children {
 			s.count(known, pid)
@@ -128,7 +137,7 @@ func (s *shim) sweep(patience time.Duration) bool {
 				s.log.Warn().Err(err).Int("pid", p.PID).Msg("leftover not killed")
 			}
 		}
-		if err := errors.Join(cerr, merr); err != nil {
+		if err := errors.Join(cerr, merr, gerr); err != nil {
 			s.log.Warn().Err(err).Msg("leftovers not listed")
 		}
 		if time.Now().After(deadline) {

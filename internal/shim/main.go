@@ -53,6 +53,7 @@ type shim struct {
 	writes    sync.WaitGroup // exit records on their way to the disk
 	refreshed atomic.Int64   // when the attempt's directory was last opened, in ns
 	swept     int            // leftovers ended so far
+	group     ranksGroup
 	began     time.Time
 	log       zerolog.Logger
 }
@@ -277,7 +278,7 @@ func (s *shim) adopt() error {
 // publish writes what others wait for, live.json last. On a single node nobody but forged waits, so
 // all of it comes after the ranks' start and costs them nothing.
 func (s *shim) publish() error {
-	live := rundir.Live{Process: s.self, StartedAt: time.Now().UTC()}
+	live := rundir.Live{Process: s.self, StartedAt: time.Now().UTC(), Cgroup: s.group.path}
 	if s.job != nil {
 		live.Node, live.Slots = s.job.name, s.job.slots
 	}

@@ -69,6 +69,7 @@ func (s *shim) startRanks() error {
 	if err != nil {
 		return refuse(forge.StopNodeEnv, "%v", err)
 	}
+	s.groupRanks()
 	first := rundir.FirstRank(s.perNode, s.node)
 	ifname := s.interfaceToMaster()
 	cpus := s.shareCPUs()
@@ -130,12 +131,25 @@ func (s *shim) startRank(m *member, argv, env []string) error {
 		defer s.events.deafToLimit()()
 	}
 	m.started = time.Now().UTC()
-	m.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
+	attr := &syscall.ProcAttr{
 		Dir:   s.startDir(),
 		Env:   env,
 		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
-	})
+	}
+	if s.group.dir != nil { // cloned into it: moved there afterwards, it could have forked out of it before
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(s.group.dir.Fd())
+	}
+	m.pid, err = syscall.ForkExec(path, argv, attr)
+	if err != nil && attr.Sys.UseCgroupFD && len(s.gang.members) == 1 { // an old kernel, or less was delegated than it seemed
+		attr.Sys.UseCgroupFD = false
+		var again error
+		if m.pid, again = syscall.ForkExec(path, argv, attr); again == nil {
+			s.log.Debug().Err(err).Msg("ranks cannot be started in a cgroup of their own")
+			s.group.drop()
+		}
+		err = again
+	}
 	if err != nil {
 		m.pid = 0
 		cause := forge.StopNodeEnv // not there, not executable, of another machine

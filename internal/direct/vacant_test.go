@@ -1,0 +1,91 @@
+package direct
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/rundir"
+)
+
+func TestAnAttemptIsOverWhenTheDriverShowsNothingOfIt(t *testing.T) {
+	const mine, stranger, masked, other, gone, unreadable = 10, 20, 30, 40, 50, 60
+	of := func(pid int) (rundir.Holder, error) {
+		h := rundir.Holder{Process: rundir.Process{PID: pid, StartTime: 7, BootID: "b"}}
+		switch pid {
+		case mine:
+			h.Ours, h.Run, h.Attempt = true, "R", 2
+		case stranger:
+			h.UID = 1000
+		case masked: // another user's, who writes what we would
+			h.UID, h.Run, h.Attempt = 1000, "R", 2
+		case other:
+			h.Ours, h.Run, h.Attempt = true, "R", 1
+		case gone:
+			return rundir.Holder{}, os.ErrProcessDone
+		default:
+			return rundir.Holder{}, errors.New("permission denied")
+		}
+		return h, nil
+	}
+	gpu := func(used int64, pids ...int) *forge.GPUReading {
+		g := &forge.GPUReading{UUID: "GPU-a", Told: true, MemoryUsedMiB: &used}
+		for _, p := range pids {
+			g.Processes = append(g.Processes, forge.GPUProcess{PID: p, Kind: "compute"})
+		}
+		return g
+	}
+	look := func(g *forge.GPUReading) forge.GPULook {
+		l := forge.GPULook{State: forge.NVMLOK, GPUs: []forge.GPUReading{{UUID: "GPU-b", Told: true, Processes: []forge.GPUProcess{{PID: mine}}}}}
+		if g != nil {
+			l.GPUs = append(l.GPUs, *g)
+		}
+		return l
+	}
+	for _, c := range []struct {
+		name  string
+		look  forge.GPULook
+		waits bool // while there is patience
+		stays bool // and when there is none left
+		says  string
+		ends  bool
+	}{
+		{"nothing is on it", look(gpu(3)), false, false, "", false},
+		{"a process of its own, which is ended however long it takes", look(gpu(900, mine)), true, true, "process 10 of the attempt", true},
+		{"a stranger, who is left alone", look(gpu(900, stranger)), false, false, "", false},
+		{"a stranger with our marker, who is left alone", look(gpu(900, masked)), false, false, "", false},
+		{"a process of another attempt, which is not this one's to end", look(gpu(900, other)), false, false, "", false},
+		{"a process of which nothing can be learned", look(gpu(900, unreadable)), false, false, "", false},
+		{"a process that has ended and is still shown", look(gpu(900, gone)), true, false, "still shows process 50", false},
+		{"memory that no process has", look(gpu(900)), true, false, "900 MiB are in use, and no process has them", false},
+		{"a driver that hangs", forge.GPULook{State: forge.NVMLHung, Detail: "for 12 s"}, true, true, "NVML is hung: for 12 s", false},
+		{"a driver that nobody sees", forge.GPULook{State: forge.NVMLBlind}, true, true, "is not known", false},
+		{"a driver that does not do", forge.GPULook{State: forge.NVMLError}, true, true, "is not known", false},
+		{"a machine without a driver", forge.GPULook{State: forge.NVMLNoDriver}, false, false, "", false},
+		{"a GPU that hangs", look(&forge.GPUReading{UUID: "GPU-a", Problem: "hung: nvmlX has not returned for 12 s"}), true, true, "hung: nvmlX", false},
+		{"a GPU that is lost", look(&forge.GPUReading{UUID: "GPU-a", Problem: "lost", Lost: true}), false, false, "", false},
+		{"a GPU that wants a reset", look(&forge.GPUReading{UUID: "GPU-a", Problem: "reset", Reset: true}), false, false, "", false},
+		{"a GPU that is not there any more", look(nil), false, false, "", false},
+		{"a GPU that does not tell of processes", look(&forge.GPUReading{UUID: "GPU-a"}), false, false, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, patient := range []bool{true, false} {
+				v := vacant{of: of, run: "R", attempt: 2, patient: patient}.judge(c.look, []string{"GPU-a"})
+				held := c.stays || patient && c.waits
+				if v.free == held || (v.why != "") != held || held && !strings.Contains(v.why, c.says) {
+					t.Errorf("patient %v: free %v, %q; want held %v, saying %q", patient, v.free, v.why, held, c.says)
+				}
+				want := []rundir.Process{}
+				if c.ends {
+					want = append(want, rundir.Process{PID: mine, StartTime: 7, BootID: "b"})
+				}
+				if !slices.Equal(v.end, want) {
+					t.Errorf("ends %v, want %v", v.end, want)
+				}
+			}
+		})
+	}
+}
