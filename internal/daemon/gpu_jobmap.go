@@ -47,7 +47,7 @@ func (d *Daemon) jobMapLoop(ctx context.Context) {
 // jobsOnGPUs says which runs have the GPUs of this host, by dcgm-exporter's name of the GPU: its NVML index, of a MIG instance with its id behind a dot.
 func (d *Daemon) jobsOnGPUs() map[string][]string {
 	out := map[string][]string{}
-	holds := d.holders()
+	holds := d.gpuHolders()
 	for _, n := range d.world.nodeList() {
 		at := nodeKey{n.Cluster, n.Name}
 		if len(holds[at]) == 0 || !d.direct(n.Cluster) {

@@ -32,7 +32,7 @@ type gpuRow struct {
 // holders says which run has what.
 type holders map[nodeKey]map[int]forge.RunID
 
-func (d *Daemon) holders() holders {
+func (d *Daemon) gpuHolders() holders {
 	out := holders{}
 	for _, a := range d.world.open() {
 		if !a.State.Open() {
@@ -110,7 +110,7 @@ func (s gpus) GPUs(ctx context.Context, p forge.Principal, q api.GPUQuery) ([]ap
 		}
 		of = r.ID
 	}
-	known, holds := s.d.board.shown(nil), s.d.holders()
+	known, holds := s.d.board.shown(nil), s.d.gpuHolders()
 	names := tenantNames{d: s.d}
 	out := []api.NodeGPUs{}
 	found := false

@@ -162,7 +162,7 @@ func with(l []*dto.LabelPair, pairs ...string) []*dto.LabelPair {
 func (d *Daemon) gpuFamilies() []*dto.MetricFamily {
 	cfg := d.live().cfg.GPUs
 	f := families{by: map[string]*dto.MetricFamily{}}
-	known, holds := d.board.shown(nil), d.holders()
+	known, holds := d.board.shown(nil), d.gpuHolders()
 	names := tenantNames{d: d}
 	type sum struct {
 		cluster forge.ClusterName
