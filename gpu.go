@@ -16,7 +16,7 @@ const (
 
 // GPULook is one look at the GPUs of a node, or at those of a run where forged sees no more of the node.
 type GPULook struct {
-	At     time.Time    `json:"at" doc:"By the clock of the node that looked"`
+	At     time.Time    `json:"at" doc:"When it was begun, by the clock of the node that looked"`
 	State  NVMLState    `json:"state"`
 	Detail string       `json:"detail,omitempty" doc:"In words, when the state is not ok"`
 	Driver string       `json:"driver,omitempty"`

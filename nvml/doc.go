@@ -20,6 +20,12 @@
 //
 // error and hung say nothing about what GPUs there are: whoever keeps an inventory keeps it.
 //
+// # Watching
+//
+// Watcher keeps one child for as long as forged or a shim lives: `forged nvml watch`, which prints a look every few seconds and an event as
+// soon as the driver tells one. A child that dies is replaced, ever more slowly; when they die again and again the watcher is blind, and says so.
+// Nobody takes silence for health: each change of state is told as a look of its own, and Now gives a look that was begun after the question.
+//
 // # What a slot is
 //
 // Slots are numbered in the order of the PCI addresses, as CUDA_DEVICE_ORDER=PCI_BUS_ID and
@@ -33,7 +39,7 @@
 //
 // # Files
 //
-// report.go, slots.go and child.go are plain Go; only reader_cgo.go and prober_cgo.go need cgo and
+// report.go, slots.go, watch.go and child.go are plain Go; only the files that end in _cgo.go need cgo and
 // Linux, and unavailable.go stands in for them elsewhere. The tests run this path against a
 // library made by contrib/fake-nvml.
 package nvml

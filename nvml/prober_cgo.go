@@ -89,13 +89,15 @@ func (p *Prober) Inventory(ctx context.Context) (Report, error) {
 
 // environment is empty but for what finds the library: nothing of forged's own reaches a
 // process that runs foreign code, and LD_BIND_NOW, which would end it at once, is gone too.
-func (p *Prober) environment() []string {
+func (p *Prober) environment() []string { return environment(p.LibraryPath, p.FakeState) }
+
+func environment(libraryPath, fakeState string) []string {
 	env := []string{}
-	if p.LibraryPath != "" {
-		env = append(env, "LD_LIBRARY_PATH="+p.LibraryPath)
+	if libraryPath != "" {
+		env = append(env, "LD_LIBRARY_PATH="+libraryPath)
 	}
-	if p.FakeState != "" {
-		env = append(env, "FAKENVML_STATE="+p.FakeState)
+	if fakeState != "" {
+		env = append(env, "FAKENVML_STATE="+fakeState)
 	}
 	return env
 }

@@ -28,6 +28,21 @@ type Prober struct {
 // Inventory answers KindUnavailable: this build has no NVML.
 func (*Prober) Inventory(context.Context) (Report, error) { return Report{}, errUnavailable() }
 
+// Watcher watches nothing: this build has no NVML.
+type Watcher struct{}
+
+// NewWatcher prepares nothing.
+func NewWatcher(WatchOptions) *Watcher { return &Watcher{} }
+
+// Run says once that there is nothing to see, and waits.
+func (*Watcher) Run(ctx context.Context, tell func(News)) {
+	tell(News{Look: &forge.GPULook{At: time.Now(), State: StateError, Detail: errUnavailable().Error()}})
+	<-ctx.Done()
+}
+
+// Now answers KindUnavailable: this build has no NVML.
+func (*Watcher) Now(context.Context) (forge.GPULook, error) { return forge.GPULook{}, errUnavailable() }
+
 // Inventory answers KindUnavailable: this build has no NVML.
 func Inventory(context.Context, string, time.Duration) (Report, error) {
 	return Report{}, errUnavailable()
