@@ -69,6 +69,9 @@ func (n Node) HoldsNode(h NodeHold) bool {
 	return h.UUID == "" || h.Act == HoldNode || !n.HasUUIDs()
 }
 
+// HeldWhole says whether a hold keeps new work away from the whole node.
+func (n Node) HeldWhole() bool { return slices.ContainsFunc(n.Holds, n.HoldsNode) }
+
 // HasUUIDs says whether the node's GPUs are known one by one.
 func (n Node) HasUUIDs() bool {
 	return slices.ContainsFunc(n.GPUs, func(g GPU) bool { return g.UUID != "" })

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -152,4 +153,30 @@ func (db *DB) Told(ctx context.Context, cluster forge.ClusterName, node forge.No
 		out = append(out, Told{UUID: r.UUID, Rule: r.Rule, XID: r.XID, At: r.At.time()})
 	}
 	return out, nil
+}
+
+// XIDsSince lists what drivers said of a node's GPUs since then, oldest first.
+func (db *DB) XIDsSince(ctx context.Context, cluster forge.ClusterName, node forge.NodeName, since time.Time) ([]forge.NodeEvent, error) {
+	var rows []nodeEventRow
+	err := db.read.NewSelect().Model(&rows).Where("e.cluster = ?", cluster).Where("e.node = ?", node).Where("e.kind = ?", forge.NodeEventFound).Where("e.xid <> 0").
+		Where("e.at >= ?", stampOf(since)).Order("e.seq").Limit(nodeEventsKept).Scan(ctx)
+	if err != nil {
+		return nil, classify("node.events", err)
+	}
+	out := make([]forge.NodeEvent, 0, len(rows))
+	for i := range rows {
+		out = append(out, rows[i].forge())
+	}
+	return out, nil
+}
+
+// TellWatch records how far what NVML says of a node can be relied on from now on.
+func (db *DB) TellWatch(ctx context.Context, cluster forge.ClusterName, node forge.NodeName, state forge.NVMLState, words string) error {
+	return db.write(ctx, "node.watch", func(t *tx) error {
+		if err := t.nodeEvent(forge.NodeEvent{Cluster: cluster, Node: node, Kind: forge.NodeEventWatch, Words: words}); err != nil {
+			return err
+		}
+		return t.event(forge.Event{Type: forge.EventNodeWatch, Reason: string(state), Message: fmt.Sprintf("node %s of %s: %s", node, cluster, bounded(words, nodeEventsWords)),
+			Data: map[string]any{"cluster": string(cluster), "node": string(node)}})
+	})
 }

@@ -56,6 +56,7 @@ type Cluster struct {
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
 	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
+	GPUs        *gpuReader     // kind direct: asks for this host's GPUs; nil: nobody does
 	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
 	UserRuntime bool           // runs may name the software that they start in
 
@@ -78,6 +79,7 @@ type Daemon struct {
 	prober     *nvml.Prober
 	watcher    *nvml.Watcher // of this host's GPUs
 	board      *gpuBoard
+	gpus       *gpuHealth
 
 	readConfig func() (Config, error)
 	relog      func(LogConfig)
@@ -189,7 +191,7 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	gpus := o.Config.GPUs
 	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout, LibraryPath: gpus.LibraryPath}
 	d.watcher = nvml.NewWatcher(nvml.WatchOptions{Self: d.self, Every: gpus.SampleEvery.D(), LibraryPath: gpus.LibraryPath, Log: d.log})
-	d.board = newGPUBoard()
+	d.board, d.gpus = newGPUBoard(), newGPUHealth(d)
 	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {
 		return nil, err
 	}
@@ -268,6 +270,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.loop(loops, "nodes", d.nodesLoop)
 	d.loop(loops, "gpus", d.gpusLoop)
+	d.loop(loops, "gpu streams", d.gpuStreamsLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -122,6 +123,9 @@ func (d *Daemon) takeConfig(ctx context.Context) (changed []string, err error) {
 	}
 	for _, c := range diff {
 		changed = append(changed, c.String())
+	}
+	if !reflect.DeepEqual(old.health.Rules, fresh.health.Rules) || !reflect.DeepEqual(old.health.Patterns, fresh.health.Patterns) {
+		changed = append(changed, "rules of GPU health changed")
 	}
 	changed = append(changed, compareFiles("recipe", digests(old.recipes.Names(), recipeDigest(old)), digests(fresh.recipes.Names(), recipeDigest(fresh)))...)
 	changed = append(changed, compareFiles("gate", old.gates.digests(), fresh.gates.digests())...)

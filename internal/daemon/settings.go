@@ -23,6 +23,7 @@ type settings struct {
 	recipes  recipes.Library
 	suites   recipes.Suites
 	gates    gateBook
+	health   forge.HealthRules // the site's changes
 	clusters map[forge.ClusterName]*Cluster
 	order    []forge.ClusterName
 	handler  http.Handler
@@ -73,6 +74,9 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 	if s.gates, err = readGates(cfg.GatesFile, s.suites); err != nil {
 		return nil, err
 	}
+	if s.health, err = cfg.GPUs.healthRules(); err != nil {
+		return nil, err
+	}
 	add := func(c Cluster) {
 		s.clusters[c.Name], s.order = &c, append(s.order, c.Name)
 	}
@@ -88,6 +92,7 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 				}
 				c := *old.clusters[forge.ClusterName(cl.Name)]
 				c.follow(cl)
+				c.GPUs.expect(cl.ExpectGPUs)
 				add(c)
 				continue
 			}
