@@ -20,6 +20,7 @@ type GPULook struct {
 	State  NVMLState    `json:"state"`
 	Detail string       `json:"detail,omitempty" doc:"In words, when the state is not ok"`
 	Driver string       `json:"driver,omitempty"`
+	Boot   string       `json:"boot,omitempty" doc:"Id that the machine has from one start to the next; absent: not known"`
 	GPUs   []GPUReading `json:"gpus" doc:"By PCI address; complete only when the state is ok"`
 }
 

@@ -30,6 +30,7 @@ type HealthRules struct {
 	Rules    []HealthRule  `json:"rules,omitempty" yaml:"rules"`
 	Patterns []LogPattern  `json:"patterns,omitempty" yaml:"patterns"`
 	Patience time.Duration `json:"patience_ns,omitempty" yaml:"-"` // how long a run may take to end by itself after a fault of its own; 0: a minute
+	Settle   time.Duration `json:"settle_ns,omitempty" yaml:"-"`   // how long a GPU must have been well before it comes back; 0: 5 minutes
 }
 
 // HealthRule is one line of the table: XIDs, or a signal of the readings, and what follows.
@@ -43,7 +44,10 @@ type HealthRule struct {
 	Source string  `json:"source,omitempty" yaml:"source" doc:"Who says so"`
 
 	Above *float64      `json:"above,omitempty" yaml:"above" doc:"Of a signal: the threshold, in its own unit"`
-	For   time.Duration `json:"for_ns,omitempty" yaml:"-" doc:"Of a signal: how long it must last"`
+	For   time.Duration `json:"for_ns,omitempty" yaml:"-" doc:"Of a signal: how long it must last, or the time over which it is counted"`
+
+	Clear    *float64      `json:"clear,omitempty" yaml:"clear" doc:"Of a signal: what it must be back at before it is over; absent: not beyond the threshold"`
+	ClearFor time.Duration `json:"clear_for_ns,omitempty" yaml:"-" doc:"How long it must be away before it is over; of an XID: not come again"`
 }
 
 // LogPattern is what a line of a failed rank's output says of the failure.
@@ -64,6 +68,9 @@ const (
 	PatternRetry       PatternAction = "retry"        // goes on at once
 	PatternIgnore      PatternAction = "ignore"       // a built-in one, switched off
 )
+
+// PatternCUDAOOM is the name of the built-in pattern that is told as cuda_oom.
+const PatternCUDAOOM = "cuda_oom"
 
 // PatternHit is the line that explains a failure.
 type PatternHit struct {
