@@ -80,13 +80,12 @@ func (db *DB) AddNodeEvent(ctx context.Context, e forge.NodeEvent) error {
 
 // NodeEventFilter narrows a node's history.
 type NodeEventFilter struct {
-	Since  time.Time // at or after
-	After  int64     // only greater seqs, oldest first; 0: the newest first
-	Before int64     // only smaller seqs; 0: no bound
-	Limit  int       // at most so many; 0: 100
+	Since time.Time // at or after
+	After int64     // only greater seqs
+	Limit int       // at most so many; 0: 100
 }
 
-// NodeEvents is what happened to a node and its GPUs: the newest first, or the oldest first after a seq. Whose run had a GPU is told of the principal's
+// NodeEvents is what happened to a node and its GPUs: the oldest first. Whose run had a GPU is told of the principal's
 // own tenant, and to operators.
 func (t *Tenant) NodeEvents(ctx context.Context, cluster forge.ClusterName, node forge.NodeName, f NodeEventFilter) ([]forge.NodeEvent, error) {
 	events, err := t.db.nodeEvents(ctx, cluster, node, f)
@@ -108,14 +107,7 @@ func (db *DB) nodeEvents(ctx context.Context, cluster forge.ClusterName, node fo
 	var rows []nodeEventRow
 	q := db.read.NewSelect().Model(&rows).ColumnExpr("e.*").ColumnExpr("coalesce(r.number, 0) AS number").ColumnExpr("coalesce(r.tenant, '') AS tenant").
 		Join("LEFT JOIN runs AS r ON r.id = e.run").Where("e.cluster = ?", cluster).Where("e.node = ?", node)
-	if f.After > 0 {
-		q = q.Where("e.seq > ?", f.After).Order("e.seq")
-	} else {
-		q = q.Order("e.seq DESC")
-	}
-	if f.Before > 0 {
-		q = q.Where("e.seq < ?", f.Before)
-	}
+	q = q.Where("e.seq > ?", f.After).Order("e.seq")
 	if !f.Since.IsZero() {
 		q = q.Where("e.at >= ?", stampOf(f.Since))
 	}
@@ -179,4 +171,35 @@ func (db *DB) TellWatch(ctx context.Context, cluster forge.ClusterName, node for
 		return t.event(forge.Event{Type: forge.EventNodeWatch, Reason: string(state), Message: fmt.Sprintf("node %s of %s: %s", node, cluster, bounded(words, nodeEventsWords)),
 			Data: map[string]any{"cluster": string(cluster), "node": string(node)}})
 	})
+}
+
+// XIDCount is how often a driver said one thing of a GPU.
+type XIDCount struct {
+	UUID  string
+	XID   int
+	Count int
+	Last  time.Time
+	Words string // of the last
+}
+
+// XIDCounts adds up what drivers said of a node's GPUs since then, the most recent first.
+func (db *DB) XIDCounts(ctx context.Context, cluster forge.ClusterName, node forge.NodeName, since time.Time) ([]XIDCount, error) {
+	var rows []struct {
+		UUID  string
+		XID   int `bun:"xid"`
+		Count int
+		Last  stamp
+		Words string
+	}
+	// SQLite takes words from the row that has the maximum.
+	err := db.read.NewRaw(`SELECT uuid, xid, sum(count) AS count, max(at) AS last, words FROM node_events WHERE cluster = ? AND node = ? AND kind = ? AND xid <> 0 AND at >= ?
+		GROUP BY uuid, xid ORDER BY last DESC, uuid, xid`, string(cluster), string(node), string(forge.NodeEventFound), stampOf(since)).Scan(ctx, &rows)
+	if err != nil {
+		return nil, classify("node.events", err)
+	}
+	var out []XIDCount
+	for _, r := range rows {
+		out = append(out, XIDCount{UUID: r.UUID, XID: r.XID, Count: r.Count, Last: r.Last.time(), Words: r.Words})
+	}
+	return out, nil
 }

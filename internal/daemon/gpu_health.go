@@ -30,10 +30,9 @@ type gpuHealth struct {
 	kept    time.Time                 // when it was last put on disk
 	told    map[tellKey]time.Time     // the newest that is in the history, by the clock that the node has
 	primed  map[nodeKey]bool          // told has what the tables had
-	storms  map[tellKey]*storm        // what was told just now
 	unsaved map[nodeKey][]*healthNews // oldest first
-	foreign map[nodeKey]map[string]string
-	outside map[outsideKey]time.Time // when a batch system was last asked to drain, and may be again
+	beside  map[nodeKey]health.Seen   // what others have found out: Foreign and Stuck
+	outside map[outsideKey]time.Time  // when a batch system was last asked to drain, and may be again
 }
 
 // jobNode is one shim: node index of an attempt.
@@ -56,19 +55,9 @@ type outsideKey struct {
 
 type healthNews struct{ store.HealthNews }
 
-// storm is what came of one kind within a while: one line tells of it.
-type storm struct {
-	finding forge.Finding // the newest
-	run     forge.RunID
-	attempt int
-	count   int
-	due     time.Time
-}
-
 const (
-	stormEvery  = 10 * time.Second // a line of history of one GPU, rule and XID at most so often
-	sameEvent   = 2 * time.Second  // told by two, it is one
-	maxUnsaved  = 512              // news of a node that wait for the database
+	sameEvent   = 2 * time.Second // told by two, it is one
+	maxUnsaved  = 512             // news of a node that wait for the database
 	lookFile    = "gpu-look.json"
 	lookKept    = time.Minute
 	maxLookFile = 1 << 20
@@ -77,7 +66,7 @@ const (
 
 func newGPUHealth(d *Daemon) *gpuHealth {
 	return &gpuHealth{d: d, nodes: map[nodeKey]*health.Node{}, jobs: map[jobNode]*health.Node{}, told: map[tellKey]time.Time{}, primed: map[nodeKey]bool{},
-		storms: map[tellKey]*storm{}, unsaved: map[nodeKey][]*healthNews{}, foreign: map[nodeKey]map[string]string{}, outside: map[outsideKey]time.Time{}}
+		unsaved: map[nodeKey][]*healthNews{}, beside: map[nodeKey]health.Seen{}, outside: map[outsideKey]time.Time{}}
 }
 
 // watch is forged's own newest look at this host; the zero value before the first.
@@ -117,10 +106,7 @@ func (g *gpuHealth) node(ctx context.Context, at nodeKey) *health.Node {
 		g.d.log.Warn().Err(err).Msg("what happened to GPUs before is not known")
 	}
 	for _, e := range events { // acted upon when they came
-		n.Event(forge.GPUEvent{At: e.At, UUID: e.UUID, Kind: forge.GPUEventXID, XID: e.XID, Count: e.Count})
-	}
-	if g.last.State != "" {
-		n.Look(g.last, health.Seen{Expected: expected(g.known(at))})
+		n.EventOf(forge.GPUEvent{At: e.At, UUID: e.UUID, Kind: forge.GPUEventXID, XID: e.XID, Count: e.Count}, e.Run)
 	}
 	return n
 }
@@ -166,11 +152,28 @@ func (g *gpuHealth) busy(n forge.Node) map[string]bool {
 	return out
 }
 
-// setForeign says who else uses GPUs of a node, by UUID, in words.
-func (g *gpuHealth) setForeign(at nodeKey, by map[string]string) {
+// setBeside says what is known of a node beside looks: who else uses a GPU, by UUID and in words, and processes that are stuck.
+func (g *gpuHealth) setBeside(at nodeKey, foreign map[string]string, stuck []health.StuckProcess) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.foreign[at] = by
+	g.beside[at] = health.Seen{Foreign: foreign, Stuck: stuck}
+}
+
+// holder is the attempt of ours that has a GPU.
+func (g *gpuHealth) holder(n forge.Node, uuid string) job {
+	for _, a := range g.d.world.open() {
+		if a.Cluster != n.Cluster || !a.State.Open() {
+			continue
+		}
+		for _, s := range a.Placement {
+			if s.Node == n.Name && slices.ContainsFunc(n.GPUs, func(x forge.GPU) bool {
+				return (x.UUID == uuid || x.Parent == uuid) && slices.Contains(s.Slots, x.Slot)
+			}) {
+				return job{a.Run, a.Number}
+			}
+		}
+	}
+	return job{}
 }
 
 // news takes in what forged's own watcher tells.
@@ -187,16 +190,17 @@ func (g *gpuHealth) news(ctx context.Context, n nvml.News, now time.Time) {
 			g.ownLook(ctx, node, *l, was, now)
 		}
 		if was.State != l.State && !(was.State == "" && l.State == forge.NVMLOK) {
-			g.d.askNodes(ctx, func(c *Cluster) bool { return c.GPUs != nil }) // nothing is placed on guesses from here on; or it is again
+			g.d.wg.Go(func() { g.d.askNodes(ctx, func(c *Cluster) bool { return c.GPUs != nil }) }) // nothing is placed on guesses from here on; or it is again
 		}
 	}
 	for _, e := range n.Events {
 		for _, node := range g.d.watchedNodes() {
 			at := nodeKey{node.Cluster, node.Name}
 			g.d.showEvent(at, e)
+			has := g.holder(node, e.UUID)
 			g.mu.Lock()
-			found := g.node(ctx, at).Event(e)
-			g.add(ctx, at, found, job{}, true, now)
+			found := g.node(ctx, at).EventOf(e, has.run)
+			g.add(ctx, at, found, has, true, now)
 			g.mu.Unlock()
 		}
 	}
@@ -215,7 +219,12 @@ func (g *gpuHealth) ownLook(ctx context.Context, node forge.Node, l, was forge.G
 		return
 	}
 	h := g.node(ctx, at)
-	g.add(ctx, at, h.Look(l, health.Seen{Expected: expected(node), Busy: g.busy(node), Foreign: g.foreign[at]}), job{}, true, now)
+	seen := g.beside[at]
+	seen.Now, seen.Expected, seen.Busy = now, expected(node), g.busy(node)
+	if c := g.d.live().clusters[at.cluster]; c != nil && c.GPUs != nil {
+		seen.Count = int(c.GPUs.want.Load())
+	}
+	g.add(ctx, at, h.Look(l, seen), job{}, true, now)
 	if l.State == forge.NVMLOK {
 		g.letBack(ctx, at, h, node.Holds, l.At)
 	}
@@ -257,19 +266,11 @@ func (g *gpuHealth) add(ctx context.Context, at nodeKey, found []forge.Finding, 
 			continue
 		}
 		newest := g.told[k]
-		if !newest.IsZero() && (!live && !f.At.After(newest.Add(sameEvent)) || live && f.XID != 0 && f.At.Sub(newest).Abs() <= sameEvent && g.storms[k] == nil) {
+		if !live && !newest.IsZero() && !f.At.After(newest.Add(sameEvent)) {
 			continue
 		}
 		if f.At.After(newest) {
 			g.told[k] = f.At
-		}
-		if f.XID != 0 {
-			if s := g.storms[k]; s != nil && now.Before(s.due) {
-				s.count += max(f.Count, 1)
-				s.finding, s.run, s.attempt = f, j.run, j.attempt
-				continue
-			}
-			g.storms[k] = &storm{due: now.Add(stormEvery)}
 		}
 		news.finding(f, j, now)
 	}
@@ -397,20 +398,8 @@ func (g *gpuHealth) whyHeld(at nodeKey, h forge.NodeHold, now time.Time) string 
 func (g *gpuHealth) tick(ctx context.Context, now time.Time) {
 	g.mu.Lock()
 	g.follow()
-	for k, s := range g.storms {
-		if now.Before(s.due) {
-			continue
-		}
-		if s.count > 0 {
-			s.finding.Count = s.count
-			n := &healthNews{}
-			n.finding(s.finding, job{s.run, s.attempt}, now)
-			g.queue(k.nodeKey, n)
-		}
-		if s.count == 0 {
-			delete(g.storms, k)
-		}
-		s.count, s.due = 0, now.Add(stormEvery)
+	for at, n := range g.nodes {
+		g.add(ctx, at, n.Tick(now), job{}, true, now)
 	}
 	g.mu.Unlock()
 	g.save(ctx)

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/health"
 	"github.com/forge-ml/forge-ml/nvml"
 )
 
@@ -42,8 +44,23 @@ func (d *Daemon) gpusLoop(ctx context.Context) {
 			return
 		case n := <-news:
 			d.gpus.news(ctx, n, time.Now())
+			if slices.ContainsFunc(n.Events, health.LookNow) {
+				d.wg.Go(func() { d.lookNow(ctx, news) })
+			}
 		case now := <-tick.C:
 			d.gpus.tick(ctx, now)
+		}
+	}
+}
+
+// lookNow looks at once: what the driver said is of no use without a reading.
+func (d *Daemon) lookNow(ctx context.Context, news chan<- nvml.News) {
+	cctx, cancel := context.WithTimeout(ctx, nvmlTimeout)
+	defer cancel()
+	if l, err := d.watcher.Now(cctx); err == nil {
+		select {
+		case news <- nvml.News{Look: &l}:
+		case <-ctx.Done():
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (r *gpuReader) judgeReport(rep nvml.Report, known []forge.GPU) ([]forge.GPU
 		return rep.GPUs, nil
 	case nvml.StateNoDriver:
 		if n := max(len(known), want); n > 0 {
-			r.sick("no NVML: %s; it is to have %s", rep.Detail, count(n, "GPU"))
+			r.sick("no NVML: %s; it is to have %s", rep.Detail, plural(n, "GPU"))
 		}
 		return nil, nil // what was known is kept, as missing
 	}

@@ -42,8 +42,10 @@ type Fake struct {
 	samples  map[forge.RunID][]api.Sample
 	queue    *api.Queue
 	nodes    []api.NodeView
-	clusters []api.ClusterView
-	seat     api.RunSeat
+
+	nodeEvents []forge.NodeEvent
+	clusters   []api.ClusterView
+	seat       api.RunSeat
 
 	archives   map[string][]byte       // by digest
 	snapshots  map[string]api.Snapshot // by tenant and digest
