@@ -35,6 +35,7 @@ type Options struct {
 	// Relog puts another log configuration in force; nil: the log stays as it is.
 	Relog     func(LogConfig)
 	hookTimes *hookTimes // nil: the defaults. For tests
+	watcher   gpuWatcher // nil: NVML's. For tests
 
 	// Hurry closes when whoever asked for a stop does not want to wait.
 	Hurry <-chan struct{}
@@ -77,7 +78,7 @@ type Daemon struct {
 	self       string                   // path of this program
 	pythonPath string
 	prober     *nvml.Prober
-	watcher    *nvml.Watcher // of this host's GPUs
+	watcher    gpuWatcher // of this host's GPUs
 	board      *gpuBoard
 	gpus       *gpuHealth
 
@@ -191,6 +192,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	gpus := o.Config.GPUs
 	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout, LibraryPath: gpus.LibraryPath}
 	d.watcher = nvml.NewWatcher(nvml.WatchOptions{Self: d.self, Every: gpus.SampleEvery.D(), LibraryPath: gpus.LibraryPath, Log: d.log})
+	if o.watcher != nil {
+		d.watcher = o.watcher
+	}
 	d.board, d.gpus = newGPUBoard(), newGPUHealth(d)
 	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {
 		return nil, err

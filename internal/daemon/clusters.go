@@ -35,7 +35,7 @@ func (d *Daemon) open(cl ClusterConfig, i int) (Cluster, error) {
 			return Cluster{}, forge.Invalidf(field+"memory", "%v", err)
 		}
 	}
-	gpus := &gpuReader{d: d, cluster: forge.ClusterName(cl.Name)}
+	gpus := &gpuReader{d: d, cluster: forge.ClusterName(cl.Name), ask: d.prober.Inventory}
 	gpus.expect(cl.ExpectGPUs)
 	x, err := direct.New(direct.Options{
 		Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: d.self, ShimArgs: []string{"shim"},

@@ -10,6 +10,12 @@ import (
 	"github.com/forge-ml/forge-ml/nvml"
 )
 
+// gpuWatcher tells what is seen of this host's GPUs.
+type gpuWatcher interface {
+	Run(ctx context.Context, tell func(nvml.News))
+	Now(ctx context.Context) (forge.GPULook, error)
+}
+
 // gpusTick is how often what waits is written, and what is due looked at.
 const gpusTick = 2 * time.Second
 

@@ -15,6 +15,7 @@ import (
 type gpuReader struct {
 	d       *Daemon
 	cluster forge.ClusterName
+	ask     func(context.Context) (nvml.Report, error)
 	want    atomic.Int64           // how many there must be; 0: as many as there were
 	trouble atomic.Pointer[string] // why the node takes nothing at all, found at the last read; nil: nothing
 }
@@ -44,7 +45,7 @@ func (r *gpuReader) read(ctx context.Context) ([]forge.GPU, error) {
 	if s := r.d.gpus.watch(); s.State != "" && s.State != forge.NVMLOK && s.State != forge.NVMLNoDriver { // nothing is placed on guesses
 		return unanswered(known, s.State, s.Detail), nil
 	}
-	rep, err := r.d.prober.Inventory(ctx)
+	rep, err := r.ask(ctx)
 	if err != nil {
 		return nil, err
 	}

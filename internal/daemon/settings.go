@@ -82,6 +82,9 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 	}
 	if given != nil {
 		for _, c := range given {
+			if c.GPUs != nil {
+				c.GPUs.d = d
+			}
 			add(c)
 		}
 	} else {
