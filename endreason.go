@@ -19,6 +19,7 @@ const (
 	EndCancelled           EndReason = "cancelled"
 	EndCancelledBy         EndReason = "cancelled_by" // by another uid, not through forged
 	EndUserExit            EndReason = "user_exit"
+	EndKnownFailure        EndReason = "known_failure" // like user_exit, and a line of its output says that another attempt would fail the same way
 	EndNaN                 EndReason = "nan"
 	EndCUDAOOM             EndReason = "cuda_oom"
 	EndHostOOM             EndReason = "host_oom"
@@ -41,7 +42,7 @@ const (
 // EndReasons lists the whole set.
 var EndReasons = []EndReason{
 	EndCompleted, EndCheckpointedPreempt, EndCheckpointedLimit, EndCheckpointedDrain, EndCheckpointedUser,
-	EndCancelled, EndCancelledBy, EndUserExit, EndNaN, EndCUDAOOM, EndHostOOM, EndBadInput, EndTimeLimit, EndStalled,
+	EndCancelled, EndCancelledBy, EndUserExit, EndKnownFailure, EndNaN, EndCUDAOOM, EndHostOOM, EndBadInput, EndTimeLimit, EndStalled,
 	EndRendezvous, EndLaunchFailed, EndNodeEnv, EndNodeLost, EndGPUFault, EndKilledExternally, EndExecutorLost,
 	EndOutputsInvalid, EndSuperseded, EndWithdrawn, EndRefused,
 }
@@ -70,8 +71,9 @@ var dispositions = map[EndReason]Disposition{
 	EndCancelled:           DisposeCancel,
 	EndCancelledBy:         DisposeCancel,
 	EndUserExit:            DisposeUserRetry,
+	EndKnownFailure:        DisposeFail,
 	EndNaN:                 DisposeUserRetry,
-	EndCUDAOOM:             DisposeUserRetry,
+	EndCUDAOOM:             DisposeFail, // the same steps need the same memory
 	EndHostOOM:             DisposeUserRetry,
 	EndBadInput:            DisposeFail,
 	EndTimeLimit:           DisposeRequeue, // likewise
@@ -165,8 +167,41 @@ type Evidence struct {
 
 // Judge names the end reason of an attempt and says in a sentence what it rests on. The order
 // of the rules is their meaning: a recorded fact about the whole attempt outranks the exit
-// of one rank, and our own intent outranks a kill that followed from it.
+// of one rank, and our own intent outranks a kill that followed from it. What a rank has printed comes last: a program can print
+// anything, so it explains only what nothing else explains.
 func Judge(e Evidence) (EndReason, string) {
+	reason, why := judge(e)
+	if e.Pattern == nil {
+		return reason, why
+	}
+	switch {
+	case reason == EndUserExit:
+		reason = judgeOutput(*e.Pattern, e.Cause)
+	case reason != EndStalled && reason != EndKilledExternally:
+		return reason, why
+	}
+	return reason, fmt.Sprintf("%s; rank %d printed, by which %s is known: %s", why, e.Pattern.Rank, e.Pattern.Name, e.Pattern.Line)
+}
+
+// judgeOutput is what a line makes of a failure that else is the program's own. A line that speaks against a node is no proof against a GPU:
+// whoever else is placed there goes by what the driver says.
+func judgeOutput(p PatternHit, c StopCause) EndReason {
+	switch {
+	case p.Action == PatternNoRetry && p.Name == PatternCUDAOOM:
+		return EndCUDAOOM
+	case p.Action == PatternNoRetry:
+		return EndKnownFailure
+	case c == StopGPUError: // the driver has named the rank that was at fault, and other ranks print what followed
+		return EndUserExit
+	case p.Action == PatternExcludeNode:
+		return EndNodeEnv
+	case p.Action == PatternRetry:
+		return EndRendezvous
+	}
+	return EndUserExit
+}
+
+func judge(e Evidence) (EndReason, string) {
 	if e.State == ObservLost || e.State == ObservAbsent {
 		return judgeGone(e)
 	}
@@ -200,12 +235,18 @@ func Judge(e Evidence) (EndReason, string) {
 		return EndCancelled, "cancelled on request; no checkpoint was saved within the grace"
 	case e.Cause == StopNodeLost && !saved: // it did not follow from what forged asked, and speaks against the node
 		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case e.Cause == StopGPUFault && !saved: // likewise
+		return EndGPUFault, orElse(e.Detail, gpuFailed)
 	case e.Intent == IntentCheckpointPreempt:
 		return EndCheckpointedPreempt, savedOrNot(saved, "preempted")
 	case e.Intent == IntentCheckpointDrain:
 		return EndCheckpointedDrain, savedOrNot(saved, "drained")
 	case e.Cause == StopNodeLost:
 		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case e.Cause == StopGPUFault:
+		return EndGPUFault, orElse(e.Detail, gpuFailed)
+	case e.Cause == StopGPUError:
+		return EndUserExit, orElse(e.Detail, "a fault of its own on a GPU, after which it did not end by itself")
 	case e.Cause == StopPreempted:
 		return EndCheckpointedPreempt, savedOrNot(saved, "preempted by the cluster's own queue")
 	case e.Cause == StopOOM:
@@ -230,6 +271,8 @@ func Judge(e Evidence) (EndReason, string) {
 	return judgeRank(first, e.Status)
 }
 
+const gpuFailed = "a GPU of the node cannot be trusted with it any longer"
+
 // judgeUntested is for attempts whose ranks had all ended well and whose output was still being load-tested when they were to stop. What
 // they made is in their last checkpoint; the attempt that goes on from there makes the output again and has it tested.
 func judgeUntested(e Evidence) (EndReason, string) {
@@ -250,7 +293,7 @@ func judgeUntested(e Evidence) (EndReason, string) {
 
 // cutShort says that something ended the attempt as a whole, whatever its ranks had come to.
 func (e Evidence) cutShort() bool {
-	return slices.Contains([]StopCause{StopNodeLost, StopPreempted, StopCancelled, StopOOM, StopTimeLimit}, e.Cause)
+	return slices.Contains([]StopCause{StopNodeLost, StopPreempted, StopCancelled, StopOOM, StopTimeLimit, StopGPUFault, StopGPUError}, e.Cause)
 }
 
 // judgeGone is for attempts whose exit records are missing or not whole: what ranks did leave counts, then what we had asked for
@@ -268,6 +311,8 @@ func judgeGone(e Evidence) (EndReason, string) {
 		return EndWithdrawn, "taken back before it started"
 	case e.Cause == StopNodeLost && !saved:
 		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case e.Cause == StopGPUFault && !saved:
+		return EndGPUFault, orElse(e.Detail, gpuFailed)
 	case e.Intent == IntentCheckpointPreempt:
 		return EndCheckpointedPreempt, savedOrNot(saved, "preempted")
 	case e.Intent == IntentCheckpointDrain:
@@ -276,6 +321,10 @@ func judgeGone(e Evidence) (EndReason, string) {
 	switch e.Cause {
 	case StopNodeLost:
 		return EndNodeLost, orElse(e.Detail, "a node of the gang is gone")
+	case StopGPUFault:
+		return EndGPUFault, orElse(e.Detail, gpuFailed)
+	case StopGPUError:
+		return EndUserExit, orElse(e.Detail, "a fault of its own on a GPU")
 	case StopPreempted:
 		return EndCheckpointedPreempt, savedOrNot(saved, "preempted by the cluster's own queue")
 	case StopOOM:

@@ -1,6 +1,8 @@
 package forge_test
 
 import (
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -110,6 +112,18 @@ func TestJudge(t *testing.T) {
 		{"held when it had just started, and saved", with(saved, intent(forge.IntentCheckpointDrain)), forge.EndCheckpointedDrain},
 		{"cancelled while it was queued", with(gone(forge.ObservAbsent, forge.StopWithdrawn), intent(forge.IntentCancel)), forge.EndCancelled},
 		{"refused by the queue", gone(forge.ObservAbsent, forge.StopRefused), forge.EndRefused},
+		{"a GPU that failed", with(shot, cause(forge.StopGPUFault)), forge.EndGPUFault},
+		{"a GPU that failed while forge cancelled", with(shot, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopGPUFault, forge.IntentCancel }), forge.EndCancelled},
+		{"a GPU that failed while forge preempted", with(shot, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopGPUFault, forge.IntentCheckpointPreempt }), forge.EndGPUFault},
+		{"a GPU that failed after all had saved for forge's preemption", with(saved, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopGPUFault, forge.IntentCheckpointPreempt }), forge.EndCheckpointedPreempt},
+		{"a GPU that failed after all had saved, unasked", with(saved, cause(forge.StopGPUFault)), forge.EndGPUFault},
+		{"a GPU that failed after every rank had exited 0", with(both0, cause(forge.StopGPUFault)), forge.EndCompleted},
+		{"and before the output was hashed", with(both0, func(e *forge.Evidence) { e.Cause, e.OutputOK = forge.StopGPUFault, false }), forge.EndGPUFault},
+		{"a GPU that failed, and the shim with it", gone(forge.ObservLost, forge.StopGPUFault), forge.EndGPUFault},
+		{"a fault of its own on a GPU, and the shim is gone", gone(forge.ObservLost, forge.StopGPUError), forge.EndUserExit},
+		{"a fault of its own on a GPU", with(shot, cause(forge.StopGPUError)), forge.EndUserExit},
+		{"a fault of its own on a GPU, and it ended with 0 when it was asked to", with(both0, func(e *forge.Evidence) { e.Cause, e.OutputOK = forge.StopGPUError, false }), forge.EndUserExit},
+		{"a fault of its own on a GPU while forge preempted", with(shot, func(e *forge.Evidence) { e.Cause, e.Intent = forge.StopGPUError, forge.IntentCheckpointPreempt }), forge.EndCheckpointedPreempt},
 		{"only one of two ranks saved, without our intent", exited(forge.StopRankExit, exit(0, 85), exit(1, 1)), forge.EndKilledExternally},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -131,5 +145,61 @@ func TestEveryEndReasonHasADisposition(t *testing.T) {
 	}
 	if forge.EndUserExit.Infrastructure() || !forge.EndNodeLost.Infrastructure() {
 		t.Error("blame is on the wrong side")
+	}
+}
+
+func TestWhatARankPrintedExplainsOnlyWhatNothingElseDoes(t *testing.T) {
+	failed := forge.Evidence{State: forge.ObservExited, Cause: forge.StopRankExit, Exits: []forge.RankExit{exit(0, 1)}, Ranks: 1, OutputOK: true, ByUID: -1}
+	hit := func(name string, a forge.PatternAction) *forge.PatternHit {
+		return &forge.PatternHit{Name: name, Action: a, Rank: 3, Line: "NCCL said so"}
+	}
+	with := func(e forge.Evidence, f func(*forge.Evidence)) forge.Evidence {
+		e.Exits = slices.Clone(e.Exits)
+		f(&e)
+		return e
+	}
+	oom := hit(forge.PatternCUDAOOM, forge.PatternNoRetry)
+	for _, tc := range []struct {
+		name string
+		e    forge.Evidence
+		hit  *forge.PatternHit
+		want forge.EndReason
+		said bool // the words name the line
+	}{
+		{"a line that speaks against the node", failed, hit("bus_error", forge.PatternExcludeNode), forge.EndNodeEnv, true},
+		{"a line of broken memory is no proof against the GPU", failed, hit("ecc_uncorrectable", forge.PatternExcludeNode), forge.EndNodeEnv, true},
+		{"a line by which another attempt would fail the same way", failed, hit("illegal_access", forge.PatternNoRetry), forge.EndKnownFailure, true},
+		{"out of GPU memory", failed, oom, forge.EndCUDAOOM, true},
+		{"out of GPU memory, which the site retries", failed, hit(forge.PatternCUDAOOM, forge.PatternRetry), forge.EndRendezvous, true},
+		{"a line by which it goes on at once", failed, hit("nccl_timeout", forge.PatternRetry), forge.EndRendezvous, true},
+		{"ended by a signal of its own", with(failed, func(e *forge.Evidence) { e.Exits[0].Code, e.Exits[0].Signal = 134, int(syscall.SIGABRT) }), hit("nccl_timeout", forge.PatternRetry), forge.EndRendezvous, true},
+		{"a fault on a GPU, and what the other ranks made of it", with(failed, func(e *forge.Evidence) { e.Cause = forge.StopGPUError }), hit("nccl_timeout", forge.PatternRetry), forge.EndUserExit, true},
+		{"a fault on a GPU, and a line against the node", with(failed, func(e *forge.Evidence) { e.Cause = forge.StopGPUError }), hit("x", forge.PatternExcludeNode), forge.EndUserExit, true},
+		{"a fault on a GPU, and a line that says the same", with(failed, func(e *forge.Evidence) { e.Cause = forge.StopGPUError }), hit("illegal_access", forge.PatternNoRetry), forge.EndKnownFailure, true},
+		{"no step in time", with(failed, func(e *forge.Evidence) { e.Cause = forge.StopStall }), hit("nccl_timeout", forge.PatternRetry), forge.EndStalled, true},
+		{"killed by somebody else", with(failed, func(e *forge.Evidence) { e.Exits[0].Code, e.Exits[0].Signal = 137, int(syscall.SIGKILL) }), hit("nccl_peer", forge.PatternRetry), forge.EndKilledExternally, true},
+		{"an exit code that says what it was", with(failed, func(e *forge.Evidence) { e.Exits[0].Code = forge.ExitNaN }), hit("bus_error", forge.PatternExcludeNode), forge.EndNaN, false},
+		{"a GPU that failed", with(failed, func(e *forge.Evidence) { e.Cause = forge.StopGPUFault }), oom, forge.EndGPUFault, false},
+		{"cancelled", with(failed, func(e *forge.Evidence) { e.Intent = forge.IntentCancel }), hit("bus_error", forge.PatternExcludeNode), forge.EndCancelled, false},
+		{"a clean end", with(failed, func(e *forge.Evidence) { e.Exits[0].Code = 0 }), oom, forge.EndCompleted, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.e.Pattern = tc.hit
+			got, why := forge.Judge(tc.e)
+			if got != tc.want {
+				t.Errorf("Judge = %s (%s), want %s", got, why, tc.want)
+			}
+			if said := strings.Contains(why, "rank 3") && strings.Contains(why, tc.hit.Name) && strings.Contains(why, tc.hit.Line); said != tc.said {
+				t.Errorf("words: %s", why)
+			}
+		})
+	}
+}
+
+func TestAnEndForWhichNoRetryHelpsIsNotRetried(t *testing.T) {
+	for _, r := range []forge.EndReason{forge.EndKnownFailure, forge.EndCUDAOOM} {
+		if r.Disposition() != forge.DisposeFail || r.Infrastructure() {
+			t.Errorf("%s: %s", r, r.Disposition())
+		}
 	}
 }

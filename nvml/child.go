@@ -17,11 +17,15 @@ var errNoLibrary = errors.New("no NVML library (libnvidia-ml.so.1) on this machi
 // childArgs make forged's main call ChildMain with what follows the first.
 var childArgs = []string{"nvml", "inventory"}
 
-// ChildMain is `forged nvml inventory`: one Report as JSON on out. The exit code is 0 when the
-// document was written, whatever it says. Whoever starts it must expect it to die or to hang.
+// ChildMain is `forged nvml inventory`, one Report as JSON on out, and `forged nvml watch`, a line of JSON for each look and for what the driver
+// says by itself, until stdin ends. The exit code is 0 when the document was written, whatever it says. Whoever starts it must expect it to die or
+// to hang.
 func ChildMain(args []string, out io.Writer) int {
+	if len(args) > 0 && args[0] == "watch" {
+		return watchMain(args[1:], os.Stdin, out)
+	}
 	if len(args) != 1 || args[0] != childArgs[1] {
-		fmt.Fprintf(os.Stderr, "forged nvml: want the one argument %q; it prints the GPUs of this machine as JSON\n", childArgs[1])
+		fmt.Fprintf(os.Stderr, "forged nvml: want %q, which prints the GPUs of this machine as JSON, or \"watch\", which goes on telling of them\n", childArgs[1])
 		return 64
 	}
 	if err := json.NewEncoder(out).Encode(look(context.Background())); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/NVIDIA/go-nvml/pkg/dl"
 	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -33,8 +34,8 @@ const (
 )
 
 type reader struct {
-	lib   nv.Interface
-	newer map[string]bool
+	lib nv.Interface
+	has func(function string) bool // whether the library has it; the needed ones it has
 }
 
 // Open loads the library and initialises it. Call it in a child process only.
@@ -57,14 +58,24 @@ func Open() (Reader, error) {
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("the driver's NVML library lacks %s: it is too old for forged", strings.Join(missing, ", "))
 	}
-	r := &reader{lib: nv.New(), newer: map[string]bool{}}
-	for _, name := range []string{symbolMemoryV2, symbolMIGMode, symbolLink, symbolLinkedTo} {
-		r.newer[name] = lib.Lookup(name) == nil
-	}
+	r := &reader{lib: nv.New(), has: remembered(func(name string) bool { return lib.Lookup(name) == nil })}
 	if ret := r.lib.Init(); ret != nv.SUCCESS {
 		return nil, failure("nvmlInit", ret)
 	}
 	return r, nil
+}
+
+// remembered asks once for each name.
+func remembered(has func(string) bool) func(string) bool {
+	var known sync.Map
+	return func(name string) bool {
+		if v, ok := known.Load(name); ok {
+			return v.(bool)
+		}
+		v := has(name)
+		known.Store(name, v)
+		return v
+	}
 }
 
 func failure(call string, ret nv.Return) error {
@@ -128,12 +139,12 @@ func (r *reader) device(index int) device {
 	if total, ret := r.memory(h); ret != nv.ERROR_NOT_SUPPORTED && check("nvmlDeviceGetMemoryInfo", ret) {
 		d.memory = total
 	}
-	if r.newer[symbolMIGMode] {
+	if r.has(symbolMIGMode) {
 		if mode, _, ret := h.GetMigMode(); ret == nv.SUCCESS && mode == nv.DEVICE_MIG_ENABLE && d.sick == "" {
 			d.sick = "MIG mode is on, and MIG instances are not scheduled; switch it off with nvidia-smi -mig 0"
 		}
 	}
-	if r.newer[symbolLink] && r.newer[symbolLinkedTo] && d.sick == "" {
+	if r.has(symbolLink) && r.has(symbolLinkedTo) && d.sick == "" {
 		d.links = links(h)
 	}
 	return d
@@ -163,7 +174,7 @@ func links(h nv.Device) (to []pciAddress) {
 
 // memory prefers v2, which does not count what the driver reserves as used.
 func (r *reader) memory(h nv.Device) (total uint64, ret nv.Return) {
-	if r.newer[symbolMemoryV2] {
+	if r.has(symbolMemoryV2) {
 		if m, ret := h.GetMemoryInfo_v2(); ret == nv.SUCCESS {
 			return m.Total, ret
 		}

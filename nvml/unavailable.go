@@ -4,6 +4,9 @@ package nvml
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"os"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
@@ -46,4 +49,10 @@ func (*Watcher) Now(context.Context) (forge.GPULook, error) { return forge.GPULo
 // Inventory answers KindUnavailable: this build has no NVML.
 func Inventory(context.Context, string, time.Duration) (Report, error) {
 	return Report{}, errUnavailable()
+}
+
+// watchMain has nothing to tell of: this build has no NVML.
+func watchMain([]string, io.Reader, io.Writer) int {
+	fmt.Fprintln(os.Stderr, errUnavailable())
+	return 69
 }

@@ -29,6 +29,9 @@ func crowded(nodes int) forge.Snapshot {
 
 // A daemon with thousands of runs stood still for minutes while a plan that stopped most of them was judged.
 func TestAPlanThatStopsThousandsIsJudgedInProportionToItsSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of planning")
+	}
 	for _, name := range []string{"default", "fair"} {
 		t.Run(name, func(t *testing.T) {
 			policy := preset(name)

@@ -107,6 +107,9 @@ func TestStoppingComesToAnEnd(t *testing.T) {
 // TestAgeingRunsGetTheirPart: under a stream of short runs that alone would fill the cluster for ever, those who have waited too long get at least
 // AgeShare of all GPU time in any 24 hours in which some of them wait.
 func TestAgeingRunsGetTheirPart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of planning")
+	}
 	for _, blind := range []bool{false, true} {
 		for _, width := range []int{2, 3} { // a part that widths do not divide is exceeded, not missed: 20 GPUs, a tenth
 			t.Run(fmt.Sprintf("nothing known: %v, of %d GPUs each", blind, width), func(t *testing.T) { ageing(t, preset("default"), blind, width, 0.1) })

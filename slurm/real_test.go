@@ -30,6 +30,9 @@ func shimFor(t *testing.T) string {
 }
 
 func TestARealClusterIsSeenAsItIs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 4, GPUs: 2, Conf: []string{
 		"PartitionName=small Nodes=n1,n2 MaxTime=60 MaxNodes=1 OverSubscribe=EXCLUSIVE State=UP"}}, func(t *testing.T, c *slurmtest.Cluster) {
 		shim := shimFor(t)
@@ -214,6 +217,9 @@ func nothingIsLeft(t *testing.T, c *slurmtest.Cluster, o Options) {
 }
 
 func TestTheAccountingOfARealClusterCountsWhatForgeCounts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Accounting: true})
 	o := Options{Cluster: "hpc", Tools: Tools{Bin: c.Bin, Conf: c.Conf}}
 	run := forge.RunID("01JD0000000000000000000000")

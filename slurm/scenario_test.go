@@ -26,6 +26,9 @@ var (
 )
 
 func TestGangOnSlurm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 4, GPUs: 4}, gangOnSlurm)
 }
@@ -274,6 +277,9 @@ func twice(t *testing.T, c *slurmtest.Cluster, job slurm.Job) string {
 }
 
 func TestAnswerOfSbatchIsLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"MessageTimeout=3"}})
 	b := newBench(t, c, 2, 1, hold)
@@ -312,6 +318,9 @@ func TestAnswerOfSbatchIsLost(t *testing.T) {
 }
 
 func TestControllerIsAway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"MessageTimeout=3"}})
 	b := newBench(t, c, 2, 1, saves).submit()
@@ -338,6 +347,9 @@ func TestControllerIsAway(t *testing.T) {
 }
 
 func TestNodeOfTheGangFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 3, GPUs: 2, Conf: []string{"MessageTimeout=2"}}, nodeOfTheGangFails)
 }
@@ -356,6 +368,9 @@ func nodeOfTheGangFails(t *testing.T, c *slurmtest.Cluster) {
 }
 
 func TestGangIsPreemptedBySlurm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PreemptType=preempt/partition_prio", "PreemptMode=CANCEL",
 		"PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=10 State=UP", "PartitionName=first Nodes=ALL MaxTime=INFINITE PriorityTier=10 State=UP"}}, gangIsPreempted)
@@ -372,6 +387,9 @@ func gangIsPreempted(t *testing.T, c *slurmtest.Cluster) {
 }
 
 func TestAccountingSaysWhoCancelledIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 1, GPUs: 2, Accounting: true}, accountingSaysWhoCancelledIt)
 }
@@ -387,6 +405,9 @@ func accountingSaysWhoCancelledIt(t *testing.T, c *slurmtest.Cluster) {
 }
 
 func TestJobIsForgottenBeforeItIsAskedFor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 1, GPUs: 2, Conf: []string{"MinJobAge=2"}})
 	b := newBench(t, c, 1, 1, hold).submit()
@@ -413,6 +434,9 @@ func TestJobIsForgottenBeforeItIsAskedFor(t *testing.T) {
 }
 
 func TestQueueThatIsNotToWaitFor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 2, Conf: []string{"PartitionName=main Nodes=ALL Default=YES MaxTime=1 State=UP"}})
 	t.Run("a reason that never clears holds the run with Slurm's words", func(t *testing.T) {
@@ -485,6 +509,9 @@ func calls(t *testing.T, bin string) int {
 }
 
 func TestSqueueMisbehaves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 4})
 	for _, what := range []string{"hang", "empty", "garbage"} {

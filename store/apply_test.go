@@ -18,7 +18,9 @@ type commits struct {
 
 func watched(t *testing.T) (*store.DB, *commits) {
 	c := &commits{}
-	return storetest.OpenAt(t, filepath.Join(t.TempDir(), "forge.db"), store.Options{OnCommit: func(d []forge.Delta) {
+	path := filepath.Join(t.TempDir(), "forge.db")
+	storetest.Fresh(t, path)
+	return storetest.OpenAt(t, path, store.Options{OnCommit: func(d []forge.Delta) {
 		c.all = append(c.all, d)
 		if c.at != nil {
 			c.at(len(c.all))

@@ -27,7 +27,9 @@ type meteredSite struct {
 func metered(t *testing.T) *meteredSite {
 	s := &meteredSite{t: t}
 	s.clock.Store(time.Date(2026, 11, 1, 6, 0, 0, 0, time.UTC).UnixNano())
-	s.DB = storetest.OpenAt(t, filepath.Join(t.TempDir(), "forge.db"), store.Options{Now: s.now, OnCommit: func(all []forge.Delta) {
+	path := filepath.Join(t.TempDir(), "forge.db")
+	storetest.Fresh(t, path)
+	s.DB = storetest.OpenAt(t, path, store.Options{Now: s.now, OnCommit: func(all []forge.Delta) {
 		for _, d := range all {
 			if d.Tenant != nil {
 				s.told = d.Tenant

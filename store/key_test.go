@@ -24,7 +24,9 @@ func openSite(t *testing.T) *site {
 	t.Helper()
 	clock := &atomic.Int64{}
 	clock.Store(time.Date(2026, 11, 25, 10, 0, 30, 0, time.UTC).UnixNano())
-	db := storetest.OpenAt(t, filepath.Join(t.TempDir(), "forge.db"), store.Options{Now: func() time.Time { return time.Unix(0, clock.Load()) }})
+	path := filepath.Join(t.TempDir(), "forge.db")
+	storetest.Fresh(t, path)
+	db := storetest.OpenAt(t, path, store.Options{Now: func() time.Time { return time.Unix(0, clock.Load()) }})
 	tenant, err := db.CreateTenant(ctx, "acme")
 	must(t, err)
 	s := &site{DB: db, clock: clock}

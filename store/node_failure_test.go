@@ -21,7 +21,9 @@ type failing struct {
 
 func startFailing(t *testing.T) *failing {
 	f := &failing{now: time.Now(), told: map[forge.NodeName]forge.Node{}}
-	db := storetest.OpenAt(t, filepath.Join(t.TempDir(), "forge.db"), store.Options{OnCommit: func(deltas []forge.Delta) {
+	path := filepath.Join(t.TempDir(), "forge.db")
+	storetest.Fresh(t, path)
+	db := storetest.OpenAt(t, path, store.Options{OnCommit: func(deltas []forge.Delta) {
 		for _, x := range deltas {
 			if x.Node != nil {
 				f.told[x.Node.Name] = *x.Node

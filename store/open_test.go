@@ -32,7 +32,7 @@ func TestOpen(t *testing.T) {
 		}
 	})
 	t.Run("the pragmas are what durability rests on", func(t *testing.T) {
-		db := storetest.Open(t)
+		db := storetest.OpenAt(t, filepath.Join(t.TempDir(), "forge.db"), store.Options{})
 		if mode, err := db.Text(ctx, `PRAGMA journal_mode`); err != nil || mode != "wal" {
 			t.Fatalf("journal_mode %q, %v; want wal", mode, err)
 		}

@@ -73,6 +73,9 @@ func me(t *testing.T) string {
 }
 
 func TestAShellBesideARankOnARealCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 2, GPUs: 2}, aShellBesideARank)
 }
 

@@ -2,12 +2,17 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 )
+
+// notInFast is how the reason begins that a test gives when it leaves itself out under -short. internal/archtest sees to it that
+// no other test skips itself.
+const notInFast = "not in test-fast: "
 
 // goEvent is one line of go test -json.
 type goEvent struct {
@@ -106,6 +111,8 @@ func (p *goPackage) count(log io.Writer) tally {
 		switch {
 		case end == "pass" && !parent[name]:
 			t.passed++
+		case end == "skip" && bytes.Contains(p.output[name], []byte(notInFast)):
+			t.leftOut = append(t.leftOut, full)
 		case end == "skip":
 			t.skipped = append(t.skipped, full)
 			_, _ = log.Write(p.output[name])

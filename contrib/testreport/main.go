@@ -90,6 +90,9 @@ func runAll(ctx context.Context, w io.Writer, b *bench, steps []step) error {
 	if len(failed) > 1 {
 		fmt.Fprintf(w, "\n%v\n", errors.Join(failed...))
 	}
+	if len(sum.leftOut) > 0 {
+		fmt.Fprintf(w, "%d tests were left out for their length; make test runs them\n", len(sum.leftOut))
+	}
 	if sum.tests() > 0 {
 		fmt.Fprintln(w, sum.closing())
 	}

@@ -18,6 +18,7 @@ func TestRealGoTest(t *testing.T) {
 		"broken/a_test.go":   "package broken\nimport \"testing\"\nfunc TestA(t *testing.T) { undefinedName() }\n",
 		"panics/a_test.go":   "package panics\nimport \"testing\"\nfunc TestA(t *testing.T) { panic(\"at the disco\") }\n",
 		"leaves/a_test.go":   "package leaves\nimport (\"os\"; \"testing\")\nfunc TestA(t *testing.T) {}\nfunc TestB(t *testing.T) { os.Exit(0) }\n",
+		"lengthy/a_test.go":  "package lengthy\nimport \"testing\"\nfunc TestA(t *testing.T) { t.Sk" + "ip(\"not in test-fast: a Slurm cluster\") }\n",
 		"nothing/nothing.go": "package nothing\n",
 	} {
 		path := filepath.Join(dir, name)
@@ -41,6 +42,9 @@ func TestRealGoTest(t *testing.T) {
 	want := []string{"example.org/m/broken (the package)", "example.org/m/leaves TestB", "example.org/m/panics TestA"}
 	if got.passed != 3 || !slices.Equal(got.failed, want) || len(got.skipped) != 0 {
 		t.Errorf("got %+v, want 3 passed and failed %q", got, want)
+	}
+	if !slices.Equal(got.leftOut, []string{"example.org/m/lengthy TestA"}) {
+		t.Errorf("left out of test-fast are %q", got.leftOut)
 	}
 	for _, text := range []string{"undefinedName", "at the disco"} {
 		if !strings.Contains(log.String(), text) {

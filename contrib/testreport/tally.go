@@ -12,12 +12,14 @@ type tally struct {
 	passed  int
 	failed  []string
 	skipped []string
+	leftOut []string // of make test-fast, for their length
 }
 
 func (t *tally) add(o tally) {
 	t.passed += o.passed
 	t.failed = append(t.failed, o.failed...)
 	t.skipped = append(t.skipped, o.skipped...)
+	t.leftOut = append(t.leftOut, o.leftOut...)
 }
 
 func (t tally) tests() int { return t.passed + len(t.failed) + len(t.skipped) }
@@ -38,6 +40,9 @@ func (t tally) verdict(counts bool) error {
 func (t tally) column() string {
 	if t.tests() == 0 {
 		return ""
+	}
+	if len(t.leftOut) > 0 {
+		return fmt.Sprintf("   %d passed, %d left out", t.passed, len(t.leftOut))
 	}
 	return fmt.Sprintf("   %d passed", t.passed)
 }

@@ -75,6 +75,16 @@ func TestReadGoTest(t *testing.T) {
 		})
 	}
 
+	t.Run("a test that leaves itself out of test-fast is no skipped test, and one that gives another reason is", func(t *testing.T) {
+		in := stream("run A", "run B", "run B/x") + `{"Action":"output","Package":"github.com/forge-ml/forge-ml/p","Test":"A","Output":"    a_test.go:7: not in test-fast: a Slurm cluster\n"}
+{"Action":"output","Package":"github.com/forge-ml/forge-ml/p","Test":"B/x","Output":"    a_test.go:9: no root\n"}
+` + stream("skip A", "skip B/x", "pass B", "pass")
+		got, err := readGoTest(strings.NewReader(in), io.Discard)
+		if err != nil || !slices.Equal(got.leftOut, []string{"p A"}) || !slices.Equal(got.skipped, []string{"p B/x"}) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	})
+
 	t.Run("what a failed test said is shown, what a passed one said is not", func(t *testing.T) {
 		var log bytes.Buffer
 		in := `{"Action":"run","Package":"p","Test":"A"}
@@ -111,6 +121,39 @@ func TestReadJUnit(t *testing.T) {
 	}
 	if _, err := readJUnit(strings.NewReader("<testsuites><testsuite>")); err == nil {
 		t.Fatal("a truncated file was accepted")
+	}
+}
+
+func TestNothingIsLeftOutForItsLengthUnlessAskedToBeShort(t *testing.T) {
+	dir := t.TempDir()
+	said := stream("run A", "run B") + `{"Action":"output","Package":"github.com/forge-ml/forge-ml/p","Test":"A","Output":"    a_test.go:7: not in test-fast: a Slurm cluster"}` + "\n" + stream("skip A", "pass B", "pass")
+	if err := os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\ncat <<'END'\n"+said+"END\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for arg, fails := range map[string]bool{"-short": false, "-race": true} {
+		got, err := runGoTest(t.Context(), &bench{out: dir}, io.Discard, "go test", nil, []string{arg, "./..."})
+		if err != nil || got.passed != 1 || (got.verdict(true) != nil) != fails || (len(got.leftOut) == 0) != fails {
+			t.Errorf("with %s: %+v, %v", arg, got, err)
+		}
+	}
+}
+
+func TestThePackageThatIsTestedAsItShipsIsNotTestedTwiceInFast(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\ncase $1 in\nlist) printf 'm/cmd/forgectl\\nm/cmd/forgectl/x\\nm/store\\n' ;;\n*) echo \"$@\" >" + dir + "/asked ;;\nesac\n"
+	if err := os.WriteFile(filepath.Join(dir, "go"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	if _, err := goTestsBut("go test", "./cmd/forgectl", "-short").do(t.Context(), &bench{out: dir}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if asked, err := os.ReadFile(filepath.Join(dir, "asked")); err != nil || !strings.HasSuffix(string(asked), " -short m/cmd/forgectl/x m/store\n") {
+		t.Errorf("asked for %q, %v", asked, err)
+	}
+	if _, err := goTestsBut("go test", "./cmd/gone", "-short").do(t.Context(), &bench{out: dir}, io.Discard); err == nil {
+		t.Error("a package that is not there was left out")
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -17,8 +19,10 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
 	"github.com/forge-ml/forge-ml/internal/executortest"
+	"github.com/forge-ml/forge-ml/recipes"
 	"github.com/forge-ml/forge-ml/scheduler"
 	"github.com/forge-ml/forge-ml/store"
+	"github.com/forge-ml/forge-ml/store/storetest"
 )
 
 // rig is a real daemon on a real store, with a fake executor that moves when the test says so.
@@ -48,6 +52,10 @@ func shortDir(t *testing.T) string {
 func start(t *testing.T, slots int, change ...func(o *Options)) *rig {
 	t.Helper()
 	dir := shortDir(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Fresh(t, filepath.Join(dir, dbFile))
 	made, err := Init(t.Context(), dir, "admin", NoUID)
 	if err != nil {
 		t.Fatal(err)
@@ -60,8 +68,34 @@ func start(t *testing.T, slots int, change ...func(o *Options)) *rig {
 	return r
 }
 
+// lendCode spares a state directory the training package of its own, each of whose files New would write to the disk; it still
+// reads them all and finds the package whole.
+func lendCode(t *testing.T, dir string) {
+	t.Helper()
+	code, err := sharedCode()
+	if err == nil {
+		err = os.Symlink(code, filepath.Join(dir, pythonDir))
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+}
+
+// codeDir is for all tests; TestMain removes it.
+var (
+	codeDir    string
+	sharedCode = sync.OnceValues(func() (string, error) {
+		var err error
+		if codeDir, err = os.MkdirTemp("", "forge-code"); err == nil {
+			_, err = recipes.ExtractPython(codeDir)
+		}
+		return codeDir, err
+	})
+)
+
 func serveOn(t *testing.T, dir string, fake *executortest.Fake, change ...func(o *Options)) *rig {
 	t.Helper()
+	lendCode(t, dir)
 	cfg, err := Config{StateDir: dir, Listen: ListenConfig{Socket: filepath.Join("/tmp", fmt.Sprintf("f%d.sock", time.Now().UnixNano())), TCP: TCPOff},
 		Policy: PolicyConfig{Preset: "fair"}, Retry: RetryConfig{BackoffMin: forge.Duration(time.Millisecond), BackoffMax: forge.Duration(time.Second)}}.resolve()
 	if err != nil {
@@ -159,6 +193,9 @@ func (r *rig) launched(t *testing.T, id forge.RunID, n int) string {
 }
 
 func TestSixtyFourSubmittersAtFullSpeedDoNotStarveDecisions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of load")
+	}
 	r := start(t, 4)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -36,7 +36,11 @@ func TestMain(m *testing.M) {
 		}
 		syscall.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if codeDir != "" {
+		_ = os.RemoveAll(codeDir)
+	}
+	os.Exit(code)
 }
 
 func serveInstant(dir string) error {

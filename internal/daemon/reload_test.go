@@ -323,6 +323,9 @@ func (r *rig) post(t *testing.T, addr, body string) int {
 }
 
 func TestReloadsUnderLoadLoseNoRequest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of load")
+	}
 	r := startReloader(t)
 	sock := r.live().cfg.Listen.Socket
 	ctx, cancel := context.WithCancel(t.Context())

@@ -134,6 +134,9 @@ func listed(name string, data []byte) BackupFile {
 }
 
 func TestABackupThatIsNotWholeIsRefusedAndNothingIsLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a daemon, a backup and a restore for each case")
+	}
 	_, good := backedUp(t)
 	evil := func(name string, kind byte) func(*BackupManifest, []member) []member {
 		return func(m *BackupManifest, all []member) []member {
@@ -383,6 +386,9 @@ func (r *rig) waitsFor(t *testing.T, says string) {
 }
 
 func TestARestoredDatabaseWaitsForWhatItDoesNotKnow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a daemon, a backup and a restore for each case")
+	}
 	stranger := forge.RunID("01STRANGERSTRANGERSTRANGER")
 	for _, tc := range []struct {
 		name string

@@ -64,6 +64,9 @@ func TestSamplesAreThoseOfTheNewestAttemptForEachStep(t *testing.T) {
 }
 
 func TestLongSamplesAreReadFromTheEndAndNotWithoutBound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of load")
+	}
 	r := start(t, 1)
 	run := r.submit(t, script(1))
 	key := r.launched(t, run.ID, 1)

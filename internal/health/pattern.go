@@ -15,7 +15,7 @@ import (
 const (
 	maxLines    = 400     // the last of a rank's output
 	maxLine     = 4 << 10 // of a line, or of what a carriage return has left of it
-	maxRest     = 64 << 10
+	maxRest     = 16 << 10
 	maxShown    = 300
 	maxPatterns = 200
 	maxMatch    = 500

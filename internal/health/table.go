@@ -77,7 +77,7 @@ func wrong(field, format string, args ...any) *fault {
 }
 
 func (f *fault) invalid(where string) *forge.Error {
-	return forge.Invalidf(where+"."+f.field, "%w", f.err).WithHint("docs/gpu-health.md has every rule, field and value")
+	return forge.Invalidf(strings.TrimSuffix(where+"."+f.field, "."), "%w", f.err).WithHint("docs/gpu-health.md has every rule, field and value")
 }
 
 var xidRuleName = regexp.MustCompile(`^xid_([1-9][0-9]{0,3})$`)

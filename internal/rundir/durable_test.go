@@ -213,6 +213,9 @@ func TestClaim(t *testing.T) {
 		}
 	})
 	t.Run("a shim and forged race: exactly one wins, a thousand times", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("not in test-fast: a thousand claims, each on the disk")
+		}
 		dir := t.TempDir()
 		wins := map[bool]int{}
 		for n := 1; n <= 1000; n++ {

@@ -112,6 +112,9 @@ func ended(t *testing.T, c *slurmtest.Cluster, id, code string) {
 }
 
 func TestOnARealCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	slurmtest.OnEachVersion(t, slurmtest.Options{Nodes: 3, GPUs: 2}, onARealCluster)
 }
 
@@ -237,6 +240,9 @@ func onARealCluster(t *testing.T, c *slurmtest.Cluster) {
 }
 
 func TestNodesWithNetworksOfTheirOwnFindEachOther(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, GPUs: 1, Netns: true}) // needs root
 	a := handedOver(t, 2, 1, []string{self(t), "meet"}, nil)
 	sbatch(t, c, a, 2, 1)

@@ -23,6 +23,9 @@ func TestAGangSeesItsGPUs(t *testing.T) {
 }
 
 func TestAKilledNodeIsDown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2})
 	if err := c.KillNode("n2"); err != nil {
@@ -41,6 +44,9 @@ func TestAKilledNodeIsDown(t *testing.T) {
 }
 
 func TestTheControllerComesBackWithItsJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 1})
 	job := strings.TrimSpace(c.Must(t, "sbatch", "--parsable", "--job-name=saved-job", "--output=/dev/null", "--wrap", "sleep 1000"))
@@ -63,6 +69,9 @@ func TestTheControllerComesBackWithItsJobs(t *testing.T) {
 }
 
 func TestACutLinkSeparatesANodeThatGoesOn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, Netns: true})
 	hosts := strings.Fields(c.Must(t, "srun", "--nodes=2", "--ntasks-per-node=1", "hostname"))
@@ -89,6 +98,9 @@ func TestACutLinkSeparatesANodeThatGoesOn(t *testing.T) {
 }
 
 func TestPowerLossEndsWhatRanOnTheNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2})
 	pids := func() int { b, _ := filepath.Glob(filepath.Join(c.Dir, "pid.*")); return len(b) }
@@ -105,6 +117,9 @@ func TestPowerLossEndsWhatRanOnTheNode(t *testing.T) {
 }
 
 func TestAccountingKnowsWhatRan(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 1, Accounting: true})
 	_, err := c.Run("sbatch", "--wait", "--output=/dev/null", "--gpus=2", "--wrap", "exit 3")
@@ -121,6 +136,9 @@ func TestAccountingKnowsWhatRan(t *testing.T) {
 }
 
 func TestTheOtherVersionIsTheOther(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 2, Version: "24.11"})
 	out := c.Must(t, "srun", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1", "bash", "-c", "scontrol --version; python3 -c 'print(6*7)'; echo \"$0\"", "two  words")
@@ -132,6 +150,9 @@ func TestTheOtherVersionIsTheOther(t *testing.T) {
 }
 
 func TestItWorksWithoutRoot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	const nobody = 65534
 	for _, o := range []slurmtest.Options{{}, {Version: "24.11", Accounting: true}} {
@@ -145,6 +166,9 @@ func TestItWorksWithoutRoot(t *testing.T) {
 }
 
 func TestDownLeavesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	c, err := slurmtest.Start(t.Context(), slurmtest.Options{Nodes: 2})
 	must(t, err)
@@ -179,6 +203,9 @@ func nodeState(t testing.TB, c *slurmtest.Cluster, node string) string {
 }
 
 func TestClustersLiveSideBySide(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	a := slurmtest.Up(t, slurmtest.Options{Nodes: 1})
 	b := slurmtest.Up(t, slurmtest.Options{Nodes: 1, Version: "24.11", Netns: true})

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 
 // A test binary that go test kills runs no cleanup.
 func TestAClusterDoesNotOutliveTheProcessThatStartedIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	t.Parallel()
 	owner := exec.Command(os.Args[0])
 	owner.Env = append(os.Environ(), asOwner+"=1")
