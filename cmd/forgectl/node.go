@@ -215,7 +215,7 @@ func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
 		}
 		p.fields("fault", what+", last "+p.time(f.LastAt))
 	}
-	p.nodeGPUs(n.GPUs)
+	p.nodeGPUs(n.Health)
 	return p.done(nil)
 }
 

@@ -218,8 +218,8 @@ func TestAGPUWithAFatalXIDTakesNothingUntilItWasResetAlsoOverARestart(t *testing
 		}
 	}
 	d, err := nodes{g.Daemon}.Node(t.Context(), g.op, "", "n1")
-	if err != nil || d.GPUs[0].Health != api.GPUHeld || len(d.GPUs[0].Holds) != 1 || !strings.Contains(d.GPUs[0].Holds[0].Waits, "reset") || len(d.GPUs[0].XIDs) != 1 || d.GPUs[1].Health != api.GPUWell {
-		t.Errorf("%+v, %v", d.GPUs, err)
+	if err != nil || d.Health[0].Health != api.GPUHeld || len(d.Health[0].Holds) != 1 || !strings.Contains(d.Health[0].Holds[0].Waits, "reset") || len(d.Health[0].XIDs) != 1 || d.Health[1].Health != api.GPUWell {
+		t.Errorf("%+v, %v", d.Health, err)
 	}
 	g.look = time.Now() // a reset counts when it is seen after the hold
 	reset := g.well(time.Second, "GPU-a", "GPU-b")

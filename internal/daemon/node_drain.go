@@ -61,7 +61,7 @@ func (s nodes) Node(ctx context.Context, p forge.Principal, cluster, node string
 	if n.Drain == nil {
 		out.KeptOut = n.Suspect
 	}
-	if out.GPUs, out.Use, err = s.health(ctx, n); err != nil {
+	if out.Health, out.Use, err = s.health(ctx, n); err != nil {
 		return api.NodeDetail{}, err
 	}
 	runs := map[forge.EndReason]map[forge.RunID]bool{}

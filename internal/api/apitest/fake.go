@@ -94,7 +94,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Measures: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, Events: f, Recipes: f, Evals: f, Schedules: f, Costs: f, Snapshots: f, Bundles: f, GC: f, Hooks: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Measures: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, NodeGPUs: f, Events: f, Recipes: f, Evals: f, Schedules: f, Costs: f, Snapshots: f, Bundles: f, GC: f, Hooks: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

@@ -45,7 +45,7 @@ func (f *Fake) Node(_ context.Context, _ forge.Principal, cluster, node string) 
 		return api.NodeDetail{}, err
 	}
 	out := f.failures[node]
-	d := api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, Failures: append([]api.NodeFailures{}, out.Failures...), GPUs: append([]api.GPUDetail{}, out.GPUs...), Use: out.Use}
+	d := api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, Failures: append([]api.NodeFailures{}, out.Failures...), Health: append([]api.GPUDetail{}, out.Health...), Use: out.Use}
 	return d, nil
 }
 
@@ -87,7 +87,7 @@ func (f *Fake) SetNodeHealth(node string, gpus []api.GPUDetail, use *api.NodeUse
 		f.failures = map[string]api.NodeDetail{}
 	}
 	d := f.failures[node]
-	d.GPUs, d.Use = gpus, use
+	d.Health, d.Use = gpus, use
 	f.failures[node] = d
 	f.nodeEvents = events
 }

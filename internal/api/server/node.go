@@ -17,13 +17,13 @@ type NodeInput struct {
 	Cluster string `query:"cluster" maxLength:"64" doc:"Its cluster; needed only where several have a node of that name"`
 }
 
-// gpuInput names a node, or one of its GPUs.
-type gpuInput struct {
+// GPUInput names a node, or one of its GPUs.
+type GPUInput struct {
 	NodeInput
 	GPU string `query:"gpu" maxLength:"96" doc:"Only this GPU of it: its UUID, or the number of its slot"`
 }
 
-func (in *gpuInput) at() api.NodeAt {
+func (in *GPUInput) at() api.NodeAt {
 	return api.NodeAt{Cluster: in.Cluster, Node: in.Node, GPU: in.GPU}
 }
 
@@ -68,7 +68,7 @@ func (s *server) nodes() {
 		doc:     "For operators. What runs there goes on. The cluster's batch system is told only where the cluster's configuration says so, with forge's own prefix in the reason.",
 		errors:  []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindPrecondition},
 	}, func(ctx context.Context, p forge.Principal, in *struct {
-		gpuInput
+		GPUInput
 		Body api.DrainRequest
 	}) (api.NodeChanged, error) {
 		if in.GPU != "" {
@@ -81,7 +81,7 @@ func (s *server) nodes() {
 		summary: "Let a drained node, or one of its GPUs, take work again",
 		doc:     "For operators. What rules of GPU health hold back is let back as well, and a GPU that is missing is forgotten. Only forge's own drain is undone: one that somebody made in the cluster's batch system stays, and the answer says so.",
 		errors:  []forge.Kind{forge.KindInvalid, forge.KindNotFound, forge.KindPrecondition, forge.KindUnavailable},
-	}, func(ctx context.Context, p forge.Principal, in *gpuInput) (api.NodeChanged, error) {
+	}, func(ctx context.Context, p forge.Principal, in *GPUInput) (api.NodeChanged, error) {
 		if in.GPU != "" {
 			return s.NodeGPUs.UndrainGPU(ctx, p, in.at())
 		}
