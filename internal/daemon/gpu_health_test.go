@@ -141,7 +141,9 @@ func (g *gpuRig) node(t *testing.T) api.NodeView {
 
 func (g *gpuRig) awaitNode(t *testing.T, what string, ok func(api.NodeView) bool) api.NodeView {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
 		n := g.node(t)
 		if ok(n) {
 			return n
@@ -149,7 +151,6 @@ func (g *gpuRig) awaitNode(t *testing.T, what string, ok func(api.NodeView) bool
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: %+v", what, n)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

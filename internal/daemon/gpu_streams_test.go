@@ -92,8 +92,10 @@ func TestWhatShimsSeeInABatchSystemHoldsTheirNodeBack(t *testing.T) {
 	for _, k := range keys {
 		r.fake.Finish(k, 0)
 	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for deadline := time.Now().Add(20 * time.Second); len(r.streamsOf(c)) > 0 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
+		<-tick.C
 	}
 	if reader.read(t.Context(), c, turn, time.Minute); len(turn.at) != 0 || len(r.gpus.jobs) != 0 {
 		t.Errorf("%d and %d are remembered of what has ended", len(turn.at), len(r.gpus.jobs))
