@@ -67,6 +67,10 @@ const (
 	EventNodeDrained       EventType = "node.drained"
 	EventNodeUndrained     EventType = "node.undrained"
 	EventGPUForeign        EventType = "gpu.foreign_use" // a process uses a GPU that it was not given
+	EventNodeHeld          EventType = "node.held"       // a rule of GPU health keeps new work away from a GPU, or from a node
+	EventNodeReturned      EventType = "node.returned"   // what a rule held back is let back, after a check
+	EventNodeGPU           EventType = "node.gpu"        // a GPU is missing, is back, is new, is forgotten
+	EventNodeWatch         EventType = "node.watch"      // how far what NVML says of a node can be relied on
 	EventClusterPaused     EventType = "cluster.paused"
 	EventClusterResumed    EventType = "cluster.resumed"
 	EventDaemonStarted     EventType = "daemon.started"
@@ -106,7 +110,7 @@ var EventTypes = []EventType{
 	EventRunPreempted, EventNodeChanged, EventClusterPaused, EventClusterResumed, EventDaemonStarted, EventDaemonStopped,
 	EventConfigReloaded, EventConfigRefused, EventBackupMade, EventBackupRestored, EventPlanRefused,
 	EventRunPreemptAsked, EventRunClaimed, EventRunHandedOver, EventRunQueued, EventRunAllocated,
-	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
+	EventRunInterruptAsked, EventNodeDrained, EventNodeUndrained, EventNodeHeld, EventNodeReturned, EventNodeGPU, EventNodeWatch, EventTenantChanged, EventRunPriority, EventRunRoom, EventRunPinned,
 	EventDatasetScanned, EventDatasetEdited, EventDatasetWaived, EventDatasetDeleted, EventDatasetPurged,
 	EventModelStage, EventModelAlias, EventModelRemoved, EventEvalImported, EventEvalRegressed, EventScheduleAdded, EventScheduleChanged, EventScheduleRemoved, EventScheduleFired, EventScheduleSkipped, EventHookAdded, EventHookRemoved, EventHookFailed, EventHookPaused, EventHookResumed, EventBudgetChanged, EventBudgetWarned, EventBudgetSpent, EventGCDone, EventRunGPUsHeld, EventGPUForeign,
 }

@@ -64,7 +64,7 @@ var groupTypes = map[HookGroup][]EventType{
 	GroupRegression: {EventEvalRegressed},
 	GroupRunEnd:     {EventRunEnded},
 	GroupHold:       {EventRunHeld},
-	GroupNode:       {EventNodeChanged},
+	GroupNode:       {EventNodeChanged, EventNodeHeld, EventNodeReturned, EventNodeGPU, EventNodeWatch},
 	GroupBudget:     {EventBudgetWarned, EventBudgetSpent},
 	GroupSchedule:   {EventScheduleFired, EventScheduleSkipped},
 }
@@ -121,7 +121,7 @@ func (h *Hook) Hears(e *Event) bool {
 		return false
 	}
 	asked := slices.ContainsFunc(h.On, func(word string) bool {
-		if word == string(GroupNode) && e.Type == EventNodeChanged {
+		if word == string(GroupNode) && (e.Type == EventNodeChanged || e.Type == EventNodeWatch) {
 			return !wentWell(e) // a sick node is what the group is for
 		}
 		return word == string(e.Type) || slices.Contains(HookGroup(word).Types(), e.Type)
@@ -136,6 +136,8 @@ func wentWell(e *Event) bool {
 		return e.Reason == string(EndCompleted) || e.Reason == string(EndCancelled) || strings.HasPrefix(e.Reason, "checkpointed")
 	case EventNodeChanged:
 		return e.Reason == string(NodeReady)
+	case EventNodeWatch:
+		return e.Reason == string(NVMLOK)
 	}
 	return false
 }

@@ -15,6 +15,7 @@ type Node struct {
 	SeenAt    time.Time         `json:"seen_at"`
 	Batch     *NodeBatch        `json:"batch,omitempty" doc:"What the cluster's batch system says of it; absent where there is none"`
 	Drain     *Drain            `json:"drain,omitempty" doc:"An operator's word that nothing new goes here"`
+	Holds     []NodeHold        `json:"holds,omitempty" doc:"What is held back of it, by rules of GPU health and by operators; an operator's word on the whole node is in drain"`
 	Failures  int               `json:"failure_score,omitempty" doc:"Failures of late that are blamed on it, each fading to half in a week; among equal nodes the one with fewer is taken"`
 	Suspect   string            `json:"suspect,omitempty" doc:"The evidence of the last day against it: runs go elsewhere while elsewhere fits"`
 	Version   int64             `json:"-"`

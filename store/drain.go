@@ -68,6 +68,14 @@ func (t *Tenant) UndrainNode(ctx context.Context, cluster forge.ClusterName, nod
 		if err != nil {
 			return err
 		}
+		rules, err := tx.letRulesGo(n)
+		if err != nil {
+			return err
+		}
+		if n.Drain == nil && rules > 0 {
+			return tx.operatorSaid(n, forge.EventNodeUndrained, forge.NodeEventUndrain, t.p.Actor(), "",
+				fmt.Sprintf("node %s of %s is no longer held back by rules of GPU health", node, cluster), "by "+t.p.Actor())
+		}
 		if n.Drain == nil && forgiven > 0 {
 			n.Failures, n.Suspect = 0, ""
 			tx.emit(forge.Delta{Node: &n})
@@ -85,6 +93,21 @@ func (t *Tenant) UndrainNode(ctx context.Context, cluster forge.ClusterName, nod
 		}
 		return tx.drainChanged(n, nil, forge.Event{Actor: t.p.Actor(), Type: forge.EventNodeUndrained, Message: fmt.Sprintf("node %s of %s may take work again; it was drained: %s", node, cluster, n.Drain.Reason)})
 	})
+}
+
+// letRulesGo lets go of what rules hold of the node as a whole. What holds single GPUs back stays.
+func (t *tx) letRulesGo(n forge.Node) (count int64, err error) {
+	for _, h := range n.Holds {
+		if !n.HoldsNode(h) {
+			continue
+		}
+		c, err := t.exec(`DELETE FROM gpu_drains WHERE cluster = ? AND node = ? AND uuid = ? AND rule = ?`, string(n.Cluster), string(n.Name), h.UUID, h.Rule)
+		if err != nil {
+			return count, err
+		}
+		count += c
+	}
+	return count, nil
 }
 
 // DrainedOutside notes that the cluster's batch system was told of a drain as well, or no longer knows of it.
@@ -151,5 +174,12 @@ func (t *tx) drainChanged(was forge.Node, d *forge.Drain, e forge.Event) error {
 	}
 	t.emit(forge.Delta{Node: &n})
 	e.Data = map[string]any{"cluster": string(n.Cluster), "node": string(n.Name)}
+	kind, words := forge.NodeEventUndrain, "by "+e.Actor
+	if d != nil {
+		kind, words = forge.NodeEventDrained, "by "+d.By+": "+d.Reason
+	}
+	if err := t.nodeEvent(forge.NodeEvent{Cluster: n.Cluster, Node: n.Name, Kind: kind, Words: words}); err != nil {
+		return err
+	}
 	return t.event(e)
 }

@@ -93,11 +93,18 @@ func loadNodes(ctx context.Context, db bun.IDB, cluster forge.ClusterName, only 
 	if nodes, err = withDrains(ctx, db, nodes); err != nil {
 		return nil, err
 	}
+	held, err := heldBack(ctx, db, cluster)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range nodes {
+		nodes[i] = n.Held(held[nodeName{n.Cluster, n.Name}])
+	}
 	return withFailures(ctx, db, cluster, nodes, time.Now())
 }
 
 // RecordNodes stores what an executor says of its nodes. A node that it no longer names becomes unknown, never
-// gone: what it holds stays allocated. A version grows when something that matters changed; a
+// gone: what it holds stays allocated. GPUs keep their slots for as long as their UUIDs are known. A version grows when something that matters changed; a
 // node that was merely seen again is written at most every 15 seconds, so that an idle daemon does not
 // sync the disk at every poll.
 func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes []forge.Node, at time.Time) error {
@@ -109,6 +116,10 @@ func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes 
 		if err != nil {
 			return err
 		}
+		held, err := heldBack(t.ctx, t.Conn, cluster)
+		if err != nil {
+			return err
+		}
 		old := map[forge.NodeName]forge.Node{}
 		for _, n := range known {
 			old[n.Name] = n
@@ -116,6 +127,7 @@ func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes 
 		for _, n := range nodes {
 			n.Cluster, n.SeenAt = cluster, at
 			was, ok := old[n.Name]
+			n.Holds = held[nodeName{cluster, n.Name}]
 			if err := t.recordNode(n, was, ok); err != nil {
 				return err
 			}
@@ -139,8 +151,9 @@ func (db *DB) RecordNodes(ctx context.Context, cluster forge.ClusterName, nodes 
 func (t *tx) recordNode(n, was forge.Node, known bool) error {
 	n = normalNode(n)
 	n.Failures, n.Suspect = was.Failures, was.Suspect // no executor knows them
-	said := n                                         // by the executor: that is what is stored, so that it shows again when an operator takes a drain back
-	n = n.Drained(was.Drain)
+	n.GPUs = forge.KeepSlots(was.GPUs, n.GPUs)
+	said := n // by the executor: that is what is stored, so that it shows again when what is held back is let back
+	n = n.Drained(was.Drain).Held(n.Holds)
 	changed := !known || !sameNode(n, was)
 	if !changed && n.SeenAt.Sub(was.SeenAt) < seenEvery {
 		return nil
@@ -170,7 +183,10 @@ func (t *tx) recordNode(n, was forge.Node, known bool) error {
 		return err
 	}
 	if changed {
-		if err := t.replaceGPUs(n, was); err != nil {
+		if err := t.replaceGPUs(n, was, said.GPUs); err != nil {
+			return err
+		}
+		if err := t.tellGPUs(n, was, known); err != nil {
 			return err
 		}
 		if err := t.dropClaimsOn(n, lostSlots(n, was)); err != nil {
@@ -190,15 +206,50 @@ func (t *tx) recordNode(n, was forge.Node, known bool) error {
 		Data: map[string]any{"cluster": string(n.Cluster), "node": string(n.Name)}})
 }
 
-func (t *tx) replaceGPUs(n, was forge.Node) error {
+// tellGPUs tells of GPUs that came and went, where they are known one by one.
+func (t *tx) tellGPUs(n, was forge.Node, known bool) error {
+	if !known || !was.HasUUIDs() {
+		return nil
+	}
+	before := map[string]forge.GPU{}
+	for _, g := range was.GPUs {
+		before[g.UUID] = g
+	}
+	tell := func(kind forge.NodeEventKind, g forge.GPU, words string) error {
+		if err := t.nodeEvent(forge.NodeEvent{At: n.SeenAt, Cluster: n.Cluster, Node: n.Name, Kind: kind, UUID: g.UUID, Words: words}); err != nil {
+			return err
+		}
+		return t.event(forge.Event{Type: forge.EventNodeGPU, Reason: string(kind), Message: fmt.Sprintf("GPU %s of node %s of %s: %s", g.UUID, n.Name, n.Cluster, words),
+			Data: map[string]any{"cluster": string(n.Cluster), "node": string(n.Name), "uuid": g.UUID}})
+	}
+	for _, g := range n.GPUs {
+		w, had := before[g.UUID]
+		var err error
+		switch {
+		case g.UUID == "":
+		case !had:
+			err = tell(forge.NodeEventNew, g, fmt.Sprintf("it is new, in slot %d", g.Slot))
+		case g.Missing() && !w.Missing():
+			err = tell(forge.NodeEventMissing, g, g.Sick)
+		case w.Missing() && !g.Missing():
+			err = tell(forge.NodeEventBack, g, fmt.Sprintf("it is back, in slot %d as before", g.Slot))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) replaceGPUs(n, was forge.Node, said []forge.GPU) error {
 	if slices.Equal(n.GPUs, was.GPUs) {
 		return nil
 	}
-	if _, err := t.exec(`DELETE FROM gpus WHERE cluster = ? AND node = ?`, string(n.Cluster), string(n.Name)); err != nil || len(n.GPUs) == 0 {
+	if _, err := t.exec(`DELETE FROM gpus WHERE cluster = ? AND node = ?`, string(n.Cluster), string(n.Name)); err != nil || len(said) == 0 {
 		return err
 	}
-	rows := make([]gpuRow, 0, len(n.GPUs))
-	for _, g := range n.GPUs {
+	rows := make([]gpuRow, 0, len(said))
+	for _, g := range said {
 		rows = append(rows, gpuRow{Cluster: n.Cluster, Node: n.Name, Slot: g.Slot, Kind: g.Kind, UUID: g.UUID, Type: g.Type, MemoryMiB: g.MemoryMiB, Island: g.Island, Sick: g.Sick,
 			PCI: g.PCI, NUMA: g.NUMA, CPUs: g.CPUs, MIG: g.MIG, Parent: g.Parent})
 	}
@@ -253,5 +304,6 @@ func normalNode(n forge.Node) forge.Node {
 
 func sameNode(a, b forge.Node) bool {
 	return a.CPUs == b.CPUs && a.MemoryMiB == b.MemoryMiB && a.State == b.State && a.Reason == b.Reason &&
-		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs) && reflect.DeepEqual(a.Batch, b.Batch) && (a.Drain == nil) == (b.Drain == nil)
+		maps.Equal(a.Labels, b.Labels) && slices.Equal(a.GPUs, b.GPUs) && reflect.DeepEqual(a.Batch, b.Batch) && (a.Drain == nil) == (b.Drain == nil) &&
+		slices.Equal(a.Holds, b.Holds)
 }

@@ -18,6 +18,7 @@ import (
 
 func (a *app) nodeCommand() *cli.Command {
 	in := &cli.StringFlag{Name: "cluster", Usage: "its cluster; needed only where several have a node of that name"}
+	gpu := &cli.StringFlag{Name: "gpu", Usage: "only this GPU of it: its UUID, or the number of its slot"}
 	return &cli.Command{Name: "node", Usage: "show where runs can run, keep new work away from a node", Subcommands: []*cli.Command{
 		{Name: "list", Usage: "list nodes with what is free", Flags: append(watchFlags(), &cli.StringSliceFlag{Name: "label", Usage: "KEY=VALUE, only nodes with this label; may be given more than once"}), Action: func(c *cli.Context) error {
 			if _, err := positionals(c); err != nil {
@@ -43,8 +44,8 @@ func (a *app) nodeCommand() *cli.Command {
 			}
 			return a.nodeShow(c.Context, c.String("cluster"), args[0])
 		}},
-		{Name: "drain", Usage: "keep new work away from a node; what runs there goes on; for operators", ArgsUsage: "NODE",
-			Flags: []cli.Flag{in, &cli.StringFlag{Name: "reason", Usage: "why, in one line, for those who look at the node later"}},
+		{Name: "drain", Usage: "keep new work away from a node, or from one of its GPUs; what runs there goes on; for operators", ArgsUsage: "NODE",
+			Flags: []cli.Flag{in, gpu, &cli.StringFlag{Name: "reason", Usage: "why, in one line, for those who look at the node later"}},
 			Action: func(c *cli.Context) error {
 				args, err := positionals(c, "NODE")
 				if err != nil {
@@ -53,19 +54,32 @@ func (a *app) nodeCommand() *cli.Command {
 				if strings.TrimSpace(c.String("reason")) == "" {
 					return forge.Invalidf("--reason", "say in one line why, for those who look at the node later").WithHint(`forgectl node drain %s --reason "a fan is loud"`, args[0])
 				}
+				if c.IsSet("gpu") {
+					at := nodeAt(c, args[0])
+					return a.gpuChange(c.Context, at, "drained: nothing new goes there, what runs goes on", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
+						return cl.DrainGPU(ctx, at, c.String("reason"))
+					})
+				}
 				return a.nodeChange(c.Context, "drained: nothing new goes there, what runs goes on", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
 					return cl.DrainNode(ctx, c.String("cluster"), args[0], c.String("reason"))
 				})
 			}},
-		{Name: "undrain", Usage: "let a drained node take work again; for operators", ArgsUsage: "NODE", Flags: []cli.Flag{in}, Action: func(c *cli.Context) error {
+		{Name: "undrain", Usage: "let a node, or one of its GPUs, take work again; for operators", ArgsUsage: "NODE", Flags: []cli.Flag{in, gpu}, Action: func(c *cli.Context) error {
 			args, err := positionals(c, "NODE")
 			if err != nil {
 				return err
+			}
+			if c.IsSet("gpu") {
+				at := nodeAt(c, args[0])
+				return a.gpuChange(c.Context, at, "no longer held back by forge", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
+					return cl.UndrainGPU(ctx, at)
+				})
 			}
 			return a.nodeChange(c.Context, "no longer drained by forge", func(ctx context.Context, cl *client.Client) (api.NodeChanged, error) {
 				return cl.UndrainNode(ctx, c.String("cluster"), args[0])
 			})
 		}},
+		a.nodeEventsCommand(in),
 	}}
 }
 
@@ -193,6 +207,7 @@ func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
 	if n.KeptOut != "" {
 		p.fields("kept_out", fmt.Sprintf("left out of new jobs since %s: forgectl node undrain %s lets it take work again", n.KeptOut, n.Name))
 	}
+	p.nodeUse(n.Use)
 	for _, f := range n.Failures {
 		what := fmt.Sprintf("%d× %s, by %s", f.Count, f.Reason, plural(f.Runs, "run"))
 		if f.Certain > 0 {
@@ -200,6 +215,7 @@ func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
 		}
 		p.fields("fault", what+", last "+p.time(f.LastAt))
 	}
+	p.nodeGPUs(n.Health)
 	return p.done(nil)
 }
 
@@ -252,6 +268,10 @@ func islands(gpus []forge.GPU) string {
 }
 
 func (a *app) nodeChange(ctx context.Context, what string, do func(context.Context, *client.Client) (api.NodeChanged, error)) error {
+	return a.nodeChangeOf(ctx, "", what, do)
+}
+
+func (a *app) nodeChangeOf(ctx context.Context, name, what string, do func(context.Context, *client.Client) (api.NodeChanged, error)) error {
 	cl, err := a.connect()
 	if err != nil {
 		return err
@@ -267,7 +287,10 @@ func (a *app) nodeChange(ctx context.Context, what string, do func(context.Conte
 	case modeTSV:
 		p.table().row(string(n.Name), string(n.State))
 	default:
-		p.line("node %s is %s", clean(string(n.Name)), what)
+		if name == "" {
+			name = "node " + string(n.Name)
+		}
+		p.line("%s is %s", clean(name), what)
 	}
 	for _, note := range n.Notes {
 		fmt.Fprintf(a.Err, "note: %s\n", clean(note))
@@ -303,18 +326,4 @@ func gpuTypes(n api.NodeView) string {
 		types[i] = fmt.Sprintf("%d×%s", counts[name], name)
 	}
 	return strings.Join(types, "+")
-}
-
-func nodeReason(n api.NodeView) string {
-	why := n.Reason
-	for _, g := range n.GPUs {
-		if g.Sick == "" {
-			continue
-		}
-		if why != "" {
-			why += "; "
-		}
-		why += fmt.Sprintf("slot %d: %s", g.Slot, g.Sick)
-	}
-	return why
 }

@@ -37,6 +37,7 @@ type Services struct {
 	Clusters  Clusters
 	Nodes     Nodes
 	GPUs      GPUs
+	NodeHolds NodeHolds
 	Events    Events
 	Recipes   Recipes
 	Evals     Evals
@@ -305,6 +306,16 @@ type Nodes interface {
 	Node(ctx context.Context, p forge.Principal, cluster, node string) (NodeDetail, error)
 	DrainNode(ctx context.Context, p forge.Principal, cluster, node, reason string) (NodeChanged, error)
 	UndrainNode(ctx context.Context, p forge.Principal, cluster, node string) (NodeChanged, error)
+}
+
+// NodeHolds keeps new work away from single GPUs, and tells what happened to a node. As with Nodes, who may change something is asked first.
+type NodeHolds interface {
+	// DrainGPU is KindPrecondition where GPUs are not known one by one, and for one that an operator has drained already.
+	DrainGPU(ctx context.Context, p forge.Principal, at NodeAt, reason string) (NodeChanged, error)
+	// UndrainGPU takes back what rules hold as well, and forgets a GPU that is missing: KindPrecondition while an attempt has it.
+	UndrainGPU(ctx context.Context, p forge.Principal, at NodeAt) (NodeChanged, error)
+	// NodeEvents is oldest first. Whose run had a GPU is told of the own tenant, and to operators.
+	NodeEvents(ctx context.Context, p forge.Principal, at NodeAt, q NodeEventQuery) ([]forge.NodeEvent, error)
 }
 
 // Events is the audit trail as a stream.

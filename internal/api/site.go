@@ -19,6 +19,8 @@ type NodeView struct {
 type NodeDetail struct {
 	NodeView
 	KeptOut  string         `json:"kept_out,omitempty" doc:"Why jobs leave the node out for a day, although nobody drained it: what failed there lately. Undraining it lets it take work again"`
+	Health   []GPUDetail    `json:"gpu_health" doc:"Its GPUs, one by one, with what holds them back and what was said of them"`
+	Use      *NodeUse       `json:"use,omitempty"`
 	Failures []NodeFailures `json:"failures" doc:"Attempts of the last 30 days that ended by a fault that the node may have had its part in, by reason, the newest first. Whose they were is not said"`
 }
 

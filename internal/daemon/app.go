@@ -35,6 +35,7 @@ type Options struct {
 	// Relog puts another log configuration in force; nil: the log stays as it is.
 	Relog     func(LogConfig)
 	hookTimes *hookTimes // nil: the defaults. For tests
+	watcher   gpuWatcher // nil: NVML's. For tests
 
 	// Hurry closes when whoever asked for a stop does not want to wait.
 	Hurry <-chan struct{}
@@ -56,6 +57,7 @@ type Cluster struct {
 	MaxPending int           // forge.BindEager: of one user's attempts that wait in the cluster's own queue; 0: no limit
 	NiceStep   int           // clusters with a batch system: nice per point of priority below the highest
 
+	GPUs        *gpuReader     // kind direct: asks for this host's GPUs; nil: nobody does
 	Slurm       *slurm.Options // kind slurm: what runs may ask of it, and how their jobs look; nil elsewhere
 	UserRuntime bool           // runs may name the software that they start in
 
@@ -76,10 +78,11 @@ type Daemon struct {
 	self       string                   // path of this program
 	pythonPath string
 	prober     *nvml.Prober
-	watcher    *nvml.Watcher // of this host's GPUs
+	watcher    gpuWatcher // of this host's GPUs
 	board      *gpuBoard
 	strangers  strangers // on GPUs of this host
 	held       heldUp
+	gpus       *gpuHealth
 
 	readConfig func() (Config, error)
 	relog      func(LogConfig)
@@ -192,7 +195,10 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	gpus := o.Config.GPUs
 	d.prober = &nvml.Prober{Self: d.self, Timeout: nvmlTimeout, LibraryPath: gpus.LibraryPath}
 	d.watcher = nvml.NewWatcher(nvml.WatchOptions{Self: d.self, Every: gpus.SampleEvery.D(), LibraryPath: gpus.LibraryPath, Log: d.log})
-	d.board = newGPUBoard()
+	if o.watcher != nil {
+		d.watcher = o.watcher
+	}
+	d.board, d.gpus = newGPUBoard(), newGPUHealth(d)
 	d.board.every = gpus.SampleEvery.D()
 	if d.pythonPath, err = recipes.ExtractPython(filepath.Join(dir, pythonDir)); err != nil {
 		return nil, err
@@ -274,6 +280,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop(loops, "gpus", d.gpusLoop)
 	d.loop(loops, "gpu history", d.gpuHistoryLoop)
 	d.loop(loops, "job map", d.jobMapLoop)
+	d.loop(loops, "gpu streams", d.gpuStreamsLoop)
 	d.loop(loops, "check", d.checkBeside)
 	d.loop(loops, "snapshots", d.snapshotsLoop)
 	d.loop(loops, "datasets", d.datasetsLoop)

@@ -69,7 +69,7 @@ func exclude(nodes []forge.Node, r forge.Run, placed []forge.Share) []forge.Node
 	for _, n := range nodes {
 		switch {
 		case chosen(n.Name):
-		case n.Drain != nil: // also where the batch system was told: somebody may have undone it there
+		case n.Drain != nil || n.HeldWhole(): // also where the batch system was told: somebody may have undone it there
 			drained = append(drained, n.Name)
 		case n.Suspect != "" || slices.Contains(r.Avoid, n.Name):
 			doubtful = append(doubtful, n.Name)

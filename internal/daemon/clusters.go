@@ -1,14 +1,12 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/direct"
-	"github.com/forge-ml/forge-ml/nvml"
 )
 
 // nvmlTimeout bounds one look at the GPUs; a driver that hangs costs a child process, not the
@@ -37,15 +35,17 @@ func (d *Daemon) open(cl ClusterConfig, i int, gpus *direct.GPUWatch) (Cluster, 
 			return Cluster{}, forge.Invalidf(field+"memory", "%v", err)
 		}
 	}
+	reader := &gpuReader{d: d, cluster: forge.ClusterName(cl.Name), ask: d.prober.Inventory}
+	reader.expect(cl.ExpectGPUs)
 	x, err := direct.New(direct.Options{
 		Cluster: forge.ClusterName(cl.Name), NodeName: forge.NodeName(cl.Node), Self: d.self, ShimArgs: []string{"shim"},
 		RunRoot: cl.RunRoot, PythonPath: d.pythonPath, With: withOf(cl, gpus), Network: cl.Network, PortMin: lo, PortMax: hi,
-		CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: gpuReader(d.prober), Holders: d.holders, Log: d.log,
+		CPUSlots: cl.CPUSlots, CPUs: cl.CPUs, MemoryMiB: mem, GPUs: reader.read, Holders: d.holders, Log: d.log,
 	})
 	if err != nil {
 		return Cluster{}, err
 	}
-	c := Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot}
+	c := Cluster{Name: forge.ClusterName(cl.Name), Kind: cl.Kind, Executor: x, Files: x, RunRoot: cl.RunRoot, GPUs: reader}
 	c.follow(cl)
 	return c, nil
 }
@@ -54,22 +54,4 @@ func (d *Daemon) open(cl ClusterConfig, i int, gpus *direct.GPUWatch) (Cluster, 
 func withOf(cl ClusterConfig, gpus *direct.GPUWatch) direct.With {
 	limit, _ := mebibytes(cl.LogLimit)
 	return direct.With{GPU: gpus, LogLimit: limit << 20, Python: cl.Python, Env: cl.Env, ShimSocket: cl.ShimSocket, Labels: cl.Labels}
-}
-
-// gpuReader asks NVML in a child process. A host without a driver has no GPUs; a driver that
-// answers badly is no answer, and what was known stays.
-// One prober serves all clusters for the life of the daemon: it knows of a child that hangs in
-// the kernel, and starts no second one beside it.
-func gpuReader(p *nvml.Prober) func(context.Context) ([]forge.GPU, error) {
-	return func(ctx context.Context) ([]forge.GPU, error) {
-		rep, err := p.Inventory(ctx)
-		if err != nil {
-			return nil, err
-		}
-		switch rep.State {
-		case nvml.StateOK, nvml.StateNoDriver:
-			return rep.GPUs, nil
-		}
-		return nil, forge.Errorf(forge.KindUnavailable, "nvml.inventory", "NVML: %s: %s", rep.State, rep.Detail)
-	}
 }

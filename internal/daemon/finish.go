@@ -27,6 +27,7 @@ func (d *Daemon) finish(ctx context.Context, c *Cluster, a forge.Attempt, row st
 	if err != nil {
 		return err
 	}
+	d.gpus.atEnd(ctx, a, obs)
 	need := r.Spec.Register != "" || d.needsOutput(r)
 	reason, detail := forge.Judge(forge.Evidence{
 		Intent: a.Intent, State: obs.State, Cause: obs.Cause, Detail: obs.Detail, Exits: obs.Exits, ByUID: obs.ByUID,

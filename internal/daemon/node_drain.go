@@ -61,6 +61,9 @@ func (s nodes) Node(ctx context.Context, p forge.Principal, cluster, node string
 	if n.Drain == nil {
 		out.KeptOut = n.Suspect
 	}
+	if out.Health, out.Use, err = s.health(ctx, n); err != nil {
+		return api.NodeDetail{}, err
+	}
 	runs := map[forge.EndReason]map[forge.RunID]bool{}
 	for _, f := range list {
 		if f.Node != n.Name {
@@ -161,7 +164,8 @@ func (s nodes) UndrainNode(ctx context.Context, p forge.Principal, cluster, node
 		return api.NodeChanged{}, err
 	}
 	var notes []string
-	if x := s.drainer(n.Cluster); x != nil && n.Drain != nil {
+	outside := n.Drain != nil || slices.ContainsFunc(n.Holds, func(h forge.NodeHold) bool { return h.Outside && n.HoldsNode(h) })
+	if x := s.drainer(n.Cluster); x != nil && outside {
 		cctx, cancel := context.WithTimeout(ctx, execTimeout)
 		defer cancel()
 		kept, err := x.UndrainNode(cctx, n.Name)
@@ -176,6 +180,11 @@ func (s nodes) UndrainNode(ctx context.Context, p forge.Principal, cluster, node
 	}
 	if _, err := s.d.db.For(p).UndrainNode(ctx, n.Cluster, n.Name); err != nil {
 		return api.NodeChanged{}, err
+	}
+	for _, g := range n.GPUs {
+		if slices.ContainsFunc(n.Holds, func(h forge.NodeHold) bool { return !n.HoldsNode(h) && (h.UUID == g.UUID || h.UUID == g.Parent) }) {
+			notes = append(notes, fmt.Sprintf("slot %d is %s: forgectl node undrain %s --gpu %d", g.Slot, g.Sick, n.Name, g.Slot))
+		}
 	}
 	return s.changed(ctx, p, n, notes)
 }

@@ -63,6 +63,7 @@ func (d *Daemon) askNodes(ctx context.Context, due func(*Cluster) bool) {
 			defer cancel()
 			nodes, err := c.Executor.Nodes(cctx)
 			if err == nil {
+				nodes = c.GPUs.judge(nodes)
 				err = d.db.RecordNodes(ctx, c.Name, nodes, time.Now())
 			}
 			if err != nil && ctx.Err() == nil {

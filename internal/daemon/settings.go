@@ -82,6 +82,9 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 	}
 	if given != nil {
 		for _, c := range given {
+			if c.GPUs != nil {
+				c.GPUs.d = d
+			}
 			add(c)
 		}
 	} else {
@@ -92,6 +95,7 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 				}
 				c := *old.clusters[forge.ClusterName(cl.Name)]
 				c.follow(cl)
+				c.GPUs.expect(cl.ExpectGPUs)
 				add(c)
 				continue
 			}
@@ -118,7 +122,7 @@ func (d *Daemon) build(cfg Config, old *settings, given []Cluster, undo *stopSta
 
 func (d *Daemon) newHandler(cfg Config) http.Handler {
 	return server.New(api.Services{Auth: d, Once: d, Tenants: tenants{d}, Users: users{d}, Datasets: datasets{d}, Models: models{d}, Registry: registry{d}, Gates: gates{d}, Progress: &d.reading, Runs: runs{d}, Estimates: runs{d}, Holds: holds{d}, Priority: priorities{d}, RunData: rundata{d}, Measures: measures{d}, Samples: samples{d}, Pipelines: pipelines{d},
-		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, GPUs: gpus{d}, Events: events{d}, Recipes: recipeBook{d}, Evals: evals{d}, Schedules: schedules{d}, Costs: costs{d}, Snapshots: snapshots{d}, Bundles: bundles{d}, GC: collector{d}, Hooks: hooks{d}}, d.options(cfg))
+		Keys: keys{d}, Logins: logins{d}, Site: site{d}, Clusters: clusters{d}, Nodes: nodes{d}, NodeHolds: nodes{d}, GPUs: gpus{d}, Events: events{d}, Recipes: recipeBook{d}, Evals: evals{d}, Schedules: schedules{d}, Costs: costs{d}, Snapshots: snapshots{d}, Bundles: bundles{d}, GC: collector{d}, Hooks: hooks{d}}, d.options(cfg))
 }
 
 func checkPython(cl ClusterConfig, i int) error {

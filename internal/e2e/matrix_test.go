@@ -35,18 +35,19 @@ type access struct {
 // rules is the access of every operation. An operation that is not here fails the test: whoever adds
 // one decides who may call it, here, and not where it is implemented.
 var rules = map[string]access{
-	"version":         {role: forge.RoleViewer, ok: []int{200}},
-	"whoami":          {role: forge.RoleViewer, ok: []int{200}},
-	"list-nodes":      {role: forge.RoleViewer, ok: []int{200}},
-	"get-node":        {role: forge.RoleViewer, target: "node", ok: []int{200}},
-	"list-gpus":       {role: forge.RoleViewer, ok: []int{200}}, // of other tenants' runs: internal/daemon/gpu_view_test.go
-	"get-gpu-history": {role: forge.RoleViewer, ok: []int{404}}, // there is none
-	"drain-node":      {role: forge.RoleOperator, target: "node", body: `{"reason":"a fan is loud"}`, ok: []int{200}},
-	"undrain-node":    {role: forge.RoleOperator, target: "node", ok: []int{200, 412}}, // whether it is drained by now is chance
-	"doctor":          {role: forge.RoleOperator, ok: []int{200}},
-	"get-queue":       {role: forge.RoleViewer, ok: []int{200}},
-	"list-events":     {role: forge.RoleViewer, ok: []int{200}},
-	"stream-events":   {role: forge.RoleViewer, ok: []int{200}},
+	"version":          {role: forge.RoleViewer, ok: []int{200}},
+	"whoami":           {role: forge.RoleViewer, ok: []int{200}},
+	"list-nodes":       {role: forge.RoleViewer, ok: []int{200}},
+	"get-node":         {role: forge.RoleViewer, target: "node", ok: []int{200}},
+	"list-gpus":        {role: forge.RoleViewer, ok: []int{200}}, // of other tenants' runs: internal/daemon/gpu_view_test.go
+	"get-gpu-history":  {role: forge.RoleViewer, ok: []int{404}}, // there is none
+	"drain-node":       {role: forge.RoleOperator, target: "node", body: `{"reason":"a fan is loud"}`, ok: []int{200}},
+	"undrain-node":     {role: forge.RoleOperator, target: "node", ok: []int{200, 412}}, // whether it is drained by now is chance
+	"doctor":           {role: forge.RoleOperator, ok: []int{200}},
+	"get-queue":        {role: forge.RoleViewer, ok: []int{200}},
+	"list-events":      {role: forge.RoleViewer, ok: []int{200}},
+	"stream-events":    {role: forge.RoleViewer, ok: []int{200}},
+	"list-node-events": {role: forge.RoleViewer, target: "node", ok: []int{200}},
 
 	"list-runs":            {role: forge.RoleViewer, ok: []int{200}},
 	"list-run-rows":        {role: forge.RoleViewer, ok: []int{200}},

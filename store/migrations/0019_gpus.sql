@@ -5,21 +5,21 @@ ALTER TABLE gpus ADD COLUMN near_cpus TEXT NOT NULL DEFAULT '';
 ALTER TABLE gpus ADD COLUMN mig TEXT NOT NULL DEFAULT '';
 ALTER TABLE gpus ADD COLUMN parent TEXT NOT NULL DEFAULT '';
 
--- The rule of GPU health that drained the node; '': a person did. Only what forge has drained it lets back by itself.
-ALTER TABLE node_drains ADD COLUMN rule TEXT NOT NULL DEFAULT '';
-
--- GPUs that take nothing new, by a rule or by an operator. Known by UUID: a GPU that vanishes and returns is still the one that was drained.
+-- What takes nothing new, by a rule of GPU health or by an operator: a GPU, or a whole node (an operator's word on a whole node is in node_drains).
+-- Known by UUID: a GPU that vanishes and returns is still the one that was held back. Only what a rule holds forge lets back by itself.
 CREATE TABLE gpu_drains (
 	cluster TEXT NOT NULL,
 	node    TEXT NOT NULL,
-	uuid    TEXT NOT NULL,
-	by_user TEXT NOT NULL,
+	uuid    TEXT NOT NULL,             -- '': the node as a whole
 	rule    TEXT NOT NULL,             -- '': a person drained it
 	hold    TEXT NOT NULL CHECK (hold IN ('drain_gpu', 'cordon_gpu', 'cordon_node')),
+	by_user TEXT NOT NULL,
 	reason  TEXT NOT NULL,
 	at      INTEGER NOT NULL,
 	over_at INTEGER NOT NULL DEFAULT 0, -- since when the condition has ended; 0: it has not
-	PRIMARY KEY (cluster, node, uuid, rule)
+	outside INTEGER NOT NULL DEFAULT 0 CHECK (outside IN (0, 1)), -- the batch system was told as well
+	PRIMARY KEY (cluster, node, uuid, rule),
+	CHECK (rule <> '' OR uuid <> '')
 ) STRICT, WITHOUT ROWID;
 
 -- What happened to GPUs and nodes, as `forgectl node events` shows it. Bounded: old lines go.
@@ -28,7 +28,7 @@ CREATE TABLE node_events (
 	cluster TEXT NOT NULL,
 	node    TEXT NOT NULL,
 	at      INTEGER NOT NULL,
-	kind    TEXT NOT NULL,             -- finding, over, drained, returned, foreign, missing, back, ...
+	kind    TEXT NOT NULL,             -- see forge.NodeEventKind
 	uuid    TEXT NOT NULL DEFAULT '',
 	rule    TEXT NOT NULL DEFAULT '',
 	xid     INTEGER NOT NULL DEFAULT 0,

@@ -20,32 +20,33 @@ const (
 
 // Fake is a site in memory. Its methods are api.Services; the exported others set it up.
 type Fake struct {
-	mu       sync.Mutex
-	now      time.Time
-	nextID   int
-	secrets  map[string]forge.KeyID
-	keys     []forge.Key
-	tenants  []forge.Tenant
-	users    []forge.User
-	done     map[onceKey]onceDone
-	underWay map[underWayKey]string // operation
-	far      api.Progress
-	datasets []forge.Dataset
-	models   []forge.Model
-	history  []forge.StageChange
-	aliases  []fakeAlias
-	runs     []*api.RunDetail
-	logs     map[logName]string
-	metrics  map[forge.RunID]api.Metrics
-	saves    map[forge.RunID][]forge.Checkpoint
-	whys     map[forge.RunID]api.Why
-	samples  map[forge.RunID][]api.Sample
-	queue    *api.Queue
-	nodes    []api.NodeView
-	gpus     []api.NodeGPUs
-	gpuPast  map[string]api.GPUHistory // by UUID
-	clusters []api.ClusterView
-	seat     api.RunSeat
+	mu         sync.Mutex
+	now        time.Time
+	nextID     int
+	secrets    map[string]forge.KeyID
+	keys       []forge.Key
+	tenants    []forge.Tenant
+	users      []forge.User
+	done       map[onceKey]onceDone
+	underWay   map[underWayKey]string // operation
+	far        api.Progress
+	datasets   []forge.Dataset
+	models     []forge.Model
+	history    []forge.StageChange
+	aliases    []fakeAlias
+	runs       []*api.RunDetail
+	logs       map[logName]string
+	metrics    map[forge.RunID]api.Metrics
+	saves      map[forge.RunID][]forge.Checkpoint
+	whys       map[forge.RunID]api.Why
+	samples    map[forge.RunID][]api.Sample
+	queue      *api.Queue
+	nodes      []api.NodeView
+	gpus       []api.NodeGPUs
+	gpuPast    map[string]api.GPUHistory // by UUID
+	clusters   []api.ClusterView
+	seat       api.RunSeat
+	nodeEvents []forge.NodeEvent
 
 	archives   map[string][]byte       // by digest
 	snapshots  map[string]api.Snapshot // by tenant and digest
@@ -94,7 +95,7 @@ func New(now time.Time) *Fake {
 
 // Services gives the fake to a server.
 func (f *Fake) Services() api.Services {
-	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Measures: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, GPUs: f, Events: f, Recipes: f, Evals: f, Schedules: f, Costs: f, Snapshots: f, Bundles: f, GC: f, Hooks: f}
+	return api.Services{Auth: f, Once: f, Tenants: f, Users: f, Datasets: f, Models: f, Registry: f, Gates: f, Progress: f, Runs: f, Estimates: f, Holds: f, Priority: f, RunData: f, Measures: f, Samples: f, Pipelines: f, Keys: f, Logins: f, Site: f, Clusters: f, Nodes: f, NodeHolds: f, GPUs: f, Events: f, Recipes: f, Evals: f, Schedules: f, Costs: f, Snapshots: f, Bundles: f, GC: f, Hooks: f}
 }
 
 // Fail makes a method answer an error from now on; nil ends it.

@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"strconv"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/api"
@@ -44,7 +45,8 @@ func (f *Fake) Node(_ context.Context, _ forge.Principal, cluster, node string) 
 		return api.NodeDetail{}, err
 	}
 	out := f.failures[node]
-	return api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, Failures: append([]api.NodeFailures{}, out.Failures...)}, nil
+	d := api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, Failures: append([]api.NodeFailures{}, out.Failures...), Health: append([]api.GPUDetail{}, out.Health...), Use: out.Use}
+	return d, nil
 }
 
 // SetNodeFailures says what went wrong on a node, and why it is kept out.
@@ -75,6 +77,69 @@ func (f *Fake) UndrainNode(_ context.Context, p forge.Principal, cluster, node s
 		n.Drain, n.State, n.Reason = nil, forge.NodeReady, ""
 		return nil
 	})
+}
+
+// SetNodeHealth says what is known of a node's GPUs, and what happened to it.
+func (f *Fake) SetNodeHealth(node string, gpus []api.GPUDetail, use *api.NodeUse, events ...forge.NodeEvent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failures == nil {
+		f.failures = map[string]api.NodeDetail{}
+	}
+	d := f.failures[node]
+	d.Health, d.Use = gpus, use
+	f.failures[node] = d
+	f.nodeEvents = events
+}
+
+// DrainGPU implements api.NodeGPUs.
+func (f *Fake) DrainGPU(_ context.Context, p forge.Principal, at api.NodeAt, reason string) (api.NodeChanged, error) {
+	return f.changeNode("DrainGPU", "node.drain", p, at.Cluster, at.Node, func(n *api.NodeView) error {
+		g, err := gpuOf(n, at.GPU)
+		if err == nil {
+			g.Sick = "drained by " + p.Actor() + ": " + reason
+		}
+		return err
+	})
+}
+
+// UndrainGPU implements api.NodeGPUs.
+func (f *Fake) UndrainGPU(_ context.Context, p forge.Principal, at api.NodeAt) (api.NodeChanged, error) {
+	return f.changeNode("UndrainGPU", "node.undrain", p, at.Cluster, at.Node, func(n *api.NodeView) error {
+		g, err := gpuOf(n, at.GPU)
+		if err == nil {
+			g.Sick = ""
+		}
+		return err
+	})
+}
+
+func gpuOf(n *api.NodeView, gpu string) (*forge.GPU, error) {
+	for i := range n.GPUs {
+		if g := &n.GPUs[i]; g.UUID == gpu || strconv.Itoa(g.Slot) == gpu {
+			return g, nil
+		}
+	}
+	return nil, notFound("GPU", gpu)
+}
+
+// NodeEvents implements api.NodeGPUs.
+func (f *Fake) NodeEvents(_ context.Context, _ forge.Principal, at api.NodeAt, q api.NodeEventQuery) ([]forge.NodeEvent, error) {
+	leave, err := f.enter("NodeEvents")
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if _, err := f.findNode(at.Cluster, at.Node); err != nil {
+		return nil, err
+	}
+	var out []forge.NodeEvent
+	for _, e := range f.nodeEvents {
+		if e.Seq > q.After && !e.At.Before(q.Since) && (q.Limit == 0 || len(out) < q.Limit) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
 }
 
 func (f *Fake) changeNode(method, op string, p forge.Principal, cluster, node string, do func(*api.NodeView) error) (api.NodeChanged, error) {

@@ -179,6 +179,39 @@ func (c *Client) UndrainNode(ctx context.Context, cluster, node string) (api.Nod
 	return out, err
 }
 
+// DrainGPU keeps new work away from one GPU, by its UUID or the number of its slot.
+func (c *Client) DrainGPU(ctx context.Context, at api.NodeAt, reason string) (api.NodeChanged, error) {
+	var out api.NodeChanged
+	err := c.ask(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(at.Node)+"/drain", ofGPU(at), api.DrainRequest{Reason: reason}, &out)
+	return out, err
+}
+
+// UndrainGPU lets it take work again, or forgets one that is missing.
+func (c *Client) UndrainGPU(ctx context.Context, at api.NodeAt) (api.NodeChanged, error) {
+	var out api.NodeChanged
+	err := c.ask(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(at.Node)+"/undrain", ofGPU(at), nil, &out)
+	return out, err
+}
+
+// NodeEvents is one page of what happened to a node, oldest first.
+func (c *Client) NodeEvents(ctx context.Context, at api.NodeAt, q api.NodeEventQuery) ([]forge.NodeEvent, error) {
+	var out api.List[forge.NodeEvent]
+	v := inCluster(at.Cluster)
+	setInt(v, "limit", int64(q.Limit))
+	setInt(v, "cursor", q.After)
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
+	}
+	err := c.ask(ctx, http.MethodGet, "/v1/nodes/"+url.PathEscape(at.Node)+"/events", v, nil, &out)
+	return out.Items, err
+}
+
+func ofGPU(at api.NodeAt) url.Values {
+	q := inCluster(at.Cluster)
+	q.Set("gpu", at.GPU)
+	return q
+}
+
 func inCluster(name string) url.Values {
 	q := url.Values{}
 	if name != "" {

@@ -50,7 +50,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Errorf("version %q", o.OpenAPI)
 	}
 	want := []string{
-		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
+		"GET /healthz", "GET /readyz", "GET /v1/version", "GET /v1/nodes", "GET /v1/nodes/{node}", "GET /v1/nodes/{node}/events", "POST /v1/nodes/{node}/drain", "POST /v1/nodes/{node}/undrain", "GET /v1/queue", "GET /v1/events", "GET /v1/events/list",
 		"POST /v1/snapshots", "GET /v1/recipes", "GET /v1/recipes/{name}", "GET /v1/suites", "GET /v1/suites/{name}", "GET /v1/evals", "GET /v1/evals/{run}", "GET /v1/evals/{run}/samples", "GET /v1/costs", "GET /v1/gpus", "GET /v1/gpus/{uuid}/history", "GET /v1/evals/{run}/compare", "POST /v1/evals", "POST /v1/schedules", "GET /v1/schedules", "GET /v1/schedules/{schedule}", "POST /v1/schedules/{schedule}/remove", "POST /v1/schedules/{schedule}/pause",
 		"POST /v1/schedules/{schedule}/resume", "POST /v1/schedules/{schedule}/run", "POST /v1/schedules/{schedule}/clear", "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{name}",
 		"GET /v1/datasets/{name}/versions/{version}", "PATCH /v1/datasets/{name}/versions/{version}", "POST /v1/datasets/{name}/versions/{version}/delete", "POST /v1/datasets/{name}/versions/{version}/waive",
@@ -219,7 +219,7 @@ func TestAnswersKeepTheirSchema(t *testing.T) {
 		{"POST /v1/snapshots", "/v1/snapshots?sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", "x"},
 		{"GET /v1/clusters", "", ""}, {"POST /v1/clusters/{cluster}/resume", "/v1/clusters/local/resume", ""}, {"GET /v1/clusters/{cluster}/check", "/v1/clusters/local/check?days=3", ""},
 		{"GET /v1/gpus", "/v1/gpus?node=n1", ""}, {"GET /v1/gpus/{uuid}/history", "/v1/gpus/GPU-1/history?since=2026-11-01T00:00:00Z", ""},
-		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
+		{"GET /v1/nodes/{node}", "/v1/nodes/n1", ""}, {"GET /v1/nodes/{node}/events", "/v1/nodes/n1/events?since=2026-11-01T00:00:00Z", ""}, {"POST /v1/nodes/{node}/drain", "/v1/nodes/n1/drain", `{"reason":"a fan is loud"}`}, {"POST /v1/nodes/{node}/undrain", "/v1/nodes/n1/undrain", ""},
 	}
 	seen := map[string]bool{"GET /v1/events": true, "GET /v1/runs/{run}/source": true, "GET /v1/datasets/{name}/versions/{version}/files/{sha256}": true} // streams: events_test.go, bundle_test.go, dataset_file_test.go
 	for _, c := range calls {
