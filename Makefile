@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data demo-gates run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data demo-gates demo-gpu run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ demo-data: ## A messy folder registered, its bad rows and personal data shown, r
 
 demo-gates: ## A model to production through its gates, a worse one refused with the samples that flipped, forced, found by a schedule, rolled back; the history verified
 	@contrib/demo/demo --story gates
+
+demo-gpu: ## Eight GPUs of a fake driver: shown live, an XID of the program's own, one of the GPU, one of the node; what is held back, and what comes back
+	@contrib/demo/demo --story gpu
 
 run-forged: build ## Serve from a state directory for trying things, .cache/forged
 	@test -d .cache/forged || bin/forged init --state-dir .cache/forged

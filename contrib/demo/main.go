@@ -1,6 +1,6 @@
 // Command demo tells a story of forge-ml for real, on this machine: `make demo` the main job, `make demo-front` a site's first day, `make demo-slurm` a
 // gang on Slurm, `make demo-queue` who goes next and why, `make demo-train` training that resumes exactly, `make demo-data` what is in a dataset and where
-// it went, `make demo-gates` what may go to production, and the proof. Each claim is printed with the command that shows it; a claim that is false ends the demo with exit code 1.
+// it went, `make demo-gates` what may go to production, and the proof, `make demo-gpu` GPUs that fail. Each claim is printed with the command that shows it; a claim that is false ends the demo with exit code 1.
 package main
 
 import (
@@ -33,7 +33,7 @@ type chapter struct {
 }
 
 // stories by the name that --story takes.
-var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay, "slurm": onSlurm, "queue": theQueue, "train": exactly, "rlhf": fromHumanFeedback, "data": whatIsInIt, "gates": throughTheGates}
+var stories = map[string]func(*demo) []chapter{"main": mainJob, "front": firstDay, "slurm": onSlurm, "queue": theQueue, "train": exactly, "rlhf": fromHumanFeedback, "data": whatIsInIt, "gates": throughTheGates, "gpu": gpuHealth}
 
 func main() {
 	d := &demo{began: time.Now()}

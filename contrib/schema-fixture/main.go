@@ -193,6 +193,9 @@ var unused = []string{
 		SELECT id, 1, 1, 'skipped', 'the run before goes on', 0, '', '', '', '', '' FROM schedules`,
 	`INSERT INTO hooks (id, tenant, name, kind, target, events, created_at, created_by, cursor) SELECT 'h-1', id, 'chat', 'webhook', 'https://hooks.example.org/x', '["stage"]', 1, 'ana', 1 FROM tenants LIMIT 1`,
 	`INSERT INTO hook_deliveries (id, hook, seq, type, state, made_at) SELECT 'hd-1', id, 1, 'model.stage_changed', 'waiting', 1 FROM hooks`,
+	`INSERT INTO gpu_drains (cluster, node, uuid, rule, hold, by_user, reason, at) SELECT cluster, name, 'GPU-1', 'xid_48', 'cordon_gpu', 'forged', 'two bits', 1 FROM nodes LIMIT 1`,
+	`INSERT INTO node_events (cluster, node, at, kind, uuid, rule, xid, words) SELECT cluster, name, 1, 'finding', 'GPU-1', 'xid_48', 48, 'two bits' FROM nodes LIMIT 1`,
+	`INSERT INTO gpu_samples (uuid, level, at, util) VALUES ('GPU-1', 1, 60000, 50)`,
 	`INSERT INTO eval_column_scores (eval, task, filter, metric, scores) SELECT eval, task, filter, 'acc', zeroblob(8) FROM eval_columns`,
 }
 
