@@ -58,12 +58,17 @@ func (t *gpuDay) start(ctx context.Context) error {
 			return err
 		}
 	}
+	// What a site may change of the rules, it does here: a GPU is let back seconds after it is well, since nobody watches a demo for a quarter of an hour.
+	rules := filepath.Join(dir, "gpu-health.yaml")
+	if err := os.WriteFile(rules, []byte("rules:\n  - {name: xid_48, clear_for: 3s}\nreturn_after: 3s\n"), 0o644); err != nil {
+		return err
+	}
 	follow, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
 	go t.fake.Follow(follow)
 	o := forgedtest.Options{Bin: t.bin, Python: t.python, KeepOnStop: t.keep, Dir: dir, WithProbe: true, PollEvery: 200 * time.Millisecond,
-		Extra: fmt.Sprintf("gpus: {library_path: %q, sample_every: 500ms, app_patience: 2s}\n", t.fake.Dir)}
-	if err := o.OnSlurm(forgedtest.Slurm{Cluster: t.slurm, Name: hpcName, Poll: "500ms", Settings: []string{"nodes_every: 2s"}}); err != nil {
+		Extra: fmt.Sprintf("gpus: {library_path: %q, sample_every: 500ms, app_patience: 2s, rules_file: %q}\n", t.fake.Dir, rules)}
+	if err := o.OnSlurm(forgedtest.Slurm{Cluster: t.slurm, Name: hpcName, Poll: "1s", Settings: []string{"nodes_every: 5s"}}); err != nil {
 		return err
 	}
 	o.Clusters += fmt.Sprintf("  - name: local\n    kind: direct\n    node: host-1\n    cpus: 8\n    memory: 64G\n    network: host\n    poll_every: 200ms\n    python: %q\n    user_programs: true\n", t.python)

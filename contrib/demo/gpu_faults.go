@@ -144,10 +144,10 @@ func (t *gpuDay) gpu(ctx context.Context) error {
 	}
 	was := slotsOf(r)
 	t.sick = was[0]
+	at := time.Now()
 	if err := t.xid("", t.sick, 48); err != nil {
 		return err
 	}
-	at := time.Now()
 	if err := t.until(ctx, run, "a second attempt", func(now api.RunDetail) bool {
 		r = now
 		return now.Attempt == 2 && now.State == forge.RunRunning

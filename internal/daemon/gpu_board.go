@@ -98,6 +98,7 @@ func (b *gpuBoard) lookOf(at nodeKey, run forge.RunID, l forge.GPULook) {
 		if !n.Got.IsZero() {
 			n.skew = got.Sub(l.At)
 		}
+		gap = gapOf(run, gap)
 		*n = nodeSeen{State: l.State, Detail: short(l.Detail), Driver: short(l.Driver), At: l.At, Got: got, came: now, gap: gap, skew: n.skew, gpus: n.gpus}
 	}
 	for _, g := range l.GPUs {
@@ -118,9 +119,17 @@ func (b *gpuBoard) lookOf(at nodeKey, run forge.RunID, l forge.GPULook) {
 		if !news {
 			continue
 		}
-		s.take(bounded(g), l.At, got, gap, b.limit(s.gap))
+		s.take(bounded(g), l.At, got, gapOf(run, gap), b.limit(s.gap))
 		s.came, s.Run = now, run
 	}
+}
+
+// gapOf is the time from one look to the next. Shims of jobs write theirs no oftener than every ten seconds, so that the first is current for as long.
+func gapOf(run forge.RunID, gap time.Duration) time.Duration {
+	if run == "" {
+		return gap
+	}
+	return max(gap, 10*time.Second)
 }
 
 // news says whether something of a time by the node's clock is newer than what is known, and since when it is known by ours. Clocks of nodes

@@ -196,3 +196,18 @@ func TestAMinuteIsMeansAndTheHighestTemperatureOfTheLooksInIt(t *testing.T) {
 		t.Errorf("%d samples, %d more", len(out), more)
 	}
 }
+
+func TestTheFirstLookOfAJobsShimIsCurrentUntilItsNextCouldHaveCome(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	b := boardAt(&now)
+	b.every = time.Second
+	b.lookOf(onN1, "run-1", lookAt(now, gpuWith("GPU-a", 50, 1000)))
+	now = now.Add(25 * time.Second)
+	if !b.one(t, "GPU-a").fresh || !b.shown(nil)[onN1].fresh {
+		t.Error("a look is old before the next one could have come: shims of jobs look every ten seconds")
+	}
+	now = now.Add(6 * time.Second)
+	if b.one(t, "GPU-a").fresh {
+		t.Error("a look of half a minute ago is current")
+	}
+}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -111,22 +110,4 @@ func useOf(u store.NodeUse) *api.NodeUse {
 		v.Goodput = new(1 - min(1, u.Lost/u.GPUHours))
 	}
 	return v
-}
-
-// failureRates is what ran on each node of the site in the last 30 days, and how often it failed by the node's fault; for /metrics.
-func (d *Daemon) failureRates(ctx context.Context, now time.Time) (map[nodeKey]store.NodeUse, error) {
-	out := map[nodeKey]store.NodeUse{}
-	for _, c := range d.clusterList() {
-		uses, err := d.db.NodeUses(ctx, c.Name, now.Add(-faultsKept), now)
-		if err != nil {
-			return nil, err
-		}
-		names := d.world.nodesOf(c.Name)
-		for node, u := range uses {
-			if slices.ContainsFunc(names, func(n forge.Node) bool { return n.Name == node }) {
-				out[nodeKey{c.Name, node}] = u
-			}
-		}
-	}
-	return out, nil
 }

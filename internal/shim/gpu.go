@@ -3,8 +3,6 @@ package shim
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -90,20 +88,8 @@ func (s *shim) watchGPUs() {
 	s.writes.Go(func() { w.record.run(ctx.Done()) })
 	go func() {
 		defer close(w.done)
-		w.run(ctx, nvml.WatchOptions{Every: every, LibraryPath: o.LibraryPath, FakeState: fakeState(o.LibraryPath, s.job), Child: w.child, Log: s.log})
+		w.run(ctx, nvml.WatchOptions{Every: every, LibraryPath: o.LibraryPath, Child: w.child, Log: s.log})
 	}()
-}
-
-// fakeState is the file of one node of a test cluster, whose nodes are all on one host: contrib/fake-nvml.
-func fakeState(library string, j *job) string {
-	if library == "" || j == nil {
-		return ""
-	}
-	path := filepath.Join(library, "state."+filepath.Base(string(j.name))+".txt")
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	return path
 }
 
 // run asks for all GPUs of the host as long as it is not known which are the ranks', and for those alone from then on.
