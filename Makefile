@@ -18,7 +18,7 @@ STAMP    = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # default link with "-z now", and forged would exit 127 before main: ask for lazy binding.
 LAZY     = -linkmode external -extldflags "-Wl,-z,lazy"
 
-.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data demo-gates demo-gpu run-forged slurm-up slurm-down clean
+.PHONY: help bootstrap build build-test test test-fast test-long lint docs accept bench mutate test-gpu gpu-check demo demo-front demo-slurm demo-queue demo-train demo-rlhf demo-data demo-gates demo-gpu run-forged slurm-up slurm-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,9 +47,10 @@ test-long: bootstrap ## Run everything, and what is marked long
 
 test-gpu: build ## Check against a real NVIDIA driver and GPU, and train on it (FORGE_PYTHON with bitsandbytes); no part of make test
 	@export FORGE_BIN=$(CURDIR)/bin FORGE_PYTHON=$${FORGE_PYTHON:-$$(contrib/python-env/install)} FORGE_GPU_COUNTED=$$(mktemp -d); \
+	$(MAKE) --no-print-directory gpu-check; checked=$$?; \
 	(cd recipes/python && "$$FORGE_PYTHON" -m pytest -m gpu); trained=$$?; \
 	go test -tags=e2e,gpu -count=1 -v -timeout 15m -run RealGPU ./internal/e2e/; held=$$?; \
-	rm -rf "$$FORGE_GPU_COUNTED"; exit $$((trained | held))
+	rm -rf "$$FORGE_GPU_COUNTED"; exit $$((checked | trained | held))
 
 lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 	@go run ./contrib/testreport lint
@@ -57,6 +58,10 @@ lint: bootstrap ## Run gofmt, go vet, staticcheck and shellcheck
 docs: ## Write the pages that are made from the code: API, commands, exit codes, man pages, completion
 	@go run ./contrib/apidoc
 	@UPDATE=1 go test -count=1 -run Pages ./cmd/forgectl ./recipes >/dev/null
+
+gpu-check: build ## Hold inventory, readings, pinning and errors against a real NVIDIA driver and GPU (minutes, nothing to download); part of make test-gpu
+	@cc -O1 -Wall -o bin/hold contrib/gpu-check/cuda/hold.c -ldl
+	@go run ./contrib/gpu-check -bin bin
 
 # The checks and the traces lie beside the repository and are no part of it.
 SHARED ?= ../shared

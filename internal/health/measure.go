@@ -240,6 +240,14 @@ func memoryHeld(m *moment) (float64, string, bool) {
 	return float64(*m.g.MemoryUsedMiB), fmt.Sprintf("%d MiB are used by %s", *m.g.MemoryUsedMiB, who), true
 }
 
+// foreignUse is certain where memory alone may be what a driver has not cleared up yet: at once nothing new goes there.
+func foreignUse(m *moment) (float64, string, bool) {
+	if !m.answers() {
+		return unknown()
+	}
+	return truth(m.seen.Foreign[m.g.UUID] != "", "%s", m.seen.Foreign[m.g.UUID])
+}
+
 func hung(m *moment) (float64, string, bool) {
 	if !m.there {
 		return unknown()

@@ -117,6 +117,8 @@ var gpuSignals = []signalRow{
 		measure: crcRate, least: 1, most: big, words: "many checksum errors on NVLink", source: srcDCGM},
 	{name: "memory_held", class: classGPU, run: forge.RunGoesOn, hold: forge.HoldDrain, above: 15, unit: "MiB", lasts: time.Minute, clearFor: 30 * time.Second,
 		measure: memoryHeld, most: 1e6, words: "memory is used that no run of ours has", source: srcGCM},
+	{name: "foreign_use", class: classGPU, run: forge.RunGoesOn, hold: forge.HoldDrain, clearFor: 10 * time.Second, measure: foreignUse,
+		words: "somebody else's process uses the GPU", source: "forge"},
 	{name: "process_stuck", class: classGPU, run: forge.RunGoesOn, hold: forge.HoldDrain, above: 300, unit: "seconds", clearFor: 30 * time.Second, measure: stuckOnGPU, most: 86400,
 		words: "a process that cannot be ended holds the GPU", source: srcGCM},
 	{name: "nvml_hung_gpu", class: classGPU, run: forge.RunGoesOn, hold: forge.HoldDrain, above: 10, unit: "seconds", reach: true, clearFor: clearFor, measure: hung, least: 1, most: 3600,

@@ -73,6 +73,7 @@ func TestEverySignalAtItsThreshold(t *testing.T) {
 		{"nvlink_recoveries", func(*scene, *g) {}, func(_ *scene, g *g) { g.LinkRecovered = ptr(int64(1)) }, 0, forge.RunGoesOn, forge.HoldDrain, "link", "1 more recoveries"},
 		{"nvlink_crc", func(*scene, *g) {}, func(_ *scene, g *g) { g.LinkCRC = ptr(int64(4)) }, 0, forge.RunGoesOn, forge.HoldWarn, "warn", "1 more CRC errors"},
 		{"nvlink_crc_rate", func(*scene, *g) {}, func(s *scene, g *g) { g.LinkCRC = ptr(int64(503)) }, 0, forge.RunGoesOn, forge.HoldDrain, "link", "100 checksum errors a second"},
+		{"foreign_use", func(s *scene, _ *g) { s.seen.Foreign = map[string]string{"GPU-other": "ada: python"} }, func(s *scene, _ *g) { s.seen.Foreign = map[string]string{gpuA: "ada: python"} }, 0, forge.RunGoesOn, forge.HoldDrain, "gpu", "ada: python"},
 		{"memory_held", func(s *scene, g *g) { busy(s, false); g.MemoryUsedMiB = ptr(int64(15)) }, func(_ *scene, g *g) { g.MemoryUsedMiB = ptr(int64(16)) }, time.Minute, forge.RunGoesOn, forge.HoldDrain, "gpu", "16 MiB are used by nobody that can be seen"},
 		{"memory_held", func(_ *scene, g *g) { g.MemoryUsedMiB = ptr(int64(4000)) }, func(s *scene, _ *g) { busy(s, false); s.seen.Foreign = map[string]string{gpuA: "ada: python"} }, time.Minute, forge.RunGoesOn, forge.HoldDrain, "gpu", "4000 MiB are used by ada: python"},
 		{"process_stuck", func(s *scene, g *g) { s.stuck(gpuA, 300*time.Second) }, func(s *scene, _ *g) { s.stuck(gpuA, 301*time.Second) }, 0, forge.RunGoesOn, forge.HoldDrain, "gpu", "process 77 (python) is zombie since 5m1s"},
