@@ -11,7 +11,9 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// slowEvery is how often a sampler reads what takes many calls and changes rarely: the counters of each NVLink.
+// slowEvery is how often a sampler reads what costs much and is not needed sooner. On an H100 under driver 580 the total of its energy takes 4 ms of
+// CPU time, a hundred times as much as power, clocks, temperature, memory and processes together; replays of the bus and the mode of MIG take 0.15 ms
+// each. NVLinks have three counters each. What the driver says by itself is followed by a look at everything.
 const slowEvery = 30 * time.Second
 
 // sampler reads one GPU. One goroutine uses it.
@@ -23,7 +25,8 @@ type sampler struct {
 	wants bool            // whether the GPU, or an instance of it, is among them
 
 	card   card
-	slow   forge.GPUReading // only what readLinks fills
+	slow   forge.GPUReading // only what readSlow fills
+	parts  []instance       // read as rarely
 	slowAt time.Time
 	last   []forge.GPUReading // what is still true of it when it answers no more
 }
@@ -63,19 +66,25 @@ func (s *sampler) read(full bool) []forge.GPUReading {
 		}
 		return s.last
 	}
-	instances, _ := migInstances(s.ask, s.card.handle, &problem)
-	if s.wants = s.wanted(instances); !s.wants {
+	rare := full || time.Since(s.slowAt) >= slowEvery
+	if rare {
+		s.slowAt = time.Now()
+		s.parts, _ = migInstances(s.ask, s.card.handle, &problem)
+	}
+	if s.wants = s.wanted(s.parts); !s.wants {
 		return []forge.GPUReading{r}
 	}
 	s.readLoad(&r, &problem)
 	s.readHeat(&r, &problem)
 	s.readFaults(&r, &problem)
-	if full || time.Since(s.slowAt) >= slowEvery {
-		s.slow, s.slowAt = forge.GPUReading{}, time.Now()
+	if rare {
+		s.slow = forge.GPUReading{}
+		s.readSlow(&s.slow, &problem)
 		s.readLinks(&s.slow, &problem)
 	}
 	r.LinksUp, r.LinksDown, r.LinkReplays, r.LinkRecovered, r.LinkCRC = s.slow.LinksUp, s.slow.LinksDown, s.slow.LinkReplays, s.slow.LinkRecovered, s.slow.LinkCRC
-	readings := s.readInstances(instances, r, &problem)
+	r.EnergyJoules, r.Recovery, r.PCIeReplays = s.slow.EnergyJoules, s.slow.Recovery, s.slow.PCIeReplays
+	readings := s.readInstances(s.parts, r, &problem)
 	if readings == nil {
 		s.readMemory(s.card.handle, &r, &problem)
 		s.readProcesses(s.card.handle, &r, &problem)
@@ -179,11 +188,6 @@ func (s *sampler) readLoad(r *forge.GPUReading, p *trouble) {
 	if s.ask.to("nvmlDeviceGetEnforcedPowerLimit") {
 		if mw, ret := h.GetEnforcedPowerLimit(); p.value("nvmlDeviceGetEnforcedPowerLimit", ret) {
 			r.PowerLimitWatts = ptr(float64(mw) / 1000)
-		}
-	}
-	if s.ask.to("nvmlDeviceGetTotalEnergyConsumption") {
-		if mj, ret := h.GetTotalEnergyConsumption(); p.value("nvmlDeviceGetTotalEnergyConsumption", ret) {
-			r.EnergyJoules = ptr(float64(mj) / 1000)
 		}
 	}
 	if s.ask.to("nvmlDeviceGetClockInfo") {

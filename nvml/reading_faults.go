@@ -8,15 +8,12 @@ import (
 	forge "github.com/forge-ml/forge-ml"
 )
 
-// readFaults fills what has gone wrong in a GPU's memory and on its way to the machine, and what the driver wants done about it.
+// readFaults fills what has gone wrong in a GPU's memory.
 func (s *sampler) readFaults(r *forge.GPUReading, p *trouble) {
 	h := s.card.handle
-	fields := s.fields(p, nv.FI_DEV_MEMORY_TEMP, nv.FI_DEV_GET_GPU_RECOVERY_ACTION)
+	fields := s.fields(p, nv.FI_DEV_MEMORY_TEMP)
 	if c, ok := fields[nv.FI_DEV_MEMORY_TEMP]; ok && c > 0 { // 0 is the answer of memory without a sensor
 		r.MemoryTemperatureC = ptr(int(c))
-	}
-	if action, ok := fields[nv.FI_DEV_GET_GPU_RECOVERY_ACTION]; ok {
-		r.Recovery = ptr(int(action))
 	}
 	if s.ask.to("nvmlDeviceGetTotalEccErrors") {
 		if n, ret := h.GetTotalEccErrors(nv.MEMORY_ERROR_TYPE_CORRECTED, nv.VOLATILE_ECC); p.value("nvmlDeviceGetTotalEccErrors", ret) {
@@ -36,9 +33,22 @@ func (s *sampler) readFaults(r *forge.GPUReading, p *trouble) {
 	if !remaps {
 		s.readRetired(r, p)
 	}
+}
+
+// readSlow fills what the driver wants done, what has gone wrong on the way to the machine, and what the GPU has used.
+func (s *sampler) readSlow(r *forge.GPUReading, p *trouble) {
+	h := s.card.handle
+	if action, ok := s.fields(p, nv.FI_DEV_GET_GPU_RECOVERY_ACTION)[nv.FI_DEV_GET_GPU_RECOVERY_ACTION]; ok {
+		r.Recovery = ptr(int(action))
+	}
 	if s.ask.to("nvmlDeviceGetPcieReplayCounter") {
 		if n, ret := h.GetPcieReplayCounter(); p.value("nvmlDeviceGetPcieReplayCounter", ret) {
 			r.PCIeReplays = ptr(int64(n))
+		}
+	}
+	if s.ask.to("nvmlDeviceGetTotalEnergyConsumption") {
+		if mj, ret := h.GetTotalEnergyConsumption(); p.value("nvmlDeviceGetTotalEnergyConsumption", ret) {
+			r.EnergyJoules = ptr(float64(mj) / 1000)
 		}
 	}
 }
