@@ -73,7 +73,7 @@ const (
 )
 
 // withFailures adds what speaks against the nodes. An exit that a program can choose proves nothing of a node, however certain it is
-// which one it was on: only a fault of the GPU itself does.
+// which one it was on: only a fault of the GPU itself does, and where GPUs are known one by one it is held back alone.
 func withFailures(ctx context.Context, db bun.IDB, cluster forge.ClusterName, nodes []forge.Node, now time.Time) ([]forge.Node, error) {
 	var rows []nodeFailureRow
 	q := db.NewSelect().Model(&rows).Where("f.forgiven = 0").Where("f.at >= ?", stampOf(now.Add(-failureGone)))
@@ -110,7 +110,7 @@ func withFailures(ctx context.Context, db bun.IDB, cluster forge.ClusterName, no
 		switch {
 		case r == nil:
 			continue
-		case r.gpu:
+		case r.gpu && !nodes[i].HasUUIDs(): // where GPUs are known one by one the bad one alone is held back
 			nodes[i].Suspect = "a run failed there within a day by a fault of its GPU"
 		case len(r.runs) >= evidenceRuns:
 			nodes[i].Suspect = fmt.Sprintf("%d different runs failed there within a day", len(r.runs))

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,6 +101,17 @@ func TestAFaultOfItsGPUIsEvidenceByItself(t *testing.T) {
 	f.fail(t, f.submit(t), 0, forge.EndGPUFault, store.Blame{Node: "gpu-2"}, store.Blame{Node: "gpu-3"})
 	f.wantSuspect(t, "gpu-1", "by a fault of its GPU")
 	f.wantSuspect(t, "gpu-2", "") // which of the two it was nobody knows
+}
+
+func TestWhereGPUsAreKnownOneByOneTheFaultOfOneIsNoEvidenceAgainstTheNode(t *testing.T) {
+	f := startFailing(t)
+	n := f.node(t, "gpu-1")
+	for i := range n.GPUs {
+		n.GPUs[i].UUID = fmt.Sprint("GPU-", i)
+	}
+	must(t, f.db.RecordNodes(t.Context(), n.Cluster, []forge.Node{n, f.node(t, "gpu-2"), f.node(t, "gpu-3")}, time.Now()))
+	f.fail(t, f.submit(t), 0, forge.EndGPUFault, store.Blame{Node: "gpu-1", Certain: true})
+	f.wantSuspect(t, "gpu-1", "") // a rule holds that GPU back, and the others are well
 }
 
 func TestFailuresCountAgainstANodeAndFadeToHalfInAWeek(t *testing.T) {
