@@ -29,11 +29,14 @@ type Watcher struct {
 	o     WatchOptions
 	times watchTimes
 
-	mu     sync.Mutex
-	child  *watching // nil: none, for the reason why
-	why    string
-	asking []ask
-	asked  bool // the child was asked for a look that has not come
+	mu      sync.Mutex
+	child   *watching // nil: none, for the reason why
+	why     string
+	asking  []ask
+	asked   bool // the child was asked for a look that has not come
+	absent  bool // there was no library a moment ago, and whoever asks has it looked for again
+	wake    chan struct{}
+	changed chan struct{} // closed when there is another child, or none any more
 }
 
 // watchTimes are what tests make shorter.
@@ -53,7 +56,7 @@ func NewWatcher(o WatchOptions) *Watcher {
 	if o.Every <= 0 {
 		o.Every = DefaultEvery
 	}
-	return &Watcher{o: o, why: "nothing was started yet", times: watchTimes{first: firstPatience, later: o.Every + lookPatience, pause: firstPause, last: lastPause,
+	return &Watcher{o: o, wake: make(chan struct{}, 1), changed: make(chan struct{}), why: "nothing was started yet", times: watchTimes{first: firstPatience, later: o.Every + lookPatience, pause: firstPause, last: lastPause,
 		steady: steadyLife, absent: absentPause, kill: killWait}}
 }
 
@@ -64,7 +67,7 @@ func (w *Watcher) Run(ctx context.Context, tell func(News)) {
 	for ctx.Err() == nil {
 		end := w.life(ctx, tell)
 		if ctx.Err() != nil {
-			w.set(nil, "the watching has ended")
+			w.set(nil, "the watching has ended", false)
 			return
 		}
 		pause := w.times.absent
@@ -82,7 +85,7 @@ func (w *Watcher) Run(ctx context.Context, tell func(News)) {
 			}
 			w.o.Log.Warn().Str("state", string(end.state)).Str("why", end.words).Dur("again_in", pause).Msg("GPUs are not seen")
 		}
-		w.set(nil, end.words)
+		w.set(nil, end.words, end.absent)
 		if !end.absent {
 			tell(News{Look: &forge.GPULook{At: time.Now().UTC(), State: end.state, Detail: end.words, GPUs: []forge.GPUReading{}}})
 		}
@@ -90,9 +93,18 @@ func (w *Watcher) Run(ctx context.Context, tell func(News)) {
 		select {
 		case <-ctx.Done():
 		case <-wait.C:
+		case <-w.wakes(end.absent):
 		}
 		wait.Stop()
 	}
+}
+
+// wakes is nil, which never comes, for who must wait: a child that died is not replaced sooner because somebody asks.
+func (w *Watcher) wakes(absent bool) <-chan struct{} {
+	if !absent {
+		return nil
+	}
+	return w.wake
 }
 
 // ending is how a child came to its end.
@@ -111,7 +123,7 @@ func (w *Watcher) life(ctx context.Context, tell func(News)) ending {
 	}
 	defer close(c.enough)
 	began := time.Now()
-	w.set(c, "")
+	w.set(c, "", false)
 	quiet := time.NewTimer(w.times.first)
 	defer quiet.Stop()
 	patience := w.times.first
@@ -148,7 +160,7 @@ func (w *Watcher) life(ctx context.Context, tell func(News)) ending {
 			if !c.gone(w.times.kill) {
 				// Nothing else is tried while it lives: it hangs in the kernel, and so would the next one.
 				words = fmt.Sprintf("%s, and the asking process %d cannot be killed: it hangs in the kernel", words, c.pid)
-				w.set(nil, words)
+				w.set(nil, words, false)
 				tell(News{Look: &forge.GPULook{At: time.Now().UTC(), State: StateHung, Detail: words, GPUs: []forge.GPUReading{}}})
 				select {
 				case <-ctx.Done():
@@ -160,16 +172,18 @@ func (w *Watcher) life(ctx context.Context, tell func(News)) ending {
 	}
 }
 
-func (w *Watcher) set(c *watching, why string) {
+func (w *Watcher) set(c *watching, why string, absent bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.child, w.asked = c, false
-	if c == nil && why != "" {
+	w.child, w.asked, w.absent = c, false, absent
+	if c == nil {
 		w.why = why
 	}
 	if c != nil && len(w.asking) > 0 {
 		w.asked = c.ask() == nil
 	}
+	close(w.changed)
+	w.changed = make(chan struct{})
 }
 
 // answer gives a look to those who asked before it was begun.
@@ -196,33 +210,40 @@ func (w *Watcher) Now(ctx context.Context) (forge.GPULook, error) {
 	const op = "nvml.look"
 	a := ask{since: time.Now(), to: make(chan forge.GPULook, 1)}
 	w.mu.Lock()
-	if w.child == nil {
-		why := w.why
-		w.mu.Unlock()
-		return forge.GPULook{}, forge.Errorf(forge.KindUnavailable, op, "GPUs are not seen: %s", why)
-	}
-	done := w.child.done
 	w.asking = append(w.asking, a)
-	if !w.asked { // one at a time: a child that hangs reads nothing, and the pipe must not fill
-		w.asked = w.child.ask() == nil
-	}
 	w.mu.Unlock()
 	defer w.forget(a.to)
-	select {
-	case l := <-a.to:
-		return l, nil
-	case <-done:
-		select { // it may have answered with its last words
+	for {
+		w.mu.Lock()
+		child, absent, why, changed := w.child, w.absent, w.why, w.changed
+		switch {
+		case child != nil && !w.asked: // one at a time: a child that hangs reads nothing, and the pipe must not fill
+			w.asked = child.ask() == nil
+		case child == nil && absent:
+			select {
+			case w.wake <- struct{}{}:
+			default:
+			}
+		}
+		w.mu.Unlock()
+		if child == nil && !absent {
+			select { // it may have been answered with a child's last words
+			case l := <-a.to:
+				return l, nil
+			default:
+				return forge.GPULook{}, forge.Errorf(forge.KindUnavailable, op, "GPUs are not seen: %s", why)
+			}
+		}
+		select {
 		case l := <-a.to:
 			return l, nil
-		default:
+		case <-changed:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return forge.GPULook{}, forge.Errorf(forge.KindUnavailable, op, "the driver did not answer in time: %w", ctx.Err())
+			}
+			return forge.GPULook{}, ctx.Err()
 		}
-		return forge.GPULook{}, forge.Errorf(forge.KindUnavailable, op, "the process that asks the driver ended before it answered")
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return forge.GPULook{}, forge.Errorf(forge.KindUnavailable, op, "the driver did not answer in time: %w", ctx.Err())
-		}
-		return forge.GPULook{}, ctx.Err()
 	}
 }
 

@@ -169,6 +169,21 @@ func TestNowIsALookThatWasBegunAfterTheCall(t *testing.T) {
 	}
 }
 
+func TestNowLooksForALibraryThatWasNotThere(t *testing.T) {
+	w := watcherOf(t, `echo '{"look":{"at":"'$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)'","state":"no_driver","detail":"no NVML library","gpus":[]}}'`)
+	nvml.Hasten(w, 5*time.Second, time.Hour, time.Hour)
+	next(t, run(t, w), "first look", inState(forge.NVMLNoDriver))
+	for range 2 {
+		before := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		l, err := w.Now(ctx)
+		cancel()
+		if err != nil || l.State != forge.NVMLNoDriver || l.At.Before(before) {
+			t.Errorf("asked at %s, got %+v, %v", before, l, err)
+		}
+	}
+}
+
 func TestNowSaysWhyNothingIsSeen(t *testing.T) {
 	w := watcherOf(t, lookLine+`look; read -r line; echo 'driver: out of order' >&2; exit 3`)
 	nvml.Hasten(w, 5*time.Second, time.Hour, time.Hour)

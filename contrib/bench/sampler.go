@@ -92,5 +92,5 @@ func samplerOverhead(ctx context.Context, e env) ([]figure, error) {
 		return nil, err
 	}
 	fmt.Printf("  sampler_overhead: of a core, %.3f %% with and %.3f %% without; %d GPUs every %s\n", used[0], used[1], xidGPUs, nvml.DefaultEvery)
-	return []figure{atMost("sampler_overhead", used[0]-used[1], "%", "a training step's CPU", samplerLimit, 1)}, nil
+	return []figure{atMost("sampler_overhead", used[0]-used[1], "%", "one core", samplerLimit, 1)}, nil
 }
