@@ -25,7 +25,6 @@ const (
 type gpuDay struct {
 	*demo
 	fake *forgedtest.FakeGPUs
-	stop context.CancelFunc
 	sick int // the GPU that had the double bit error
 }
 
@@ -63,9 +62,7 @@ func (t *gpuDay) start(ctx context.Context) error {
 	if err := os.WriteFile(rules, []byte("rules:\n  - {name: xid_48, clear_for: 3s}\nreturn_after: 3s\n"), 0o644); err != nil {
 		return err
 	}
-	follow, stop := context.WithCancel(context.WithoutCancel(ctx))
-	t.stop = stop
-	go t.fake.Follow(follow)
+	go t.fake.Follow(ctx)
 	o := forgedtest.Options{Bin: t.bin, Python: t.python, KeepOnStop: t.keep, Dir: dir, WithProbe: true, PollEvery: 200 * time.Millisecond,
 		Extra: fmt.Sprintf("gpus: {library_path: %q, sample_every: 500ms, app_patience: 2s, rules_file: %q}\n", t.fake.Dir, rules)}
 	if err := o.OnSlurm(forgedtest.Slurm{Cluster: t.slurm, Name: hpcName, Poll: "1s", Settings: []string{"nodes_every: 5s"}}); err != nil {

@@ -119,16 +119,6 @@ func number[T int | int64 | float64](v *T) (float64, bool) {
 	return float64(*v), true
 }
 
-func truth(v *bool) (float64, bool) {
-	if v == nil {
-		return 0, false
-	}
-	if *v {
-		return 1, true
-	}
-	return 0, true
-}
-
 var figures = []figure{
 	{"memory.total", func(g forge.GPUReading) (float64, bool) { return float64(g.MemoryMiB), true }, 0},
 	{"memory.reserved", func(g forge.GPUReading) (float64, bool) { return number(g.MemoryReservedMiB) }, 1},
