@@ -217,7 +217,7 @@ func (t *gpuDay) back(ctx context.Context) error {
 
 // node loses a GPU of a Slurm node for good.
 func (t *gpuDay) node(ctx context.Context) error {
-	run, err := t.probe(ctx, hpcName, 2, gpuSteps)
+	run, err := t.probe(ctx, hpcName, 2, 3*gpuSteps) // a shim of a job looks every ten seconds, and its first look may come before the ranks' work
 	if err != nil {
 		return err
 	}
@@ -229,8 +229,9 @@ func (t *gpuDay) node(ctx context.Context) error {
 		return err
 	}
 	where, slot := string(r.Attempts[0].Placement[0].Node), slotsOf(r)[0]
+	var seen []api.NodeGPUs
 	if err := t.eventually(ctx, "top shows the GPUs of the Slurm node", func() (bool, error) {
-		var seen []api.NodeGPUs
+		seen = nil
 		err := t.site.CtlJSON(ctx, &seen, "top", "--node", where)
 		return err == nil && len(seen) == 1 && len(held(seen[0], run)) == 2, err
 	}); err != nil {
@@ -239,7 +240,7 @@ func (t *gpuDay) node(ctx context.Context) error {
 	if err := t.show(ctx, "top", "--once", "--node", where); err != nil {
 		return err
 	}
-	if err := t.claim(true, "forgectl top --node "+where, "on Slurm the shim looks beside the ranks: forged itself has no GPU there"); err != nil {
+	if err := t.claim(held(seen[0], run)[0].UUID == t.fake.UUID(where, slot), "forgectl top --node "+where, "on Slurm the shim looks beside the ranks: what it sees is the driver of %s, and not that of forged's host", where); err != nil {
 		return err
 	}
 	if err := t.xid(where, slot, 79); err != nil {
