@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -29,8 +30,10 @@ type Library struct {
 	site    map[string]string // file that a recipe came from, where it is not built in
 }
 
-// Builtin returns the recipes that are part of the program.
-func Builtin() (Library, error) {
+// Builtin returns the recipes that are part of the program. They are parsed once: a Library gives out copies.
+var Builtin = sync.OnceValues(parseBuiltin)
+
+func parseBuiltin() (Library, error) {
 	entries, err := builtin.ReadDir(".")
 	if err != nil {
 		return Library{}, fmt.Errorf("built-in recipes: %w", err)

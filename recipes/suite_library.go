@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	forge "github.com/forge-ml/forge-ml"
 )
@@ -18,8 +19,10 @@ const MaxSuites = 200
 // Suites is an immutable set of suites by name.
 type Suites struct{ suites map[string]Suite }
 
-// BuiltinSuites returns the suites that come with the training package.
-func BuiltinSuites() (Suites, error) {
+// BuiltinSuites returns the suites that come with the training package. They are parsed once, and are not changed.
+var BuiltinSuites = sync.OnceValues(parseBuiltinSuites)
+
+func parseBuiltinSuites() (Suites, error) {
 	dirs, err := pythonTree.ReadDir(suitesRoot)
 	if err != nil {
 		return Suites{}, fmt.Errorf("built-in suites: %w", err)

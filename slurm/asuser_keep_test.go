@@ -221,6 +221,9 @@ func (c *crowd) helperOf(t *testing.T, verb string) int {
 }
 
 func TestTheHelperKeepsOnlyWhatIsThePersonsAndOnlyWhereRootSays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a helper is built and installed")
+	}
 	if !people(t) {
 		return
 	}

@@ -86,6 +86,9 @@ func alive(pid int) bool {
 }
 
 func TestExecutorContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a Slurm cluster of its own")
+	}
 	// One node, large enough that no test of the suite waits for another.
 	c := slurmtest.Up(t, slurmtest.Options{Nodes: 1, GPUs: 64, CPUs: 128})
 	var next sync.Mutex

@@ -42,6 +42,9 @@ func saying(t *testing.T, o Options, ping string, answers ...string) *Executor {
 }
 
 func TestWhatRemainsIsNotTakenFromOneAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds between one answer and the next")
+	}
 	const up, down = "echo 'Slurmctld(primary) at ctl is UP'", "echo 'Slurmctld(primary) at ctl is DOWN'"
 	ours, theirs := squeueLine(7, "root", "forge-hpc-"+runA+".1")+"\n", squeueLine(8, "bob", "train")+"\n"
 	for name, c := range map[string]struct {
@@ -92,6 +95,9 @@ func (h closed) Remains(_ context.Context, account, root string) ([]forge.Remain
 }
 
 func TestAnAccountThatForgedMayNotActForHidesNobodyElse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds between one answer and the next")
+	}
 	root := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(root, "alice", runA), 0o700))
 	whom := map[string]bool{"bob": true}

@@ -56,6 +56,9 @@ func overwrite(t *testing.T, path string, at int64, with []byte) {
 }
 
 func TestDamageIsRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a database for each damage")
+	}
 	for _, tc := range []struct {
 		name  string
 		plant func(t *testing.T) string

@@ -74,6 +74,9 @@ func change(t *testing.T, db *store.DB, acme *store.Tenant, rnd *rand.Rand) {
 }
 
 func TestPagesOfRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of load")
+	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))

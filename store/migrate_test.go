@@ -68,6 +68,9 @@ func unpackFixture(t *testing.T, packed string) (path string, l left) {
 }
 
 func TestForwardMigrations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: a database of every version")
+	}
 	_, newest, err := store.Migrations()
 	must(t, err)
 	want, err := store.Fresh(ctx)

@@ -28,11 +28,11 @@ var modes = map[string][]step{
 	"lint": lint,
 	"fast": {
 		gofmt, vet,
-		goTestsBut("go test -short", "./cmd/forgectl", "-short"), // which follows as it ships
+		goTestsBut("go test -short", "./cmd/forgectl", "-short", "-p=4"), // it follows as it ships; many tests wait for programs
 		forgectlWithoutCgo("-short"), roomsWithoutCgo("-short"),
 		pythonEnvironment,
 		pythonTests("contrib/python-env", "not long and not training"),
-		pythonTests("recipes/python", "not long and not training and not gpu"),
+		pythonTests("recipes/python", "not long and not slow and not training and not gpu"),
 	},
 	"full": append(append([]step{}, lint...),
 		build,

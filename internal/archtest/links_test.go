@@ -28,8 +28,8 @@ func anchors(text string) map[string]bool {
 	return set
 }
 
-// checkLinks follows the links of a page that stay inside the repository.
-func checkLinks(f file, readPage func(path string) (string, error)) []string {
+// checkLinks follows the links of a page that stay inside the repository. headings gives the anchors of a file that is there.
+func checkLinks(f file, headings func(path string) (map[string]bool, error)) []string {
 	var found []string
 	text := inline.ReplaceAllString(fence.ReplaceAllString(f.text, ""), "")
 	for _, m := range link.FindAllStringSubmatch(text, -1) {
@@ -41,11 +41,11 @@ func checkLinks(f file, readPage func(path string) (string, error)) []string {
 		if target != "" {
 			to = path.Join(path.Dir(f.path), target)
 		}
-		page, err := readPage(to)
+		there, err := headings(to)
 		switch {
 		case err != nil:
 			found = append(found, fmt.Sprintf("%s: the link %s leads nowhere", f.path, m[1]))
-		case anchor != "" && !anchors(page)[anchor]:
+		case anchor != "" && !there[anchor]:
 			found = append(found, fmt.Sprintf("%s: the link %s names a heading that is not there", f.path, m[1]))
 		}
 	}
@@ -63,26 +63,40 @@ func checkTargets(f file, targets map[string]bool) []string {
 	return found
 }
 
-func readInRepo(p string) (string, error) {
-	name := filepath.Join(root, p)
-	st, err := os.Stat(name)
-	if err != nil || st.IsDir() {
-		return "", err
+// headingsInRepo reads each page once, though dozens of others link to it.
+func headingsInRepo() func(path string) (map[string]bool, error) {
+	known := map[string]map[string]bool{}
+	return func(p string) (map[string]bool, error) {
+		if set, ok := known[p]; ok {
+			return set, nil
+		}
+		name := filepath.Join(root, p)
+		st, err := os.Stat(name)
+		if err != nil || st.IsDir() || path.Ext(p) != ".md" {
+			return nil, err
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		known[p] = anchors(string(b))
+		return known[p], nil
 	}
-	b, err := os.ReadFile(name)
-	return string(b), err
 }
 
 func TestLinks(t *testing.T) {
-	targets := targetsOf(read(t, "Makefile"))
+	targets, inRepo := targetsOf(read(t, "Makefile")), headingsInRepo()
+	only := func(page string) func(string) (map[string]bool, error) {
+		return func(string) (map[string]bool, error) { return anchors(page), nil }
+	}
 	for _, f := range sources(t, hasExt(".md")) {
-		report(t, checkLinks(f, readInRepo))
+		report(t, checkLinks(f, inRepo))
 		report(t, checkTargets(f, targets))
 	}
 	t.Run("planted ones are found", func(t *testing.T) {
-		want1(t, checkLinks(file{"docs/x.md", "see [y](no-such-page.md)"}, readInRepo), "nowhere")
-		want1(t, checkLinks(file{"x.md", "# A heading\n[y](#another)"}, func(string) (string, error) { return "# A heading", nil }), "heading")
-		if found := checkLinks(file{"x.md", "# A heading, too\n[y](#a-heading-too)"}, func(string) (string, error) { return "# A heading, too", nil }); len(found) != 0 {
+		want1(t, checkLinks(file{"docs/x.md", "see [y](no-such-page.md)"}, inRepo), "nowhere")
+		want1(t, checkLinks(file{"x.md", "# A heading\n[y](#another)"}, only("# A heading")), "heading")
+		if found := checkLinks(file{"x.md", "# A heading, too\n[y](#a-heading-too)"}, only("# A heading, too")); len(found) != 0 {
 			t.Fatal(found)
 		}
 		want1(t, checkTargets(file{"x.md", "type `make coffee`"}, targets), "make coffee")

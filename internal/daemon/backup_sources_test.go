@@ -34,6 +34,7 @@ func TestABackupHasTheWorkingDirectoriesOfRunsThatHaveNotEnded(t *testing.T) {
 	if _, err := (runs{r.Daemon}).CancelRun(t.Context(), r.op, fmt.Sprint(over.Number), forge.CancelNow); err != nil {
 		t.Fatal(err)
 	}
+	r.await(t, over.ID, "ended, also where it had been started", func(run forge.Run) bool { return run.State.Terminal() })
 	broken, _ := r.submitted(t, "print('broken')\n")
 	lost, _ := r.submitted(t, "print('lost')\n")
 	ss := snapshots{r.Daemon}

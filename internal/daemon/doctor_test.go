@@ -238,6 +238,7 @@ func TestACertificateThatEndsSoonIsSaid(t *testing.T) {
 
 func TestMoreThanThereIsWasGuaranteedToTenants(t *testing.T) {
 	r := start(t, 2)
+	r.refreshNodes(t.Context())
 	s := tenants{r.Daemon}
 	promise := func(tenant string, gpus int) {
 		t.Helper()

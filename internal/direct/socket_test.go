@@ -69,6 +69,9 @@ func throughSocket(path string) func(o *direct.Options) {
 }
 
 func TestExecutorContractWithShimsStartedThroughASocket(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: the contract once more, by another way to start shims")
+	}
 	executortest.Run(t, executortest.Harness{New: func(t *testing.T) executortest.Subject {
 		var root string
 		e := newExecutor(t, throughSocket(shimSocket(t)), func(o *direct.Options) { root = o.RunRoot })

@@ -13,6 +13,9 @@ import (
 // TestAShimOnSlurmAsksTheFileServerForItsStop watches the attempt's directory being opened, which is all that can be seen of it without a file
 // server whose clients remember that a name was absent.
 func TestAShimOnSlurmAsksTheFileServerForItsStop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds until a mark is looked for again")
+	}
 	t.Parallel()
 	a := handedOver(t, 1, 1, program(t, executortest.Act{Hold: true}), nil)
 	started(t, a, planted(0, 1, "0"), nil)

@@ -247,6 +247,9 @@ func started(t *testing.T, a rundir.Attempt, env, change map[string]string) *exe
 }
 
 func TestSlurmEndsAnAttempt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not in test-fast: seconds of limits and graces")
+	}
 	saves := executortest.Act{Hold: true, OnTerm: executortest.TermSaves}
 	for _, c := range []struct {
 		name   string

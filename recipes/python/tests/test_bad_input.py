@@ -151,6 +151,7 @@ def test_base_model_that_lacks_a_shard(attempt, tiny, tmp_path):
     assert "missing: model-00002-of-00002.safetensors" in message
 
 
+@pytest.mark.slow
 def test_base_model_with_weights_cut_short(attempt, tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "base")
     weights = tmp_path / "base" / "model.safetensors"
@@ -162,6 +163,7 @@ def test_base_model_that_is_not_there(attempt):
     assert "/nowhere is not a directory" in refused(attempt, configuration(Path("/nowhere")))
 
 
+@pytest.mark.slow
 def test_a_chat_template_that_refuses_a_row(attempt, tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "base")
     template = (
@@ -173,6 +175,7 @@ def test_a_chat_template_that_refuses_a_row(attempt, tiny, tmp_path):
     assert "chat template" in message and "no system role here" in message
 
 
+@pytest.mark.slow
 def test_assistant_only_loss_without_marked_turns(attempt, tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "base")
     (tmp_path / "base" / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
@@ -193,6 +196,7 @@ def test_assistant_only_loss_on_text(attempt, tiny, tmp_path):
     assert "holds no messages" in refused(attempt, configuration(tiny, path, "text", train__assistant_only_loss=True))
 
 
+@pytest.mark.slow
 def test_a_length_that_leaves_nothing_to_learn_from(attempt, tiny, tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_bytes(line({"prompt": "a long question " * 20, "completion": "yes"}))
@@ -215,6 +219,7 @@ def test_started_without_forge(attempt, configure):
     assert "started by forge" in a.logs()
 
 
+@pytest.mark.slow
 def test_a_chat_template_is_not_asked_of_text(attempt, tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "base")
     (tmp_path / "base" / "chat_template.jinja").unlink()
@@ -224,6 +229,7 @@ def test_a_chat_template_is_not_asked_of_text(attempt, tiny, tmp_path):
     assert a.wait() == [0], a.logs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["text", "prompt_completion", "conversational prompt_completion", "told by the first row"]
 )

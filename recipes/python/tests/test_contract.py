@@ -350,6 +350,7 @@ class TestRecipe:
 
 
 class TestTiny:
+    @pytest.mark.slow
     def test_equal_seeds_give_equal_bytes_and_others_do_not(self, tiny, tmp_path):
         from forked import Forked
 

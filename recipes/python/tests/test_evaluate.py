@@ -155,7 +155,7 @@ class TestBadInput:
             ("story.yaml", "function: regex,", "function: sieve,", "there is no filter 'sieve'"),
             ("logic.yaml", "metric: acc", "metric: luck", "there is no metric 'luck'"),
             ("suite.yaml", "filter: number", "filter: word", "filter: the task has number, and no word"),
-            ("suite.yaml", "task: forge_logic", "task: no_such_task", "has no task no_such_task"),
+            pytest.param("suite.yaml", "task: forge_logic", "task: no_such_task", "has no task no_such_task", marks=pytest.mark.slow),
             pytest.param(
                 "suite.yaml",
                 "task: forge_logic",
@@ -242,6 +242,7 @@ def test_the_digest_of_a_suite_is_the_one_that_forged_pins(tmp_path):
     assert suite.digest(tmp_path) == "3172025bfc72092431ce2c0bb86c33459f6cab214103130e07565e89c75e0f5e"
 
 
+@pytest.mark.slow
 def test_every_task_of_a_suite_is_known_to_the_harness():
     from lm_eval.tasks import TaskManager
 

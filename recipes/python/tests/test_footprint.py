@@ -13,6 +13,7 @@ NEWEST = int(version("trl").split(".")[1]) >= 16  # older ones have another outp
 ALWAYS = ("weights", "adapters", "gradients", "optimizer", "reference")  # whatever the release
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n == "sft_lora_llama" else pytest.mark.long) for n in footprint_models.CONFIGS],

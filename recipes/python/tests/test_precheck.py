@@ -14,6 +14,8 @@ import pytest
 from conftest import DATA
 from gang_of import SRC
 
+pytestmark = pytest.mark.slow  # each starts the program, which loads a tokenizer
+
 
 def row(question: str, answer: str) -> bytes:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]

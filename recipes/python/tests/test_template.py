@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from conftest import DATA, configuration
 
 
+@pytest.mark.slow
 def test_a_base_without_a_template_learns_in_chatml_and_leaves_it_behind(attempt, tiny, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(tiny, base)
@@ -34,6 +36,7 @@ def test_chatml_says_what_the_models_that_use_it_expect():
     assert text[slice(*marked)] == "a<|im_end|>\n"
 
 
+@pytest.mark.slow
 def test_code_of_a_base_model_runs_where_the_site_trusts_it(attempt, tiny, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(tiny, base)
