@@ -41,7 +41,7 @@ type Options struct {
 	// Holders is a look at the GPUs, with these among them, that is begun after the call. An error, or a look whose state is not ok, proves nothing: what
 	// they held stays allocated. nil: attempts are over when their processes are gone.
 	Holders     func(ctx context.Context, uuids []string) (forge.GPULook, error)
-	GPUPatience time.Duration // how long memory may be held by no process before an attempt is over without it; 0: emptyPatience
+	GPUPatience time.Duration // how long memory may be held by no process, and a driver be silent, before an attempt is over all the same; 0: 30 s and 2 min
 
 	Log zerolog.Logger
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,10 @@ const (
 	// emptyPatience is how long a driver may take to let go of memory that dead processes had, before the attempt is done without it: the GPU is then
 	// looked after by the rules of its health.
 	emptyPatience = 30 * time.Second
+	// silencePatience is how long a driver, or one GPU, may say nothing at all before the attempt is done without its word. By then the rules of health
+	// keep the GPU or the node from being placed (after 10 s and a minute), and its processes are proven gone: to hold on would only keep the run from
+	// going on elsewhere.
+	silencePatience = 2 * time.Minute
 	// heldMiB is what an idle GPU may have in use beside what its driver reserves.
 	heldMiB = 15
 	// lookPatience bounds one question to the driver.
@@ -29,6 +34,7 @@ const (
 // emptying is what is known of the GPUs of an attempt whose processes have ended.
 type emptying struct {
 	since  time.Time // when they were first proven gone
+	heard  time.Time // when the newest question was begun whose answer says something of each GPU, at first since
 	asking bool
 	asked  time.Time // when the newest question was begun; zero: none was answered
 	look   forge.GPULook
@@ -51,7 +57,7 @@ func (e *Executor) emptied(a *attempt) (ok bool, why string) {
 	v := &a.emptying
 	now := time.Now()
 	if v.since.IsZero() {
-		v.since = now
+		v.since, v.heard = now, now
 	}
 	answered := !v.asked.IsZero()
 	if !v.asking && (!answered || now.Sub(v.asked) >= v.again()) {
@@ -61,26 +67,24 @@ func (e *Executor) emptied(a *attempt) (ok bool, why string) {
 	if !answered {
 		return false, "its processes are gone, and the driver is asked whether their GPUs are empty"
 	}
-	if v.err != nil {
-		return false, "its processes are gone, and whether their GPUs are empty is not known: " + v.err.Error()
-	}
-	j := vacant{of: rundir.Hold, run: a.run, attempt: a.at.Number, patient: v.asked.Sub(v.since) < e.patience()}.judge(v.look, a.uuids)
+	j := vacant{of: rundir.Hold, run: a.run, attempt: a.at.Number, patient: v.asked.Sub(v.since) < e.patience(emptyPatience),
+		hears: v.asked.Sub(v.heard) < e.patience(silencePatience)}.judge(v.look, v.err, a.uuids)
 	for _, p := range j.end {
 		if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			e.logOf(a).Warn().Err(err).Int("pid", p.PID).Msg("a leftover on a GPU is not killed")
 		}
 	}
 	if j.note != "" && j.free {
-		e.logOf(a).Warn().Str("gpus", j.note).Msg("released; what is on its GPUs is not its own")
+		e.logOf(a).Warn().Str("gpus", j.note).Msg("released; what is left of its GPUs is for the rules of health")
 	}
 	return j.free, j.why
 }
 
-func (e *Executor) patience() time.Duration {
+func (e *Executor) patience(usual time.Duration) time.Duration {
 	if e.o.GPUPatience > 0 {
 		return e.o.GPUPatience
 	}
-	return emptyPatience
+	return usual
 }
 
 // askDriver takes a look that begins after the attempt's processes were gone.
@@ -92,6 +96,9 @@ func (e *Executor) askDriver(a *attempt) {
 	e.mu.Lock()
 	v := &a.emptying
 	v.asking, v.asked, v.look, v.err = false, began, look, err
+	if err == nil && look.State == forge.NVMLOK && !slices.ContainsFunc(look.GPUs, func(g forge.GPUReading) bool { return g.Problem != "" }) {
+		v.heard = began
+	}
 	again := v.again()
 	e.mu.Unlock()
 	e.nudge()
@@ -104,6 +111,7 @@ type vacant struct {
 	run     forge.RunID
 	attempt int
 	patient bool // there is time left to wait for what has no process
+	hears   bool // and for a driver that says nothing
 }
 
 type vacancy struct {
@@ -113,15 +121,23 @@ type vacancy struct {
 	end  []rundir.Process // of the attempt itself
 }
 
-// judge: a look that says nothing proves nothing, and only one of a machine without NVML is none. Strangers keep nobody's attempt from its end, and
-// nothing is placed beside them. A GPU that is lost or wants a reset has nothing of ours on it once our processes are gone, and takes nothing new.
-func (v vacant) judge(l forge.GPULook, uuids []string) vacancy {
-	switch l.State {
-	case forge.NVMLNoDriver:
+// judge: a look that says nothing proves nothing, and only one of a machine without NVML is none; it is waited for, though not for ever. Strangers keep
+// nobody's attempt from its end, and nothing is placed beside them. A GPU that is lost or wants a reset has nothing of ours on it once our processes are
+// gone, and takes nothing new.
+func (v vacant) judge(l forge.GPULook, failed error, uuids []string) vacancy {
+	silent := ""
+	switch {
+	case failed != nil:
+		silent = failed.Error()
+	case l.State == forge.NVMLNoDriver:
 		return vacancy{free: true}
-	case forge.NVMLOK:
-	default:
-		return vacancy{why: fmt.Sprintf("its processes are gone, and whether their GPUs are empty is not known: NVML is %s: %s", l.State, l.Detail)}
+	case l.State != forge.NVMLOK:
+		silent = fmt.Sprintf("NVML is %s: %s", l.State, l.Detail)
+	}
+	if silent != "" && v.hears {
+		return vacancy{why: "its processes are gone, and whether their GPUs are empty is not known: " + silent}
+	} else if silent != "" {
+		return vacancy{free: true, note: "whether they are empty is not known: " + silent}
 	}
 	out := vacancy{free: true}
 	var why, notes []string
@@ -131,8 +147,11 @@ func (v vacant) judge(l forge.GPULook, uuids []string) vacancy {
 		case g == nil || g.Lost || g.Reset:
 			notes = append(notes, uuid+" does not answer for good")
 			continue
-		case g.Problem != "":
+		case g.Problem != "" && v.hears:
 			why = append(why, fmt.Sprintf("GPU %s: %s", uuid, g.Problem))
+			continue
+		case g.Problem != "":
+			notes = append(notes, uuid+": "+g.Problem)
 			continue
 		case !g.Told:
 			continue

@@ -103,6 +103,22 @@ func TestMemoryThatNoProcessHasKeepsAnAttemptForAWhileOnly(t *testing.T) {
 	b.released(b.Executor)
 }
 
+func TestADriverThatSaysNothingKeepsAnAttemptForAWhileOnly(t *testing.T) {
+	for name, silence := range map[string]func(d *driver){
+		"it hangs":             func(d *driver) { d.look = forge.GPULook{State: forge.NVMLHung, Detail: "no line for 20 s"} },
+		"nobody can ask":       func(d *driver) { d.err = errors.New("the child died") },
+		"one GPU hangs, alone": func(d *driver) { d.look = holding(); d.look.GPUs[0].Problem = "hung: nvmlX" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &driver{}
+			silence(d)
+			b := gpuBench(t, d, executortest.Act{}, 10*time.Millisecond)
+			b.until(b.Executor, "held", func(o forge.Observation) bool { return o.Held != "" })
+			b.released(b.Executor)
+		})
+	}
+}
+
 func TestWhatIsLeftOfAnAttemptIsEndedAndAStrangerIsNot(t *testing.T) {
 	d := &driver{look: holding()}
 	b := gpuBench(t, d, executortest.Act{Hold: true}, time.Hour)

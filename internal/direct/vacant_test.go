@@ -48,35 +48,38 @@ func TestAnAttemptIsOverWhenTheDriverShowsNothingOfIt(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		look  forge.GPULook
-		waits bool // while there is patience
-		stays bool // and when there is none left
+		waits bool // while there is patience for what is shown
+		hears bool // while there is patience for what says nothing
+		stays bool // and when there is none of either
 		says  string
 		ends  bool
 	}{
-		{"nothing is on it", look(gpu(3)), false, false, "", false},
-		{"a process of its own, which is ended however long it takes", look(gpu(900, mine)), true, true, "process 10 of the attempt", true},
-		{"a stranger, who is left alone", look(gpu(900, stranger)), false, false, "", false},
-		{"a stranger with our marker, who is left alone", look(gpu(900, masked)), false, false, "", false},
-		{"a process of another attempt, which is not this one's to end", look(gpu(900, other)), false, false, "", false},
-		{"a process of which nothing can be learned", look(gpu(900, unreadable)), false, false, "", false},
-		{"a process that has ended and is still shown", look(gpu(900, gone)), true, false, "still shows process 50", false},
-		{"memory that no process has", look(gpu(900)), true, false, "900 MiB are in use, and no process has them", false},
-		{"a driver that hangs", forge.GPULook{State: forge.NVMLHung, Detail: "for 12 s"}, true, true, "NVML is hung: for 12 s", false},
-		{"a driver that nobody sees", forge.GPULook{State: forge.NVMLBlind}, true, true, "is not known", false},
-		{"a driver that does not do", forge.GPULook{State: forge.NVMLError}, true, true, "is not known", false},
-		{"a machine without a driver", forge.GPULook{State: forge.NVMLNoDriver}, false, false, "", false},
-		{"a GPU that hangs", look(&forge.GPUReading{UUID: "GPU-a", Problem: "hung: nvmlX has not returned for 12 s"}), true, true, "hung: nvmlX", false},
-		{"a GPU that is lost", look(&forge.GPUReading{UUID: "GPU-a", Problem: "lost", Lost: true}), false, false, "", false},
-		{"a GPU that wants a reset", look(&forge.GPUReading{UUID: "GPU-a", Problem: "reset", Reset: true}), false, false, "", false},
-		{"a GPU that is not there any more", look(nil), false, false, "", false},
-		{"a GPU that does not tell of processes", look(&forge.GPUReading{UUID: "GPU-a"}), false, false, "", false},
+		{"nothing is on it", look(gpu(3)), false, false, false, "", false},
+		{"a process of its own, which is ended however long it takes", look(gpu(900, mine)), true, true, true, "process 10 of the attempt", true},
+		{"a stranger, who is left alone", look(gpu(900, stranger)), false, false, false, "", false},
+		{"a stranger with our marker, who is left alone", look(gpu(900, masked)), false, false, false, "", false},
+		{"a process of another attempt, which is not this one's to end", look(gpu(900, other)), false, false, false, "", false},
+		{"a process of which nothing can be learned", look(gpu(900, unreadable)), false, false, false, "", false},
+		{"a process that has ended and is still shown", look(gpu(900, gone)), true, false, false, "still shows process 50", false},
+		{"memory that no process has", look(gpu(900)), true, false, false, "900 MiB are in use, and no process has them", false},
+		{"a driver that hangs", forge.GPULook{State: forge.NVMLHung, Detail: "for 12 s"}, true, true, false, "NVML is hung: for 12 s", false},
+		{"a driver that nobody sees", forge.GPULook{State: forge.NVMLBlind}, true, true, false, "is not known", false},
+		{"a driver that does not do", forge.GPULook{State: forge.NVMLError}, true, true, false, "is not known", false},
+		{"a machine without a driver", forge.GPULook{State: forge.NVMLNoDriver}, false, false, false, "", false},
+		{"a GPU that hangs", look(&forge.GPUReading{UUID: "GPU-a", Problem: "hung: nvmlX has not returned for 12 s"}), true, true, false, "hung: nvmlX", false},
+		{"a GPU that is lost", look(&forge.GPUReading{UUID: "GPU-a", Problem: "lost", Lost: true}), false, false, false, "", false},
+		{"a GPU that wants a reset", look(&forge.GPUReading{UUID: "GPU-a", Problem: "reset", Reset: true}), false, false, false, "", false},
+		{"a GPU that is not there any more", look(nil), false, false, false, "", false},
+		{"a GPU that does not tell of processes", look(&forge.GPUReading{UUID: "GPU-a"}), false, false, false, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, patient := range []bool{true, false} {
-				v := vacant{of: of, run: "R", attempt: 2, patient: patient}.judge(c.look, []string{"GPU-a"})
-				held := c.stays || patient && c.waits
-				if v.free == held || (v.why != "") != held || held && !strings.Contains(v.why, c.says) {
-					t.Errorf("patient %v: free %v, %q; want held %v, saying %q", patient, v.free, v.why, held, c.says)
+			for _, p := range []struct{ patient, hears, held bool }{{true, true, c.waits}, {false, true, c.hears}, {false, false, c.stays}} {
+				v := vacant{of: of, run: "R", attempt: 2, patient: p.patient, hears: p.hears}.judge(c.look, nil, []string{"GPU-a"})
+				if v.free == p.held || (v.why != "") != p.held || p.held && !strings.Contains(v.why, c.says) {
+					t.Errorf("%+v: free %v, %q; it should say %q", p, v.free, v.why, c.says)
+				}
+				if !p.held && c.hears && !strings.Contains(v.note, c.says) {
+					t.Errorf("it is over without the driver's word, and notes %q; want %q", v.note, c.says)
 				}
 				want := []rundir.Process{}
 				if c.ends {
