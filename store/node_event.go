@@ -162,6 +162,28 @@ func (db *DB) XIDsSince(ctx context.Context, cluster forge.ClusterName, node for
 	return out, nil
 }
 
+// LastXIDs lists the last that the driver said of each GPU since then, at most so many as a history keeps.
+func (db *DB) LastXIDs(ctx context.Context, since time.Time) ([]forge.NodeEvent, error) {
+	var rows []struct {
+		Cluster forge.ClusterName
+		Node    forge.NodeName
+		UUID    string
+		XID     int `bun:"xid"`
+		At      stamp
+	}
+	// SQLite takes xid from the row that has the maximum.
+	err := db.read.NewRaw(`SELECT cluster, node, uuid, xid, max(at) AS at FROM node_events WHERE kind = ? AND xid <> 0 AND uuid <> '' AND at >= ? GROUP BY cluster, node, uuid ORDER BY at DESC LIMIT ?`,
+		string(forge.NodeEventFound), stampOf(since), nodeEventsKept).Scan(ctx, &rows)
+	if err != nil {
+		return nil, classify("node.events", err)
+	}
+	out := make([]forge.NodeEvent, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, forge.NodeEvent{At: r.At.time(), Cluster: r.Cluster, Node: r.Node, Kind: forge.NodeEventFound, UUID: r.UUID, XID: r.XID})
+	}
+	return out, nil
+}
+
 // TellWatch records how far what NVML says of a node can be relied on from now on.
 func (db *DB) TellWatch(ctx context.Context, cluster forge.ClusterName, node forge.NodeName, state forge.NVMLState, words string) error {
 	return db.write(ctx, "node.watch", func(t *tx) error {

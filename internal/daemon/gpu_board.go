@@ -46,7 +46,7 @@ type gpuSeen struct {
 	At      time.Time   // by the clock of the node
 	Got     time.Time   // by ours: when this reading was news. Age is counted from here, whatever the node's clock says
 	Run     forge.RunID // whose shim told; "": forged's own watcher
-	XID     int         // the last one; 0: none since forged began
+	XID     int         // the last one that is known; 0: none of the last day, nor since forged began
 	XIDAt   time.Time
 	XIDRule string
 }
@@ -180,20 +180,9 @@ func (b *gpuBoard) event(at nodeKey, e forge.GPUEvent) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	k := gpuKey{at, e.UUID}
-	s := b.gpus[k]
+	s := b.heardOf(at, e.UUID)
 	if s == nil {
-		n := b.nodes[at]
-		if n == nil {
-			n = &nodeSeen{}
-			b.nodes[at] = n
-		}
-		if n.gpus >= boardGPUs {
-			return
-		}
-		n.gpus++
-		s = &gpuKept{gpuSeen: gpuSeen{GPUReading: forge.GPUReading{UUID: e.UUID}}}
-		b.gpus[k] = s
+		return
 	}
 	if s.xids == nil {
 		s.xids = map[int]int64{}
@@ -203,9 +192,42 @@ func (b *gpuBoard) event(at nodeKey, e forge.GPUEvent) {
 		number = otherXID
 	}
 	s.xids[number] += int64(max(1, e.Count))
-	if !e.At.Before(s.XIDAt) {
-		s.XID, s.XIDAt = e.XID, e.At
+	s.last(e.XID, e.At)
+}
+
+// recall takes in what the driver said before forged began: it is the last that is known, and is counted no more.
+func (b *gpuBoard) recall(at nodeKey, uuid string, xid int, when time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.heardOf(at, uuid); s != nil {
+		s.last(xid, when)
 	}
+}
+
+func (s *gpuKept) last(xid int, at time.Time) {
+	if !at.Before(s.XIDAt) {
+		s.XID, s.XIDAt = xid, at
+	}
+}
+
+// heardOf is a GPU of which something was told, perhaps before any look; nil beyond the bound of a node. Under the lock.
+func (b *gpuBoard) heardOf(at nodeKey, uuid string) *gpuKept {
+	k := gpuKey{at, uuid}
+	s := b.gpus[k]
+	if s == nil {
+		n := b.nodes[at]
+		if n == nil {
+			n = &nodeSeen{}
+			b.nodes[at] = n
+		}
+		if n.gpus >= boardGPUs {
+			return nil
+		}
+		n.gpus++
+		s = &gpuKept{gpuSeen: gpuSeen{GPUReading: forge.GPUReading{UUID: uuid}}}
+		b.gpus[k] = s
+	}
+	return s
 }
 
 // gpu is the newest of one GPU.

@@ -207,6 +207,10 @@ func TestAGPUWithAFatalXIDTakesNothingUntilItWasResetAlsoOverARestart(t *testing
 	if n := g.node(t); n.GPUs[0].Sick == "" {
 		t.Fatal("forgotten by a restart")
 	}
+	g.awaitNode(t, "the last XID is known again", func(api.NodeView) bool { x, _ := g.board.gpu(onN1, "GPU-a"); return x.XID == 48 && !x.XIDAt.IsZero() })
+	if x, _ := g.board.gpu(onN1, "GPU-b"); x.XID != 0 {
+		t.Errorf("GPU-b is said to have had XID %d", x.XID)
+	}
 	for range 100 { // well for long, and never reset
 		g.tell(g.well(10*time.Second, "GPU-a", "GPU-b"))
 	}

@@ -22,6 +22,7 @@ const gpusTick = 2 * time.Second
 // gpusLoop takes in what is seen of this host's GPUs, and does what the rules of their health say. The watcher runs once there is a cluster whose
 // GPUs these are.
 func (d *Daemon) gpusLoop(ctx context.Context) {
+	d.wg.Go(func() { d.recallXIDs(ctx) })
 	tick := time.NewTicker(gpusTick)
 	defer tick.Stop()
 	news := make(chan nvml.News)
@@ -56,6 +57,17 @@ func (d *Daemon) gpusLoop(ctx context.Context) {
 		case now := <-tick.C:
 			d.gpus.tick(ctx, now)
 		}
+	}
+}
+
+// recallXIDs lets the board know what drivers said last, before forged began.
+func (d *Daemon) recallXIDs(ctx context.Context) {
+	all, err := d.db.LastXIDs(ctx, time.Now().Add(-boardKept))
+	if err != nil && ctx.Err() == nil {
+		d.log.Warn().Err(err).Msg("the last XIDs of GPUs are not known")
+	}
+	for _, e := range all {
+		d.board.recall(nodeKey{e.Cluster, e.Node}, e.UUID, e.XID, e.At)
 	}
 }
 
