@@ -86,7 +86,7 @@ func due(loc *time.Location, f fields, from, to time.Time) (out []time.Time) {
 }
 
 // TestNextIsWhatAWatcherOfTheClockSees: zones with an hour, half an hour and two hours of summer, with jumps at midnight, and some that changed
-// their rules, in the weeks around it; years of them by the long test.
+// their rules, in the weeks around it; a year of them by the long test.
 func TestNextIsWhatAWatcherOfTheClockSees(t *testing.T) { watch(t, 3, 9*24*time.Hour) }
 
 func watch(t *testing.T, specs int, around time.Duration) {
