@@ -204,6 +204,9 @@ func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
 		return p.done(p.json(n))
 	}
 	p.node(n.NodeView)
+	if n.NVML != nil {
+		p.fields("nvml", nvmlText(*n.NVML))
+	}
 	if n.KeptOut != "" {
 		p.fields("kept_out", fmt.Sprintf("left out of new jobs since %s: forgectl node undrain %s lets it take work again", n.KeptOut, n.Name))
 	}
@@ -217,6 +220,18 @@ func (a *app) nodeShow(ctx context.Context, cluster, node string) error {
 	}
 	p.nodeGPUs(n.Health)
 	return p.done(nil)
+}
+
+// nvmlText says how the last look at a node's GPUs went: "ok, driver 570.86.15", "no_driver: libnvidia-ml.so.1: cannot open …".
+func nvmlText(n api.NodeNVML) string {
+	text := string(n.State)
+	if n.Driver != "" {
+		text += ", driver " + n.Driver
+	}
+	if n.Detail != "" && n.State != forge.NVMLOK {
+		text += ": " + n.Detail
+	}
+	return text
 }
 
 func (p *printer) node(n api.NodeView) {

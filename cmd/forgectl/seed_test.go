@@ -16,6 +16,13 @@ import (
 // cluster that is paused.
 func seed(f *apitest.Fake) {
 	f.SetNodeFailures("gpu-1", "two runs failed there within a day", api.NodeFailures{Reason: forge.EndNodeLost, Count: 3, Runs: 2, LastAt: scriptNow})
+	hours := 60.0
+	f.SetNodeHealth("gpu-1", &api.NodeNVML{State: forge.NVMLOK, Driver: "570.86.15", At: scriptNow},
+		[]api.GPUDetail{{Slot: 0, UUID: "GPU-aa", Type: "L40S", Health: api.GPUWell}, {Slot: 1, UUID: "GPU-bb", Type: "L40S", Health: api.GPUHeld, Why: "XID 79",
+			Holds: []api.GPUHold{{NodeHold: forge.NodeHold{UUID: "GPU-bb", Rule: "xid_79", Act: forge.HoldGPU, By: "forged", Reason: "XID 79: the GPU has fallen off the bus", At: scriptNow}, Waits: "a reset"}},
+			XIDs:  []api.XIDCount{{XID: 79, Count: 2, LastAt: scriptNow, Words: "the GPU has fallen off the bus"}}}},
+		&api.NodeUse{GPUHours: 120, Failures: 2, MTBFHours: &hours},
+		forge.NodeEvent{Seq: 1, At: scriptNow.Add(-time.Hour), Cluster: "hpc", Node: "gpu-1", Kind: forge.NodeEventFound, UUID: "GPU-bb", Rule: "xid_79", XID: 79, Count: 2, Words: "XID 79: the GPU has fallen off the bus"})
 	ctx, ada := context.Background(), forge.Principal{Tenant: "T1", User: "ada"}
 	data, _ := f.AddDataset(ctx, ada, api.AddDatasetRequest{Name: "chat", Paths: []string{"/data/chat.jsonl"}, License: "Apache-2.0"})
 	base, _ := f.ImportModel(ctx, ada, api.ImportModelRequest{Name: "tiny", Path: "/models/tiny", License: "MIT"})

@@ -19,9 +19,18 @@ type NodeView struct {
 type NodeDetail struct {
 	NodeView
 	KeptOut  string         `json:"kept_out,omitempty" doc:"Why jobs leave the node out for a day, although nobody drained it: what failed there lately. Undraining it lets it take work again"`
+	NVML     *NodeNVML      `json:"nvml,omitempty" doc:"The last look at its GPUs; absent: there was none yet, or nobody sees its driver"`
 	Health   []GPUDetail    `json:"gpu_health" doc:"Its GPUs, one by one, with what holds them back and what was said of them"`
 	Use      *NodeUse       `json:"use,omitempty"`
 	Failures []NodeFailures `json:"failures" doc:"Attempts of the last 30 days that ended by a fault that the node may have had its part in, by reason, the newest first. Whose they were is not said"`
+}
+
+// NodeNVML is how the last look at a node's GPUs went.
+type NodeNVML struct {
+	State  forge.NVMLState `json:"state" enum:"ok,no_driver,error,hung,blind"`
+	Detail string          `json:"detail,omitempty" doc:"In words, when it is not ok"`
+	Driver string          `json:"driver,omitempty" doc:"Version of the NVIDIA driver"`
+	At     time.Time       `json:"at" doc:"By the clock of the node"`
 }
 
 // NodeFailures counts attempts that ended for one reason.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"os"
 	"path/filepath"
 	"time"
 
@@ -41,5 +42,8 @@ func (c GPUConfig) check(bad refusal) {
 		if f.path != "" && !filepath.IsAbs(f.path) {
 			bad("gpus."+f.name, "%q: want an absolute path", f.path)
 		}
+	}
+	if st, err := os.Stat(c.LibraryPath); err == nil && !st.IsDir() {
+		bad("gpus.library_path", "%q is a file; want the directory that it is in: %s", c.LibraryPath, filepath.Dir(c.LibraryPath))
 	}
 }

@@ -143,6 +143,9 @@ func (d *Daemon) list() []check {
 		list = append(list,
 			check{at("run_root_disk_free"), lookTimeout, func(context.Context) finding { return freeSpace(c.RunRoot) }},
 			check{at("run_root_writable"), lookTimeout, func(context.Context) finding { return writable(c.RunRoot) }})
+		if c.GPUs != nil {
+			list = append(list, check{at("gpus"), lookTimeout, func(context.Context) finding { return d.gpusSeen(c) }})
+		}
 		i := slices.IndexFunc(cfg.Clusters, func(x ClusterConfig) bool { return x.Name == string(c.Name) })
 		if i >= 0 {
 			list = append(list, check{at("python_environment"), pythonTimeout, func(ctx context.Context) finding { return pythonEnvironment(ctx, cfg.Clusters[i].Python) }})

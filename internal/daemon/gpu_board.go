@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	forge "github.com/forge-ml/forge-ml"
+	"github.com/forge-ml/forge-ml/internal/api"
 )
 
 // gpuBoard is the newest that is known of every GPU: from forged's own watcher on direct nodes, from shims elsewhere. It is for showing, and
@@ -239,6 +240,17 @@ func (b *gpuBoard) gpu(at nodeKey, uuid string) (gpuSeen, bool) {
 		return gpuSeen{}, false
 	}
 	return s.gpuSeen, true
+}
+
+// nvml is how the last look at a node went; nil: there was none.
+func (b *gpuBoard) nvml(at nodeKey) *api.NodeNVML {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	n := b.nodes[at]
+	if n == nil || n.State == "" {
+		return nil
+	}
+	return &api.NodeNVML{State: n.State, Detail: n.Detail, Driver: n.Driver, At: n.At}
 }
 
 // gpuShown is what is shown of one GPU at a moment.

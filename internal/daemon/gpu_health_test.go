@@ -117,7 +117,8 @@ func (g *gpuRig) serve(t *testing.T) {
 // tell hands the daemon news, and comes back when it has taken them in.
 func (g *gpuRig) tell(n nvml.News) {
 	g.news <- n
-	g.news <- nvml.News{} // is taken once the first is done with
+	g.news <- nvml.News{} // the watcher takes it while the daemon is at the first
+	g.news <- nvml.News{} // and this once the daemon has the second, and is done with the first
 }
 
 // well is a look at GPUs of which nothing bad is to be said, some seconds after the last.

@@ -57,7 +57,7 @@ func (s nodes) Node(ctx context.Context, p forge.Principal, cluster, node string
 	if err != nil {
 		return api.NodeDetail{}, err
 	}
-	out := api.NodeDetail{NodeView: n, Failures: []api.NodeFailures{}}
+	out := api.NodeDetail{NodeView: n, NVML: s.d.board.nvml(nodeKey{n.Cluster, n.Name}), Failures: []api.NodeFailures{}}
 	if n.Drain == nil {
 		out.KeptOut = n.Suspect
 	}

@@ -45,7 +45,7 @@ func (f *Fake) Node(_ context.Context, _ forge.Principal, cluster, node string) 
 		return api.NodeDetail{}, err
 	}
 	out := f.failures[node]
-	d := api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, Failures: append([]api.NodeFailures{}, out.Failures...), Health: append([]api.GPUDetail{}, out.Health...), Use: out.Use}
+	d := api.NodeDetail{NodeView: *n, KeptOut: out.KeptOut, NVML: out.NVML, Failures: append([]api.NodeFailures{}, out.Failures...), Health: append([]api.GPUDetail{}, out.Health...), Use: out.Use}
 	return d, nil
 }
 
@@ -80,14 +80,14 @@ func (f *Fake) UndrainNode(_ context.Context, p forge.Principal, cluster, node s
 }
 
 // SetNodeHealth says what is known of a node's GPUs, and what happened to it.
-func (f *Fake) SetNodeHealth(node string, gpus []api.GPUDetail, use *api.NodeUse, events ...forge.NodeEvent) {
+func (f *Fake) SetNodeHealth(node string, nvml *api.NodeNVML, gpus []api.GPUDetail, use *api.NodeUse, events ...forge.NodeEvent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failures == nil {
 		f.failures = map[string]api.NodeDetail{}
 	}
 	d := f.failures[node]
-	d.Health, d.Use = gpus, use
+	d.NVML, d.Health, d.Use = nvml, gpus, use
 	f.failures[node] = d
 	f.nodeEvents = events
 }
