@@ -163,6 +163,7 @@ func onGPU() forge.RunSpec {
 	return script(1, func(s *forge.RunSpec) { s.Where = &forge.Constraints{GPUTypes: []string{"A100"}} })
 }
 
+// kinds are the kinds of what happened to the node.
 func (g *gpuRig) kinds(t *testing.T) (out []string) {
 	t.Helper()
 	events, err := nodes{g.Daemon}.NodeEvents(t.Context(), g.op, api.NodeAt{Node: "n1"}, api.NodeEventQuery{Limit: 1000})
@@ -170,7 +171,9 @@ func (g *gpuRig) kinds(t *testing.T) (out []string) {
 		t.Fatal(err)
 	}
 	for _, e := range events {
-		out = append(out, string(e.Kind))
+		if e.Rule != "clock_skew" { // the looks of these tests are a quarter of an hour old, so that they may come fast
+			out = append(out, string(e.Kind))
+		}
 	}
 	return out
 }
