@@ -41,6 +41,14 @@ type emptying struct {
 	err    error
 }
 
+// answered takes in what came of a question. Silence is counted from the last answer that was one.
+func (v *emptying) answered(began time.Time, look forge.GPULook, err error) {
+	v.asking, v.asked, v.look, v.err = false, began, look, err
+	if err == nil && look.State == forge.NVMLOK && !slices.ContainsFunc(look.GPUs, func(g forge.GPUReading) bool { return g.Problem != "" }) {
+		v.heard = began
+	}
+}
+
 // again is how long to leave the driver alone after a question.
 func (v *emptying) again() time.Duration {
 	return min(max(lookAgain, v.asked.Sub(v.since)/8), lookRarely)
@@ -94,12 +102,8 @@ func (e *Executor) askDriver(a *attempt) {
 	began := time.Now()
 	look, err := e.o.Holders(ctx, a.uuids)
 	e.mu.Lock()
-	v := &a.emptying
-	v.asking, v.asked, v.look, v.err = false, began, look, err
-	if err == nil && look.State == forge.NVMLOK && !slices.ContainsFunc(look.GPUs, func(g forge.GPUReading) bool { return g.Problem != "" }) {
-		v.heard = began
-	}
-	again := v.again()
+	a.emptying.answered(began, look, err)
+	again := a.emptying.again()
 	e.mu.Unlock()
 	e.nudge()
 	time.AfterFunc(again, e.nudge) // should it not be enough

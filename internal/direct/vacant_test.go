@@ -6,10 +6,37 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	forge "github.com/forge-ml/forge-ml"
 	"github.com/forge-ml/forge-ml/internal/rundir"
 )
+
+func TestSilenceIsCountedFromTheLastAnswerThatWasOne(t *testing.T) {
+	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	well := forge.GPULook{State: forge.NVMLOK, GPUs: []forge.GPUReading{{UUID: "GPU-a", Told: true}}}
+	hangs := forge.GPULook{State: forge.NVMLOK, GPUs: []forge.GPUReading{{UUID: "GPU-a", Told: true}, {UUID: "GPU-b", Problem: "hung: nvmlX"}}}
+	v := emptying{since: at, heard: at}
+	for _, c := range []struct {
+		name  string
+		look  forge.GPULook
+		err   error
+		heard bool
+	}{
+		{"every GPU is told of", well, nil, true},
+		{"the driver hangs", forge.GPULook{State: forge.NVMLHung}, nil, false},
+		{"one GPU of two hangs", hangs, nil, false},
+		{"nobody can ask", well, errors.New("the child died"), false},
+		{"the driver is back", well, nil, true},
+	} {
+		before := v.heard
+		at = at.Add(time.Minute)
+		v.answered(at, c.look, c.err)
+		if want := map[bool]time.Time{true: at, false: before}[c.heard]; !v.heard.Equal(want) || !v.asked.Equal(at) {
+			t.Errorf("%s: heard at %s, asked at %s; want %s, %s", c.name, v.heard, v.asked, want, at)
+		}
+	}
+}
 
 func TestAnAttemptIsOverWhenTheDriverShowsNothingOfIt(t *testing.T) {
 	const mine, stranger, masked, other, gone, unreadable = 10, 20, 30, 40, 50, 60
