@@ -36,7 +36,8 @@ func (d *Daemon) gpusSeen(c *Cluster) finding {
 	}
 	f := fine("%s, driver %s", plural(there, "GPU"), look.Driver)
 	if len(out) > 0 {
-		f = fine("%s, driver %s; nothing new goes to %s", plural(there, "GPU"), look.Driver, strings.Join(out, ", ")).but(api.CheckWarn, "forgectl node show NODE says what each waits for")
+		f.found += "; nothing new goes to " + strings.Join(out, ", ")
+		return f.but(api.CheckWarn, "forgectl node show NODE says what each waits for")
 	}
 	return f
 }
