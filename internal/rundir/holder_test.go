@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,7 +21,18 @@ func started(t *testing.T, env []string, uid int, args ...string) int {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd.Process.Pid
+	// Start comes back while the kernel still loads the program: until that has been done there are neither arguments nor an environment to be read.
+	p := Process{PID: cmd.Process.Pid, StartTime: startOf(t, cmd.Process.Pid)}
+	for {
+		env, unread := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/environ")
+		alive, err := p.Alive()
+		if len(env) > 0 || err == nil && !alive {
+			return p.PID
+		}
+		if err = errors.Join(unread, err); err != nil && !errors.Is(err, syscall.ESRCH) { // it ended between the two looks
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestAProcessOnAGPUIsKnownByItsMarkerOrByWhatItDescendsFrom(t *testing.T) {
