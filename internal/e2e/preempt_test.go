@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -158,32 +157,4 @@ func TestAKillAtEachCrashPointOfAPreemptionBreaksNoInvariant(t *testing.T) {
 			sound(t, ctx, s, r.ID)
 		})
 	}
-}
-
-// TestAPreemptedTrainingEndsWithTheLossOfAnUndisturbedOne is the same with real PEFT and TRL on two ranks.
-func TestAPreemptedTrainingEndsWithTheLossOfAnUndisturbedOne(t *testing.T) {
-	ctx, s, _ := openForTraining(t)
-	train := func() string {
-		var out api.Submitted
-		must(t, s.CtlJSON(ctx, &out, "run", "submit", "lora_sft", "--dataset", "chat@1", "--base", "tiny", "--gpus-per-node", "2", "--cpus-per-gpu", "1",
-			"--mem-per-gpu", "2G", "--priority", "20", "--set", "train.max_steps=24", "--set", "checkpoint.every_steps=1000",
-			"--set", "train.learning_rate=5e-3", "--set", "train.batch_size=4"))
-		return string(out.Run.ID)
-	}
-	calm := train()
-	until(t, ctx, s, calm, "ended", ended)
-	low := train()
-	until(t, ctx, s, low, "half-way", func(r api.RunDetail) bool { return r.State == forge.RunRunning && r.Step >= 6 })
-	urgent := submit(t, ctx, s, "--gpus-per-node", "2", "--priority", "80", "--set", "steps=5")
-	if r := until(t, ctx, s, urgent, "ended", ended); r.State != forge.RunCompleted {
-		t.Fatalf("%s %s", r.State, r.Reason)
-	}
-	r := until(t, ctx, s, low, "ended", ended)
-	madeRoom(t, r, true)
-	a, b := lastLoss(t, ctx, s, calm), lastLoss(t, ctx, s, low)
-	t.Logf("last loss %.9f undisturbed, %.9f preempted at step %d", a, b, r.Attempts[0].SavedStep)
-	if math.Abs(a-b) > 1e-6 {
-		t.Errorf("last loss %.9f undisturbed, %.9f preempted", a, b)
-	}
-	sound(t, ctx, s, r.ID)
 }
